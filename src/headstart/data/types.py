@@ -1,0 +1,61 @@
+"""The plain data that passes between the steps of the way of the data."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+SplitName = Literal["train", "val", "test"]
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are exclusive."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled image that has not been read yet.
+
+    Attributes:
+        path: Absolute path of the image file.
+        label: Name of its class.
+        split: The split that the source itself gives it, if any.
+        group: Images of one group never straddle a split (one patient, one part, one video).
+        box: Where to crop the image before anything else.
+    """
+
+    path: Path
+    label: str
+    split: SplitName | None = None
+    group: str | None = None
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images in a fixed order.
+
+    Attributes:
+        name: Short name, for run folders and reports.
+        root: Folder that item paths are shown relative to.
+        items: The images, sorted by path.
+        licence: Licence of the images where the source knows it.
+        notes: Sentences about the source that a reader of the run should know.
+        ignored: Files in the folder that are not images and were passed over, relative to root.
+    """
+
+    name: str
+    root: Path
+    items: tuple[Item, ...]
+    licence: str | None = None
+    notes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = field(default=())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        return tuple(sorted({item.label for item in self.items}))
+
+    def key(self, index: int) -> str:
+        """Returns the name of image `index` for people: its path relative to the root."""
+        path = self.items[index].path
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)

@@ -1,0 +1,1 @@
+"""The methods that a recipe is made of, one file a family."""

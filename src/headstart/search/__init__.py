@@ -1,0 +1,1 @@
+"""Finding the best use of a time budget."""
