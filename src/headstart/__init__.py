@@ -1,3 +1,44 @@
 """From a small folder of labelled images to a proven, shippable classifier."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import HeadstartError, InputError
+
+if TYPE_CHECKING:
+    from headstart.check import check
+    from headstart.fit import fit
+    from headstart.predict import Prediction, Run
+    from headstart.recipe import Recipe
+    from headstart.sklearn import HeadstartClassifier
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "HeadstartClassifier": "headstart.sklearn",
+    "Prediction": "headstart.predict",
+    "Recipe": "headstart.recipe",
+    "Run": "headstart.predict",
+    "check": "headstart.check",
+    "fit": "headstart.fit",
+}
+
+__all__ = [
+    "HeadstartClassifier",
+    "HeadstartError",
+    "InputError",
+    "Prediction",
+    "Recipe",
+    "Run",
+    "check",
+    "fit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: torch takes seconds to load."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

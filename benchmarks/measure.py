@@ -1,0 +1,157 @@
+"""Runs a command and measures it: wall time, and the peak anonymous memory of its process tree."""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+EVERY_S = 0.2
+MEMORY_NOTE = (
+    "Memory is the largest sum of `Pss_Anon` (`/proc/PID/smaps_rollup`) over the process tree, "
+    f"polled every {EVERY_S} s: private memory, where a page that forked workers share counts once."
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one command took.
+
+    Attributes:
+        returncode: Its exit status, negative for a signal.
+        started: When it was started, in seconds since the epoch.
+        wall_s: Seconds from its start to its exit.
+        peak_anon_mb: Largest sum of Pss_Anon over the process tree, in 10^6 bytes.
+        peak_rss_anon_mb: The same of RssAnon, which counts a page once for each forked process
+            that shares it, in 10^6 bytes.
+    """
+
+    returncode: int
+    started: float
+    wall_s: float
+    peak_anon_mb: float
+    peak_rss_anon_mb: float
+
+
+def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> Measurement:
+    """Runs `command` with its output in `log` and `env` added to the environment.
+
+    The command is stopped with all its children if this process is interrupted.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    peak_pss = peak_rss = 0
+    with log.open("wb") as output:
+        started, clock = time.time(), time.monotonic()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env},
+            start_new_session=True,
+        )
+        try:
+            while True:
+                pss, rss = tree_anonymous(process.pid)
+                peak_pss, peak_rss = max(peak_pss, pss), max(peak_rss, rss)
+                try:
+                    process.wait(timeout=EVERY_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        wall_s = time.monotonic() - clock
+    return Measurement(process.returncode, started, wall_s, peak_pss / 1e6, peak_rss / 1e6)
+
+
+def tree_anonymous(pid: int) -> tuple[int, int]:
+    """Returns the summed Pss_Anon and RssAnon, in bytes, of a process and all that it started."""
+    try:
+        root = psutil.Process(pid)
+        pids = [pid, *(child.pid for child in root.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return 0, 0
+    pss = sum(_kilobytes(Path(f"/proc/{each}/smaps_rollup"), "Pss_Anon:") for each in pids)
+    rss = sum(_kilobytes(Path(f"/proc/{each}/status"), "RssAnon:") for each in pids)
+    return pss * 1024, rss * 1024
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+
+
+def machine() -> str:
+    """Returns one line on the hardware and system that this runs on."""
+    info = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in info if "model name" in line), "CPU")
+    flags = next((line.split() for line in info if line.startswith("flags")), [])
+    vector = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "no AVX")
+    memory = psutil.virtual_memory().total / 1e9
+    system = f"{platform.system()} {platform.machine()}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{model}, {cores} cores ({vector}), {memory:.0f} GB memory, no GPU used, {system}"
+
+
+def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of Python and of `packages` that the interpreter `python` sees."""
+    code = (
+        "import json, platform, sys\n"
+        "from importlib.metadata import version\n"
+        "found = {name: version(name) for name in sys.argv[1:]}\n"
+        "print(json.dumps({'python': platform.python_version(), **found}))"
+    )
+    answer = subprocess.run(
+        [python, "-c", code, *packages], check=True, capture_output=True, text=True
+    )
+    found: dict[str, str] = json.loads(answer.stdout)
+    return found
+
+
+def commit() -> str:
+    """Returns the short git commit of this checkout, with a `+` where files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
+        )
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "../src"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def tail(log: Path, n_lines: int = 15) -> str:
+    """Returns the last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-n_lines:])
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it is there wholly or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ["-"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,208 @@
+"""The bundle: the deployable part of a run, and how images become logits with it alone."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from headstart.artifacts.files import replacing, write_text
+from headstart.backbones.catalog import build_backbone
+from headstart.backbones.cut import suffix, trace
+from headstart.backbones.engine import Normalize, make_engine
+from headstart.backbones.weights import Preprocessing
+from headstart.data.decode import load_image
+from headstart.data.types import Box
+from headstart.data.views import eval_view
+from headstart.errors import DataError, RunError
+from headstart.methods.head import Head
+from headstart.progress import SILENT, Progress
+
+FORMAT = 1
+ENGINE_PAYS_FROM = 96
+"""Images from which on exporting the network costs less than it saves."""
+
+ImageSource = Path | bytes
+
+
+class BundleSpec(BaseModel):
+    """Everything about a classifier but its weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    backbone: str
+    features: int
+    taps: tuple[str, ...]
+    head: Head
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    temperature: float
+    recipe: dict[str, Any]
+    weights_sha256: str
+    pretrained_sha256: str
+    licence: str
+    data_sha256: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A classifier ready for use.
+
+    Attributes:
+        spec: What is known of it.
+        network: uint8 views (N, R, R, 3) to logits (N, C), in eval mode.
+    """
+
+    spec: BundleSpec
+    network: nn.Module
+
+
+def assemble(
+    backbone: nn.Module, head: nn.Module, preprocessing: Preprocessing, taps: Sequence[str]
+) -> nn.Module:
+    """Returns the whole network from uint8 views to logits, in eval mode."""
+    features = backbone
+    if taps:
+        features = suffix(trace(backbone, preprocessing.resolution), "input", taps)
+    normalize = Normalize(preprocessing.mean, preprocessing.std)
+    return nn.Sequential(normalize, features, head).eval()
+
+
+def save_bundle(
+    folder: Path, spec: dict[str, Any], backbone: nn.Module, head: nn.Module
+) -> BundleSpec:
+    """Writes the bundle and returns its spec; `spec` holds all fields but the weights' hash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
+        for part, module in (("backbone", backbone), ("head", head))
+        for name, tensor in module.state_dict().items()
+    }
+    weights = folder / "model.safetensors"
+    with replacing(weights) as draft:
+        save_file(tensors, draft)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    checked = BundleSpec.model_validate({**spec, "weights_sha256": digest})
+    write_text(folder / "bundle.json", checked.model_dump_json(indent=1) + "\n")
+    return checked
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Rebuilds the classifier from a bundle's folder alone.
+
+    Raises:
+        RunError: If it is no bundle, is of a newer format, or is damaged.
+    """
+    weights = folder / "model.safetensors"
+    try:
+        spec = BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        if spec.format != FORMAT:
+            raise RunError(f"{folder} has format {spec.format}; this headstart reads {FORMAT}.")
+        if digest != spec.weights_sha256:
+            raise RunError(f"{weights} is damaged: its hash is not the one in bundle.json.")
+        tensors = load_file(weights)
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
+    except (OSError, ValidationError, SafetensorError) as error:
+        raise RunError(f"cannot read the bundle {folder}: {error}") from None
+    backbone = build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)
+    head = spec.head.build(spec.features, len(spec.classes))
+    for part, module in (("backbone", backbone), ("head", head)):
+        prefix = part + "."
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        module.load_state_dict(state)
+    return Bundle(spec, assemble(backbone, head, spec.preprocessing, spec.taps))
+
+
+def predict_logits(
+    bundle: Bundle,
+    images: Sequence[ImageSource],
+    boxes: Sequence[Box | None] | None = None,
+    progress: Progress = SILENT,
+    description: str = "predicting",
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Returns logits (N, C) from image files or their bytes, in float32.
+
+    Args:
+        bundle: The classifier.
+        images: Paths, or the bytes of image files.
+        boxes: Where to crop each image first.
+        progress: Where progress is shown.
+        description: What the progress bar says.
+
+    Returns:
+        The logits, NaN in the rows of images that cannot be read, and why by row.
+    """
+    spec = bundle.spec
+    failed: dict[int, str] = {}
+    logits = np.full((len(images), len(spec.classes)), np.nan, np.float32)
+
+    def view(row: int) -> NDArray[np.uint8] | None:
+        box = boxes[row] if boxes else None
+        source = images[row]
+        try:
+            image = load_image(
+                BytesIO(source) if isinstance(source, bytes) else source,
+                box,
+                spec.preprocessing.resize,
+            )
+        except DataError as error:
+            failed[row] = str(error)
+            return None
+        return eval_view(image, spec.preprocessing)
+
+    run = _runner(bundle, len(images))
+    with ThreadPoolExecutor() as pool:
+        batches = _in_batches(pool, view, len(images), size=16)
+        total = -(-len(images) // 16)
+        for start, views in progress.track(batches, description, total):
+            good = [position for position, v in enumerate(views) if v is not None]
+            if good:
+                stacked = np.stack([v for v in views if v is not None])
+                logits[[start + position for position in good]] = run(stacked)
+    return logits, failed
+
+
+def _runner(bundle: Bundle, images: int) -> Any:
+    device = torch.device("cpu")
+    if images >= ENGINE_PAYS_FROM:
+        resolution = bundle.spec.preprocessing.resolution
+        example = np.zeros((2, resolution, resolution, 3), np.uint8)
+        return make_engine(bundle.network, example, device).run
+
+    def eager(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            output: torch.Tensor = bundle.network(torch.from_numpy(views))
+            return output.float().numpy()
+
+    return eager
+
+
+def _in_batches(
+    pool: ThreadPoolExecutor, view: Any, rows: int, size: int
+) -> Iterator[tuple[int, list[NDArray[np.uint8] | None]]]:
+    """Yields (first row, views), with the next batch being decoded meanwhile."""
+    ahead = [
+        (start, [pool.submit(view, row) for row in range(start, min(start + size, rows))])
+        for start in range(0, min(2 * size, rows), size)
+    ]
+    for start in range(0, rows, size):
+        _, futures = ahead.pop(0)
+        following = start + 2 * size
+        if following < rows:
+            end = min(following + size, rows)
+            ahead.append((following, [pool.submit(view, row) for row in range(following, end)]))
+        yield start, [future.result() for future in futures]

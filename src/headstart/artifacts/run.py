@@ -1,0 +1,225 @@
+"""The run folder: everything that one `fit` did and found, written and read here only.
+
+    run.json          what was asked, planned and done, on what machine, and how it ended
+    recipe.toml       the recipe, to be given back in with --recipe
+    split.csv         train, val or test for every image, to be given back in with --split
+    audit.json        what is wrong with the data
+    epochs.jsonl      one record an epoch
+    metrics.json      the figures on the sealed test
+    predictions.csv   one row a test image
+    report.html       what a person looks at
+    bundle/           the classifier
+"""
+
+import csv
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headstart.artifacts.files import replacing, write_json, write_text
+from headstart.data.audit import Audit
+from headstart.errors import RunError
+from headstart.evaluate import Metrics
+from headstart.recipe import Recipe, to_toml
+from headstart.train import EpochRecord
+
+M = TypeVar("M", bound=BaseModel)
+
+_PACKAGES = ("headstart", "torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow", "scipy")
+
+
+class PlanStep(BaseModel):
+    """One thing that was planned, and what became of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    planned: str
+    happened: str = ""
+    seconds: float | None = None
+
+
+class RunRecord(BaseModel):
+    """What was asked, planned and done."""
+
+    status: Literal["running", "done", "interrupted", "failed"] = "running"
+    command: str
+    started_at: str
+    seconds: float = 0.0
+    budget_s: float | None = None
+    stop_reason: str = ""
+    data_name: str
+    data_root: str
+    licence: str | None = None
+    n_train: int
+    n_val: int
+    n_test: int
+    classes: tuple[str, ...]
+    backbone: str
+    backbone_source: str
+    boundary: str = ""
+    views: int = 0
+    epochs: int = 0
+    chosen: str = ""
+    plan: list[PlanStep] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    test_opened_at: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: str = ""
+
+
+class TestPrediction(BaseModel):
+    """What the classifier says of one test image."""
+
+    __test__ = False  # not a test of pytest's
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    label: str
+    prediction: str
+    probability: float
+    probability_of_label: float
+
+
+def claim_folder(folder: Path) -> None:
+    """Makes a new run folder.
+
+    Raises:
+        RunError: If it is in use or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        in_use = any(folder.iterdir())
+    except OSError as error:
+        raise RunError(f"cannot make the run folder {folder}: {error.strerror}.") from None
+    if in_use:
+        raise RunError(f"the output folder {folder} is in use. Name another with --out.")
+
+
+def check_unclaimed(folder: Path) -> None:
+    """Refuses a folder that `claim_folder` would refuse, before any work, without making it.
+
+    Raises:
+        RunError: If it is in use.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"the output folder {folder} is in use. Name another with --out.")
+
+
+def write_start(folder: Path, record: RunRecord, recipe: Recipe, audit: Audit) -> None:
+    """Writes what is known before training."""
+    write_record(folder, record)
+    write_text(folder / "recipe.toml", to_toml(recipe))
+    write_text(folder / "audit.json", audit.model_dump_json(indent=1) + "\n")
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Writes `run.json`."""
+    write_text(folder / "run.json", record.model_dump_json(indent=1) + "\n")
+
+
+def append_epoch(folder: Path, epoch: EpochRecord) -> None:
+    """Adds a line to the epoch journal."""
+    with (folder / "epochs.jsonl").open("a", encoding="utf-8") as journal:
+        journal.write(epoch.model_dump_json() + "\n")
+
+
+def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPrediction]) -> None:
+    """Writes what the sealed test showed."""
+    write_json(folder / "metrics.json", metrics.model_dump(mode="json"))
+    with (
+        replacing(folder / "predictions.csv") as draft,
+        draft.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(TestPrediction.model_fields))
+        writer.writeheader()
+        writer.writerows(prediction.model_dump() for prediction in predictions)
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Reads `run.json`.
+
+    Raises:
+        RunError: If the folder is no run.
+    """
+    return _read(folder, "run.json", RunRecord)
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """Reads `metrics.json`.
+
+    Raises:
+        RunError: If the folder is no finished run.
+    """
+    return _read(folder, "metrics.json", Metrics)
+
+
+def read_audit(folder: Path) -> Audit:
+    """Reads `audit.json`.
+
+    Raises:
+        RunError: If the folder is no run.
+    """
+    return _read(folder, "audit.json", Audit)
+
+
+def read_epochs(folder: Path) -> list[EpochRecord]:
+    """Reads the epoch journal; empty where nothing was trained."""
+    journal = folder / "epochs.jsonl"
+    if not journal.exists():
+        return []
+    lines = journal.read_text(encoding="utf-8").splitlines()
+    return [EpochRecord.model_validate_json(line) for line in lines]
+
+
+def read_predictions(folder: Path) -> list[TestPrediction]:
+    """Reads the predictions on the test images."""
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return [TestPrediction.model_validate(row) for row in csv.DictReader(file)]
+
+
+def now() -> str:
+    """Returns the time as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> str:
+    """Describes the machine in one line."""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{psutil.cpu_count()} x {_processor()}, {memory:.0f} GiB, {platform.system()}"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(folder: Path, name: str, model: type[M]) -> M:
+    try:
+        return model.model_validate_json((folder / name).read_text(encoding="utf-8"))
+    except OSError:
+        raise RunError(f"{folder} is no finished run: it has no readable {name}.") from None
+    except ValidationError as error:
+        raise RunError(f"cannot read {folder / name}: {error}") from None
+

@@ -1,0 +1,96 @@
+"""What runs a frozen network: ONNX Runtime on a CPU, PyTorch on a GPU or where export fails."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.backbones.onnx import OnnxExportError, run_onnx, verified_session
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Runs one frozen network on batches.
+
+    Attributes:
+        run: A batch (B, ...) as uint8 or float32 to the network's output (B, ...).
+        identity: What its output depends on beside the network: part of every cache key.
+        batch_size: Views a batch.
+        note: Why it is not the fastest engine, if it is not.
+    """
+
+    run: Callable[[NDArray[Any]], NDArray[Any]]
+    identity: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 16
+    note: str = ""
+
+
+class Normalize(nn.Module):
+    """Turns uint8 views (N, R, R, 3) into the floats (N, 3, R, R) that a backbone was trained on."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
+        """Normalises each channel."""
+        return (views.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+
+def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device) -> Engine:
+    """Returns the fastest engine for `network` on `device`, proved against eager PyTorch.
+
+    Args:
+        network: A frozen network in eval mode.
+        example: A batch of at least two inputs, uint8 or float.
+        device: Where to run.
+    """
+    if device.type == "cuda":
+        return _torch_engine(network, device, "")
+    try:
+        with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
+            session = verified_session(network, torch.from_numpy(example), Path(folder) / "n.onnx")
+    except OnnxExportError as error:
+        return _torch_engine(network, device, f"ONNX export failed ({error}); ran in PyTorch")
+    identity = {"engine": "onnxruntime", "version": onnxruntime.__version__}
+    return Engine(lambda batch: run_onnx(session, batch), identity)
+
+
+def identity_engine() -> Engine:
+    """Returns the engine of an empty prefix, whose output is the view itself."""
+    return Engine(lambda batch: batch, {"engine": "none"}, batch_size=64)
+
+
+def _torch_engine(network: nn.Module, device: torch.device, note: str) -> Engine:
+    on_gpu = device.type == "cuda"
+    network = network.to(device, memory_format=torch.channels_last)
+
+    def run(batch: NDArray[Any]) -> NDArray[Any]:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=on_gpu),
+        ):
+            output: torch.Tensor = network(torch.from_numpy(batch).to(device))
+            return output.float().cpu().numpy()
+
+    batch_size = 256 if on_gpu else 16
+    identity = {
+        "engine": "pytorch",
+        "version": torch.__version__,
+        "device": device.type,
+        "precision": "bfloat16" if on_gpu else "float32",
+        # Eager PyTorch is not bit-identical over batch sizes and thread counts.
+        "batch_size": batch_size,
+        "threads": torch.get_num_threads(),
+    }
+    return Engine(run, identity, batch_size, note)

@@ -1,0 +1,224 @@
+"""The prefix cache: activations of views, computed once, content-addressed, memory-mapped."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones.engine import Engine
+from headstart.errors import DiskFullError, HeadstartError, InputError
+from headstart.progress import SILENT, Progress
+
+T = TypeVar("T")
+Activations = NDArray[Any]
+
+DEFAULT_LIMIT_BYTES = 20 * 10**9
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+def default_cache_dir() -> Path:
+    """Returns `$HEADSTART_CACHE`, or `headstart` in the user's cache folder."""
+    if chosen := os.environ.get("HEADSTART_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+
+
+def cache_limit() -> int:
+    """Returns how many bytes the cache may take: `$HEADSTART_CACHE_LIMIT_GB`, or 20 GB.
+
+    Raises:
+        InputError: If the variable is not a number.
+    """
+    chosen = os.environ.get("HEADSTART_CACHE_LIMIT_GB")
+    if not chosen:
+        return DEFAULT_LIMIT_BYTES
+    try:
+        return int(float(chosen) * 1e9)
+    except ValueError:
+        raise InputError(
+            f"HEADSTART_CACHE_LIMIT_GB is {chosen!r}; give a number of gigabytes."
+        ) from None
+
+
+def cache_key(depends_on: Mapping[str, Any]) -> str:
+    """Returns a name that is the same only where everything that activations depend on is."""
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def cached_activations(
+    cache_dir: Path,
+    depends_on: Mapping[str, Any],
+    rows: int,
+    batches: Callable[[], Iterator[NDArray[Any]]],
+    engine: Engine,
+    description: str,
+    progress: Progress = SILENT,
+) -> Activations:
+    """Returns the prefix's output for every view, from the disk where it already lies there.
+
+    They are stored as float16, or as float32 where one of them does not fit into float16, and as
+    uint8 where the prefix is empty and its output is the view itself.
+
+    Args:
+        cache_dir: Folder of the cache.
+        depends_on: Everything that the activations depend on; its hash is their name.
+        rows: Number of views N.
+        batches: Starts an iterator over the views, uint8 or float arrays (B, ...).
+        engine: Runs the prefix on one batch.
+        description: What the progress bar says.
+        progress: Where progress is shown.
+
+    Returns:
+        A read-only memory-mapped array (N, ...).
+
+    Raises:
+        DiskFullError: If there is no room for them.
+    """
+    folder = cache_dir / "activations" / cache_key({**depends_on, "engine": engine.identity})
+    stored = _open(folder)
+    if stored is None:
+        for dtype in (np.float16, np.float32):
+            tracked = progress.track(batches(), description, -(-rows // engine.batch_size))
+            if _write(folder, rows, map(engine.run, prefetched(tracked)), dtype, depends_on):
+                break
+        stored = _open(folder)
+    assert stored is not None
+    return stored
+
+
+def _open(folder: Path) -> Activations | None:
+    index = folder / "index.json"
+    if not index.exists():
+        return None
+    meta = json.loads(index.read_text(encoding="utf-8"))
+    os.utime(index)  # the oldest are evicted first
+    return np.memmap(folder / "data", meta["dtype"], "r", shape=tuple(meta["shape"]))
+
+
+def _write(
+    folder: Path,
+    rows: int,
+    outputs: Iterable[NDArray[Any]],
+    dtype: type[np.floating[Any]],
+    depends_on: Mapping[str, Any],
+) -> bool:
+    """Writes all outputs and returns True, or returns False if one does not fit into `dtype`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+    try:
+        data: NDArray[Any] | None = None
+        start = 0
+        for output in outputs:
+            if data is None:
+                stored = output.dtype if output.dtype == np.uint8 else np.dtype(dtype)
+                shape = (rows, *output.shape[1:])
+                data = _reserve(draft / "data", stored, shape)
+            if data.dtype == np.float16 and np.abs(output).max() > LARGEST_FLOAT16:
+                return False
+            data[start : start + len(output)] = output
+            start += len(output)
+        assert data is not None
+        if start != rows:
+            raise HeadstartError(f"the prefix gave {start} activations for {rows} views.")
+        index = {"dtype": str(data.dtype), "shape": data.shape, "depends_on": dict(depends_on)}
+        (draft / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+        del data
+        try:
+            draft.rename(folder)
+        except OSError:
+            # Another process was faster; what it wrote is the same.
+            if not (folder / "index.json").exists():
+                raise
+        return True
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _reserve(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Opens a memory-mapped file whose blocks exist: a full disk must not kill the process later."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise
+            raise DiskFullError(
+                f"there is no room for {size / 1e9:.1f} GB of activations in {path.parent.parent}. "
+                "Free some space, or point HEADSTART_CACHE at a larger disk."
+            ) from None
+    return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
+    """Deletes the entries unused for longest until the cache is within its limit.
+
+    Arrays that are still mapped stay readable: the system keeps a file until nobody maps it.
+
+    Args:
+        cache_dir: Folder of the cache.
+        limit_bytes: The limit; by default `cache_limit()`.
+
+    Returns:
+        The number of bytes freed.
+    """
+    if limit_bytes is None:
+        limit_bytes = cache_limit()
+    entries = []
+    for folder in [*cache_dir.glob("activations/*"), *cache_dir.glob("pixels/*")]:
+        files = [file.stat() for file in folder.glob("*") if file.is_file()]
+        if files and not folder.name.startswith("."):
+            entries.append(
+                (max(f.st_mtime for f in files), sum(f.st_blocks * 512 for f in files), folder)
+            )
+    total = sum(size for _, size, _ in entries)
+    freed = 0
+    for _, size, folder in sorted(entries):
+        if total - freed <= limit_bytes:
+            break
+        shutil.rmtree(folder, ignore_errors=True)
+        freed += size
+    return freed
+
+
+def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+    """Yields `items`, made ahead of time in a thread so that views and prefix overlap."""
+    queue: Queue[tuple[bool, Any]] = Queue(maxsize=depth)
+    stopped = False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                queue.put((True, item))
+                if stopped:
+                    return
+            queue.put((False, None))
+        except BaseException as error:  # noqa: BLE001 - raised again where the items are consumed
+            queue.put((False, error))
+
+    thread = Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, value = queue.get()
+            if not more:
+                if value is not None:
+                    raise value
+                return
+            yield value
+    finally:
+        stopped = True
+        while thread.is_alive():
+            while not queue.empty():
+                queue.get_nowait()
+            thread.join(timeout=0.05)

@@ -1,0 +1,301 @@
+"""The commands: each calls the function of the same name and prints what it returns."""
+
+import errno
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headstart import __version__
+from headstart.errors import HeadstartError, InputError
+from headstart.progress import for_stream
+
+if TYPE_CHECKING:
+    from headstart.predict import Prediction, Run
+
+app = typer.Typer(
+    name="headstart",
+    help="From a small folder of labelled images to a proven, shippable classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Strategy(StrEnum):
+    """What is trained."""
+
+    head = "head"
+    finetune = "finetune"
+
+
+class Boxes(StrEnum):
+    """What is done with boxes that the data set gives."""
+
+    crop = "crop"
+    keep = "keep"
+
+
+Source = Annotated[
+    str, typer.Argument(help="A folder of class folders, a CSV or Parquet file, or demo:solar.")
+]
+BoxesOption = Annotated[Boxes, typer.Option(help="Crop images to the data set's boxes, or not.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """From a small folder of labelled images to a proven, shippable classifier."""
+    context.obj = debug
+    if version:
+        print(f"headstart {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    context: typer.Context,
+    source: Source,
+    budget: Annotated[
+        str | None, typer.Option(help="Ceiling on the wall time: 90s, 10m, 1.5h. [default: 10m]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs instead of a budget; repeats bit by bit.")
+    ] = None,
+    strategy: Annotated[
+        Strategy | None, typer.Option(help="Train the head alone, or the last blocks too.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Name of a timm model; see `headstart backbones`.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="pretrained, random (from scratch), or a local file.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="default, probe, naive, or a .toml or .json file.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: optimizer=sgd, optimizer.lr=3e-4, …"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run. [default: runs/NAME-TIME]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is drawn in training.")] = None,
+    split_seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    split: Annotated[
+        Path | None, typer.Option(help="A split to use: the split.csv of another run.")
+    ] = None,
+    boxes: BoxesOption = Boxes.crop,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+) -> None:
+    """Train, prove and ship a classifier."""
+    with _errors(context):
+        from headstart.fit import fit as run_fit
+
+        run = run_fit(
+            source,
+            budget=budget,
+            epochs=epochs,
+            recipe=recipe,
+            strategy=strategy.value if strategy else None,
+            backbone=backbone,
+            weights=weights,
+            settings=settings or [],
+            out=out,
+            seed=seed,
+            split_seed=split_seed,
+            split=split,
+            boxes=boxes.value,
+            workers=workers,
+            progress=for_stream(sys.stderr),
+            command=_command_line(),
+            started=_process_start(),
+        )
+        _print_run(run)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Say which class is on each image, and how sure that is."""
+    with _errors(context):
+        if as_json and as_csv:
+            raise InputError("give --json or --csv, not both.")
+        from headstart.predict import open_bundle, predict_images
+
+        predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr))
+        _print_predictions(predictions, as_json, as_csv)
+        if any(prediction.error for prediction in predictions):
+            raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    source: Source,
+    as_json: AsJson = False,
+    boxes: BoxesOption = Boxes.crop,
+) -> None:
+    """Find what is wrong with a data set: broken files, duplicates, leaks, odd classes."""
+    with _errors(context):
+        from headstart.check import check as run_check
+        from headstart.data.audit import summary_rows
+
+        found = run_check(source, boxes=boxes.value, progress=for_stream(sys.stderr))
+        if as_json:
+            print(found.model_dump_json(indent=1))
+            return
+        _print_table(("what", "severity", "finding"), summary_rows(found))
+
+
+@app.command()
+def backbones(
+    context: typer.Context,
+    pattern: Annotated[str | None, typer.Argument(help="Part of a name, or a * pattern.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of timm's models.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the pretrained networks and say whose weights are on this machine."""
+    with _errors(context):
+        import json
+        from dataclasses import asdict
+
+        from headstart.backbones.catalog import known_backbones
+
+        known = known_backbones(pattern, all=everything)
+        if as_json:
+            print(json.dumps([asdict(info) for info in known], indent=1))
+            return
+        rows = [
+            (
+                info.name,
+                f"{info.parameters / 1e6:.1f} M",
+                str(info.resolution),
+                info.licence,
+                info.weights,
+            )
+            for info in known
+        ]
+        _print_table(("backbone", "parameters", "pixels", "licence", "weights"), rows)
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+@contextmanager
+def _errors(context: typer.Context) -> Iterator[None]:
+    """Turns errors into one line and an exit code, unless `--debug` wants to see them."""
+    debug = bool(context.obj)
+    try:
+        yield
+    except HeadstartError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _fail("interrupted.", 130)
+    except MemoryError:
+        if debug:
+            raise
+        _fail("the machine ran out of memory. Try a smaller --set batch_size.", 1)
+    except OSError as error:
+        if debug or error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        _fail("there is no space left on the disk. Free some and run the command again.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _process_start() -> float:
+    """Returns when this process began, on `time.monotonic`: imports are paid from the budget."""
+    import psutil
+
+    return time.monotonic() - (time.time() - psutil.Process().create_time())
+
+
+def _command_line() -> str:
+    import shlex
+
+    return shlex.join(["headstart", *sys.argv[1:]])
+
+
+def _print_run(run: "Run") -> None:
+    from headstart.progress import format_duration
+
+    metrics, record = run.metrics, run.record
+    low, high = metrics.accuracy_interval
+    print(
+        f"sealed test: {metrics.accuracy:.1%} of {metrics.n} images right "
+        f"(95 % interval {low:.1%} to {high:.1%})"
+    )
+    print(
+        f"balanced accuracy {metrics.balanced_accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}, "
+        f"log loss {metrics.log_loss:.3f}, calibration error {metrics.ece:.1%}"
+    )
+    print(f"kept: {record.chosen}; ended after {format_duration(record.seconds)}: {record.stop_reason}")
+    if len(metrics.classes) <= 30:
+        rows = [
+            (each.name, str(each.n), f"{each.precision:.1%}", f"{each.recall:.1%}", f"{each.f1:.1%}")
+            for each in metrics.classes
+        ]
+        _print_table(("class", "images", "precision", "recall", "F1"), rows)
+    for mistake in metrics.top_confusions[:5]:
+        print(f"mixed up: {mistake.count} x {mistake.true!r} taken for {mistake.predicted!r}")
+    print(f"report: {run.folder / 'report.html'}")
+    print(f"use it: headstart predict {run.folder} IMAGE …")
+
+
+def _print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps([p.model_dump() for p in predictions], indent=1, ensure_ascii=False))
+        return
+    if as_csv:
+        import csv
+
+        writer = csv.writer(sys.stdout)
+        writer.writerow(("image", "label", "probability", "error"))
+        writer.writerows((p.image, p.label, p.probability, p.error) for p in predictions)
+        return
+    rows = [(p.image, p.error or p.label, f"{p.probability:.1%}") for p in predictions]
+    _print_table(("image", "class", "probability"), rows)
+
+
+def _print_table(columns: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    if not console.is_terminal:
+        for row in (columns, *rows):
+            print("\t".join(row))
+        return
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)

@@ -1,0 +1,33 @@
+"""A process that decodes images: a line of jobs in, a line of answers out, until its input ends."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from headstart.data.decode import Job, decode_job
+
+
+def main() -> None:
+    """Answers each line of standard input: a JSON list of jobs, by a list of what was learned.
+
+    Where the disk fails, the answer is an object with the system's error instead.
+    """
+    short_side, folder = int(sys.argv[1]), Path(sys.argv[2])
+    for line in sys.stdin:
+        jobs = [_job(**job) for job in json.loads(line)]
+        try:
+            answer: object = [decode_job(job, short_side, folder) for job in jobs]
+        except OSError as error:
+            answer = {"errno": error.errno, "strerror": error.strerror}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _job(box: list[int] | None, **rest: Any) -> Job:
+    # JSON has no tuples.
+    return Job(box=(box[0], box[1], box[2], box[3]) if box else None, **rest)
+
+
+if __name__ == "__main__":
+    main()

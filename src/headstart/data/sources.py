@@ -1,0 +1,132 @@
+"""From what a person has (folders, a manifest, a table, a known set) to one `Dataset`.
+
+Images are found here and never opened.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from headstart.data.folders import load_folder
+from headstart.data.manifests import load_csv, load_frame, load_pairs, load_parquet
+from headstart.data.solar import load_solar
+from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
+from headstart.data.types import Dataset
+from headstart.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas
+
+Source: TypeAlias = "str | os.PathLike[str] | pandas.DataFrame | Iterable[object]"
+
+DEMOS: dict[str, Callable[[], Dataset]] = {"solar": load_solar}
+"""Data sets that a package brings, by what follows `demo:`."""
+
+
+def load_dataset(
+    source: Source,
+    *,
+    labels: Iterable[object] | None = None,
+    boxes: Literal["crop", "keep"] = "crop",
+) -> Dataset:
+    """Finds the labelled images of `source`, sorted by path; opens none of them.
+
+    Args:
+        source: One of
+            a folder with one subfolder a class;
+            a folder with `train/` and if wanted `val/` (or `valid/`) and `test/`, each with one
+            subfolder a class;
+            a folder with Stanford Cars in an official form;
+            a `.csv` or `.parquet` file with the columns `path,label[,split,group]`;
+            `"demo:solar"`;
+            a pandas DataFrame with the same columns;
+            a list of paths, with `labels`, or of `(path, label)` pairs.
+        labels: The label of each path where `source` is a list of paths.
+        boxes: Whether images are cut to their bounding boxes where the source has some.
+
+    Raises:
+        DataError: Nothing can be trained on what is there; the message says why and where.
+    """
+    dataset = _load(source, labels, boxes)
+    _check_splits(dataset)
+    _check_classes(dataset)
+    items = sorted(dataset.items, key=lambda item: item.path.as_posix())
+    return replace(dataset, items=tuple(items))
+
+
+def _load(
+    source: Source, labels: Iterable[object] | None, boxes: Literal["crop", "keep"]
+) -> Dataset:
+    pandas = sys.modules.get("pandas")  # who has a DataFrame has imported it
+    is_frame = pandas is not None and isinstance(source, pandas.DataFrame)
+    if labels is not None and (is_frame or isinstance(source, str | os.PathLike)):
+        raise DataError("labels= belongs to a list of paths; other sources bring their own.")
+    if is_frame:
+        return load_frame(source)
+    if isinstance(source, str | os.PathLike):
+        return _load_place(os.fspath(source), boxes)
+    if isinstance(source, Iterable):
+        return load_pairs(source, labels)
+    raise DataError(f"Images cannot be found by a {type(source).__name__}; give a folder's path.")
+
+
+def _load_place(source: str, boxes: Literal["crop", "keep"]) -> Dataset:
+    if source.startswith("demo:"):
+        return _load_demo(source.removeprefix("demo:"))
+    path = Path(source)
+    # os.path's tests say False where Path's raise: a NUL in the name, or a name too long.
+    if source and os.path.isdir(source):  # noqa: PTH112
+        is_cars = is_stanford_cars(path)
+        return load_stanford_cars(path, boxes=boxes) if is_cars else load_folder(path)
+    if not os.path.isfile(source):  # noqa: PTH113
+        raise DataError(f"There is no folder or file {source!r}.")
+    match path.suffix.lower():
+        case ".csv":
+            return load_csv(path)
+        case ".parquet":
+            return load_parquet(path)
+        case _:
+            raise DataError(
+                f"{source!r} is neither a folder nor a manifest; "
+                "a manifest's name ends in .csv or .parquet."
+            )
+
+
+def _load_demo(name: str) -> Dataset:
+    if name not in DEMOS:
+        hint = did_you_mean(name, DEMOS) or f"; there is {', '.join(DEMOS)}."
+        raise DataError(f"Unknown demo {name!r}{hint}")
+    return DEMOS[name]()
+
+
+def _check_splits(dataset: Dataset) -> None:
+    """Every class of val and test must be one that training can see."""
+    # A split that covers only a part of the images is for `splits.make_split` to judge.
+    train = {item.label for item in dataset.items if item.split in ("train", None)}
+    if not train:
+        raise DataError(f"No image of {dataset.root} is in train; val and test are not enough.")
+    for split in ("val", "test"):
+        missing = sorted(
+            {item.label for item in dataset.items if item.split == split}.difference(train)
+        )
+        if missing:
+            raise DataError(
+                f"{split} holds classes that are not in train: {', '.join(map(repr, missing))}; "
+                "add images of them to train, or take them out."
+            )
+
+
+def _check_classes(dataset: Dataset) -> None:
+    if len(dataset.classes) > 1:
+        return
+    message = (
+        f"At least two classes are needed; found only {dataset.classes[0]!r} in {dataset.root}."
+    )
+    parts = [PurePosixPath(dataset.key(i)).parts for i in range(len(dataset.items))]
+    deeper = {part[1] for part in parts if len(part) > 2 and part[0] == dataset.classes[0]}
+    if len(deeper) > 1:
+        message += f" If its subfolders are the classes, give {dataset.root / parts[0][0]}."
+    raise DataError(message)

@@ -1,0 +1,349 @@
+"""Seeded splits into train, val and test: stratified, leak-safe, and written for people to read."""
+
+import csv
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.types import SPLIT_NAMES, SplitName
+from headstart.errors import DataError, DiskFullError, RecipeError, did_you_mean
+
+Indices = NDArray[np.int64]
+
+MAX_SPLIT_FILE_BYTES: Final = 256 * 2**20
+_ALIASES: Final = {"valid": "val", "validation": "val"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images are for what; sorted, disjoint indices into the kept items."""
+
+    train: Indices
+    val: Indices
+    test: Indices
+
+    def names(self) -> list[SplitName]:
+        """Returns the part of each image, in the order of the items."""
+        result: list[SplitName] = ["train"] * sum(map(len, (self.train, self.val, self.test)))
+        for name in SPLIT_NAMES:
+            for index in getattr(self, name):
+                result[index] = name
+        return result
+
+
+def make_split(
+    labels: Sequence[str],
+    groups: Indices,
+    *,
+    given: Sequence[SplitName | None],
+    seed: int,
+    test_share: float = 0.25,
+    val_share: float = 0.15,
+    keys: Sequence[str] = (),
+) -> Split:
+    """Splits images so that no group straddles, and each class is in each part as far as can be.
+
+    Every class is in train. A class with at least 2 groups is in test, and one with at least 4 in
+    val too, unless all its groups are shared with other classes that need them elsewhere. The
+    share of each class in each part is as near to the wanted one as its groups allow.
+
+    A given split is kept. What it lacks is cut from its train part: test, val or both.
+
+    Args:
+        labels: Class of each image.
+        groups: Group number of each image, shape (n,); images of one group stay together.
+        given: The part that the source gives each image; None throughout if it gives none.
+        seed: Of the choice.
+        test_share: Wanted share of the test set in what it is cut from.
+        val_share: Wanted share of the validation set in the rest.
+        keys: Names of the images for messages.
+
+    Raises:
+        DataError: There are no images; the given split covers only a part of the images, has no
+            training images, lacks a class in train, or tears a group apart.
+        RecipeError: A share is not between 0 and 1.
+    """
+    for name, share in (("test", test_share), ("val", val_share)):
+        if not 0 < share < 1:
+            raise RecipeError(f"The {name} share must lie between 0 and 1; it is {share}.")
+    if not len(labels) == len(groups) == len(given):
+        raise ValueError("labels, groups and given must have one entry an image.")
+    if not labels:
+        raise DataError("There are no images to split.")
+    parts = _given_parts(labels, groups, given, keys)
+
+    missing = [name for name in SPLIT_NAMES if name not in parts]
+    shares = {"train": 1.0}
+    if "test" in missing:
+        shares["test"] = test_share
+        shares["train"] -= test_share
+    if "val" in missing:
+        shares["val"] = val_share * shares["train"]
+        shares["train"] -= shares["val"]
+    # From how many groups on a class must be in the part.
+    needed = {"train": 1, "test": 2, "val": len(shares) + 1}
+    needed = {name: needed[name] for name in shares}
+
+    pool = np.flatnonzero(parts == "train").tolist()
+    pool_labels = [labels[index] for index in pool]
+    chosen = _assign(pool_labels, groups[pool], shares, needed, np.random.default_rng(seed))
+    parts[pool] = np.array(list(shares))[chosen]
+    return Split(*(np.flatnonzero(parts == name) for name in SPLIT_NAMES))
+
+
+def folds(labels: Sequence[str], groups: Indices, n_folds: int, seed: int) -> Indices:
+    """Returns the cross-validation fold of each image, shape (n,), 0 to `n_folds` - 1.
+
+    Stratified by class, groups kept together, like `make_split`.
+
+    Raises:
+        DataError: There are fewer groups than folds.
+        ValueError: `n_folds` is below 2.
+    """
+    if n_folds < 2:
+        raise ValueError(f"Cross-validation needs at least 2 folds, not {n_folds}.")
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise DataError(
+            f"{n_folds} folds need at least {n_folds} images or groups of images that may be "
+            f"parted, and there are {n_groups}; use fewer folds or add images."
+        )
+    shares = {str(fold): 1 / n_folds for fold in range(n_folds)}
+    return _assign(labels, groups, shares, {}, np.random.default_rng(seed))
+
+
+def split_notes(labels: Sequence[str], split: Split) -> tuple[str, ...]:
+    """Returns a sentence for each part that lacks classes because they have too few images."""
+    names = np.asarray(split.names())
+    array = np.asarray(labels)
+    notes = []
+    for part, effect in (
+        ("val", "no choice between methods sees them"),
+        ("test", "nothing is known about how well they are recognised"),
+    ):
+        absent = sorted(set(labels) - set(array[names == part].tolist()))
+        if absent:
+            shown = ", ".join(repr(name) for name in absent[:5])
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            notes.append(
+                f"Too few images to have some in {part}, so that {effect}: "
+                f"class{'es' if len(absent) > 1 else ''} {shown}{more}."
+            )
+    return tuple(notes)
+
+
+def save_split(path: Path, split: Split, keys: Sequence[str]) -> None:
+    """Writes a split as a CSV file with the columns `path` and `split`, one row an image.
+
+    Args:
+        path: The file to write or replace.
+        split: Covers all of `keys`.
+        keys: Names of the images.
+
+    Raises:
+        DiskFullError: There is no space left.
+    """
+    rows = list(zip(keys, split.names(), strict=True))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # surrogateescape: a file name need not be valid UTF-8.
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["path", "split"])
+            writer.writerows(rows)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"No space left to write {path}; free some and run again."
+            ) from None
+        raise
+
+
+def read_split(path: Path, keys: Sequence[str]) -> list[SplitName | None]:
+    """Reads a split file and returns the part of each image of `keys`.
+
+    Args:
+        path: CSV file with the columns `path` and `split` (train, val or valid, test); other
+            columns are passed over.
+        keys: Names of the images.
+
+    Raises:
+        DataError: The file cannot be read, names a part or an image that does not exist, names an
+            image twice, or leaves one out.
+    """
+    found: dict[str, SplitName] = {}
+    known = set(keys)
+    for line, key, part in _split_rows(path):
+        name = _ALIASES.get(part.strip().lower(), part.strip().lower())
+        if name not in SPLIT_NAMES:
+            raise DataError(
+                f"Line {line} of {path} has the split {part!r}{did_you_mean(name, SPLIT_NAMES)}; "
+                f"use train, val or test."
+            )
+        if key not in known:
+            raise DataError(
+                f"Line {line} of {path} names {key!r}, which is not among the images used; "
+                f"remove the line or restore the image."
+            )
+        if key in found:
+            raise DataError(f"{path} names {key!r} a second time in line {line}; keep one line.")
+        found[key] = name
+    absent = [key for key in keys if key not in found]
+    if absent:
+        raise DataError(
+            f"{path} says nothing about {len(absent)} of {len(keys)} images, the first of them "
+            f"{absent[0]!r}; add a line for each."
+        )
+    return [found[key] for key in keys]
+
+
+def _split_rows(path: Path) -> list[tuple[int, str, str]]:
+    """Returns line number, image and part of each row of a split file."""
+    try:
+        if path.stat().st_size > MAX_SPLIT_FILE_BYTES:
+            raise DataError(f"The split file {path} is larger than {MAX_SPLIT_FILE_BYTES} bytes.")
+        # utf-8-sig: spreadsheets write a byte order mark.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if not {"path", "split"} <= set(reader.fieldnames or ()):
+                raise DataError(
+                    f"The split file {path} needs a first line that names the columns path,split."
+                )
+            return [(reader.line_num, row["path"] or "", row["split"] or "") for row in reader]
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"The split file {path} cannot be read: {reason}.") from None
+
+
+def _given_parts(
+    labels: Sequence[str],
+    groups: Indices,
+    given: Sequence[SplitName | None],
+    keys: Sequence[str],
+) -> NDArray[np.str_]:
+    """Returns the given part of each image, "train" throughout where none is given."""
+
+    def shown(index: int) -> str:
+        return repr(keys[index]) if keys else f"number {index}"
+
+    stated = [index for index, part in enumerate(given) if part is not None]
+    if not stated:
+        return np.full(len(labels), "train")
+    if len(stated) < len(labels):
+        first = next(index for index, part in enumerate(given) if part is None)
+        raise DataError(
+            f"{len(labels) - len(stated)} of {len(labels)} images have no split while the others "
+            f"have one, the first of them {shown(first)}; give each image a split, or none."
+        )
+    parts = np.asarray(given, dtype=np.str_)
+    if "train" not in parts:
+        raise DataError("The given split has no training images; put some into train.")
+    array = np.asarray(labels)
+    trained = set(array[parts == "train"].tolist())
+    for index, label in enumerate(labels):
+        if label not in trained:
+            raise DataError(
+                f"Class {label!r} has images in {parts[index]} ({shown(index)}) and none in train; "
+                f"put some of them into train or leave the class out."
+            )
+    first_of_group: dict[int, int] = {}
+    for index, group in enumerate(groups.tolist()):
+        first = first_of_group.setdefault(group, index)
+        if parts[first] != parts[index]:
+            raise DataError(
+                f"Images {shown(first)} ({parts[first]}) and {shown(index)} ({parts[index]}) are "
+                f"of one group, and the given split parts them; put both on one side."
+            )
+    return parts
+
+
+def _assign(
+    labels: Sequence[str],
+    groups: Indices,
+    shares: Mapping[str, float],
+    needed: Mapping[str, int],
+    rng: np.random.Generator,
+) -> Indices:
+    """Returns the number of the part of each image, shape (n,).
+
+    Groups are dealt out one by one. Each goes to the part that lacks most of its classes, which
+    is the greedy step on the squared distance to the wanted shares (Sechidis et al. 2011 deal
+    out multi-label data alike). Groups of several classes go first, while there is still room to
+    even them out, the scarcest class first; then groups that are large beside the smallest part;
+    the rest in random order, so that small groups fall into every part alike.
+
+    Args:
+        labels: Class of each image.
+        groups: Group number of each image, shape (n,).
+        shares: Wanted share of each part, summing to 1.
+        needed: From how many groups on a class must be in the part, the most important part first.
+        rng: Deals out.
+    """
+    class_of = np.unique(np.asarray(labels), return_inverse=True)[1]
+    group_of = np.unique(groups, return_inverse=True)[1]
+    n_classes, n_groups = int(class_of.max()) + 1, int(group_of.max()) + 1
+    pairs, pair_sizes = np.unique(group_of * n_classes + class_of, return_counts=True)
+    pair_group, pair_class = np.divmod(pairs, n_classes)
+    starts = np.searchsorted(pair_group, np.arange(n_groups + 1))
+    class_size = np.bincount(class_of)
+    groups_left = np.bincount(pair_class)
+
+    wanted = np.array(list(shares.values()))
+    part_number = {name: number for number, name in enumerate(shares)}
+    lacking = [
+        [part_number[name] for name, least in needed.items() if n_own >= least]
+        for n_own in groups_left
+    ]
+    deficit = np.tile(wanted, (n_classes, 1))  # in shares of the class: rare ones count as much
+    filled = np.zeros(len(wanted))
+
+    size = np.bincount(group_of)
+    scarcity = np.minimum.reduceat(groups_left[pair_class], starts[:-1])
+    scarcity = np.where(np.diff(starts) > 1, np.minimum(scarcity, 4), 5)
+    smallest_class = np.minimum.reduceat(class_size[pair_class], starts[:-1])
+    large = np.where(size > np.maximum(wanted.min() * smallest_class, 2), size, 0)
+    order = np.lexsort((rng.random(n_groups), -large, scarcity))
+    tie_break = rng.permutation(len(wanted)) * 1e-9
+
+    part_of_group = np.empty(n_groups, dtype=np.int64)
+    for group in order:
+        own = slice(starts[group], starts[group + 1])
+        classes, sizes = pair_class[own], pair_sizes[own]
+        allowed = _allowed_parts([(lacking[c], int(groups_left[c])) for c in classes], len(wanted))
+        shares_of_classes = sizes / class_size[classes]
+        gain = shares_of_classes @ deficit[classes]
+        # Between equals the emptier part, so that remainders do not pile up in one.
+        rank = [(-round(gain[p], 12), filled[p] / wanted[p] + tie_break[p]) for p in allowed]
+        part = allowed[rank.index(min(rank))]
+        part_of_group[group] = part
+        deficit[classes, part] -= shares_of_classes
+        filled[part] += size[group]
+        for c in classes:
+            groups_left[c] -= 1
+            if part in lacking[c]:
+                lacking[c].remove(part)
+    return np.asarray(part_of_group[group_of])
+
+
+def _allowed_parts(needs: list[tuple[list[int], int]], n_parts: int) -> list[int]:
+    """Returns the parts that a group may go to so that its classes still reach what they need.
+
+    Args:
+        needs: For each class of the group, the parts that it must still reach, the most important
+            first, and its groups that are left, this one included.
+        n_parts: Number of parts.
+    """
+    forced = [lacking for lacking, n_left in needs if lacking and len(lacking) >= n_left]
+    allowed = [p for p in range(n_parts) if all(p in lacking for lacking in forced)]
+    if allowed:
+        return allowed
+    # Two classes need the group in different parts: train before test before val.
+    return [min(p for lacking in forced for p in lacking)]

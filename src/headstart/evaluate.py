@@ -1,0 +1,396 @@
+"""From logits to figures with error bars; temperature calibration; the sealed test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+
+from headstart.errors import DataError, HeadstartError
+from headstart.inference_stats import (
+    Interval,
+    WeightedStatistic,
+    bootstrap_interval,
+    wilson_interval,
+)
+
+T = TypeVar("T")
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+_TOP_CONFUSIONS = 10
+
+
+class ClassMetrics(BaseModel):
+    """How well one class is told from the others.
+
+    Attributes:
+        name: Name of the class.
+        n: Number of test images of the class.
+        precision: Share of the images predicted as it that are of it; None if there are none.
+        recall: Share of its images that are predicted as it; None if it has none.
+        recall_interval: Wilson's 95 % interval; (0, 1) for a class without images.
+        f1: Harmonic mean of both, 0 if it is never predicted; None if it has no images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    n: int
+    precision: float | None
+    recall: float | None
+    recall_interval: Interval
+    f1: float | None
+
+
+class Confusion(BaseModel):
+    """How often images of one class were taken for another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actual: str
+    predicted: str
+    count: int
+
+
+class Metrics(BaseModel):
+    """What a classifier does on images that it has not seen; all intervals are 95 %.
+
+    Attributes:
+        n: Number of images.
+        correct: Number of them that are predicted right.
+        accuracy: Share of images predicted right.
+        accuracy_interval: Wilson's, which takes the images as independent.
+        balanced_accuracy: Mean recall of the classes that have test images.
+        balanced_accuracy_interval: BCa bootstrap, by group where there are groups; the interval
+            of the accuracy where all predictions are right or all are wrong (all three figures
+            are then equal, and the bootstrap sees no spread); (0, 1) with one group only.
+        macro_f1: Mean F1 of the classes that have test images.
+        macro_f1_interval: As that of the balanced accuracy. With many classes of few images it is
+            too narrow: simulated coverage is about 94 % for 17 classes of 5 images, but 80 % for
+            100 of 5 and 196 of 10, as macro-F1 is biased there.
+        log_loss: Mean of -ln p(true class), in nats, after temperature scaling.
+        ece: Expected calibration error after temperature scaling, in 15 bins.
+        ece_uncalibrated: The same at temperature 1.
+        temperature: What the logits were divided by.
+        class_names: In the order of the logits.
+        classes: One entry a class, in the same order.
+        confusion: Counts; row = true class, column = predicted class.
+        top_confusions: The most frequent mistakes, most frequent first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int
+    correct: int
+    accuracy: float
+    accuracy_interval: Interval
+    balanced_accuracy: float
+    balanced_accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    log_loss: float
+    ece: float
+    ece_uncalibrated: float
+    temperature: float
+    class_names: tuple[str, ...]
+    classes: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    top_confusions: tuple[Confusion, ...]
+
+
+@dataclass(frozen=True)
+class CalibrationBins:
+    """A reliability diagram: equal-width bins on the probability of the predicted class.
+
+    Attributes:
+        edges: Ends of the bins, shape (bins + 1,), from 0 to 1; a bin holds its upper end.
+        count: Images in each bin, shape (bins,).
+        confidence: Mean probability of the predicted class, shape (bins,); NaN in an empty bin.
+        accuracy: Share of right predictions, shape (bins,); NaN in an empty bin.
+    """
+
+    edges: NDArray[np.float64]
+    count: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+class SealedTest(Generic[T]):
+    """Holds the test items back until every choice is made, and hands them out once.
+
+    Attributes:
+        opened_at: When it was opened (ISO 8601, UTC), or None.
+        reason: What it was opened for, or None.
+    """
+
+    def __init__(self, items: Sequence[T]) -> None:
+        self._items = tuple(items)
+        self.opened_at: str | None = None
+        self.reason: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def open(self, reason: str) -> tuple[T, ...]:
+        """Returns the test items.
+
+        Raises:
+            HeadstartError: It has been opened before.
+        """
+        if self.opened_at is not None:
+            raise HeadstartError(
+                f"The test set was already opened at {self.opened_at} for {self.reason}, and is "
+                f"opened once a run; take the result of that evaluation, or start a new run."
+            )
+        self.opened_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.reason = reason
+        return self._items
+
+
+def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Returns the probabilities, in float64, of logits (…, classes) divided by the temperature."""
+    return np.asarray(np.exp(_log_softmax(logits, temperature)))
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Returns the temperature that minimises the log loss on validation (Guo et al. 2017).
+
+    Where every prediction is right, the log loss falls without end as the temperature does. One
+    more right and one wrong answer are then assumed, in the spirit of Platt (1999): right with
+    probability (n + 1)/(n + 2), and else the runner-up's class, averaged over the images.
+
+    Args:
+        logits: Shape (n, classes).
+        labels: Class indices, shape (n,).
+
+    Returns:
+        A value within `TEMPERATURE_RANGE`; 1 where there is nothing to fit on: no images, one
+        class, or logits that are the same for all classes.
+
+    Raises:
+        HeadstartError: A logit is NaN or infinite, or the shapes do not fit.
+    """
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - heavy
+
+    z, y = _checked(logits, labels)
+    n, n_classes = z.shape
+    if n == 0 or n_classes < 2 or not np.ptp(z, axis=1).any():
+        return 1.0
+    rows = np.arange(n)
+    all_right = bool((z.argmax(axis=1) == y).all())
+    runner_up = np.argpartition(z, -2, axis=1)[:, -2]
+
+    def loss(log_temperature: float) -> float:
+        log_p = _log_softmax(z, float(np.exp(log_temperature)))
+        total = -float(log_p[rows, y].mean())
+        if all_right:
+            total = (n + 1) * total - float(log_p[rows, runner_up].mean())
+        return total
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def calibration_bins(
+    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
+) -> CalibrationBins:
+    """Sorts predictions into equal-width bins by the probability of the predicted class.
+
+    Args:
+        probabilities: Shape (n, classes).
+        labels: Class indices, shape (n,).
+        n_bins: Number of bins.
+    """
+    p, y = _checked(probabilities, labels)
+    confidence = p.max(axis=1)
+    right = p.argmax(axis=1) == y
+    edges = np.linspace(0, 1, n_bins + 1)
+    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
+    count = np.bincount(bins, minlength=n_bins)
+    with np.errstate(invalid="ignore"):
+        return CalibrationBins(
+            edges=edges,
+            count=count,
+            confidence=np.bincount(bins, confidence, n_bins) / count,
+            accuracy=np.bincount(bins, right, n_bins) / count,
+        )
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
+) -> float:
+    """Returns the mean gap between confidence and accuracy over bins, weighted by their images.
+
+    Naeini et al. 2015; 15 equal-width bins as in Guo et al. 2017.
+
+    Args:
+        probabilities: Shape (n, classes), n at least 1.
+        labels: Class indices, shape (n,).
+        n_bins: Number of bins.
+    """
+    bins = calibration_bins(probabilities, labels, n_bins)
+    gaps = np.abs(bins.accuracy - bins.confidence)
+    return float(np.nansum(gaps * bins.count) / bins.count.sum())
+
+
+def compute_metrics(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    temperature: float,
+    *,
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> Metrics:
+    """Returns every figure of an evaluation.
+
+    Args:
+        logits: Shape (n, classes), before temperature scaling.
+        labels: True class indices, shape (n,).
+        class_names: In the order of the logits.
+        temperature: From `fit_temperature` on validation.
+        groups: Group number of each image, shape (n,), where images are not independent.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: There are no images.
+        HeadstartError: A logit is NaN or infinite, or the shapes do not fit.
+    """
+    z, y = _checked(logits, labels)
+    n, n_classes = z.shape
+    if n == 0:
+        raise DataError("There are no images to evaluate on; give the test split some images.")
+    if n_classes != len(class_names):
+        raise HeadstartError(
+            f"There are {n_classes} logits an image for {len(class_names)} classes."
+        )
+
+    predicted = z.argmax(axis=1)
+    confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(confusion, (y, predicted), 1)
+    correct = int(np.trace(confusion))
+    accuracy_interval = wilson_interval(correct, n)
+    n_units = n if groups is None else len(np.unique(groups))
+
+    def figure(statistic: WeightedStatistic) -> tuple[float, Interval]:
+        value = float(statistic(np.ones((1, n)))[0])
+        if correct in (0, n):
+            return value, accuracy_interval
+        if n_units < 2:
+            return value, (0.0, 1.0)
+        return value, bootstrap_interval(statistic, n, groups=groups, seed=seed)
+
+    balanced_accuracy, balanced_accuracy_interval = figure(
+        _balanced_accuracy_of(y, predicted, n_classes)
+    )
+    macro_f1, macro_f1_interval = figure(_macro_f1_of(y, predicted, n_classes))
+    return Metrics(
+        n=n,
+        correct=correct,
+        accuracy=correct / n,
+        accuracy_interval=accuracy_interval,
+        balanced_accuracy=balanced_accuracy,
+        balanced_accuracy_interval=balanced_accuracy_interval,
+        macro_f1=macro_f1,
+        macro_f1_interval=macro_f1_interval,
+        log_loss=-float(_log_softmax(z, temperature)[np.arange(n), y].mean()),
+        ece=expected_calibration_error(softmax(z, temperature), y),
+        ece_uncalibrated=expected_calibration_error(softmax(z), y),
+        temperature=temperature,
+        class_names=tuple(class_names),
+        classes=tuple(_class_metrics(name, i, confusion) for i, name in enumerate(class_names)),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        top_confusions=_top_confusions(confusion, class_names),
+    )
+
+
+def _class_metrics(name: str, index: int, confusion: NDArray[np.int64]) -> ClassMetrics:
+    hits = int(confusion[index, index])
+    n, n_predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
+    return ClassMetrics(
+        name=name,
+        n=n,
+        precision=hits / n_predicted if n_predicted else None,
+        recall=hits / n if n else None,
+        recall_interval=wilson_interval(hits, n),
+        f1=2 * hits / (n + n_predicted) if n else None,
+    )
+
+
+def _top_confusions(
+    confusion: NDArray[np.int64], class_names: Sequence[str]
+) -> tuple[Confusion, ...]:
+    mistakes = confusion.copy()
+    np.fill_diagonal(mistakes, 0)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:_TOP_CONFUSIONS]
+    pairs = [divmod(int(cell), len(class_names)) for cell in order if mistakes.flat[cell]]
+    return tuple(
+        Confusion(actual=class_names[i], predicted=class_names[j], count=int(mistakes[i, j]))
+        for i, j in pairs
+    )
+
+
+def _balanced_accuracy_of(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
+) -> WeightedStatistic:
+    """Mean recall over the classes that a resample holds."""
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        n_true = _sums_by_class(weights, labels, n_classes)
+        hits = _sums_by_class(weights * (labels == predicted), labels, n_classes)
+        recall = hits / np.maximum(n_true, 1)
+        return np.asarray(recall.sum(axis=1) / (n_true > 0).sum(axis=1))
+
+    return statistic
+
+
+def _macro_f1_of(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
+) -> WeightedStatistic:
+    """Mean F1 over the classes that a resample holds."""
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        n_true = _sums_by_class(weights, labels, n_classes)
+        n_predicted = _sums_by_class(weights, predicted, n_classes)
+        hits = _sums_by_class(weights * (labels == predicted), labels, n_classes)
+        f1 = 2 * hits / np.maximum(n_true + n_predicted, 1)  # 0 without hits, absent classes too
+        return np.asarray(f1.sum(axis=1) / (n_true > 0).sum(axis=1))
+
+    return statistic
+
+
+def _sums_by_class(
+    weights: NDArray[np.float64], classes: NDArray[np.int64], n_classes: int
+) -> NDArray[np.float64]:
+    """Returns summed weights (resamples, classes) of weights (resamples, n) by class (n,)."""
+    from scipy.sparse import csr_array  # noqa: PLC0415
+
+    n = len(classes)
+    one_hot = csr_array((np.ones(n), (classes, np.arange(n))), shape=(n_classes, n))
+    return np.asarray((one_hot @ weights.T).T)
+
+
+def _log_softmax(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    z = np.asarray(logits, dtype=np.float64) / temperature
+    z = z - z.max(axis=-1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=-1, keepdims=True)))
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Returns scores (n, classes) and labels (n,) as arrays that fit together."""
+    z, y = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    if z.ndim != 2 or y.shape != z.shape[:1]:
+        raise HeadstartError(f"Logits of shape {z.shape} do not fit labels of shape {y.shape}.")
+    if not np.isfinite(z).all():
+        broken = int((~np.isfinite(z).all(axis=1)).sum())
+        raise HeadstartError(
+            f"The model gave NaN or infinite logits for {broken} of {len(z)} images; "
+            f"its training diverged: lower the learning rate."
+        )
+    if y.size and not (y.min() >= 0 and y.max() < z.shape[1]):
+        raise HeadstartError(f"Labels run from {y.min()} to {y.max()}, logits cover {z.shape[1]}.")
+    return z, y

@@ -1,0 +1,27 @@
+"""The backbone: which pretrained network, from which weights, at which resolution."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from headstart.methods.method import Method, Range, named
+
+
+class Backbone(Method):
+    """Any image classification network of the timm collection (Wightman 2019), by its name."""
+
+    name: Annotated[str, Field(min_length=1)] = "tf_efficientnet_lite0"
+    weights: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="'pretrained', 'random' (from scratch), or the path of a local file",
+        ),
+    ] = "pretrained"
+    resolution: Annotated[
+        int, Field(ge=0, le=1024, description="side of a view in pixels; 0 takes the model's own")
+    ] = 0
+    drop_path: Annotated[float, Field(ge=0, lt=1), Range(0.0, 0.2)] = 0.0
+
+
+BackboneChoice = Annotated[Backbone, BeforeValidator(named)]

@@ -1,0 +1,145 @@
+"""The probe: a regularised logistic regression on cached features, its strength cross-validated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from headstart.data.splits import folds
+from headstart.evaluate import softmax
+from headstart.progress import SILENT, Progress
+
+STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+"""L2 penalties tried, from strong to weak, on the mean loss over standardised features."""
+
+WORK_LIMIT = 3e9
+"""Rows x features x classes x penalties x folds up to which five folds are affordable; fewer above."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier on features and what cross-validation says of it.
+
+    Attributes:
+        weight: (C, F), for features as they come: the standardisation is folded in.
+        bias: (C,).
+        strength: The L2 penalty chosen.
+        log_loss: Mean cross-validated log loss, in nats.
+        accuracy: Cross-validated accuracy.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    strength: float
+    log_loss: float
+    accuracy: float
+
+    def logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Returns the logits (N, C) of features (N, F)."""
+        return np.asarray(features, np.float32) @ self.weight.T + self.bias
+
+
+def fit_probe(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: int,
+    groups: NDArray[np.int64],
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Probe:
+    """Fits a probe; the L2 penalty with the least cross-validated log loss is chosen.
+
+    Args:
+        features: (N, F).
+        labels: (N,), in 0 … C-1.
+        classes: C.
+        groups: (N,), kept within a fold.
+        seed: Of the folds.
+        progress: Where progress is shown.
+    """
+    n_folds = _affordable_folds(len(features), features.shape[1], classes)
+    names = [str(label) for label in labels]
+    fold_of = folds(names, groups, max(2, n_folds), seed)
+    tested_folds = range(n_folds) if n_folds > 1 else range(1)
+    losses = np.zeros(len(STRENGTHS))
+    correct = np.zeros(len(STRENGTHS))
+    tested = 0
+    for fold in progress.track(tested_folds, "cross-validating the head", len(tested_folds)):
+        held = fold_of == fold
+        if not held.any() or len(np.unique(labels[~held])) < 2:
+            continue
+        path = _fit_path(features[~held], labels[~held], classes, STRENGTHS)
+        for position, (weight, bias) in enumerate(path):
+            logits = features[held] @ weight.T + bias
+            likelihood = softmax(logits)[np.arange(int(held.sum())), labels[held]]
+            losses[position] -= np.log(np.maximum(likelihood, 1e-12)).sum()
+            correct[position] += (logits.argmax(1) == labels[held]).sum()
+        tested += int(held.sum())
+    best = int(losses.argmin())
+    *_, (weight, bias) = _fit_path(features, labels, classes, STRENGTHS[: best + 1])
+    tested = max(tested, 1)
+    return Probe(weight, bias, STRENGTHS[best], losses[best] / tested, correct[best] / tested)
+
+
+def _affordable_folds(rows: int, features: int, classes: int) -> int:
+    """Returns 5, 3 or 1 folds: the count depends on the data's size alone, so it repeats."""
+    work = rows * features * classes * len(STRENGTHS)
+    return next((n for n in (5, 3) if n * work <= WORK_LIMIT), 1)
+
+
+def _fit_path(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: int,
+    strengths: Sequence[float],
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Returns weight and bias for every penalty; each fit starts from the stronger one before it."""
+    mean = features.mean(0, dtype=np.float64).astype(np.float32)
+    # Features that are nearly constant must not be blown up.
+    scale = features.std(0, dtype=np.float64)
+    scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-8).astype(np.float32)
+    standard = (np.asarray(features, np.float32) - mean) / scale
+    solution = np.zeros((standard.shape[1] + 1) * classes)
+    path = []
+    for strength in strengths:
+        solution = minimize(
+            _loss_and_gradient,
+            solution,
+            args=(strength, standard, labels),
+            jac=True,
+            method="L-BFGS-B",
+            # Cross-validation judges the result, so a path may be cut short.
+            options={"maxiter": 50, "ftol": 1e-5, "gtol": 0.0},
+        ).x
+        weight_and_bias = solution.astype(np.float32).reshape(-1, classes)
+        weight = weight_and_bias[:-1].T / scale
+        path.append((weight, weight_and_bias[-1] - weight @ mean))
+    return path
+
+
+def _loss_and_gradient(
+    solution: NDArray[np.float64],
+    strength: float,
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+) -> tuple[float, NDArray[np.float64]]:
+    """Returns the penalised mean log loss and its gradient at weight and bias ((F+1)*C,)."""
+    weight_and_bias = solution.astype(np.float32).reshape(features.shape[1] + 1, -1)
+    weight, bias = weight_and_bias[:-1], weight_and_bias[-1]
+    rows = np.arange(len(features))
+    logits = features @ weight + bias
+    logits -= logits.max(1, keepdims=True)
+    true_logits = logits[rows, labels]
+    error = np.exp(logits)
+    total = error.sum(1, keepdims=True)
+    log_loss = (np.log(total[:, 0]) - true_logits).mean(dtype=np.float64)
+    error /= total
+    error[rows, labels] -= 1
+    error /= len(features)
+    gradient = np.empty(weight_and_bias.shape)
+    gradient[:-1] = features.T @ error + strength * weight
+    gradient[-1] = error.sum(0)
+    penalty = strength / 2 * (weight * weight).sum(dtype=np.float64)
+    return float(log_loss + penalty), gradient.ravel()

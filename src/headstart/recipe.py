@@ -1,0 +1,189 @@
+"""The recipe: one full choice of methods and their values, checked as a whole."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from headstart.errors import RecipeError, did_you_mean
+from headstart.methods.augmentation import (
+    Augmentation,
+    AugmentationUnion,
+    NoAugmentation,
+    TrivialAugment,
+)
+from headstart.methods.averaging import EMA, Averaging, AveragingUnion, NoAveraging
+from headstart.methods.backbone import Backbone, BackboneChoice
+from headstart.methods.criterion import Criterion, CriterionUnion, CrossEntropy, LabelSmoothing
+from headstart.methods.freezing import Freezing, FreezingUnion, Full, HeadOnly, LastBlocks
+from headstart.methods.head import Head, HeadUnion, Linear
+from headstart.methods.method import Method, members, method_name
+from headstart.methods.optimizer import AdamW, Optimizer, OptimizerUnion
+from headstart.methods.schedule import Constant, OneCycle, Schedule, ScheduleUnion
+
+FAMILIES: dict[str, tuple[type[Method], ...]] = {
+    "backbone": (Backbone,),
+    "head": members(HeadUnion),
+    "augmentation": members(AugmentationUnion),
+    "optimizer": members(OptimizerUnion),
+    "schedule": members(ScheduleUnion),
+    "criterion": members(CriterionUnion),
+    "freezing": members(FreezingUnion),
+    "averaging": members(AveragingUnion),
+}
+"""Every family by the recipe's field for it, with its methods."""
+
+
+class Recipe(BaseModel):
+    """One field a family, plus epochs, views, batch size and seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: BackboneChoice = Backbone()
+    head: Head = Linear()
+    augmentation: Augmentation = TrivialAugment()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = OneCycle()
+    criterion: Criterion = LabelSmoothing()
+    freezing: Freezing = LastBlocks()
+    averaging: Averaging = EMA()
+    epochs: Annotated[int, Field(ge=0, le=10_000, description="0: as many as the time allows")] = 0
+    views: Annotated[
+        int, Field(ge=0, le=1_000, description="augmented views of an image; 0: fitted to epochs")
+    ] = 0
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+NAMED: dict[str, Recipe] = {
+    "default": Recipe(),
+    "probe": Recipe(freezing=HeadOnly(), augmentation=NoAugmentation(), averaging=NoAveraging()),
+    "naive": Recipe(
+        head=Linear(init="random", features="last"),
+        freezing=Full(),
+        criterion=CrossEntropy(),
+        augmentation=NoAugmentation(),
+        schedule=Constant(),
+        optimizer=AdamW(lr=1e-3, clip_norm=0, weight_decay=0),
+        averaging=NoAveraging(),
+    ),
+}
+"""What is good by default, a head alone, and the article's first attempt."""
+
+
+def parse_recipe(data: Mapping[str, Any], source: str = "the recipe") -> Recipe:
+    """Builds a recipe from plain data.
+
+    Raises:
+        RecipeError: If a key is unknown or a value is out of range; all of them are named.
+    """
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_explain(detail) for detail in error.errors())
+        raise RecipeError(f"{source}: {problems}" + ("" if problems.endswith("?") else ".")) from None
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """Returns a named recipe, or the one in a TOML or JSON file.
+
+    Raises:
+        RecipeError: If there is no such recipe or file, or if the file does not hold one.
+    """
+    if name_or_file in NAMED:
+        return NAMED[name_or_file]
+    path = Path(name_or_file)
+    if path.suffix not in {".toml", ".json"}:
+        known = ", ".join(NAMED)
+        hint = did_you_mean(name_or_file, NAMED)
+        raise RecipeError(
+            f"unknown recipe {name_or_file!r}{hint}. Name one of {known}, or a .toml or .json file."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise RecipeError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} must hold one table with the recipe's fields.")
+    return parse_recipe(data, str(path))
+
+
+def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Returns the recipe with `family=method` and `family.field=value` settings applied in order.
+
+    Raises:
+        RecipeError: If a setting has no `=`, or names or values are wrong.
+    """
+    data = recipe.model_dump()
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"'--set {setting}' has no value; write --set optimizer.lr=3e-4.")
+        head, *rest = path.strip().split(".")
+        if not rest:
+            data[head] = _scalar(value) if head not in FAMILIES else value.strip()
+        elif len(rest) > 1 or head not in FAMILIES:
+            parse_recipe({**data, path: value}, f"--set {setting}")
+            raise RecipeError(f"'--set {setting}': {head!r} has no fields of its own.")
+        else:
+            current = data[head]
+            if isinstance(current, str):
+                current = {"name": current}
+            data[head] = {**current, rest[0]: _scalar(value)}
+    return parse_recipe(data, "--set")
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Returns the recipe as a TOML document that `load_recipe` reads back to the same recipe."""
+    fields = recipe.model_dump()
+    lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items() if key not in FAMILIES]
+    for family_name in FAMILIES:
+        lines += ["", f"[{family_name}]"]
+        # A JSON string, number, bool or flat list is a TOML value too.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in fields[family_name].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _scalar(text: str) -> Any:
+    """Reads a value as TOML would, and as plain text where TOML would not."""
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """Says what is wrong in one clause, with the nearest known name."""
+    # pydantic puts the method's name into the location of a union's errors; users do not write it.
+    location = [str(part) for part in detail["loc"]]
+    if len(location) > 1 and location[0] in FAMILIES:
+        names = {method_name(method) for method in FAMILIES[location[0]]}
+        location = [location[0], *[part for part in location[1:] if part not in names]]
+    path = ".".join(location)
+    if detail["type"] == "union_tag_invalid":
+        known = [method_name(method) for method in FAMILIES[location[0]]]
+        name = str(detail["ctx"]["tag"])
+        hint = did_you_mean(name, known) or f"; there is {', '.join(known)}"
+        return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {path!r}{did_you_mean(location[-1], _known_keys(location))}"
+    if detail["type"] == "literal_error" and location[-1] == "name":
+        known = [method_name(method) for method in FAMILIES[location[0]]]
+        name = str(detail["input"])
+        hint = did_you_mean(name, known) or f"; there is {', '.join(known)}"
+        return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{path} = {detail['input']!r}: {message}"
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    if len(location) < 2:
+        return list(Recipe.model_fields)
+    return sorted({key for method in FAMILIES.get(location[0], ()) for key in method.model_fields})

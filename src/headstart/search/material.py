@@ -1,0 +1,172 @@
+"""What every stage works with: the data as arrays, the backbone, and activations on demand."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.backbones.cut import FEATURES, INPUT, Traced, prefix, suffix
+from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
+from headstart.backbones.weights import Backbone
+from headstart.cache import cached_activations
+from headstart.data.decode import Pixels
+from headstart.data.views import view_batches
+from headstart.methods.augmentation import NoAugmentation
+from headstart.methods.method import Method
+from headstart.progress import Progress
+
+_VIEW_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every stage works with.
+
+    Attributes:
+        pixels: Decoded images.
+        rows: Rows of `pixels` by part: `train` and `val` (never the sealed test).
+        labels: Class numbers by part.
+        groups: Group numbers of the training images.
+        classes: Names of the classes.
+        backbone: The pretrained network.
+        traced: The same, ready to be cut.
+        device: Where to run and train.
+        cache_dir: Folder of the cache.
+        progress: Where progress is shown.
+    """
+
+    pixels: Pixels
+    rows: dict[str, NDArray[np.int64]]
+    labels: dict[str, NDArray[np.int64]]
+    groups: NDArray[np.int64]
+    classes: tuple[str, ...]
+    backbone: Backbone
+    traced: Traced
+    device: torch.device
+    cache_dir: Path
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class PrefixRun:
+    """A prefix ready to run, and what it depends on."""
+
+    boundary: str
+    engine: Engine
+    depends_on: dict[str, Any]
+
+
+def open_prefix(material: Material, boundary: str, taps: Sequence[str] = ()) -> PrefixRun:
+    """Makes the engine for the part of the network before a boundary.
+
+    Args:
+        material: What to work with.
+        boundary: Where to cut; with `features`, pooled features of `taps` come first.
+        taps: Stage ends whose features are wanted.
+    """
+    preprocessing = material.backbone.preprocessing
+    depends_on = {
+        "weights": material.backbone.weights_hash,
+        "backbone": material.backbone.name,
+        "boundary": boundary,
+        "taps": list(taps),
+        "resolution": preprocessing.resolution,
+        "resize": preprocessing.resize,
+        "interpolation": preprocessing.interpolation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "pixels": material.pixels.key,
+        "versions": {package: version(package) for package in _VIEW_PACKAGES},
+    }
+    if boundary == INPUT:
+        return PrefixRun(boundary, identity_engine(), depends_on)
+    if taps:
+        assert boundary == FEATURES
+        network = suffix(material.traced, INPUT, taps)
+    else:
+        network = prefix(material.traced, boundary)
+    normalize = Normalize(preprocessing.mean, preprocessing.std)
+    example = np.zeros((2, preprocessing.resolution, preprocessing.resolution, 3), np.uint8)
+    engine = make_engine(nn.Sequential(normalize, network).eval(), example, material.device)
+    return PrefixRun(boundary, engine, depends_on)
+
+
+def activations(
+    material: Material,
+    run: PrefixRun,
+    part: str,
+    augmentation: Method | None = None,
+    seed: int = 0,
+    number: int = 0,
+) -> NDArray[Any]:
+    """Returns activations (N, ...) of one view of every image of a part, from the cache or computed.
+
+    Args:
+        material: What to work with.
+        run: The prefix.
+        part: `train` or `val`.
+        augmentation: The policy of the view; the evaluation view by default.
+        seed: Of the views.
+        number: Of the view.
+    """
+    rows = material.rows[part]
+    preprocessing = material.backbone.preprocessing
+    policy = augmentation or NoAugmentation()
+    augment = policy.build(preprocessing.resolution, preprocessing.interpolation)  # type: ignore[attr-defined]
+    digest = hashlib.sha256(rows.tobytes()).hexdigest()
+    view: dict[str, Any] = {"policy": policy.model_dump(), "rows": digest}
+    if augment is not None:
+        view |= {"seed": seed, "number": number}
+    return cached_activations(
+        material.cache_dir,
+        {**run.depends_on, "view": view},
+        len(rows),
+        lambda: view_batches(
+            material.pixels, rows, preprocessing, augment, seed, number, run.engine.batch_size
+        ),
+        run.engine,
+        _description(run.boundary, part, number, augment is not None),
+        material.progress,
+    )
+
+
+def features_of(
+    material: Material, run: PrefixRun, cached: dict[str, NDArray[Any]], taps: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Returns the frozen network's features (N, F) by part, from cached activations."""
+    if run.boundary == FEATURES:
+        return {part: np.asarray(array, np.float32) for part, array in cached.items()}
+    network = suffix(material.traced, run.boundary, taps)
+    some = np.asarray(cached["train"][:2], np.float32)
+    engine = make_engine(network, np.concatenate([some, some])[:2], material.device)
+    size = engine.batch_size
+
+    def run_all(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        for start in range(0, len(array), size):
+            yield engine.run(np.asarray(array[start : start + size], np.float32))
+
+    return {part: np.concatenate(list(run_all(array))) for part, array in cached.items()}
+
+
+def seconds_of(work: Callable[[], Any], repeats: int) -> float:
+    """Returns the shortest of several wall times, after one call that does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.monotonic()
+        work()
+        times.append(time.monotonic() - start)
+    return min(times)
+
+
+def _description(boundary: str, part: str, number: int, augmented: bool) -> str:
+    what = f"augmented view {number + 1}" if augmented else f"{part} images"
+    return f"frozen prefix up to {boundary}, {what}"

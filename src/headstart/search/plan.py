@@ -1,0 +1,88 @@
+"""Plans: which boundary, how many epochs and views fit into the time there is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headstart.backbones.cut import FEATURES, INPUT, Boundary, Traced
+
+TARGET_EPOCHS = 12
+FEWEST_EPOCHS = 4
+MOST_EPOCHS = 24
+MOST_VIEWS = 8
+MIDDLE = 0.35
+"""Share of the multiply-adds that stays frozen at least when the boundary is chosen for you."""
+UNHURRIED = 0.9
+"""Share of the time that is planned with; machines slow down."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds an image at one boundary.
+
+    Attributes:
+        prefix_s: To make one view and run the prefix on it.
+        train_s: To train the suffix on one activation.
+        bytes_per_view: Size of one activation on the disk.
+    """
+
+    prefix_s: float
+    train_s: float
+    bytes_per_view: int
+
+    def seconds(self, images: int, epochs: int, views: int) -> float:
+        """Returns the seconds to cache `views` views of all images and train `epochs` epochs."""
+        return images * (views * self.prefix_s + epochs * self.train_s)
+
+
+def candidate_boundaries(traced: Traced) -> list[Boundary]:
+    """Returns the stage ends between which the boundary is chosen, nearest the input first.
+
+    Earlier stages hold what all photographs share; training them costs most and brings least.
+    """
+    inner = [b for b in traced.boundaries if b.name not in {INPUT, FEATURES} and b.position < 0.95]
+    stages = [b for b in inner if b.stage] or inner
+    return [b for b in stages if b.position >= MIDDLE] or stages[-1:]
+
+
+def unmeasured_boundary(traced: Traced) -> str:
+    """Returns the boundary where no clock may be asked: the first candidate, or `features`."""
+    candidates = candidate_boundaries(traced)
+    return candidates[0].name if candidates else FEATURES
+
+
+def choose_boundary(
+    speeds: Mapping[str, Speed], images: int, seconds: float, disk_bytes: float
+) -> str:
+    """Returns the earliest boundary at which enough epochs fit, `features` where none does.
+
+    Args:
+        speeds: By boundary, nearest the input first.
+        images: Number of training images.
+        seconds: For caching views and training.
+        disk_bytes: For the cached views.
+    """
+    for epochs in (TARGET_EPOCHS, (TARGET_EPOCHS + FEWEST_EPOCHS) // 2, FEWEST_EPOCHS):
+        for name, speed in speeds.items():
+            fits_time = speed.seconds(images, epochs, views_for(epochs)) <= UNHURRIED * seconds
+            if fits_time and views_for(epochs) * images * speed.bytes_per_view <= disk_bytes:
+                return name
+    return FEATURES
+
+
+def choose_epochs(speed: Speed, images: int, seconds: float) -> int:
+    """Returns how many epochs, with their views, fit into the time: 0 where too few do."""
+    epochs = MOST_EPOCHS
+    while epochs and speed.seconds(images, epochs, views_for(epochs)) > UNHURRIED * seconds:
+        epochs -= 1
+    return epochs if epochs >= FEWEST_EPOCHS else 0
+
+
+def views_for(epochs: int) -> int:
+    """Returns how many augmented views to cache: one an epoch, up to a limit."""
+    return max(1, min(epochs, MOST_VIEWS))
+
+
+def share_of_disk(free_bytes: int, limit_bytes: int) -> float:
+    """Returns how much of the disk cached views may take: half of what is free, at most the limit."""
+    return min(free_bytes / 2, limit_bytes)
+

@@ -1,0 +1,299 @@
+"""CSV, Parquet, DataFrames and lists of paths."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.data.sources import load_dataset
+from headstart.errors import DataError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def manifest(folder: Path, *rows: str, header: str = "path,label") -> Path:
+    path = folder / "set.csv"
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def parquet(folder: Path, **columns: Any) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pyarrow.table(columns), folder / "set.parquet"
+    )
+    return folder / "set.parquet"
+
+
+def refusal(source: Any, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        load_dataset(source, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder `data` with a few images, and one image outside it."""
+    touch(tmp_path, "data/a.jpg", "data/b.jpg", "data/sub/c.png", "outside.jpg")
+    return tmp_path / "data"
+
+
+def test_csv_with_split_and_group(photos: Path) -> None:
+    rows = ("sub/c.png,dog,test,p2,0.3", "a.jpg, cat ,train,p1,0.1", "b.jpg,dog,Valid,,0.2")
+    path = manifest(photos, *rows, "sub/../d.jpg,dog,train,,", header="path,label,split,group,x")
+    touch(photos, "d.jpg")
+    dataset = load_dataset(path)
+    assert [(dataset.key(i), x.label, x.split, x.group) for i, x in enumerate(dataset.items)] == [
+        ("a.jpg", "cat", "train", "p1"),
+        ("b.jpg", "dog", "val", None),
+        ("d.jpg", "dog", "train", None),
+        ("sub/c.png", "dog", "test", "p2"),
+    ]
+    assert (dataset.name, dataset.root) == ("set", photos.resolve())
+
+
+def test_csv_with_byte_order_mark_quotes_blank_lines_and_odd_header(photos: Path) -> None:
+    touch(photos, "é, ü.jpg", "-x.jpg")
+    path = photos / "set.csv"
+    path.write_bytes('\ufeffLabel, Path\r\n"Dodge, Ram","é, ü.jpg"\r\n\r\n日本,-x.jpg\r\n'.encode())
+    assert {item.path.name: item.label for item in load_dataset(path).items} == {
+        "é, ü.jpg": "Dodge, Ram",
+        "-x.jpg": "日本",
+    }
+
+
+def test_parquet(photos: Path) -> None:
+    path = parquet(
+        photos, path=["b.jpg", "a.jpg"], label=[1, 0], split=["train", "train"], group=["g", None]
+    )
+    items = load_dataset(path).items
+    assert [(x.path.name, x.label, x.split, x.group) for x in items] == [
+        ("a.jpg", "0", "train", None),
+        ("b.jpg", "1", "train", "g"),
+    ]
+
+
+def test_parquet_without_pyarrow(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(photos, "set.parquet")
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    assert refusal(photos / "set.parquet") == (
+        "Parquet manifests need pyarrow: pip install 'headstart[tables]'."
+    )
+
+
+def test_a_damaged_parquet_file(photos: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (photos / "set.parquet").write_bytes(b"PAR1 and then nothing")
+    assert "cannot be read as a Parquet file" in refusal(photos / "set.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../outside.jpg", "points outside"),
+        ("sub/../../outside.jpg", "points outside"),
+        ("/etc/hostname", "points outside"),
+        ("link.jpg", "points outside"),
+        ("gone.jpg", "There is no file"),
+        ("sub", "There is no file"),
+        ("x" * 3000, "There is no file"),
+        ("nul\0.jpg", "There is no file"),
+    ],
+)
+def test_rows_that_point_outside_or_at_nothing(
+    photos: Path, suffix: str, name: str, reason: str
+) -> None:
+    (photos / "link.jpg").symlink_to("../outside.jpg")
+    if suffix == "csv":
+        path = manifest(photos, "a.jpg,cat", f"{name},dog")
+        row = "row 3 of set.csv"  # the header is row 1
+    else:
+        path = parquet(photos, path=["a.jpg", name], label=["cat", "dog"])
+        row = "row 2 of set.parquet"
+    message = refusal(path)
+    assert reason in message
+    assert row in message
+
+
+def test_links_and_absolute_paths_that_stay_inside(photos: Path) -> None:
+    (photos / "link.jpg").symlink_to("sub/c.png")
+    dataset = load_dataset(manifest(photos, f"{photos.resolve() / 'a.jpg'},cat", "link.jpg,dog"))
+    assert [dataset.key(i) for i in range(2)] == ["a.jpg", "link.jpg"]
+
+
+def test_a_manifest_seen_through_a_link_to_its_folder(photos: Path) -> None:
+    manifest(photos, f"{photos.parent / 'alias' / 'a.jpg'},cat", "b.jpg,dog")
+    (photos.parent / "alias").symlink_to("data")
+    dataset = load_dataset(photos.parent / "alias" / "set.csv")
+    assert [dataset.key(i) for i in range(2)] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("label", ["cat;dog", "cat|dog", "cat; dog"])
+def test_several_labels_in_one_cell(photos: Path, label: str) -> None:
+    message = refusal(manifest(photos, "a.jpg,cat", f"b.jpg,{label}"))
+    assert "multi-label is not there yet" in message
+    assert "row 3 of set.csv" in message
+
+
+def test_a_list_of_labels_in_one_cell(photos: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    path = parquet(photos, path=["a.jpg", "b.jpg"], label=[["cat"], ["cat", "dog"]])
+    assert "multi-label is not there yet" in refusal(path)
+    paths = [str(photos / "a.jpg"), str(photos / "b.jpg")]
+    assert "multi-label is not there yet" in refusal(
+        pandas.DataFrame({"path": paths, "label": ["cat", ["cat", "dog"]]})
+    )
+    assert "multi-label is not there yet" in refusal(paths, labels=["cat", {"dog", "cat"}])
+
+
+def test_unknown_splits(photos: Path) -> None:
+    path = manifest(photos, "a.jpg,cat,train", "b.jpg,dog,trian", header="path,label,split")
+    assert refusal(path) == "Unknown split 'trian' (row 3 of set.csv); did you mean 'train'?"
+    path = manifest(photos, "a.jpg,cat,7", header="path,label,split")
+    assert refusal(path) == "Unknown split '7' (row 2 of set.csv); wanted is train, val or test."
+
+
+def test_missing_and_repeated_columns(photos: Path) -> None:
+    assert "no column 'label'" in refusal(manifest(photos, "a.jpg", header="path"))
+    message = refusal(manifest(photos, "a.jpg;cat", header="path;label"))
+    assert "no column 'path' and no column 'label'" in message
+    assert "separated by commas, and found 'path;label'" in message
+    path = manifest(photos, "a.jpg,cat,dog", header="path,label,Label")
+    assert "more than one column 'label'" in refusal(path)
+    assert "no column 'path'" in refusal(parquet(photos, file=["a.jpg"], label=["cat"]))
+
+
+@pytest.mark.parametrize("row", ["b.jpg,", "b.jpg,  ", "b.jpg"])
+def test_an_empty_label(photos: Path, row: str) -> None:
+    assert refusal(manifest(photos, "a.jpg,cat", row)) == "The label is empty (row 3 of set.csv)."
+
+
+def test_an_empty_path(photos: Path) -> None:
+    assert refusal(manifest(photos, ",cat")) == "The path is empty (row 2 of set.csv)."
+
+
+def test_an_unquoted_comma_does_not_cut_a_label_short(photos: Path) -> None:
+    message = refusal(manifest(photos, "a.jpg,Dodge, Ram", "b.jpg,Audi"))
+    assert message.startswith("There are 3 cells but 2 columns (row 2 of set.csv)")
+
+
+def test_repeated_rows(photos: Path) -> None:
+    dataset = load_dataset(manifest(photos, "a.jpg,cat", "b.jpg,dog", "./a.jpg,cat"))
+    assert [item.path.name for item in dataset.items] == ["a.jpg", "b.jpg"]
+    assert dataset.notes == (
+        "Rows that repeat an image and were left out: 1, first row 4 of set.csv.",
+    )
+    message = refusal(manifest(photos, "a.jpg,cat", "b.jpg,dog", "sub/../a.jpg,dog"))
+    assert "is 'cat' in row 2 of set.csv and 'dog' in row 4 of set.csv" in message
+    assert "multi-label" in message
+
+
+def test_a_repeated_row_must_not_leak_between_splits(photos: Path) -> None:
+    rows = ("a.jpg,cat,train", "b.jpg,dog,train", "a.jpg,cat,test")
+    assert "one split or group in row 2" in refusal(
+        manifest(photos, *rows, header="path,label,split")
+    )
+
+
+def test_splits_need_train_and_all_classes_in_it(photos: Path) -> None:
+    rows = ("a.jpg,cat,test", "b.jpg,dog,val")
+    path = manifest(photos, *rows, header="path,label,split")
+    assert "is in train; val and test are not enough" in refusal(path)
+    rows = ("a.jpg,cat,train", "b.jpg,dog,train", "sub/c.png,cow,val")
+    path = manifest(photos, *rows, header="path,label,split")
+    assert "val holds classes that are not in train: 'cow'" in refusal(path)
+
+
+def test_one_class_in_a_manifest(photos: Path) -> None:
+    assert "found only 'cat'" in refusal(manifest(photos, "a.jpg,cat", "sub/c.png,cat"))
+
+
+def test_empty_and_damaged_csv_files(photos: Path) -> None:
+    assert "has no rows" in refusal(manifest(photos))
+    (photos / "set.csv").write_bytes(b"")
+    assert "no column 'path'" in refusal(photos / "set.csv")
+    (photos / "set.csv").write_bytes(b"path,label\ncaf\xe9.jpg,cat\n")
+    assert "is not a CSV file in UTF-8" in refusal(photos / "set.csv")
+    (photos / "set.csv").write_text("path,label\n" + "x" * 200_000 + ",cat\n")
+    assert "is not a CSV file in UTF-8: field larger" in refusal(photos / "set.csv")
+
+
+def test_a_giant_manifest_is_refused_unread(photos: Path) -> None:
+    path = manifest(photos, "a.jpg,cat")
+    with path.open("r+b") as file:
+        file.truncate(257 * 2**20)  # a hole, not bytes on the disk
+    assert "larger than 256 MB" in refusal(path)
+
+
+def test_a_parquet_file_of_too_many_rows_is_refused(photos: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    nothing = pyarrow.nulls(10_000_001)
+    path = parquet(photos, path=nothing, label=nothing)
+    assert path.stat().st_size < 2**20
+    assert "has more than 10,000,000 rows" in refusal(path)
+
+
+def test_dataframe(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(photos)
+    frame = pandas.DataFrame(
+        {
+            "label": [1, 0, 1],
+            "path": ["sub/c.png", photos.parent / "outside.jpg", "b.jpg"],
+            "group": ["g", None, float("nan")],
+            "split": pandas.Categorical(["test", "train", "train"]),
+        },
+        index=[7, 7, 9],
+    )
+    dataset = load_dataset(frame)
+    assert dataset.root == photos.parent.resolve()
+    assert [(dataset.key(i), x.label, x.split, x.group) for i, x in enumerate(dataset.items)] == [
+        ("data/b.jpg", "1", "train", None),
+        ("data/sub/c.png", "1", "test", "g"),
+        ("outside.jpg", "0", "train", None),
+    ]
+
+
+def test_dataframe_rows_are_named(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(photos)
+    frame = pandas.DataFrame({"path": ["a.jpg", "b.jpg"], "label": ["cat", pandas.NA]})
+    assert refusal(frame) == "The label is empty (row 1 of the DataFrame)."
+    assert "labels= belongs to a list" in refusal(frame, labels=["a", "b"])
+    assert "no column 'path'" in refusal(frame.rename(columns={"path": 3}))
+    assert "empty" in refusal(frame.iloc[:0])
+    frame["path"] = [["a.jpg"], "b.jpg"]
+    assert refusal(frame) == "The path is not a text but a list (row 0 of the DataFrame)."
+
+
+def test_paths_with_labels_may_lie_anywhere(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np = pytest.importorskip("numpy")
+    monkeypatch.chdir(photos)
+    dataset = load_dataset(["sub/../../outside.jpg", photos / "a.jpg"], labels=np.array([3, 4]))
+    assert [(dataset.key(i), item.label) for i, item in enumerate(dataset.items)] == [
+        ("data/a.jpg", "4"),
+        ("outside.jpg", "3"),
+    ]
+    paths = np.array([str(photos / "a.jpg"), str(photos / "b.jpg")])
+    assert [x.label for x in load_dataset(paths, labels=["x", "y"]).items] == ["x", "y"]
+
+
+def test_pairs(photos: Path) -> None:
+    dataset = load_dataset([(photos / "b.jpg", "y"), (photos / "a.jpg", "x")])
+    assert [item.label for item in dataset.items] == ["x", "y"]
+
+
+def test_lists_that_do_not_fit(photos: Path) -> None:
+    assert "There are 1 paths but 2 labels." in refusal([photos / "a.jpg"], labels=["x", "y"])
+    assert "needs as many labels=" in refusal([photos / "a.jpg"])
+    assert "empty" in refusal([])
+    assert "(paths[1])" in refusal([photos / "a.jpg", photos / "none.jpg"], labels=["x", "y"])
+    missing = pytest.importorskip("pandas").NA
+    assert refusal([photos / "a.jpg"], labels=[missing]) == "The label is empty (paths[0])."
+    assert "not valid Unicode (paths[0])" in refusal(["caf\udce9.jpg"], labels=["x"])
