@@ -258,14 +258,18 @@ def _print_run(run: "Run") -> None:
     print(f"kept: {record.chosen}; ended after {format_duration(record.seconds)}: {record.stop_reason}")
     if len(metrics.classes) <= 30:
         rows = [
-            (each.name, str(each.n), f"{each.precision:.1%}", f"{each.recall:.1%}", f"{each.f1:.1%}")
+            (each.name, str(each.n), *map(_percent, (each.precision, each.recall, each.f1)))
             for each in metrics.classes
         ]
         _print_table(("class", "images", "precision", "recall", "F1"), rows)
     for mistake in metrics.top_confusions[:5]:
-        print(f"mixed up: {mistake.count} x {mistake.true!r} taken for {mistake.predicted!r}")
+        print(f"mixed up: {mistake.count} x {mistake.actual!r} taken for {mistake.predicted!r}")
     print(f"report: {run.folder / 'report.html'}")
     print(f"use it: headstart predict {run.folder} IMAGE …")
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:

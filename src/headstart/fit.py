@@ -553,7 +553,7 @@ def _test(
     classes = bundle.spec.classes
     labels = np.array([classes.index(item.label) for item in items], np.int64)
     groups = ready.audited.groups[ready.split.test]
-    metrics = compute_metrics(logits, labels, classes, temperature, groups)
+    metrics = compute_metrics(logits, labels, classes, temperature, groups=groups)
     probabilities = softmax(logits, temperature)
     rows = np.arange(len(items))
     keys = [ready.dataset.key(int(index)) for index in ready.audited.kept[ready.split.test]]

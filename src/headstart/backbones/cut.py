@@ -12,6 +12,7 @@ of three, and what differs is a multiple of the batch size.
 
 import copy
 import inspect
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Boundary:
             `features` freezes the whole backbone.
         shape: Shape of one view's activation there, without the batch.
         position: Share of the backbone's multiply-adds that lie before it, 0 to 1.
-        stage: Whether a stage ends there: what follows has another shape.
+        stage: Whether a stage ends there: what follows has another size.
     """
 
     name: str
@@ -135,14 +136,14 @@ def trace(model: nn.Module, resolution: int) -> Traced:
                 train_trace = _trace_mode(model.train(), resolution)
                 eval_trace = _trace_mode(model.eval(), resolution)
                 _check_same(model, eval_trace, resolution)
-            except Exception as error:  # noqa: BLE001 - fx raises what the network's code raises
+            except Exception as error:  # fx raises what the network's code raises
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 return _uncut(model, resolution, f"it cannot be traced: {lines[0]}")
     finally:
         for module, mode in modes:
             module.training = mode
     boundaries = _find_boundaries(model, resolution, train_trace, eval_trace)
-    reason = "" if len(boundaries) > 2 else "more than one tensor crosses between all its blocks"
+    reason = "" if len(boundaries) > 2 else "between its blocks more than one tensor crosses"
     return Traced(model, boundaries, reason, train_trace, eval_trace)
 
 
@@ -199,20 +200,24 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
         _suffix_graph(each, boundary, taps, output_fmt) for each in (traced._train, traced._eval)
     ]
     dual: nn.Module = DualGraphModule(traced.model, *graphs, class_name="Suffix")
+    # What the trace found constant is no part of the backbone's state.
+    dual._non_persistent_buffers_set.update(set(dual._buffers) - set(traced.model._buffers))
     return dual.eval()
 
 
-class _Uncut(Exception):
+class _UncutError(Exception):
     """More than one tensor crosses here."""
 
 
 class _Tracer(fx.Tracer):
     """Records which node each module returns, and does not look into what it need not."""
 
+    proxy_buffer_attributes = True
+
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))  # type: ignore[no-untyped-call]
         self.returned: defaultdict[str, list[fx.Node | None]] = defaultdict(list)
-        self._leaves: tuple[type, ...] = (_BatchNorm, *get_notrace_modules())
+        self._leaves: tuple[type, ...] = (_BatchNorm, *get_notrace_modules())  # type: ignore[no-untyped-call]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Keeps whole: modules without children, timm's list, and all kinds of BatchNorm.
@@ -238,17 +243,16 @@ class _Tracer(fx.Tracer):
 class _Measure(fx.Interpreter):
     """Runs a graph node by node, keeps every value and counts the multiply-adds of each node."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.flops: dict[str, int] = {}
         self.values: dict[str, Any] = {}
-        self._counter = FlopCounterMode(display=False)
+        self._counter = counter
 
     def run_node(self, n: fx.Node) -> Any:
         """Runs one node."""
         before = self._counter.get_total_flops()
-        with self._counter:
-            value = super().run_node(n)
+        value = super().run_node(n)
         self.flops[n.name] = self._counter.get_total_flops() - before
         self.values[n.name] = value
         return value
@@ -263,11 +267,13 @@ def _trace_mode(model: nn.Module, resolution: int) -> _Trace:
     _remove(graph, fixed)
     for node in graph.nodes:
         if node.op == "call_method" and not node.users and str(node.target).endswith("_"):
-            raise _Uncut(f"it changes a tensor in place ({node.name})")
+            raise _UncutError(f"it changes a tensor in place ({node.name})")
     # On the meta device nothing is computed: only shapes, and no BatchNorm statistic changes.
     shadow = copy.deepcopy(fx.GraphModule(model, graph, "Shadow")).to("meta")
-    few, more = (_Measure(shadow), _Measure(shadow))
-    few.run(torch.empty(_FEW, 3, resolution, resolution, device="meta"))
+    with FlopCounterMode(display=False) as counter:
+        few = _Measure(shadow, counter)
+        few.run(torch.empty(_FEW, 3, resolution, resolution, device="meta"))
+    more = _Measure(shadow, counter)
     more.run(torch.empty(_MORE, 3, resolution, resolution, device="meta"))
     returned = {
         name: nodes[0]
@@ -293,7 +299,7 @@ def _check_same(model: nn.Module, traced: _Trace, resolution: int) -> None:
     images = torch.rand(1, 3, resolution, resolution).to(reference.device, reference.dtype)
     whole = fx.GraphModule(model, traced.graph, "Whole")
     if not torch.allclose(whole(images), model(images), rtol=1e-4, atol=1e-5):
-        raise _Uncut("its traced graph does not compute what the network computes")
+        raise _UncutError("its traced graph does not compute what the network computes")
 
 
 def _uncut(model: nn.Module, resolution: int, reason: str) -> Traced:
@@ -321,11 +327,11 @@ def _find_boundaries(
         shape = tuple(evaluated.few[node.name].shape[1:])
         cuts.append((_stage_name(offered[node]), shape, before / total))
     features = tuple(evaluated.few[evaluated.features.name].shape[1:])
-    following = [shape for _, shape, _ in cuts[1:]] + [features]
+    following = [*(shape for _, shape, _ in cuts), features][1:]
     return (
         Boundary(INPUT, (3, resolution, resolution), 0.0),
         *(
-            Boundary(name, shape, position, stage=shape != after)
+            Boundary(name, shape, position, stage=math.prod(shape) != math.prod(after))
             for (name, shape, position), after in zip(cuts, following, strict=True)
         ),
         Boundary(FEATURES, features, 1.0),
@@ -352,7 +358,8 @@ def _block_ends(model: nn.Module, train: _Trace, evaluated: _Trace) -> list[str]
     named = [
         name
         for name in evaluated.returned
-        if next(modules[name].children(), None) is not None
+        if not _is_layer(modules[name])
+        and name not in (INPUT, FEATURES)
         and all(parent in groups for parent in _parents(name))
     ]
     valid = {name for name in named if _can_cut(model, train, evaluated, name)}
@@ -368,9 +375,13 @@ def _block_ends(model: nn.Module, train: _Trace, evaluated: _Trace) -> list[str]
     ]
 
 
+def _is_layer(module: nn.Module) -> bool:
+    return next(module.children(), None) is None or isinstance(module, _BatchNorm)
+
+
 def _is_group(module: nn.Module) -> bool:
     """Whether a module is a group of blocks rather than a block of layers."""
-    blocks = [child for child in module.children() if next(child.children(), None) is not None]
+    blocks = [child for child in module.children() if not _is_layer(child)]
     if isinstance(module, _GROUPS):
         return bool(blocks)
     nested = any(isinstance(block, _GROUPS) and _is_group(block) for block in blocks)
@@ -394,7 +405,7 @@ def _can_cut(model: nn.Module, train: _Trace, evaluated: _Trace, name: str) -> b
             return False
         try:
             graph = _suffix_graph(traced, name)
-        except _Uncut:
+        except _UncutError:
             return False
         # Without a parameter behind it, it is the features under another name.
         if not any(_holds_parameters(model, each) for each in graph.nodes):
@@ -426,7 +437,7 @@ def _suffix_graph(
     """Returns the graph from an activation to the pooled taps and the features.
 
     Raises:
-        _Uncut: If more than one tensor crosses the boundary.
+        _UncutError: If more than one tensor crosses the boundary.
     """
     ends = {INPUT: traced.image, **traced.returned}
     start = ends[boundary]
@@ -465,7 +476,7 @@ def _needed(
     """Returns what lies between `start` and `ends`, and the integers that cross the boundary.
 
     Raises:
-        _Uncut: If another tensor crosses, too.
+        _UncutError: If another tensor crosses, too.
     """
     after = _descendants(traced.graph, start)
     needed: set[fx.Node] = set()
@@ -476,7 +487,7 @@ def _needed(
         if node is start or node in needed:
             continue
         if node is traced.image:
-            raise _Uncut("more than one tensor crosses")
+            raise _UncutError("more than one tensor crosses")
         before = node in traced.from_input and node not in after
         if before and not _holds_tensor(traced.few[node.name]):
             crossing.add(node)
@@ -502,7 +513,7 @@ def _recomputed(few: Any, more: Any, graph: fx.Graph, activation: fx.Node) -> An
         activation: The tensor (N, ...) that crosses.
 
     Raises:
-        _Uncut: If it is neither a constant nor a multiple of the batch size.
+        _UncutError: If it is neither a constant nor a multiple of the batch size.
     """
     if isinstance(few, tuple | list):
         pairs = zip(few, more, strict=True)
@@ -515,7 +526,7 @@ def _recomputed(few: Any, more: Any, graph: fx.Graph, activation: fx.Node) -> An
         shape = graph.call_function(getattr, (activation, "shape"))
         batch = graph.call_function(getitem, (shape, 0))
         return graph.call_function(mul, (batch, few // _FEW))
-    raise _Uncut("a number crosses that depends on the batch")
+    raise _UncutError("a number crosses that depends on the batch")
 
 
 def _dims_to_pool(shape: tuple[int, ...], output_fmt: str) -> tuple[int, ...]:

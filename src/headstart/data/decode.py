@@ -37,12 +37,12 @@ from headstart.progress import SILENT, Progress
 
 __all__ = ["MAX_PIXELS", "Facts", "Pixels", "decode_dataset", "load_image", "stored_size"]
 
-THUMBNAIL = 48
-"""Side in pixels of the square RGB thumbnails by which the audit finds near duplicates."""
+THUMBNAIL = 64
+"""Side in pixels of the square grey thumbnails by which the audit finds near duplicates."""
 DECODER_VERSION = 1
 """Part of every key: raise it whenever the same file would give other pixels or other facts."""
 
-_THUMBNAIL_BYTES = 3 * THUMBNAIL**2
+_THUMBNAIL_BYTES = THUMBNAIL**2
 _POOL_FROM = 64
 _CHUNK = 16
 
@@ -60,7 +60,8 @@ class Facts:
         mode: Pillow's name of the file's own colour mode.
         format: Pillow's name of the file's format.
         pixels: SHA-256 of the stored size and pixels: equal for images that are the same to us.
-        thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` RGB; empty when not ok.
+        thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` grey values; empty when not
+            ok.
     """
 
     status: Status
@@ -191,7 +192,7 @@ def decode_job(job: Job, short_side: int, folder: Path) -> dict[str, Any]:
             "reason": "its header gives another size than its pixels have",
         }
     data = image.tobytes()
-    thumbnail = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+    thumbnail = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
     _write_at(folder / "pixels.u8", job.offset, data)
     _write_at(folder / "thumbnails.u8", job.index * _THUMBNAIL_BYTES, thumbnail.tobytes())
     digest = hashlib.sha256(b"%d %d " % image.size + data).hexdigest()

@@ -1,0 +1,274 @@
+"""`headstart fit` on several data sets: every run listed in docs/results.md.
+
+Each cell of the table below is one process with an empty cache. Its figures are kept in a file of
+JSON lines as soon as it ends; started again, the script does only what is missing. Run it with
+nothing else on the machine:
+
+    python benchmarks/results_table.py
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from measure import (
+    MEMORY_NOTE,
+    commit,
+    machine,
+    markdown_table,
+    run_measured,
+    tail,
+    versions,
+    write_whole,
+)
+
+HERE = Path(__file__).resolve().parent
+WORK = HERE.parent / ".bench" / "results"
+ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
+PACKAGES = ("headstart", "torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow", "scipy")
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a data folder below --data or a named source, the split's seed, the budget."""
+
+    data: str
+    split_seed: int
+    budget: str
+
+    @property
+    def command(self) -> str:
+        """The command as a reader would type it."""
+        return (
+            f"headstart fit {self.data} --budget {self.budget} --seed 0 "
+            f"--split-seed {self.split_seed}"
+        )
+
+
+CELLS = (
+    *(Cell("flowers17", seed, "5m") for seed in range(5)),
+    *(Cell("hymenoptera", seed, "2m") for seed in range(3)),
+    Cell("neu_steel", 0, "5m"),
+    Cell("demo:solar", 0, "3m"),
+    Cell("stanford_cars_crops", 0, "30m"),
+)
+
+
+def main() -> None:
+    args = _options()
+    cells = [cell for cell in CELLS if not args.only or cell.data in args.only]
+    records = _read(args.results)
+    failed = []
+    for number, cell in enumerate(cells, start=1):
+        if args.render or any(record["cell"] == asdict(cell) for record in records):
+            continue
+        print(f"{number}/{len(cells)}: {cell.command}", flush=True)
+        try:
+            record = run_cell(cell, args.data)
+        except RuntimeError as error:
+            print(f"failed: {error}", file=sys.stderr)
+            failed.append(cell.command)
+            continue
+        print(f"  {record['metrics']['accuracy']:.1%} in {record['wall_s']:.1f} s", flush=True)
+        records.append(record)
+        write_whole(args.results, "".join(f"{json.dumps(each)}\n" for each in records))
+    if records:
+        write_whole(args.results.with_suffix(".md"), render(_ordered(records)))
+    if failed:
+        raise SystemExit(f"Failed: {'; '.join(failed)}. Run the script again to try them again.")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    shared = Path(os.environ.get("HEADSTART_DATA", HERE.parent.parent / "shared" / "data"))
+    names = list(dict.fromkeys(cell.data for cell in CELLS))
+    parser.add_argument("--data", type=Path, default=shared, help="where the data folders are")
+    parser.add_argument("--only", nargs="+", choices=names, help="these data sets alone")
+    parser.add_argument("--render", action="store_true", help="run nothing, write the page")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=HERE.parent / "docs" / "results.jsonl",
+        help="JSON lines; the page is written beside it",
+    )
+    return parser.parse_args()
+
+
+def _read(path: Path) -> list[Record]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _ordered(records: Iterable[Record]) -> list[Record]:
+    order = {json.dumps(asdict(cell)): number for number, cell in enumerate(CELLS)}
+    return sorted(records, key=lambda record: order.get(json.dumps(record["cell"]), len(order)))
+
+
+def run_cell(cell: Cell, data: Path) -> Record:
+    """Runs one cell and returns its record.
+
+    Raises:
+        RuntimeError: The command failed.
+    """
+    from headstart.artifacts.run import read_metrics, read_record
+
+    folder = WORK / f"{cell.data.replace(':', '-')}-{cell.split_seed}-{cell.budget}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    run, log, cache = folder / "run", folder / "log.txt", folder / "cache"
+    source = cell.data if ":" in cell.data else str(data / cell.data)
+    command = [sys.executable, "-m", "headstart", "fit", source, "--budget", cell.budget]
+    command += ["--seed", "0", "--split-seed", str(cell.split_seed), "--out", str(run)]
+    try:
+        measured = run_measured(command, log, {**ENVIRONMENT, "HEADSTART_CACHE": str(cache)})
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+    if measured.returncode != 0:
+        raise RuntimeError(f"exit status {measured.returncode}, log {log}:\n{tail(log)}")
+    # The tables by class are left out: 196 classes make 38,416 numbers.
+    metrics = read_metrics(run).model_dump(
+        mode="json", exclude={"classes", "class_names", "confusion", "top_confusions"}
+    )
+    record = read_record(run).model_dump(
+        mode="json", exclude={"command", "data_root", "classes", "machine", "versions"}
+    )
+    return {
+        "cell": asdict(cell),
+        "metrics": metrics,
+        "run": record,
+        "wall_s": round(measured.wall_s, 2),
+        "peak_anon_mb": round(measured.peak_anon_mb, 1),
+        "peak_rss_anon_mb": round(measured.peak_rss_anon_mb, 1),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(sys.executable, PACKAGES),
+        "commit": commit(),
+    }
+
+
+def render(records: list[Record]) -> str:
+    """Returns the Markdown page for the runs."""
+    used = sorted(
+        {f"{name} {value}" for record in records for name, value in record["versions"].items()}
+    )
+    return "\n".join(
+        [
+            "# Results",
+            "",
+            "Written by `python benchmarks/results_table.py` from `results.jsonl` beside this "
+            "page; do not edit. Every run that ended is listed, none is chosen.",
+            "",
+            "## By data set",
+            "",
+            _summary(records),
+            "",
+            "Runs of one data set differ in the seed of the split alone. Their test sets overlap, "
+            "so the spread says how much one split's luck matters and is no interval.",
+            "",
+            "## Every run",
+            "",
+            _runs(records),
+            "",
+            "Accuracy is that of the sealed test set, opened once, from the reloaded bundle on "
+            "the raw files, with Wilson's 95 % interval. Seconds run from the start of the "
+            "process to its exit, report included, with an empty cache; the ceiling is the "
+            f"budget and 10 s or 5 % more. {MEMORY_NOTE}",
+            "",
+            "## What each run did",
+            "",
+            *(_did(record) for record in records),
+            "",
+            f"- Machine: {'; '.join(sorted({record['machine'] for record in records}))}.",
+            f"- Versions: {', '.join(used)}; headstart at commit "
+            f"{', '.join(sorted({record['commit'] for record in records}))}.",
+            f"- Dates: {', '.join(sorted({record['date'] for record in records}))}.",
+            "",
+        ]
+    )
+
+
+def _summary(records: list[Record]) -> str:
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        cell = record["cell"]
+        groups.setdefault((cell["data"], cell["budget"]), []).append(record)
+    rows = []
+    for (data, budget), runs in groups.items():
+        found = [run["metrics"]["accuracy"] for run in runs]
+        spread = "-"
+        if len(found) > 1:
+            spread = f"{min(found):.1%} to {max(found):.1%}, s = {stdev(found):.1%}"
+        rows.append(
+            (
+                data,
+                budget,
+                str(len(runs)),
+                f"{mean(found):.1%}",
+                spread,
+                f"{mean(run['wall_s'] for run in runs):.0f}",
+                f"{max(run['peak_anon_mb'] for run in runs):,.0f}",
+            )
+        )
+    header = ("data", "budget", "runs", "mean accuracy", "range", "mean s", "highest memory, MB")
+    return markdown_table(header, rows)
+
+
+def _runs(records: list[Record]) -> str:
+    header = (
+        "command",
+        "test accuracy (95 %)",
+        "balanced accuracy",
+        "ECE",
+        "train / val / test",
+        "s",
+        "in budget",
+        "memory, MB",
+    )
+    rows = []
+    for record in records:
+        metrics, run = record["metrics"], record["run"]
+        low, high = metrics["accuracy_interval"]
+        budget_s = run["budget_s"]
+        kept = record["wall_s"] <= budget_s + max(10.0, 0.05 * budget_s)
+        rows.append(
+            (
+                f"`{Cell(**record['cell']).command}`",
+                f"{metrics['accuracy']:.1%} ({low:.1%} to {high:.1%})",
+                f"{metrics['balanced_accuracy']:.1%}",
+                f"{metrics['ece']:.3f}",
+                f"{run['n_train']} / {run['n_val']} / {run['n_test']}",
+                f"{record['wall_s']:.0f}",
+                "yes" if kept else "no",
+                f"{record['peak_anon_mb']:,.0f}",
+            )
+        )
+    return markdown_table(header, rows)
+
+
+def _did(record: Record) -> str:
+    run = record["run"]
+    steps = "".join(
+        f"\n  - {step['stage']}: {step['planned']}"
+        + (f"; {step['happened']}" if step["happened"] else "")
+        + (f" ({step['seconds']:.1f} s)" if step["seconds"] is not None else "")
+        for step in run["plan"]
+    )
+    return (
+        f"- `{Cell(**record['cell']).command}`: kept {run['chosen']}; ended because "
+        f"{run['stop_reason']}.{steps}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Networks in ONNX Runtime, which runs them several times faster on a CPU than eager PyTorch."""
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from headstart.errors import HeadstartError
+
+TOLERANCE = 1e-4
+"""Largest difference to eager PyTorch, relative to the largest output."""
+
+
+class OnnxExportError(HeadstartError):
+    """A network cannot be exported, or ONNX Runtime does not compute what PyTorch does."""
+
+
+def to_onnx(module: nn.Module, example: Tensor, path: Path) -> None:
+    """Writes a network as an ONNX file with a free batch size.
+
+    The TorchScript exporter is tried first: on EfficientNet-Lite0 it took 0.45 s and the newer one
+    7.6 s, for files that run equally fast.
+
+    Args:
+        module: Maps one tensor (N, ...) to one tensor (N, ...); it is exported as it is in eval
+            mode, and left as it was.
+        example: A batch of at least two inputs.
+        path: The file to write; it holds the weights, too.
+
+    Raises:
+        OnnxExportError: If no exporter can write it.
+    """
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as folder:
+            draft = Path(folder) / "network.onnx"
+            reasons = []
+            for dynamo in (False, True):
+                try:
+                    _export(module, example, draft, dynamo=dynamo)
+                except Exception as error:  # exporters raise what they meet
+                    reasons.append(_first_line(error))
+                else:
+                    draft.replace(path)
+                    return
+            raise OnnxExportError(f"it cannot be exported to ONNX: {'; '.join(reasons)}")
+    finally:
+        for each, training in modes:
+            each.training = training
+
+
+def open_session(path: Path, threads: int | None = None) -> ort.InferenceSession:
+    """Opens an ONNX file on the CPU.
+
+    Args:
+        path: The file.
+        threads: Threads for one batch; those of PyTorch unless told otherwise.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: ort.InferenceSession, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Runs a batch (N, ...) of the type that the network was exported with; returns (N, ...)."""
+    (wanted,) = session.get_inputs()
+    (output,) = session.run(None, {wanted.name: np.ascontiguousarray(array)})
+    return np.asarray(output, dtype=np.float32)
+
+
+def verified_session(
+    module: nn.Module, example: Tensor, path: Path, threads: int | None = None
+) -> ort.InferenceSession:
+    """Exports a network, opens it, and proves it against eager PyTorch.
+
+    The proof is a batch of another size than the example: the example and its first entry again.
+
+    Args:
+        module: Maps one tensor (N, ...) to one tensor (N, ...).
+        example: A batch of at least two inputs, like those that the network will see.
+        path: The ONNX file to write.
+        threads: Threads for one batch; those of PyTorch unless told otherwise.
+
+    Raises:
+        OnnxExportError: If the network cannot be exported, or outputs differ by more than 1e-4 of
+            the largest.
+    """
+    to_onnx(module, example, path)
+    batch = torch.cat([example.flip(0), example[:1]])
+    modes = [(each, each.training) for each in module.modules()]
+    try:
+        with torch.inference_mode():
+            expected = module.eval()(batch).numpy()
+        session = open_session(path, threads)
+        found = run_onnx(session, batch.numpy())
+    except Exception as error:  # ONNX Runtime has many error types without a common base
+        raise OnnxExportError(f"its ONNX file does not run: {_first_line(error)}") from error
+    finally:
+        for each, training in modes:
+            each.training = training
+    if found.shape != expected.shape:
+        raise OnnxExportError(f"its ONNX file returns {found.shape} instead of {expected.shape}")
+    difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
+    # Written so that NaN is refused, too.
+    if not difference <= TOLERANCE:
+        raise OnnxExportError(f"ONNX Runtime differs from PyTorch by {difference:.1e}")
+    return session
+
+
+def _export(module: nn.Module, example: Tensor, path: Path, *, dynamo: bool) -> None:
+    shapes: dict[str, Any]
+    if dynamo:
+        shapes = {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1)},)}
+    else:
+        shapes = {"dynamic_axes": {"input": {0: "batch"}, "output": {0: "batch"}}}
+    with warnings.catch_warnings(), _quiet(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (example,),
+            os.fspath(path),
+            dynamo=dynamo,
+            input_names=["input"],
+            output_names=["output"],
+            external_data=False,
+            **shapes,
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keeps the exporters' own lines from the terminal."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,157 @@
+"""The pictures of the report: curves as SVG in the page's own colours, photographs as data URIs."""
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from headstart.artifacts.run import TestPrediction
+from headstart.data.decode import load_image
+from headstart.errors import DataError
+from headstart.evaluate import calibration_bins
+from headstart.inference_stats import wilson_interval
+from headstart.train import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+THUMBNAIL = 160
+"""Shorter side of a photograph in pixels."""
+
+# Colours that matplotlib writes, and the page's variables that take their place: so the curves
+# follow light and dark.
+_INK, _MUTED, _LINE = "#0a0b0c", "#0b0c0d", "#0c0d0e"
+_FIRST, _SECOND = "#0d0e0f", "#0e0f10"
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _LINE: "line", _FIRST: "first", _SECOND: "second"}
+
+# Blue and vermilion of Okabe and Ito (2008), told apart by colour-blind readers; both are of middle
+# lightness, for white and dark paper alike.
+_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)
+_FAINTEST = 0.35
+_SMALLEST_SIDE = 720
+
+
+def loss_curves(epochs: Sequence[EpochRecord]) -> str:
+    """Returns an inline SVG of training and validation loss over the epochs."""
+    figure, axes = _axes("epoch", "loss")
+    x = [e.epoch for e in epochs]
+    training = [np.nan if e.train_loss is None else e.train_loss for e in epochs]
+    axes.plot(x, training, "s--", color=_SECOND, label="training", markersize=3.5)
+    axes.plot(x, [e.val_loss for e in epochs], "o-", color=_FIRST, label="validation", markersize=4)
+    _whole_numbers(axes)
+    axes.legend(frameon=False, labelcolor=_INK)
+    return _inline_svg(figure, "loss")
+
+
+def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
+    """Returns an inline SVG of the validation accuracy over the epochs."""
+    figure, axes = _axes("epoch", "validation accuracy, %")
+    values = [100 * e.val_accuracy for e in epochs]
+    axes.plot([e.epoch for e in epochs], values, "o-", color=_FIRST, markersize=4)
+    for index, offset in ((0, (7, -9)), (-1, (-9, 7))):  # beside a line that rises
+        axes.annotate(
+            f"{values[index]:.1f}",
+            (epochs[index].epoch, values[index]),
+            xytext=offset,
+            textcoords="offset points",
+            color=_INK,
+        )
+    axes.margins(y=0.15)
+    _whole_numbers(axes)
+    return _inline_svg(figure, "accuracy")
+
+
+def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
+    """Returns an inline SVG of accuracy against probability, in ten bins with Wilson intervals."""
+    probability = np.array([p.probability for p in predictions])
+    wrong = np.array([p.prediction != p.label for p in predictions], np.int64)
+    # Two columns stand for all classes: the predicted one, and whichever else was right.
+    bins = calibration_bins(np.stack([probability, np.zeros_like(probability)], 1), wrong, 10)
+    filled = np.flatnonzero(bins.count)
+    x, y, n = 100 * bins.confidence[filled], 100 * bins.accuracy[filled], bins.count[filled]
+    hits = np.rint(bins.accuracy[filled] * n).astype(int)
+    ends = 100 * np.array([wilson_interval(k, m) for k, m in zip(hits, n, strict=True)])
+    figure, axes = _axes("probability that it gave, %", "share that was right, %")
+    axes.plot([0, 100], [0, 100], "--", color=_MUTED, linewidth=1)
+    axes.vlines(x, ends[:, 0], ends[:, 1], color=_FIRST, linewidth=1.5)
+    axes.scatter(x, y, 14 + 90 * n / n.max(), color=_FIRST, zorder=3)
+    axes.set(xlim=(0, 104), ylim=(0, 104))
+    return _inline_svg(figure, "reliability")
+
+
+def confusion_image(confusion: Sequence[Sequence[int]]) -> str:
+    """Returns a data URI of a large confusion matrix: one square a cell, on transparent ground.
+
+    Blue on the diagonal, vermilion off it; the fuller, the larger the share of the row.
+    """
+    counts = np.array(confusion, np.float64)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    alpha = np.where(counts > 0, _FAINTEST + (1 - _FAINTEST) * share, 0)
+    diagonal = np.eye(len(counts), dtype=bool)
+    cells = np.where(diagonal[..., None], _RIGHT, _WRONG)
+    pixels = np.concatenate([cells, 255 * alpha[..., None]], 2).round().astype(np.uint8)
+    scale = -(-_SMALLEST_SIDE // len(counts))
+    image = Image.fromarray(pixels).resize((scale * len(counts),) * 2, Image.Resampling.NEAREST)
+    return _data_uri(image, "PNG")
+
+
+def photograph(path: Path) -> str | None:
+    """Returns a data URI of an image made small, or None where it is gone or broken."""
+    try:
+        return _data_uri(load_image(path, None, THUMBNAIL), "JPEG")
+    except DataError:
+        return None
+
+
+def _data_uri(image: Image.Image, kind: str) -> str:
+    buffer = BytesIO()
+    image.save(buffer, kind, quality=82, optimize=True)
+    return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure  # noqa: PLC0415 - heavy
+
+    figure = Figure(figsize=(4.4, 2.9), layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    axes.set_xlabel(x_label, color=_INK)
+    axes.set_ylabel(y_label, color=_INK)
+    axes.grid(color=_LINE, linewidth=0.8)
+    axes.tick_params(length=0, labelcolor=_INK)
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _whole_numbers(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _inline_svg(figure: "Figure", name: str) -> str:
+    """Returns a figure as an <svg> element whose colours are the page's variables."""
+    from matplotlib import rc_context  # noqa: PLC0415
+
+    buffer = BytesIO()
+    # Text stays text: drawn in the reader's font, and searchable.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(
+            buffer,
+            format="svg",
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
+    svg = buffer.getvalue().decode()
+    svg = svg[svg.index("<svg") :]
+    # matplotlib's stylesheet would speak to the whole page, and its ids repeat in every figure.
+    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML knows them
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return svg

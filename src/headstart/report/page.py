@@ -1,0 +1,233 @@
+"""`report.html`: one self-contained page, drawn from the run folder alone."""
+
+import shlex
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from headstart.artifacts.files import write_text
+from headstart.artifacts.run import (
+    RunRecord,
+    TestPrediction,
+    read_audit,
+    read_epochs,
+    read_metrics,
+    read_predictions,
+    read_record,
+)
+from headstart.backbones.cut import FEATURES, INPUT
+from headstart.data.audit import summary_rows
+from headstart.evaluate import ClassMetrics, Metrics
+from headstart.inference_stats import Interval
+from headstart.progress import format_duration
+from headstart.report.figures import (
+    accuracy_curve,
+    confusion_image,
+    loss_curves,
+    photograph,
+    reliability_diagram,
+)
+from headstart.train import EpochRecord
+
+MISTAKES_SHOWN = 24
+MATRIX_AS_TABLE = 24
+"""Classes up to which the confusion matrix is a table of numbers; beyond, it is a picture."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction and its picture.
+
+    Attributes:
+        prediction: What the classifier said.
+        picture: A data URI, or None where the image is gone or broken.
+    """
+
+    prediction: TestPrediction
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the table of figures: its name, value, interval, and what it means."""
+
+    name: str
+    value: str
+    interval: str
+    meaning: str
+
+
+def write_report(folder: Path) -> Path:
+    """Draws `report.html` from what the run folder holds, and returns its path.
+
+    Pictures of mistakes come from the images where they still are; the page does without them
+    where they are not.
+
+    Raises:
+        RunError: If the folder is no finished run.
+        DiskFullError: If there is no space left.
+    """
+    record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
+    epochs, predictions = read_epochs(folder), read_predictions(folder)
+    trained = len(epochs) > 1
+    small = len(metrics.class_names) <= MATRIX_AS_TABLE
+    environment = Environment(
+        loader=PackageLoader("headstart.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["duration"] = format_duration
+    html = environment.get_template("template.html").render(
+        record=record,
+        metrics=metrics,
+        epochs=epochs,
+        headline=headline(metrics),
+        standing=_standing(metrics),
+        facts=_facts(record, epochs),
+        figures=_figures(metrics),
+        loss_svg=loss_curves(epochs) if trained else None,
+        accuracy_svg=accuracy_curve(epochs) if trained else None,
+        reliability_svg=reliability_diagram(predictions) if predictions else None,
+        matrix_picture=None if small else confusion_image(metrics.confusion),
+        classes=_by_recall(metrics.classes),
+        class_digits=_digits(max(c.n for c in metrics.classes)),
+        mistakes=_worst_mistakes(predictions, Path(record.data_root)),
+        n_wrong=metrics.n - metrics.correct,
+        findings=summary_rows(audit),
+        predict_command=f"headstart predict {shlex.quote(str(folder))} IMAGE",
+        folder_literal=repr(str(folder)),
+    )
+    path = folder / "report.html"
+    write_text(path, html)
+    return path
+
+
+def headline(metrics: Metrics) -> str:
+    """Says in words how often the classifier is right on new images."""
+    digits = _digits(metrics.n)
+    return (
+        f"Right on {percent(metrics.accuracy, digits)}{NO_BREAK}% of new images like these "
+        f"(95{NO_BREAK}% interval {_range(metrics.accuracy_interval, digits)}{NO_BREAK}%)"
+    )
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Returns a share in percent; what is neither 0 nor 1 is never rounded to it."""
+    value = 100 * share
+    if value in {0, 100}:
+        return f"{value:.0f}"
+    step = 10.0**-digits
+    return f"{min(max(value, step), 100 - step):.{digits}f}"
+
+
+def _digits(n: int) -> int:
+    """Returns the decimals of a percentage that n images can tell apart."""
+    return 0 if n < 100 else 1
+
+
+def _range(interval: Interval, digits: int) -> str:
+    return f"{percent(interval[0], digits)} to {percent(interval[1], digits)}"
+
+
+def _standing(metrics: Metrics) -> str:
+    """Puts the accuracy beside what needs no classifier at all."""
+    largest = max(metrics.classes, key=lambda c: c.n)
+    share = percent(largest.n / metrics.n, _digits(metrics.n))
+    return (
+        f"{metrics.correct} of {metrics.n} test images were classified correctly; no choice was "
+        f"made on them. Always answering “{largest.name}” would be right on {share}{NO_BREAK}% of them."
+    )
+
+
+def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
+    """Returns what was done, as terms and texts; what does not apply is left out."""
+    images = (
+        f"{record.n_train} to train on, {record.n_val} to choose by (validation), "
+        f"{record.n_test} sealed for the test; {len(record.classes)} classes"
+    )
+    trained = {
+        "": "",
+        FEATURES: "the head alone; the backbone is frozen",
+        INPUT: "the whole network",
+    }.get(record.boundary, f"everything after {record.boundary}; what lies before it is frozen")
+    validation = [
+        f"{'at the start' if e.epoch == 0 else f'after epoch {e.epoch}'} "
+        f"{percent(e.val_accuracy)}{NO_BREAK}%"
+        for e in dict.fromkeys([*epochs[:1], *epochs[-1:]])
+    ]
+    took = format_duration(record.seconds)
+    if record.budget_s is not None:
+        took += f" of a budget of {format_duration(record.budget_s)}"
+    facts = [
+        ("Images", images),
+        ("Licence of the images", record.licence or ""),
+        ("Backbone", f"{record.backbone}, weights: {record.backbone_source}"),
+        ("Trained part", trained),
+        ("Augmented views of each image", str(record.views) if record.views else ""),
+        ("Epochs", str(record.epochs) if record.epochs else ""),
+        ("Kept", record.chosen),
+        ("Why training ended", record.stop_reason),
+        ("Validation accuracy, for comparison", ", ".join(validation)),
+        ("Test set opened", f"once, at {record.test_opened_at}" if record.test_opened_at else ""),
+        ("Time", took),
+    ]
+    return [(term, text) for term, text in facts if text]
+
+
+def _figures(metrics: Metrics) -> list[Figure]:
+    digits = _digits(metrics.n)
+
+    def share(name: str, value: float, interval: Interval, meaning: str) -> Figure:
+        shown = f"{percent(value, digits)}{NO_BREAK}%"
+        return Figure(name, shown, f"{_range(interval, digits)}{NO_BREAK}%", meaning)
+
+    return [
+        share(
+            "Accuracy",
+            metrics.accuracy,
+            metrics.accuracy_interval,
+            "share of all images classified correctly",
+        ),
+        share(
+            "Balanced accuracy",
+            metrics.balanced_accuracy,
+            metrics.balanced_accuracy_interval,
+            "the same with every class counting alike",
+        ),
+        share(
+            "Macro F1",
+            metrics.macro_f1,
+            metrics.macro_f1_interval,
+            "mean over the classes of the balance between false alarms and misses",
+        ),
+        Figure(
+            "Log loss", f"{metrics.log_loss:.3f}", "", "price of being sure and wrong; 0 at best"
+        ),
+        Figure(
+            "Calibration error",
+            f"{percent(metrics.ece)}{NO_BREAK}%",
+            "",
+            "mean gap between the probabilities given and how often they were right; "
+            f"{percent(metrics.ece_uncalibrated)}{NO_BREAK}% before dividing the logits by the "
+            f"temperature {metrics.temperature:.2f}",
+        ),
+    ]
+
+
+def _by_recall(classes: Sequence[ClassMetrics]) -> list[ClassMetrics]:
+    """Returns the classes, weakest first; those without test images last."""
+    return sorted(classes, key=lambda c: (c.recall is None, c.recall or 0, -c.n, c.name))
+
+
+def _worst_mistakes(predictions: Sequence[TestPrediction], root: Path) -> list[Mistake]:
+    wrong = [p for p in predictions if p.prediction != p.label]
+    worst = sorted(wrong, key=lambda p: (-p.probability, p.path))[:MISTAKES_SHOWN]
+    with ThreadPoolExecutor() as pool:
+        return list(map(Mistake, worst, pool.map(photograph, [root / p.path for p in worst])))

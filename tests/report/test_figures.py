@@ -1,0 +1,144 @@
+import base64
+import xml.etree.ElementTree as ET
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.artifacts.run import TestPrediction
+from headstart.report.figures import (
+    THUMBNAIL,
+    accuracy_curve,
+    confusion_image,
+    loss_curves,
+    photograph,
+    reliability_diagram,
+)
+from headstart.train import EpochRecord
+
+
+def epoch(number: int, train_loss: float | None, val_loss: float, accuracy: float) -> EpochRecord:
+    return EpochRecord(
+        epoch=number,
+        progress=number / 2,
+        lr=1e-3,
+        train_loss=train_loss,
+        val_loss=val_loss,
+        val_accuracy=accuracy,
+        images_per_s=None,
+        seconds=1,
+    )
+
+
+EPOCHS = [epoch(0, None, 0.5, 0.9), epoch(1, 1.5, 0.4, 0.925), epoch(2, 1.1, 0.25, 0.95)]
+
+
+def prediction(probability: float, right: bool) -> TestPrediction:
+    label = "a" if right else "b"
+    return TestPrediction(
+        path="x.png",
+        label=label,
+        prediction="a",
+        probability=probability,
+        probability_of_label=probability if right else 1 - probability,
+    )
+
+
+def decoded(uri: str, kind: str) -> Image.Image:
+    start = f"data:image/{kind};base64,"
+    assert uri.startswith(start)
+    return Image.open(BytesIO(base64.b64decode(uri.removeprefix(start))))
+
+
+def parsed(svg: str) -> ET.Element:
+    """The SVG as XML; inside HTML its namespaces go without saying."""
+    return ET.fromstring(svg.replace("xlink:href", "href"))
+
+
+def uses(svg: str, colour: str) -> int:
+    """How many marks (one an epoch or a bin) are drawn in a colour."""
+    return sum(f"var(--{colour})" in use.get("style", "") for use in parsed(svg).iter("use"))
+
+
+def test_curves_mark_every_epoch_but_the_untrained_one() -> None:
+    svg = loss_curves(EPOCHS)
+    # One mark more each: the legend's.
+    assert uses(svg, "second") == 2 + 1
+    assert uses(svg, "first") == 3 + 1
+    assert uses(accuracy_curve(EPOCHS), "first") == 3
+
+
+def test_accuracy_curve_names_first_and_last_value() -> None:
+    texts = ["".join(text.itertext()) for text in parsed(accuracy_curve(EPOCHS)).iter("text")]
+    assert "90.0" in texts
+    assert texts.count("95.0") >= 1
+
+
+def test_reliability_diagram_has_a_dot_for_each_bin_that_holds_images() -> None:
+    # Bins (0.8, 0.9] with two images, (0.9, 1] with one, and (0.2, 0.3], below one half, with one.
+    predictions = [
+        prediction(0.85, True),
+        prediction(0.81, False),
+        prediction(0.95, True),
+        prediction(0.3, False),
+    ]
+    assert uses(reliability_diagram(predictions), "first") == 3
+
+
+def test_curves_take_their_colours_from_the_page_and_share_no_ids() -> None:
+    svgs = [
+        loss_curves(EPOCHS),
+        accuracy_curve(EPOCHS),
+        reliability_diagram([prediction(0.9, True)]),
+    ]
+    seen: set[str] = set()
+    for svg in svgs:
+        assert "#0" not in svg
+        assert "<style" not in svg
+        assert "http" not in svg
+        ids = [element.get("id") for element in parsed(svg).iter() if element.get("id")]
+        assert len(ids) == len(set(ids))
+        assert not seen & set(ids)
+        seen |= {name for name in ids if name}
+        links = [use.get("href", "") for use in parsed(svg).iter("use")]
+        assert {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_same_figures_give_the_same_bytes() -> None:
+    assert loss_curves(EPOCHS) == loss_curves(EPOCHS)
+
+
+def test_confusion_image_is_blue_on_the_diagonal_and_fuller_for_larger_shares() -> None:
+    n = 196
+    confusion = np.zeros((n, n), int)
+    np.fill_diagonal(confusion, 4)
+    confusion[3, 3], confusion[3, 7], confusion[3, 8] = 1, 2, 1
+    image = decoded(confusion_image(confusion.tolist()), "png")
+    scale = image.width // n
+    assert image.size == (n * scale, n * scale)
+    pixels = np.asarray(image)[scale // 2 :: scale, scale // 2 :: scale].astype(int)
+    red, _, blue, alpha = np.moveaxis(pixels, 2, 0)
+    assert alpha[5, 5] == 255
+    assert blue[5, 5] > red[5, 5]
+    assert red[3, 7] > blue[3, 7]
+    assert 255 > alpha[3, 7] > alpha[3, 8] > 60
+    assert alpha[7, 3] == 0  # row is the label, column the answer
+
+
+def test_photograph_is_small(tmp_path: Path) -> None:
+    Image.new("RGB", (1000, 500), "red").save(tmp_path / "big.png")
+    uri = photograph(tmp_path / "big.png")
+    assert uri is not None
+    assert decoded(uri, "jpeg").size == (2 * THUMBNAIL, THUMBNAIL)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no image"])
+def test_no_photograph_where_the_image_is_gone_or_broken(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "x.png"
+    if content is not None:
+        path.write_bytes(content)
+    assert photograph(path) is None

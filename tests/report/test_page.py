@@ -1,0 +1,323 @@
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.artifacts.run import (
+    PlanStep,
+    RunRecord,
+    TestPrediction,
+    append_epoch,
+    write_result,
+    write_start,
+)
+from headstart.data.audit import Audit
+from headstart.errors import RunError
+from headstart.evaluate import Metrics, compute_metrics
+from headstart.recipe import Recipe
+from headstart.report.page import MATRIX_AS_TABLE, headline, percent, write_report
+from headstart.train import EpochRecord
+
+NASTY = "<script>alert(1)</script>"
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What a reader of the page meets: its tags with attributes, and its text by tag."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.cells: list[list[str]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.cells.append([])
+        elif tag in {"td", "th"}:
+            self.cells[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+        if {"td", "th"} & set(self.open):
+            self.cells[-1][-1] += data
+
+    def every(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def record(folder: Path, classes: Sequence[str], **changes: Any) -> RunRecord:
+    known: dict[str, Any] = {
+        "status": "done",
+        "command": "headstart fit photos --epochs 2",
+        "started_at": "2025-03-04T05:06:07+00:00",
+        "seconds": 75.0,
+        "data_name": "photos",
+        "data_root": str(folder / "photos"),
+        "n_train": 30,
+        "n_val": 6,
+        "n_test": 4,
+        "classes": tuple(classes),
+        "backbone": "tf_efficientnet_lite0",
+        "backbone_source": "a local file",
+        "boundary": "blocks.4",
+        "chosen": "fine-tuned",
+        "plan": [PlanStep(stage="views", planned="4 views", happened="4 views", seconds=61.0)],
+        "notes": ["one note"],
+    }
+    return RunRecord(**(known | changes))
+
+
+def evaluation(
+    labels: Sequence[int], answers: Sequence[int], classes: Sequence[str]
+) -> tuple[Metrics, list[TestPrediction]]:
+    """Metrics and predictions; the later the image, the surer the answer."""
+    logits = np.zeros((len(labels), len(classes)))
+    logits[np.arange(len(labels)), answers] = 3
+    metrics = compute_metrics(logits, labels, classes, 1.0)
+    predictions = [
+        TestPrediction(
+            path=f"{classes[label]}/{row}.png",
+            label=classes[label],
+            prediction=classes[answer],
+            probability=0.5 + row / (2 * len(labels) + 2),
+            probability_of_label=0.1,
+        )
+        for row, (label, answer) in enumerate(zip(labels, answers, strict=True))
+    ]
+    return metrics, predictions
+
+
+def make_run(
+    folder: Path,
+    made: RunRecord,
+    metrics: Metrics,
+    predictions: Sequence[TestPrediction],
+    epochs: int = 2,
+) -> Path:
+    folder.mkdir(exist_ok=True)
+    write_start(folder, made, Recipe(), Audit())
+    for number in range(epochs + 1):
+        epoch = EpochRecord(
+            epoch=number,
+            progress=0,
+            lr=1e-3,
+            train_loss=0.7 if number else None,
+            val_loss=0.5,
+            val_accuracy=0.8 + number / 10,
+            images_per_s=50 if number else None,
+            seconds=1,
+        )
+        append_epoch(folder, epoch)
+    write_result(folder, metrics, predictions)
+    return folder
+
+
+def read(folder: Path) -> tuple[str, Page]:
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    html = path.read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Path:
+    classes = ("ant", "bee", "wasp")
+    metrics, predictions = evaluation([0, 0, 1, 1], [0, 1, 0, 1], classes)
+    for prediction in predictions:
+        path = tmp_path / "photos" / prediction.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20), "green").save(path)
+    return make_run(tmp_path / "run", record(tmp_path, classes), metrics, predictions)
+
+
+def test_headline_says_how_often_it_is_right_with_an_interval() -> None:
+    metrics, _ = evaluation([0] * 190 + [1] * 150, [0] * 190 + [1] * 141 + [0] * 9, ["a", "b"])
+    # 331 of 340: 97.35 %; Wilson's interval by hand: centre 0.96826, half width 0.01763.
+    assert headline(metrics).replace("\N{NO-BREAK SPACE}", " ") == (
+        "Right on 97.4 % of new images like these (95 % interval 95.1 to 98.6 %)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "shown"),
+    [
+        (0.9735, 1, "97.4"),
+        (0.9735, 0, "97"),
+        (1.0, 1, "100"),
+        (0.9999, 1, "99.9"),
+        (0.999, 0, "99"),
+        (0.0, 0, "0"),
+        (0.0001, 1, "0.1"),
+    ],
+)
+def test_only_certainty_is_shown_as_certainty(share: float, digits: int, shown: str) -> None:
+    assert percent(share, digits) == shown
+
+
+def test_page_needs_nothing_from_outside(small_run: Path) -> None:
+    html, page = read(small_run)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert not page.every("script")
+    assert not page.every("link")
+    images = page.every("img")
+    assert images
+    assert all((image["src"] or "").startswith("data:image/") for image in images)
+    policies = [meta for meta in page.every("meta") if "http-equiv" in meta]
+    assert "default-src 'none'" in (policies[0]["content"] or "")
+
+
+def test_page_can_be_read_without_eyes(small_run: Path) -> None:
+    _, page = read(small_run)
+    assert page.every("html") == [{"lang": "en"}]
+    assert len(page.every("h1")) == 1
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(image.get("alt") for image in page.every("img"))
+    assert all(header.get("scope") in {"col", "row"} for header in page.every("th"))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = {(link["href"] or "").removeprefix("#") for link in page.every("a")}
+    assert links
+    assert links <= set(ids)
+    labels = {attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs}
+    assert labels <= set(ids)
+    svgs = len(page.every("svg"))
+    assert len([a for a in page.every("div") if a.get("role") == "img" and a["aria-label"]]) == svgs
+
+
+def test_page_says_what_was_done(small_run: Path) -> None:
+    _, page = read(small_run)
+    for text in (
+        "30 to train on, 6 to choose by (validation), 4 sealed for the test; 3 classes",
+        "tf_efficientnet_lite0, weights: a local file",
+        "everything after blocks.4",
+        "at the start 80.0\N{NO-BREAK SPACE}%, after epoch 2 100\N{NO-BREAK SPACE}%",
+        "one note",
+        "headstart fit photos --epochs 2",
+        f"headstart predict {small_run} IMAGE",
+        f"headstart.Run.open('{small_run}')",
+    ):
+        assert text in page.text
+    assert ["views", "4 views", "4 views", "1 min 01 s"] in page.cells
+
+
+def test_tables_show_classes_by_recall_and_the_confusion_matrix(tmp_path: Path) -> None:
+    classes = ("ant", "bee", "wasp")
+    # ant: 1 of 2 found, 1 of 3 answers right, F1 2/5; bee: 1 of 3, 1 of 2, F1 2/5; no wasps.
+    metrics, predictions = evaluation([0, 0, 1, 1, 1], [0, 1, 0, 0, 1], classes)
+    _, page = read(make_run(tmp_path / "run", record(tmp_path, classes), metrics, predictions))
+    start = page.cells.index(["Class", "Images", "Recall", "95 % interval", "Precision", "F1"])
+    shown = page.cells[start + 1 : start + 4]
+    assert [(row[0], row[1], row[2], row[4], row[5]) for row in shown] == [
+        ("bee", "3", "33 %", "50 %", "0.40"),
+        ("ant", "2", "50 %", "33 %", "0.40"),
+        ("wasp", "0", "–", "–", "–"),
+    ]
+    matrix = page.cells.index(["Label", *classes])
+    assert page.cells[matrix + 1 : matrix + 4] == [
+        ["ant", "1", "1", ""],
+        ["bee", "2", "1", ""],
+        ["wasp", "", "", ""],
+    ]
+    assert ["bee", "ant", "2"] in page.cells
+
+
+def test_many_classes_give_a_picture_and_the_worst_pairs(tmp_path: Path) -> None:
+    classes = [f"c{number:03}" for number in range(MATRIX_AS_TABLE + 1)]
+    labels = [number for number in range(len(classes)) for _ in range(2)]
+    answers = [24, 24, *labels[2:]]
+    metrics, predictions = evaluation(labels, answers, classes)
+    _, page = read(make_run(tmp_path / "run", record(tmp_path, classes), metrics, predictions))
+    alts = [image["alt"] or "" for image in page.every("img")]
+    assert "Confusion matrix of 25 classes; 48 of 50 images lie on its diagonal." in alts
+    assert ["c000", "c024", "2"] in page.cells
+    assert ["Label", *classes] not in page.cells
+
+
+def test_mistakes_are_shown_surest_first_and_at_most_24(tmp_path: Path) -> None:
+    metrics, predictions = evaluation([0] * 30, [1] * 30, ["a", "b"])
+    run = make_run(tmp_path / "run", record(tmp_path, ["a", "b"]), metrics, predictions)
+    _, page = read(run)
+    assert "The 24 surest of 30 wrong answers" in page.text
+    shown = [int(number) for number in re.findall(r"a/(\d+)\.png", page.text)]
+    assert shown == list(range(29, 5, -1))
+
+
+def test_a_mistake_without_its_image_has_no_picture(small_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "ant" / "1.png").unlink()
+    (tmp_path / "photos" / "bee" / "2.png").write_bytes(b"broken")
+    _, page = read(small_run)
+    assert not page.every("img")
+    assert page.text.count("no picture") == 2
+    assert "ant/1.png" in page.text
+    assert "bee/2.png" in page.text
+
+
+def test_what_comes_from_the_data_stays_text(tmp_path: Path) -> None:
+    quoted = 'a"b\'c & ünï "x" onload=y 猫.png'
+    classes = (NASTY, "b$_{x}$")
+    metrics, _ = evaluation([0, 1], [1, 0], classes)
+    predictions = [
+        TestPrediction(
+            path=quoted, label=a, prediction=b, probability=0.9, probability_of_label=0.1
+        )
+        for a, b in (classes, classes[::-1])
+    ]
+    made = record(
+        tmp_path,
+        classes,
+        data_name=NASTY,
+        command=f"headstart fit '{NASTY}'",
+        notes=[NASTY],
+        plan=[PlanStep(stage=NASTY, planned=NASTY, happened=NASTY)],
+    )
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "photos" / quoted)
+    html, page = read(make_run(tmp_path / "run <i> 'x'", made, metrics, predictions))
+    assert not page.every("script")
+    assert not page.every("i")
+    assert "<script" not in html
+    assert {f"{quoted}: labelled {NASTY}, taken for b$_{{x}}$"} <= {
+        image["alt"] for image in page.every("img")
+    }
+    assert not any("onload" in attrs for _, attrs in page.tags)
+    assert page.text.count(NASTY) >= 8
+
+
+def test_a_run_of_the_probe_alone_has_no_curves(tmp_path: Path) -> None:
+    metrics, predictions = evaluation([0, 1], [0, 1], ["a", "b"])
+    made = record(tmp_path, ["a", "b"], boundary="features", chosen="probe")
+    _, page = read(make_run(tmp_path / "run", made, metrics, predictions, epochs=0))
+    assert len(page.every("svg")) == 1  # reliability
+    assert "#training" not in {link["href"] for link in page.every("a")}
+    assert "the head alone; the backbone is frozen" in page.text
+    assert "There are none: every test image was classified correctly." in page.text
+    assert "No test image was taken for another class." in page.text
+
+
+def test_an_unfinished_run_has_no_report(tmp_path: Path) -> None:
+    write_start(tmp_path, record(tmp_path, ["a", "b"]), Recipe(), Audit())
+    with pytest.raises(RunError, match=r"metrics\.json"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,97 @@
+"""A lower layer never imports a higher one, and no module imports itself by a detour."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "headstart"
+
+LAYERS = (
+    {"errors", "progress"},
+    {"methods"},
+    {"recipe"},
+    {"data", "backbones"},
+    {"cache", "train", "evaluate", "inference_stats", "probe"},
+    {"artifacts", "check"},
+    {"search"},
+    {"predict", "report"},
+    {"fit"},
+    {"sklearn"},
+    {"cli"},
+    {"__main__"},
+)
+LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in SOURCE.rglob("*.py") if module_name(path)}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ours that a file imports anywhere, in functions and for types too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    ours = {name.removeprefix("headstart.") for name in names if name.startswith("headstart.")}
+    return {name for name in ours if name in MODULES}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {name.partition(".")[0] for name in MODULES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_go_down(name: str) -> None:
+    level = LEVEL[name.partition(".")[0]]
+    higher = [other for other in imported(MODULES[name]) if LEVEL[other.partition(".")[0]] > level]
+    assert not higher, f"{name} imports {higher} from a higher layer"
+
+
+def test_no_circle() -> None:
+    graph = {name: imported(path) - {name} for name, path in MODULES.items()}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize(
+    ("package", "home"), [("typer", "cli"), ("fastapi", "serve"), ("optuna", "search")]
+)
+def test_frameworks_stay_in_their_place(package: str, home: str) -> None:
+    for name, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = {
+            alias.name.partition(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        } | {
+            (node.module or "").partition(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+        }
+        assert package not in found or name.partition(".")[0] == home, name
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import headstart",
+        "import headstart.cli",
+        "import headstart.data.decode_worker",
+        "import headstart.data.sources",
+    ],
+)
+def test_heavy_packages_are_imported_late(code: str) -> None:
+    heavy = "{'torch', 'torchvision', 'timm', 'pandas', 'matplotlib', 'sklearn', 'onnxruntime'}"
+    check = f"{code}; import sys; found = {heavy} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", check], check=True)
