@@ -145,7 +145,7 @@ def _write(
 
 
 def _reserve(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Opens a memory-mapped file whose blocks exist: a full disk must not kill the process later."""
+    """Opens a memory-mapped file whose blocks exist: without, a full disk kills the process."""
     size = int(np.prod(shape)) * dtype.itemsize
     with path.open("wb") as file:
         try:
@@ -203,7 +203,7 @@ def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:
                 if stopped:
                     return
             queue.put((False, None))
-        except BaseException as error:  # noqa: BLE001 - raised again where the items are consumed
+        except BaseException as error:
             queue.put((False, error))
 
     thread = Thread(target=produce, daemon=True)

@@ -3,7 +3,7 @@
 import errno
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -185,7 +185,7 @@ def backbones(
         rows = [
             (
                 info.name,
-                f"{info.parameters / 1e6:.1f} M",
+                f"{info.parameters / 1e6:.1f} M" if info.parameters else "?",
                 str(info.resolution),
                 info.licence,
                 info.weights,
@@ -233,7 +233,8 @@ def _process_start() -> float:
     """Returns when this process began, on `time.monotonic`: imports are paid from the budget."""
     import psutil
 
-    return time.monotonic() - (time.time() - psutil.Process().create_time())
+    age: float = time.time() - psutil.Process().create_time()
+    return time.monotonic() - age
 
 
 def _command_line() -> str:
@@ -255,7 +256,8 @@ def _print_run(run: "Run") -> None:
         f"balanced accuracy {metrics.balanced_accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}, "
         f"log loss {metrics.log_loss:.3f}, calibration error {metrics.ece:.1%}"
     )
-    print(f"kept: {record.chosen}; ended after {format_duration(record.seconds)}: {record.stop_reason}")
+    print(f"kept: {record.chosen}")
+    print(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
     if len(metrics.classes) <= 30:
         rows = [
             (each.name, str(each.n), *map(_percent, (each.precision, each.recall, each.f1)))
@@ -289,7 +291,7 @@ def _print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: b
     _print_table(("image", "class", "probability"), rows)
 
 
-def _print_table(columns: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
+def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

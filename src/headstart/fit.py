@@ -49,7 +49,12 @@ from headstart.recipe import Recipe, load_recipe, with_settings
 from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.material import Material
-from headstart.search.plan import Speed, choose_boundary, choose_epochs, unmeasured_boundary
+from headstart.search.plan import (
+    candidate_boundaries,
+    choose_boundary,
+    choose_epochs,
+    unmeasured_boundary,
+)
 from headstart.search.stages import (
     Start,
     disk_for_views,
@@ -60,7 +65,6 @@ from headstart.search.stages import (
     start_from,
     suffix_of,
     training_data,
-    training_seconds,
 )
 from headstart.train import EpochRecord, predict, score, train
 
@@ -149,7 +153,7 @@ def fit(
     keys = [dataset.key(int(index)) for index in ready.audited.kept]
     save_split(folder / "split.csv", ready.split, keys)
     _say_start(ready, record, progress)
-    with _ending(folder, record, clock):
+    with _ending(folder, record, clock, progress):
         start = _start(ready, chosen, clock, record, progress)
         result = _train(ready, chosen, clock, start, folder, record, progress)
         metrics = _prove(ready, chosen, start, result, folder, record, progress)
@@ -260,7 +264,7 @@ def _load_backbone(recipe: Recipe) -> Backbone:
     local = choice.weights not in {"pretrained", "random"}
     return load_backbone(
         choice.name,
-        weights=Path(choice.weights) if local else choice.weights,  # type: ignore[arg-type]
+        weights=Path(choice.weights) if local else choice.weights,
         resolution=choice.resolution or None,
         drop_path=choice.drop_path,
         seed=recipe.seed,
@@ -326,8 +330,9 @@ def _start(
         if clock.budget_s is None:
             boundary = unmeasured_boundary(material.traced)
         else:
-            speeds = measure_speeds(material, recipe, ready.features_s)
-            seconds = _seconds_for_training(ready, clock, ready.features_s)
+            candidates = candidate_boundaries(material.traced)
+            speeds = measure_speeds(material, recipe, candidates, ready.features_s)
+            seconds = _seconds_for_training(ready, clock)
             seconds -= images * ready.features_s + _probe_allowance(material)
             boundary = choose_boundary(speeds, images, seconds, disk_for_views(material))
             if boundary == FEATURES:
@@ -335,7 +340,9 @@ def _start(
                     "No boundary leaves enough epochs in this budget: the head is trained alone."
                 )
     if material.traced.reason:
-        record.notes.append(f"{material.backbone.name} is cut at its ends only: {material.traced.reason}.")
+        record.notes.append(
+            f"{material.backbone.name} is cut at its ends only: {material.traced.reason}."
+        )
     began = time.monotonic()
     start = start_from(material, recipe, boundary)
     if start.prefix.engine.note:
@@ -365,16 +372,17 @@ def _describe_start(start: Start) -> str:
 def _probe_allowance(material: Material) -> float:
     """Returns the seconds that solving the head may take, from the size of the problem."""
     rows = len(material.labels["train"])
-    return 2 + 25 * min(1.0, rows * material.backbone.features * len(material.classes) / 1.5e9)
+    work = rows * material.backbone.features * len(material.classes)
+    return 2 + 25 * min(1.0, work / 1.5e9)
 
 
-def _seconds_for_training(ready: _Prepared, clock: Clock, features_s: float) -> float:
+def _seconds_for_training(ready: _Prepared, clock: Clock) -> float:
     """Returns what the budget leaves when the proof is paid for."""
     left = clock.left()
     assert left is not None
     tested = len(ready.split.test)
-    proof = tested * (features_s + 1.5 * ready.decode_s + REPORT_S_PER_IMAGE) + CLOSING_S
-    return left - proof
+    proof: float = tested * (ready.features_s + 1.5 * ready.decode_s + REPORT_S_PER_IMAGE)
+    return left - proof - CLOSING_S
 
 
 @dataclass(frozen=True)
@@ -419,7 +427,7 @@ def _train(
     views_s = time.monotonic() - began
     deadline = None
     if clock.budget_s is not None:
-        seconds = _seconds_for_training(ready, clock, start.features_s or ready.features_s)
+        seconds = _seconds_for_training(ready, clock)
         deadline = time.monotonic() + seconds
     saved = [copy.deepcopy(module.state_dict()) for module in (material.backbone.model, start.head)]
     records = train(trained_part, start.head, data, recipe, epochs, deadline, material.device)
@@ -458,9 +466,7 @@ def _train(
     return _Trained(start.head, before)
 
 
-def _epochs(
-    ready: _Prepared, recipe: Recipe, clock: Clock, start: Start, record: RunRecord
-) -> int:
+def _epochs(ready: _Prepared, recipe: Recipe, clock: Clock, start: Start, record: RunRecord) -> int:
     """Returns the epochs to train: those of the recipe, or as many as the time allows."""
     if recipe.epochs:
         return recipe.epochs
@@ -468,11 +474,9 @@ def _epochs(
         return 0
     material = ready.material
     boundary = material.traced.boundary(start.prefix.boundary)
-    train_s = training_seconds(material, recipe, boundary.name, boundary.shape)
-    speed = Speed(start.features_s or ready.features_s, train_s, 0)
+    speed = measure_speeds(material, recipe, [boundary], ready.features_s)[boundary.name]
     images = len(material.labels["train"])
-    seconds = _seconds_for_training(ready, clock, start.features_s or ready.features_s)
-    epochs = choose_epochs(speed, images, seconds)
+    epochs = choose_epochs(speed, images, _seconds_for_training(ready, clock))
     if not epochs:
         record.stop_reason = "too little time was left to fine-tune: the probe is what there is"
         if start.probe is None:
@@ -576,7 +580,9 @@ def _in_features(head: torch.nn.Module) -> int:
 
 
 @contextmanager
-def _ending(folder: Path, record: RunRecord, clock: Clock) -> Iterator[None]:
+def _ending(
+    folder: Path, record: RunRecord, clock: Clock, progress: Progress
+) -> Iterator[None]:
     """Writes into the run how it ended when it did not end well."""
     try:
         yield
@@ -588,4 +594,9 @@ def _ending(folder: Path, record: RunRecord, clock: Clock) -> Iterator[None]:
             write_record(folder, record)
         except (HeadstartError, OSError):
             shutil.rmtree(folder / "bundle", ignore_errors=True)
+        if record.status == "interrupted":
+            progress.say(
+                f"{folder} keeps the recipe, the split and the journal; decoded images and "
+                "activations stay cached, so the same command with another --out starts from them."
+            )
         raise

@@ -96,8 +96,6 @@ def predict_images(
         by_class = dict(zip(bundle.spec.classes, map(float, probabilities[row]), strict=True))
         label = max(by_class, key=by_class.__getitem__)
         predictions.append(
-            Prediction(
-                image=name, label=label, probability=by_class[label], probabilities=by_class
-            )
+            Prediction(image=name, label=label, probability=by_class[label], probabilities=by_class)
         )
     return predictions

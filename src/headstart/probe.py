@@ -15,7 +15,7 @@ STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
 """L2 penalties tried, from strong to weak, on the mean loss over standardised features."""
 
 WORK_LIMIT = 3e9
-"""Rows x features x classes x penalties x folds up to which five folds are affordable; fewer above."""
+"""Rows x features x classes x penalties x folds up to which so many folds are affordable."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _fit_path(
     classes: int,
     strengths: Sequence[float],
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Returns weight and bias for every penalty; each fit starts from the stronger one before it."""
+    """Returns weight and bias for every penalty; each fit starts from the one before it."""
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
     # Features that are nearly constant must not be blown up.
     scale = features.std(0, dtype=np.float64)

@@ -51,7 +51,7 @@ class PlainProgress:
 
     def say(self, message: str) -> None:
         """Prints one line."""
-        print(message, file=self._stream, flush=True)  # noqa: T201 - this is the printer
+        print(message, file=self._stream, flush=True)
 
 
 class RichProgress:

@@ -85,7 +85,9 @@ def parse_recipe(data: Mapping[str, Any], source: str = "the recipe") -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(_explain(detail) for detail in error.errors())
-        raise RecipeError(f"{source}: {problems}" + ("" if problems.endswith("?") else ".")) from None
+        raise RecipeError(
+            f"{source}: {problems}" + ("" if problems.endswith("?") else ".")
+        ) from None
 
 
 def load_recipe(name_or_file: str) -> Recipe:

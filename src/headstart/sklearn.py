@@ -131,7 +131,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _class_name(classes: NDArray[Any], label: Any) -> str:
-    """Returns a name that no other class has: `1` and `1.0` or `a` and `a ` must not fall together."""
+    """Returns a name that no other class has: `a` and `a ` must not fall together."""
     text = str(label).strip()
     alike = sum(str(other).strip() == text for other in classes)
     return text if text and alike == 1 else f"{text}#{int(np.searchsorted(classes, label))}"

@@ -86,13 +86,13 @@ def train(
         HeadstartError: If the loss is no longer finite.
     """
     device = device or torch.device("cpu")
-    model = nn.Sequential(suffix, head).to(device, memory_format=torch.channels_last)
+    model = nn.Sequential(suffix, head).to(device)
+    model.to(memory_format=torch.channels_last)
     freezing = recipe.freezing
     freeze_statistics = getattr(freezing, "batchnorm", "frozen") == "frozen"
     optimizer = recipe.optimizer.build(_parameter_groups(suffix, head, recipe))
     full_rates = [group["lr"] for group in optimizer.param_groups]
     criterion = recipe.criterion.build()
-    parameters = [p for p in model.parameters() if p.requires_grad]
     kept = _averaged_tensors(model)
     average = [tensor.detach().clone() for tensor in kept]
     total_steps = epochs * _steps(len(data.labels), recipe.batch_size)
@@ -113,15 +113,10 @@ def train(
                 group["lr"] = rate * recipe.schedule.factor(progress)
             inputs = _to_tensor(_gather(data.views, rows, epoch), device)
             targets = torch.from_numpy(data.labels[rows]).to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = criterion(model(inputs), targets)
-            loss.backward()
-            if clip_norm := recipe.optimizer.clip_norm:
-                nn.utils.clip_grad_norm_(parameters, clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            losses += len(rows) * _step(
+                model, criterion, optimizer, inputs, targets, recipe.optimizer.clip_norm
+            )
             _average(average, kept, recipe.averaging.decay(step, total_steps))
-            losses += float(loss.detach()) * len(rows)
             seen += len(rows)
             step += 1
         if not seen:
@@ -172,6 +167,27 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float
     likelihood = softmax(logits)[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(likelihood, 1e-12)).mean()
     return float(loss), float((logits.argmax(1) == labels).mean())
+
+
+def _step(
+    model: nn.Module,
+    criterion: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    clip_norm: float,
+) -> float:
+    """Takes one step and returns the criterion's value before it."""
+    on_gpu = inputs.device.type == "cuda"
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=on_gpu):
+        loss = criterion(model(inputs), targets)
+    loss.backward()
+    if clip_norm:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.detach())
 
 
 def _steps(rows: int, batch_size: int) -> int:

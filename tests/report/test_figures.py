@@ -57,17 +57,18 @@ def parsed(svg: str) -> ET.Element:
     return ET.fromstring(svg.replace("xlink:href", "href"))
 
 
-def uses(svg: str, colour: str) -> int:
-    """How many marks (one an epoch or a bin) are drawn in a colour."""
-    return sum(f"var(--{colour})" in use.get("style", "") for use in parsed(svg).iter("use"))
+def marks(svg: str, colour: str) -> int:
+    """How many marks (one an epoch or a bin) are filled with a colour."""
+    fill = f"fill: var(--{colour})"
+    return sum(fill in element.get("style", "") for element in parsed(svg).iter())
 
 
 def test_curves_mark_every_epoch_but_the_untrained_one() -> None:
     svg = loss_curves(EPOCHS)
     # One mark more each: the legend's.
-    assert uses(svg, "second") == 2 + 1
-    assert uses(svg, "first") == 3 + 1
-    assert uses(accuracy_curve(EPOCHS), "first") == 3
+    assert marks(svg, "second") == 2 + 1
+    assert marks(svg, "first") == 3 + 1
+    assert marks(accuracy_curve(EPOCHS), "first") == 3
 
 
 def test_accuracy_curve_names_first_and_last_value() -> None:
@@ -77,14 +78,14 @@ def test_accuracy_curve_names_first_and_last_value() -> None:
 
 
 def test_reliability_diagram_has_a_dot_for_each_bin_that_holds_images() -> None:
-    # Bins (0.8, 0.9] with two images, (0.9, 1] with one, and (0.2, 0.3], below one half, with one.
+    # Two images in (0.8, 0.9], one in (0.9, 1], and one in (0.2, 0.3], below one half.
     predictions = [
         prediction(0.85, True),
         prediction(0.81, False),
         prediction(0.95, True),
         prediction(0.3, False),
     ]
-    assert uses(reliability_diagram(predictions), "first") == 3
+    assert marks(reliability_diagram(predictions), "first") == 3
 
 
 def test_curves_take_their_colours_from_the_page_and_share_no_ids() -> None:

@@ -1,6 +1,7 @@
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from headstart.artifacts.run import (
     write_result,
     write_start,
 )
-from headstart.data.audit import Audit
+from headstart.data.audit import Audit, Finding
 from headstart.errors import RunError
 from headstart.evaluate import Metrics, compute_metrics
 from headstart.recipe import Recipe
 from headstart.report.page import MATRIX_AS_TABLE, headline, percent, write_report
 from headstart.train import EpochRecord
 
+NONE = "\N{EN DASH}"
+AUDIT = Audit(n_images=40, n_usable=40, classes={}, dropped={}, findings=())
 NASTY = "<script>alert(1)</script>"
 VOID = {"meta", "img", "br"}
 
@@ -113,9 +116,10 @@ def make_run(
     metrics: Metrics,
     predictions: Sequence[TestPrediction],
     epochs: int = 2,
+    audit: Audit = AUDIT,
 ) -> Path:
     folder.mkdir(exist_ok=True)
-    write_start(folder, made, Recipe(), Audit())
+    write_start(folder, made, Recipe(), audit)
     for number in range(epochs + 1):
         epoch = EpochRecord(
             epoch=number,
@@ -152,9 +156,9 @@ def small_run(tmp_path: Path) -> Path:
 
 def test_headline_says_how_often_it_is_right_with_an_interval() -> None:
     metrics, _ = evaluation([0] * 190 + [1] * 150, [0] * 190 + [1] * 141 + [0] * 9, ["a", "b"])
-    # 331 of 340: 97.35 %; Wilson's interval by hand: centre 0.96826, half width 0.01763.
+    # 331 of 340: 97.35 %; Wilson's interval by hand: 0.96824 plus and minus 0.01777.
     assert headline(metrics).replace("\N{NO-BREAK SPACE}", " ") == (
-        "Right on 97.4 % of new images like these (95 % interval 95.1 to 98.6 %)"
+        "Right on 97.4 % of new images like these (95 % interval 95.0 to 98.6 %)"
     )
 
 
@@ -192,7 +196,7 @@ def test_page_can_be_read_without_eyes(small_run: Path) -> None:
     assert page.every("html") == [{"lang": "en"}]
     assert len(page.every("h1")) == 1
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     assert all(image.get("alt") for image in page.every("img"))
     assert all(header.get("scope") in {"col", "row"} for header in page.every("th"))
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -232,7 +236,7 @@ def test_tables_show_classes_by_recall_and_the_confusion_matrix(tmp_path: Path) 
     assert [(row[0], row[1], row[2], row[4], row[5]) for row in shown] == [
         ("bee", "3", "33 %", "50 %", "0.40"),
         ("ant", "2", "50 %", "33 %", "0.40"),
-        ("wasp", "0", "–", "–", "–"),
+        ("wasp", "0", NONE, NONE, NONE),
     ]
     matrix = page.cells.index(["Label", *classes])
     assert page.cells[matrix + 1 : matrix + 4] == [
@@ -294,7 +298,10 @@ def test_what_comes_from_the_data_stays_text(tmp_path: Path) -> None:
     )
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "photos" / quoted)
-    html, page = read(make_run(tmp_path / "run <i> 'x'", made, metrics, predictions))
+    finding = Finding(kind="truncated", severity="warning", files=(NASTY, quoted), message=NASTY)
+    audit = AUDIT.model_copy(update={"findings": (finding,)})
+    run = make_run(tmp_path / "run <i> 'x'", made, metrics, predictions, audit=audit)
+    html, page = read(run)
     assert not page.every("script")
     assert not page.every("i")
     assert "<script" not in html
@@ -302,7 +309,35 @@ def test_what_comes_from_the_data_stays_text(tmp_path: Path) -> None:
         image["alt"] for image in page.every("img")
     }
     assert not any("onload" in attrs for _, attrs in page.tags)
-    assert page.text.count(NASTY) >= 8
+    assert page.text.count(NASTY) >= 10
+
+
+def test_findings_are_grouped_with_warnings_first(small_run: Path, tmp_path: Path) -> None:
+    twins = [
+        Finding(kind="near_duplicate", severity="info", files=(f"{n}.png",), message="Twins.")
+        for n in range(60)
+    ]
+    broken = Finding(kind="truncated", severity="warning", files=("z.png",), message="It ends.")
+    audit = Audit(
+        n_images=41,
+        n_usable=40,
+        classes={},
+        dropped={"z.png": "it ends"},
+        findings=(*twins, broken),
+    )
+    write_start(small_run, record(tmp_path, ("ant", "bee", "wasp")), Recipe(), audit)
+    _, page = read(small_run)
+    start = page.cells.index(["What", "Severity", "Times", "Findings"])
+    rows = page.cells[start + 1 : start + 3]
+    assert [row[:3] for row in rows] == [
+        ["truncated", "warning", "1"],
+        ["near duplicate", "info", "60"],
+    ]
+    hidden = " ".join(f"Twins. {n}.png" for n in range(2, 50))
+    assert " ".join(rows[1][3].split()) == (
+        f"Twins. 0.png Twins. 1.png 58 more {hidden} The other 10 are in audit.json."
+    )
+    assert "40 of 41 files were used (left out: 1;" in page.text
 
 
 def test_a_run_of_the_probe_alone_has_no_curves(tmp_path: Path) -> None:
@@ -317,7 +352,7 @@ def test_a_run_of_the_probe_alone_has_no_curves(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_has_no_report(tmp_path: Path) -> None:
-    write_start(tmp_path, record(tmp_path, ["a", "b"]), Recipe(), Audit())
+    write_start(tmp_path, record(tmp_path, ["a", "b"]), Recipe(), AUDIT)
     with pytest.raises(RunError, match=r"metrics\.json"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()

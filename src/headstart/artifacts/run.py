@@ -1,14 +1,14 @@
 """The run folder: everything that one `fit` did and found, written and read here only.
 
-    run.json          what was asked, planned and done, on what machine, and how it ended
-    recipe.toml       the recipe, to be given back in with --recipe
-    split.csv         train, val or test for every image, to be given back in with --split
-    audit.json        what is wrong with the data
-    epochs.jsonl      one record an epoch
-    metrics.json      the figures on the sealed test
-    predictions.csv   one row a test image
-    report.html       what a person looks at
-    bundle/           the classifier
+run.json          what was asked, planned and done, on what machine, and how it ended
+recipe.toml       the recipe, to be given back in with --recipe
+split.csv         train, val or test for every image, to be given back in with --split
+audit.json        what is wrong with the data
+epochs.jsonl      one record an epoch
+metrics.json      the figures on the sealed test
+predictions.csv   one row a test image
+report.html       what a person looks at
+bundle/           the classifier
 """
 
 import csv
@@ -222,4 +222,3 @@ def _read(folder: Path, name: str, model: type[M]) -> M:
         raise RunError(f"{folder} is no finished run: it has no readable {name}.") from None
     except ValidationError as error:
         raise RunError(f"cannot read {folder / name}: {error}") from None
-

@@ -32,7 +32,7 @@ class Engine:
 
 
 class Normalize(nn.Module):
-    """Turns uint8 views (N, R, R, 3) into the floats (N, 3, R, R) that a backbone was trained on."""
+    """Turns uint8 views (N, R, R, 3) into the floats (N, 3, R, R) that a backbone expects."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -73,7 +73,8 @@ def identity_engine() -> Engine:
 
 def _torch_engine(network: nn.Module, device: torch.device, note: str) -> Engine:
     on_gpu = device.type == "cuda"
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device)
+    network.to(memory_format=torch.channels_last)
 
     def run(batch: NDArray[Any]) -> NDArray[Any]:
         with (

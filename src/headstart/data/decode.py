@@ -60,8 +60,7 @@ class Facts:
         mode: Pillow's name of the file's own colour mode.
         format: Pillow's name of the file's format.
         pixels: SHA-256 of the stored size and pixels: equal for images that are the same to us.
-        thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` grey values; empty when not
-            ok.
+        thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` grey values, if ok.
     """
 
     status: Status

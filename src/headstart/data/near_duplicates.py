@@ -1,25 +1,28 @@
 """Near duplicates: the same photograph saved again, retoned, marked, mirrored or cropped.
 
-Two steps. *Candidates*: every image and a grid of its crops are described by a few whitened DCT
-coefficients, and each image proposes those that agree best with it. *Proof*: a candidate's crop is
-moved until it lies on the other image, and then the fine structure of the two must agree.
-Lookalikes (two dandelions, two pieces of steel) agree in their coarse structure, but not in their
-fine one: on flowers17 the same photograph scores above 0.75 there and all others below 0.7.
+Three steps. *Candidates*: every image and a grid of its crops are described by a few DCT
+coefficients, and each image proposes those that agree best with it. *Alignment*: a candidate's crop
+is moved until it lies on the other image. *Proof*: what the two then share must be more than what
+images of this data set share anyway. Lookalikes agree in their coarse structure (two dandelions),
+in straight lines (two scratches) or in what is common to the set (the wires of solar cells), but
+not in the rest: on flowers17 the same photograph scores above 0.75, and everything else below 0.7.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 
-FINE_AGREEMENT = 0.75
-"""Correlation of the fine structure from which two images are taken for the same photograph."""
+AGREEMENT = 0.75
+"""From here on two images are taken for the same photograph."""
 
 _Region = tuple[float, float, float, float]
+_Floats = NDArray[np.floating[Any]]
 
 _SIDE = 16  # Candidates are compared at 16 x 16 pixels,
 _DIAGONALS = 12  # by the DCT coefficients whose indices add up to less than this,
@@ -29,11 +32,16 @@ _MAX_PROOFS = 12_000
 _MAX_PRODUCTS = 3e11  # Multiplications for candidates: some 5 s on two cores.
 _BLOCK = 1024
 
-_FINE_SIDE = 32  # Proofs are made at 32 x 32 pixels.
+_FINE_SIDE = 32  # Alignment and proof are made at 32 x 32 pixels.
 _STEPS = (3.0, 1.5, 0.75)  # Thumbnail pixels by which a crop is moved.
 _ROUNDS = 6
-_SMALLEST_CROP = 0.4
-_HOPELESS = 0.35  # Fine agreement after the coarsest steps below which a proof is given up.
+_SMALLEST_CROP = 0.35
+_UNALIKE = 0.6  # An alignment is given up when its correlation,
+_HOPELESS = 0.35  # or that of the fine structure, is lower than this after a step.
+
+_COMMON = 48  # Directions that are common to a set: at most this many, one for ten images.
+_PRIOR = 20  # Images' worth of belief in a spectrum that falls with frequency.
+_RESIDUE = 0.25  # Share of the energy that must be left to agree once they are taken out.
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Pair:
     Attributes:
         first: Index of the one.
         second: Index of the other, larger.
-        agreement: Correlation of their fine structure, at most 1.
+        agreement: Correlation of what they share beyond their data set, at most 1.
         mirrored: Whether one is the mirror image of the other.
     """
 
@@ -65,38 +73,35 @@ def near_duplicates(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) ->
     """
     if len(thumbnails) < 2:
         return []
-    regions = _regions(_counts(labels), thumbnails.shape[1])
-    described = np.stack([_describe(thumbnail, regions) for thumbnail in thumbnails])
-    whole = described[:, 0]
+    regions = _regions(np.unique(labels, return_counts=True)[1], thumbnails.shape[1])
+    whole = np.concatenate([_describe(thumbnail, regions[:1]) for thumbnail in thumbnails])
     # Mirroring an image changes the sign of its odd columns of DCT coefficients.
-    mirror = np.where(_kept()[1] % 2 == 0, 1, -1).astype(np.float32)
+    mirror = np.where(_kept(_SIDE, _DIAGONALS)[1] % 2 == 0, 1, -1).astype(np.float32)
     everyone = np.arange(len(thumbnails))
-    candidates = _candidates(described[:, :1], whole, whole * mirror, everyone)
+    candidates = _candidates(whole[:, None], whole, whole * mirror, everyone)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        mine = described[members]
-        candidates |= _candidates(mine, mine[:, 0], mine[:, 0] * mirror, members)
+        crops = np.stack([_describe(thumbnails[member], regions) for member in members])
+        candidates |= _candidates(crops, whole[members], whole[members] * mirror, members)
+    common = _common(thumbnails)
     pairs: dict[tuple[int, int], Pair] = {}
     for _, cropped, target, mirrored, region in sorted(candidates, reverse=True)[:_MAX_PROOFS]:
         key = (min(cropped, target), max(cropped, target))
         if key in pairs:
             continue
-        image = thumbnails[cropped]
-        other = thumbnails[target][:, ::-1] if mirrored else thumbnails[target]
-        agreement = fine_agreement(image, other, regions[region])
-        if agreement >= FINE_AGREEMENT:
+        image = thumbnails[cropped].astype(np.float32)
+        other = thumbnails[target].astype(np.float32)
+        goal = _cut(other[:, ::-1] if mirrored else other, regions[:1], _FINE_SIDE)[0]
+        crop = _align(image, goal, regions[region])
+        if crop is not None and (agreement := _agreement(crop, goal, common)) >= AGREEMENT:
             pairs[key] = Pair(*key, agreement, mirrored)
     return sorted(pairs.values(), key=lambda pair: (pair.first, pair.second))
 
 
-def _counts(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.unique(labels, return_counts=True)[1]
-
-
 def _regions(counts: NDArray[np.int64], side: int) -> list[_Region]:
     """Returns the crops to describe, the whole image first: as many as there is time for."""
-    grids = ((1.0, 1), (0.85, 3), (0.7, 3), (0.55, 4))
-    coefficients = len(_kept()[0])
+    grids = ((1.0, 1), (0.85, 3), (0.7, 4), (0.6, 4), (0.5, 6))
+    coefficients = len(_kept(_SIDE, _DIAGONALS)[0])
     regions: list[_Region] = []
     for scale, places in grids:
         # Quarters of a pixel, so that few different weights are ever needed.
@@ -110,21 +115,22 @@ def _regions(counts: NDArray[np.int64], side: int) -> list[_Region]:
     return regions
 
 
-def _kept() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns rows and columns of the DCT coefficients of a description, without the mean."""
-    rows, columns = np.indices((_SIDE, _SIDE))
+@cache
+def _kept(side: int, diagonals: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns rows and columns of the DCT coefficients that are used: low ones, not the mean."""
+    rows, columns = np.indices((side, side))
     total = rows + columns
-    kept = np.nonzero((total > 0) & (total < _DIAGONALS))
+    kept = np.nonzero((total > 0) & (total < diagonals))
     return kept[0], kept[1]
 
 
-def _describe(thumbnail: NDArray[np.uint8], regions: Sequence[_Region]) -> NDArray[np.float32]:
+def _describe(thumbnail: NDArray[np.uint8], regions: Sequence[_Region]) -> _Floats:
     """Returns (regions, D) unit vectors: DCT coefficients times their frequency.
 
     Natural images lose amplitude in proportion to frequency (Field 1987); undoing that gives each
     coefficient the same say, and takes from all bright blobs on dark grounds their likeness.
     """
-    rows, columns = _kept()
+    rows, columns = _kept(_SIDE, _DIAGONALS)
     crops = _cut(thumbnail.astype(np.float32), regions, _SIDE)
     spectrum = dctn(crops, axes=(1, 2), norm="ortho")[:, rows, columns]
     return _scaled(spectrum * np.hypot(rows, columns))
@@ -135,9 +141,9 @@ _Candidate = tuple[float, int, int, bool, int]
 
 
 def _candidates(
-    described: NDArray[np.float32],
-    whole: NDArray[np.float32],
-    mirrored: NDArray[np.float32],
+    described: _Floats,
+    whole: _Floats,
+    mirrored: _Floats,
     names: NDArray[np.int64],
 ) -> set[_Candidate]:
     """Returns for each whole image the few images, one of whose crops it is most like."""
@@ -167,33 +173,80 @@ def _candidates(
     return found
 
 
-def fine_agreement(
-    image: NDArray[np.uint8], target: NDArray[np.uint8], region: _Region
-) -> float:
-    """Returns how well the fine structure of a crop of `image` agrees with all of `target`.
+def _align(image: _Floats, goal: _Floats, region: _Region) -> _Floats | None:
+    """Returns the crop of `image` that lies on `goal`, or nothing if it is hopeless.
 
-    The crop starts as `region` and is shifted and scaled to where the correlation of the two is
-    highest. What is compared then is what remains after subtracting a blurred copy.
+    It starts as `region` and is shifted and scaled to where the correlation of the two is highest.
     """
     side = image.shape[0]
-    source = image.astype(np.float32)
-    goal = _cut(target.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE)
-    goal_unit, goal_fine = _flat(goal)[0], _fine(goal)[0]
-    best = float(_flat(_cut(source, [region], _FINE_SIDE))[0] @ goal_unit)
-    agreement = 0.0
+    goal_unit, goal_fine = _flat(goal[None])[0], _flat(_fine(goal[None]))[0]
+    crop = _cut(image, [region], _FINE_SIDE)
+    best = float(_flat(crop)[0] @ goal_unit)
     for step in _STEPS:
         for _ in range(_ROUNDS):
-            moved = _moves(region, step, side)
-            if not moved:
+            moves = _moves(region, step, side)
+            if not moves:
                 break
-            alike = _flat(_cut(source, moved, _FINE_SIDE)) @ goal_unit
-            if alike.max() <= best:
+            moved = _cut(image, moves, _FINE_SIDE)
+            alike = _flat(moved) @ goal_unit
+            choice = int(alike.argmax())
+            if alike[choice] <= best:
                 break
-            best, region = float(alike.max()), moved[int(alike.argmax())]
-        agreement = float(_fine(_cut(source, [region], _FINE_SIDE))[0] @ goal_fine)
-        if agreement < _HOPELESS:
-            break
-    return agreement
+            best, region, crop = float(alike[choice]), moves[choice], moved[choice : choice + 1]
+        if best < _UNALIKE or _flat(_fine(crop))[0] @ goal_fine < _HOPELESS:
+            return None
+    aligned: _Floats = crop[0]
+    return aligned
+
+
+def _agreement(crop: _Floats, goal: _Floats, common: "_Common") -> float:
+    """Returns the lower of two correlations: without straight lines, and without what is common."""
+    both = np.stack([crop, goal])
+    fine = _fine(both)
+    # Subtracting rows' and columns' means takes out all lines that run straight across or down.
+    fine = fine - fine.mean(axis=1, keepdims=True) - fine.mean(axis=2, keepdims=True)
+    first, second = _flat(fine)
+    lineless = float(first @ second)
+    spectra = _spectra(both) / common.scale
+    rest = spectra - spectra @ common.directions.T @ common.directions
+    energy = np.linalg.norm(rest, axis=1).prod()
+    floor = _RESIDUE * np.linalg.norm(spectra, axis=1).prod()
+    return min(lineless, float(rest[0] @ rest[1] / max(energy, floor, 1e-6)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Common:
+    """What the images of a set have in common.
+
+    Attributes:
+        scale: (D,) root mean square of each DCT coefficient.
+        directions: (K, D) orthonormal: where the scaled coefficients vary most.
+    """
+
+    scale: _Floats
+    directions: _Floats
+
+
+def _common(thumbnails: NDArray[np.uint8]) -> _Common:
+    side = thumbnails.shape[1]
+    whole = [_cut(t.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE) for t in thumbnails]
+    spectra = _spectra(np.concatenate(whole))
+    # In a set of few images their own spectrum says little: it begins as that of natural images.
+    prior = 1 / np.hypot(*_kept(_FINE_SIDE, _FINE_SIDE)) ** 2
+    prior *= _FINE_SIDE**2 / prior.sum()
+    power = ((spectra**2).sum(axis=0) + _PRIOR * prior) / (len(spectra) + _PRIOR)
+    scale = np.sqrt(power).astype(np.float32)
+    scaled = spectra / scale
+    directions = np.linalg.eigh(scaled.T @ scaled)[1].T[::-1]
+    return _Common(scale, directions[: min(_COMMON, len(thumbnails) // 10)])
+
+
+def _spectra(crops: _Floats) -> _Floats:
+    """Returns (N, D) DCT coefficients of crops, brought to the same brightness and contrast."""
+    flat = _flat(crops).reshape(crops.shape) * _FINE_SIDE
+    rows, columns = _kept(_FINE_SIDE, _FINE_SIDE)
+    spectra: _Floats = dctn(flat, axes=(1, 2), norm="ortho")[:, rows, columns]
+    return spectra
 
 
 def _moves(region: _Region, step: float, side: int) -> list[_Region]:
@@ -220,18 +273,17 @@ _DIRECTIONS = (
 )
 
 
-def _cut(
-    image: NDArray[np.float32], regions: Sequence[_Region], side: int
-) -> NDArray[np.float32]:
+def _cut(image: _Floats, regions: Sequence[_Region], side: int) -> _Floats:
     """Returns (regions, side, side) crops, resized."""
     size = image.shape[0]
     columns = np.stack([_weights(left, right, size, side) for left, _, right, _ in regions])
     rows = np.stack([_weights(top, bottom, size, side) for _, top, _, bottom in regions])
-    return rows @ image @ columns.transpose(0, 2, 1)
+    crops: _Floats = rows @ image @ columns.transpose(0, 2, 1)
+    return crops
 
 
 @lru_cache(maxsize=20_000)
-def _weights(start: float, stop: float, size: int, side: int) -> NDArray[np.float32]:
+def _weights(start: float, stop: float, size: int, side: int) -> _Floats:
     """Returns the (side, size) matrix that resizes `start`..`stop` of `size` pixels to `side`.
 
     Linear interpolation, antialiased by a triangle as wide as two target pixels. Thousands of crops
@@ -244,17 +296,26 @@ def _weights(start: float, stop: float, size: int, side: int) -> NDArray[np.floa
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _fine(crops: NDArray[np.float32]) -> NDArray[np.float32]:
-    return _flat(crops - gaussian_filter(crops, (0, 2, 2), mode="nearest"))
+def _fine(crops: _Floats) -> _Floats:
+    """Returns what remains of crops after subtracting a blurred copy."""
+    blur = _blur(crops.shape[-1])
+    rest: _Floats = crops - blur @ crops @ blur.T
+    return rest
 
 
-def _flat(crops: NDArray[np.float32]) -> NDArray[np.float32]:
+@cache
+def _blur(side: int) -> _Floats:
+    matrix: _Floats = gaussian_filter1d(np.eye(side, dtype=np.float32), 2.0, axis=0, mode="nearest")
+    return matrix
+
+
+def _flat(crops: _Floats) -> _Floats:
     """Returns crops as vectors of mean 0 and length 1."""
     vectors = crops.reshape(len(crops), -1)
     return _scaled(vectors - vectors.mean(axis=1, keepdims=True))
 
 
-def _scaled(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _scaled(vectors: _Floats) -> _Floats:
     """Returns vectors of length 1; those without any contrast become 0."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), 0).astype(np.float32)

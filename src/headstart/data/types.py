@@ -58,4 +58,5 @@ class Dataset:
     def key(self, index: int) -> str:
         """Returns the name of image `index` for people: its path relative to the root."""
         path = self.items[index].path
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        inside = path.is_relative_to(self.root)
+        return path.relative_to(self.root).as_posix() if inside else str(path)

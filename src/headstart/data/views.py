@@ -36,7 +36,7 @@ def augmented_view(
     """
     digest = hashlib.sha256(f"{seed}/{index}/{number}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(int.from_bytes(digest[:8], "little"))
+        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "little"))
         return np.asarray(augment(image))
 
 

@@ -18,9 +18,7 @@ _Flip = Annotated[
 _MinArea = Annotated[
     float, Field(gt=0, le=1, description="smallest share of the image that a crop shows")
 ]
-_Stretch = Annotated[
-    float, Field(ge=1, le=4, description="largest change of the aspect ratio")
-]
+_Stretch = Annotated[float, Field(ge=1, le=4, description="largest change of the aspect ratio")]
 
 
 class NoAugmentation(Method):
@@ -44,7 +42,8 @@ class FlipCrop(Method):
     def build(self, resolution: int, interpolation: str) -> View:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
         crop = _flip_crop(self.flip, self.min_area, self.stretch, resolution, interpolation)
-        return v2.Compose(crop)
+        view: View = v2.Compose(crop)
+        return view
 
 
 class TrivialAugment(Method):
@@ -62,7 +61,8 @@ class TrivialAugment(Method):
         policy = v2.TrivialAugmentWide(
             num_magnitude_bins=self.bins, interpolation=InterpolationMode.BILINEAR
         )
-        return v2.Compose([*crop, policy])
+        view: View = v2.Compose([*crop, policy])
+        return view
 
 
 def _flip_crop(

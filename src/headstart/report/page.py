@@ -19,7 +19,7 @@ from headstart.artifacts.run import (
     read_record,
 )
 from headstart.backbones.cut import FEATURES, INPUT
-from headstart.data.audit import summary_rows
+from headstart.data.audit import Finding
 from headstart.evaluate import ClassMetrics, Metrics
 from headstart.inference_stats import Interval
 from headstart.progress import format_duration
@@ -33,6 +33,8 @@ from headstart.report.figures import (
 from headstart.train import EpochRecord
 
 MISTAKES_SHOWN = 24
+FINDINGS_SHOWN = 50
+"""Of one kind; audit.json holds them all."""
 MATRIX_AS_TABLE = 24
 """Classes up to which the confusion matrix is a table of numbers; beyond, it is a picture."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -100,7 +102,9 @@ def write_report(folder: Path) -> Path:
         class_digits=_digits(max(c.n for c in metrics.classes)),
         mistakes=_worst_mistakes(predictions, Path(record.data_root)),
         n_wrong=metrics.n - metrics.correct,
-        findings=summary_rows(audit),
+        audit=audit,
+        findings=_by_kind(audit.findings),
+        findings_shown=FINDINGS_SHOWN,
         predict_command=f"headstart predict {shlex.quote(str(folder))} IMAGE",
         folder_literal=repr(str(folder)),
     )
@@ -142,7 +146,8 @@ def _standing(metrics: Metrics) -> str:
     share = percent(largest.n / metrics.n, _digits(metrics.n))
     return (
         f"{metrics.correct} of {metrics.n} test images were classified correctly; no choice was "
-        f"made on them. Always answering “{largest.name}” would be right on {share}{NO_BREAK}% of them."
+        f"made on them. Always answering “{largest.name}” would be right on {share}{NO_BREAK}% "
+        "of them."
     )
 
 
@@ -231,3 +236,12 @@ def _worst_mistakes(predictions: Sequence[TestPrediction], root: Path) -> list[M
     worst = sorted(wrong, key=lambda p: (-p.probability, p.path))[:MISTAKES_SHOWN]
     with ThreadPoolExecutor() as pool:
         return list(map(Mistake, worst, pool.map(photograph, [root / p.path for p in worst])))
+
+
+def _by_kind(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
+    """Returns findings as (kind in words, severity, findings of both), warnings first."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.kind.replace("_", " "), finding.severity), []).append(finding)
+    ordered = sorted(groups.items(), key=lambda group: group[0][1] != "warning")
+    return [(*kind, found) for kind, found in ordered]

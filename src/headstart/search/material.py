@@ -107,7 +107,7 @@ def activations(
     seed: int = 0,
     number: int = 0,
 ) -> NDArray[Any]:
-    """Returns activations (N, ...) of one view of every image of a part, from the cache or computed.
+    """Returns activations (N, ...) of one view of every image of a part, cached or computed.
 
     Args:
         material: What to work with.

@@ -83,6 +83,5 @@ def views_for(epochs: int) -> int:
 
 
 def share_of_disk(free_bytes: int, limit_bytes: int) -> float:
-    """Returns how much of the disk cached views may take: half of what is free, at most the limit."""
+    """Returns how much of the disk views may take: half of what is free, at most the limit."""
     return min(free_bytes / 2, limit_bytes)
-

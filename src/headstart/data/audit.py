@@ -1,0 +1,382 @@
+"""The audit: what is wrong with a data set, what is left out, and which images belong together."""
+
+import difflib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from headstart.data.decode import THUMBNAIL, Facts
+from headstart.data.images import MAX_ASPECT
+from headstart.data.near_duplicates import near_duplicates
+from headstart.data.types import SPLIT_NAMES, Dataset
+from headstart.errors import DataError
+
+MIN_PER_CLASS = 3
+"""A class with fewer usable images cannot be in train, val and test, and is left out."""
+FEW_PER_CLASS = 10
+IMBALANCE = 10
+SMALL_SIDE = 32
+
+T = TypeVar("T")
+_Link = tuple[int, int]
+
+Kind = Literal[
+    "unreadable",
+    "truncated",
+    "not_an_image",
+    "too_large",
+    "exact_duplicate",
+    "near_duplicate",
+    "conflicting_labels",
+    "split_leak",
+    "tiny_class",
+    "imbalance",
+    "odd_size",
+    "similar_class_names",
+    "ignored_file",
+]
+Severity = Literal["info", "warning"]
+
+
+class Finding(BaseModel):
+    """One thing that the reader should know.
+
+    Attributes:
+        kind: What it is.
+        severity: Whether something is wrong (warning) or only worth knowing (info).
+        files: The files that it is about, relative to the data set's folder.
+        message: The same for people: what it is, and what is done about it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    severity: Severity
+    files: tuple[str, ...]
+    message: str
+
+
+class Audit(BaseModel):
+    """What was found in a data set.
+
+    Attributes:
+        n_images: Files in the data set, the broken ones included.
+        n_usable: Images that are left to train and test on.
+        classes: Usable images of each class that is left.
+        dropped: Files that are left out, each with the reason.
+        findings: Everything found.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    n_images: int
+    n_usable: int
+    classes: dict[str, int]
+    dropped: dict[str, str]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AuditResult:
+    """An audit and what follows from it.
+
+    Attributes:
+        audit: For people and files.
+        kept: (K,) indices of the usable images, ascending.
+        groups: (K,) group of each: images of one group must never straddle a split.
+    """
+
+    audit: Audit
+    kept: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+@dataclass
+class _Notes:
+    """What the rules have found so far."""
+
+    dataset: Dataset
+    facts: Sequence[Facts]
+    findings: list[Finding] = field(default_factory=list)
+    dropped: dict[int, str] = field(default_factory=dict)
+
+    def add(self, kind: Kind, severity: Severity, indices: Iterable[int], message: str) -> None:
+        files = tuple(self.dataset.key(index) for index in indices)
+        self.findings.append(Finding(kind=kind, severity=severity, files=files, message=message))
+
+    def drop(self, indices: Iterable[int], reason: str) -> None:
+        self.dropped.update(dict.fromkeys(indices, reason))
+
+    def left(self) -> list[int]:
+        return [index for index in range(len(self.facts)) if index not in self.dropped]
+
+    def label(self, index: int) -> str:
+        return self.dataset.items[index].label
+
+
+def audit(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> AuditResult:
+    """Looks for everything that would spoil training or make its test dishonest.
+
+    Args:
+        dataset: The images.
+        facts: What was learned while decoding each of them.
+        resolution: Pixels of the side of the squares that the network sees.
+
+    Raises:
+        DataError: Fewer than two classes can be used.
+    """
+    notes = _Notes(dataset, facts)
+    _note_broken(notes)
+    links = _note_copies(notes) + _note_near_duplicates(notes)
+    groups = _groups(notes, links)
+    _note_leaks(notes, groups)
+    _note_tiny_classes(notes)
+    _note_imbalance(notes)
+    _note_odd_sizes(notes, resolution)
+    for first, second in similar_names(dataset.classes):
+        message = f"{first!r} and {second!r} may be one class in two spellings: merge them if so."
+        notes.add("similar_class_names", "warning", (), message)
+    if dataset.ignored:
+        message = f"{_count(dataset.ignored, 'file')} passed over: not images."
+        notes.findings.append(
+            Finding(kind="ignored_file", severity="info", files=dataset.ignored, message=message)
+        )
+    kept = np.array(notes.left(), dtype=np.int64)
+    dropped = {dataset.key(index): notes.dropped[index] for index in sorted(notes.dropped)}
+    report = Audit(
+        n_images=len(facts),
+        n_usable=len(kept),
+        classes=_class_counts(notes),
+        dropped=dropped,
+        findings=tuple(notes.findings),
+    )
+    return AuditResult(report, kept, np.unique(groups[kept], return_inverse=True)[1])
+
+
+def summary_rows(report: Audit) -> list[tuple[str, str, str]]:
+    """Returns an audit as rows of severity, kind and what was found: one a kind and severity."""
+    rows: list[tuple[str, str, str]] = []
+    found = _gather(report.findings, lambda finding: (finding.severity, finding.kind))
+    for same in sorted(found, key=lambda same: same[0].severity, reverse=True):
+        more = f" (and {len(same) - 1} more like it)" if len(same) > 1 else ""
+        files = ", ".join(same[0].files[:2]) + (", ..." if len(same[0].files) > 2 else "")
+        shown = f" [{files}]" if files and same[0].files[0] not in same[0].message else ""
+        kind = same[0].kind.replace("_", " ")
+        rows.append((same[0].severity, kind, same[0].message + shown + more))
+    return rows
+
+
+def similar_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Returns the pairs of class names that look like one name in two spellings.
+
+    They differ only in case, separators or a plural's "s", or in about one letter of one long
+    word; digits and first letters must agree, so that models and years stay apart.
+    """
+    words = {name: _words(name) for name in sorted(set(names))}
+    return [
+        (first, second)
+        for first, second in combinations(words, 2)
+        if "".join(words[first]) == "".join(words[second])
+        or _differ_by_a_letter(words[first], words[second])
+    ]
+
+
+def _words(name: str) -> list[str]:
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    words = re.findall(r"[^\W_]+", folded)
+    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words]
+
+
+def _differ_by_a_letter(first: list[str], second: list[str]) -> bool:
+    different = [(a, b) for a, b in zip(first, second, strict=False) if a != b]
+    if len(first) != len(second) or len(different) != 1:
+        return False
+    one, other = different[0]
+    return (
+        min(len(one), len(other)) >= 6
+        and one[0] == other[0]
+        and re.findall(r"\d", one) == re.findall(r"\d", other)
+        and difflib.SequenceMatcher(None, one, other).ratio() >= 0.85
+    )
+
+
+def _note_broken(notes: _Notes) -> None:
+    for index, fact in enumerate(notes.facts):
+        if fact.status != "ok":
+            notes.drop([index], fact.reason)
+            message = f"{notes.dataset.key(index)} is left out: {fact.reason}."
+            notes.add(fact.status, "warning", [index], message)
+    if not notes.left():
+        example = f" ({notes.dataset.key(0)}: {notes.dropped[0]})" if notes.dropped else ""
+        raise DataError(
+            f"None of the {len(notes.facts)} files in {notes.dataset.root} can be used{example}."
+        )
+
+
+def _note_copies(notes: _Notes) -> list[_Link]:
+    """Finds files that hold the same pixels; under two labels nobody knows what they are."""
+    links: list[_Link] = []
+    for same in _gather(notes.left(), lambda index: notes.facts[index].pixels):
+        if len(same) == 1:
+            continue
+        labels = sorted({notes.label(index) for index in same})
+        if len(labels) > 1:
+            names = " and ".join(repr(label) for label in labels)
+            notes.drop(same, f"the same image is labelled {names}")
+            message = f"The same image is labelled {names}: its {len(same)} copies are left out."
+            notes.add("conflicting_labels", "warning", same, message)
+        else:
+            message = f"{len(same)} files hold the same image: they stay together in a split."
+            notes.add("exact_duplicate", "info", same, message)
+            links += [(same[0], other) for other in same[1:]]
+    return links
+
+
+def _note_near_duplicates(notes: _Notes) -> list[_Link]:
+    copies = _gather(notes.left(), lambda index: notes.facts[index].pixels)
+    originals = [same[0] for same in copies]
+    joined = b"".join(notes.facts[index].thumbnail for index in originals)
+    thumbnails = np.frombuffer(joined, dtype=np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+    numbers = {label: number for number, label in enumerate(notes.dataset.classes)}
+    labels = np.array([numbers[notes.label(index)] for index in originals], dtype=np.int64)
+    links: list[_Link] = []
+    for pair in near_duplicates(thumbnails, labels):
+        both = first, second = originals[pair.first], originals[pair.second]
+        links.append(both)
+        what = "Two files show the same photograph" + (", one mirrored" if pair.mirrored else "")
+        if notes.label(first) == notes.label(second):
+            message = f"{what}: they stay together in a split."
+            notes.add("near_duplicate", "info", both, message)
+        else:
+            message = (
+                f"{what}, labelled {notes.label(first)!r} and {notes.label(second)!r}: check the "
+                "labels. They are kept, together in a split."
+            )
+            notes.add("near_duplicate", "warning", both, message)
+    return links
+
+
+def _groups(notes: _Notes, links: list[_Link]) -> NDArray[np.int64]:
+    """Returns the group of every file: what is linked, if only in steps, or given as a group."""
+    items = notes.dataset.items
+    given = [index for index in notes.left() if items[index].group is not None]
+    links = list(links)
+    for members in _gather(given, lambda index: items[index].group):
+        links += [(members[0], other) for other in members[1:]]
+    size = len(items)
+    rows, columns = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
+    groups: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return groups
+
+
+def _note_leaks(notes: _Notes, groups: NDArray[np.int64]) -> None:
+    """Keeps what the source's own splits share only in the split that must stay honest the most."""
+    items = notes.dataset.items
+    given = [index for index in notes.left() if items[index].split is not None]
+    for members in _gather(given, lambda index: int(groups[index])):
+        present = [name for name in SPLIT_NAMES if any(items[i].split == name for i in members)]
+        if len(present) < 2:
+            continue
+        leaking = [index for index in members if items[index].split != present[-1]]
+        others = " and ".join(present[:-1])
+        message = (
+            f"The same photograph or group is in {others} and in {present[-1]}: what is in "
+            f"{others} is left out, so that {present[-1]} stays honest."
+        )
+        notes.add("split_leak", "warning", members, message)
+        notes.drop(leaking, f"the same photograph or group is in {present[-1]}")
+
+
+def _note_tiny_classes(notes: _Notes) -> None:
+    counts = dict.fromkeys(notes.dataset.classes, 0) | _class_counts(notes)
+    tiny = {label: count for label, count in counts.items() if count < MIN_PER_CLASS}
+    if len(counts) - len(tiny) < 2:
+        listed = ", ".join(f"{label!r} {count}" for label, count in list(counts.items())[:10])
+        raise DataError(
+            f"At least two classes with {MIN_PER_CLASS} usable images each are needed, and "
+            f"{notes.dataset.root} has {len(counts) - len(tiny)} (usable images: {listed}). Add "
+            "images or classes."
+        )
+    for label, count in counts.items():
+        members = [index for index in notes.left() if notes.label(index) == label]
+        if label in tiny:
+            reason = f"its class {label!r} has only {_count(members, 'usable image')}"
+            notes.drop(members, reason)
+            message = (
+                f"Class {label!r} has only {_count(members, 'usable image')} and is left out: at "
+                f"least {MIN_PER_CLASS} are needed."
+            )
+            notes.add("tiny_class", "warning", members, message)
+        elif count < FEW_PER_CLASS:
+            message = f"Class {label!r} has only {count} usable images: expect wide intervals."
+            notes.add("tiny_class", "warning", (), message)
+
+
+def _note_imbalance(notes: _Notes) -> None:
+    counts = _class_counts(notes)
+    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[largest] > IMBALANCE * counts[smallest]:
+        message = (
+            f"Class {largest!r} has {counts[largest] / counts[smallest]:.0f} times as many images "
+            f"as {smallest!r} ({counts[largest]} and {counts[smallest]}): see balanced accuracy."
+        )
+        notes.add("imbalance", "warning", (), message)
+
+
+def _note_odd_sizes(notes: _Notes, resolution: int) -> None:
+    sizes = {index: _shown_size(notes, index) for index in notes.left()}
+    long = [
+        i
+        for i, (width, height) in sizes.items()
+        if max(width, height) > MAX_ASPECT * min(width, height)
+    ]
+    small = [i for i, size in sizes.items() if min(size) < SMALL_SIDE]
+    if long:
+        message = f"{_count(long, 'image')} longer than {MAX_ASPECT}:1: only the middle is used."
+        notes.add("odd_size", "warning", long, message)
+    if small:
+        message = f"{_count(small, 'image')} with a side of less than {SMALL_SIDE} pixels."
+        notes.add("odd_size", "warning", small, message)
+    usual = float(np.median([min(size) for size in sizes.values()]))
+    if usual < resolution / 2:
+        message = (
+            f"Half of the images have a side of {usual:.0f} pixels or less; the network sees "
+            f"{resolution}: a lower resolution would be faster and no worse."
+        )
+        notes.add("odd_size", "info", (), message)
+
+
+def _shown_size(notes: _Notes, index: int) -> tuple[int, int]:
+    """Returns width and height of an image after its box is cut out."""
+    width, height = notes.facts[index].width, notes.facts[index].height
+    box = notes.dataset.items[index].box
+    if box is None:
+        return width, height
+    return min(width, box[2]) - max(0, box[0]), min(height, box[3]) - max(0, box[1])
+
+
+def _class_counts(notes: _Notes) -> dict[str, int]:
+    return dict(sorted(Counter(notes.label(index) for index in notes.left()).items()))
+
+
+def _gather(members: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Returns members with the same key together, both in the order of first appearance."""
+    gathered: dict[Hashable, list[T]] = {}
+    for member in members:
+        gathered.setdefault(key(member), []).append(member)
+    return list(gathered.values())
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from headstart.backbones.engine import Normalize, identity_engine, make_engine
+from headstart.backbones.onnx import OnnxExportError
+
+CPU = torch.device("cpu")
+VIEWS = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), dtype=np.uint8)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    parts = (Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), nn.Conv2d(3, 4, 3), nn.ReLU())
+    return nn.Sequential(*parts).eval()
+
+
+def test_normalize_by_hand() -> None:
+    view = torch.tensor([[[[255, 0, 102]]]], dtype=torch.uint8)
+    output = Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))(view)
+    assert output.shape == (1, 3, 1, 1)
+    assert output.flatten().tolist() == pytest.approx([2.5, -4 / 3, 0.25])
+
+
+def test_onnx_runtime_agrees_with_pytorch_on_other_batch_sizes() -> None:
+    net = network()
+    engine = make_engine(net, VIEWS[:2], CPU)
+    assert engine.identity["engine"] == "onnxruntime"
+    assert engine.note == ""
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(VIEWS)).numpy()
+    assert np.allclose(engine.run(VIEWS), expected, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(engine.run(VIEWS)[:1], engine.run(VIEWS[:1]))
+
+
+def test_where_export_fails_pytorch_runs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OnnxExportError("an operator is missing")
+
+    monkeypatch.setattr("headstart.backbones.engine.verified_session", refuse)
+    net = network()
+    engine = make_engine(net, VIEWS[:2], CPU)
+    assert engine.identity["engine"] == "pytorch"
+    assert "an operator is missing" in engine.note
+    assert np.allclose(engine.run(VIEWS), net(torch.from_numpy(VIEWS)).detach().numpy(), atol=1e-6)
+
+
+def test_identity_gives_the_view() -> None:
+    assert np.array_equal(identity_engine().run(VIEWS), VIEWS)

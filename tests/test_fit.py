@@ -1,0 +1,224 @@
+"""The main job on small pictures, with the real pretrained backbone at a low resolution."""
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import headstart
+from conftest import write_pictures
+from headstart.artifacts.bundle import load_bundle
+from headstart.artifacts.run import read_epochs, read_predictions, read_record
+from headstart.errors import BudgetError, DataError, RunError
+from headstart.fit import fit
+from headstart.predict import Run
+from headstart.recipe import load_recipe
+
+SMALL = ["backbone.resolution=64"]
+
+
+def weights_of(run: Run) -> str:
+    return hashlib.sha256((run.folder / "bundle" / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def tuned(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "tuned"
+    return fit(pictures, epochs=2, settings=SMALL, out=out, cache_dir=shared_cache)
+
+
+def test_a_run_holds_everything(tuned: Run) -> None:
+    names = {path.name for path in tuned.folder.iterdir()}
+    assert names == {
+        "run.json", "recipe.toml", "split.csv", "audit.json", "epochs.jsonl", "metrics.json",
+        "predictions.csv", "report.html", "bundle",
+    }  # fmt: skip
+    assert {path.name for path in (tuned.folder / "bundle").iterdir()} == {
+        "bundle.json",
+        "model.safetensors",
+    }
+    record = read_record(tuned.folder)
+    assert record.status == "done"
+    assert record.test_opened_at
+    assert record.n_train + record.n_val + record.n_test == 48
+    assert [epoch.epoch for epoch in read_epochs(tuned.folder)] == [0, 1, 2]
+    assert load_recipe(str(tuned.folder / "recipe.toml")).epochs == 2
+
+
+def test_it_learned(tuned: Run) -> None:
+    assert tuned.metrics.accuracy > 0.7
+    low, high = tuned.metrics.accuracy_interval
+    assert low < tuned.metrics.accuracy < high
+
+
+def test_metrics_are_those_of_the_reloaded_bundle_on_the_files(tuned: Run, pictures: Path) -> None:
+    predictions = read_predictions(tuned.folder)
+    again = Run.open(tuned.folder).predict([pictures / p.path for p in predictions])
+    assert [p.label for p in again] == [p.prediction for p in predictions]
+    for old, new in zip(predictions, again, strict=True):
+        assert new.probability == pytest.approx(old.probability, abs=1e-4)
+    right = np.mean([p.label == p.prediction for p in predictions])
+    assert tuned.metrics.accuracy == pytest.approx(right)
+
+
+def test_the_report_needs_no_network(tuned: Run) -> None:
+    page = (tuned.folder / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert 'src="https' not in page
+    assert "right" in page.lower()
+
+
+@pytest.mark.slow
+def test_same_seed_same_bytes_cache_cold_or_warm(
+    tuned: Run, pictures: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    warm = fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "a", cache_dir=shared_cache)
+    cold = fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "b", cache_dir=tmp_path / "c")
+    assert weights_of(warm) == weights_of(tuned) == weights_of(cold)
+    other = fit(
+        pictures, epochs=2, settings=SMALL, out=tmp_path / "d", cache_dir=shared_cache, seed=1
+    )
+    assert weights_of(other) != weights_of(tuned)
+
+
+def test_the_head_alone(pictures: Path, tmp_path: Path) -> None:
+    run = fit(pictures, strategy="head", epochs=0, settings=SMALL, out=tmp_path / "run")
+    assert run.record.boundary == "features"
+    assert run.record.chosen == "probe"
+    assert run.metrics.accuracy > 0.7
+    # The backbone is the pretrained one, untouched.
+    from headstart.backbones.catalog import load_backbone
+
+    fresh = load_backbone(resolution=64).model.state_dict()
+    shipped = load_bundle(run.folder / "bundle").network.state_dict()
+    found = [name for name in shipped if name.endswith("blocks.3.1.conv_pw.weight")]
+    assert found
+    name = "blocks.3.1.conv_pw.weight"
+    assert np.array_equal(shipped[found[0]].numpy(), fresh[name].numpy())
+
+
+def test_the_articles_first_attempt(pictures: Path, tmp_path: Path) -> None:
+    run = fit(
+        pictures, recipe="naive", epochs=1, settings=["backbone.resolution=32"], out=tmp_path / "r"
+    )
+    assert run.record.boundary == "input"
+    assert run.record.views == 1
+    assert len(read_epochs(run.folder)) == 2
+
+
+@pytest.mark.slow
+def test_a_random_head_on_a_frozen_backbone(pictures: Path, tmp_path: Path) -> None:
+    settings = [*SMALL, "freezing=head_only", "head.init=random", "optimizer.lr=1e-2"]
+    run = fit(pictures, epochs=8, settings=settings, out=tmp_path / "run")
+    epochs = read_epochs(run.folder)
+    assert epochs[-1].val_loss < epochs[0].val_loss
+
+
+@pytest.mark.slow
+def test_another_architecture_from_scratch(pictures: Path, tmp_path: Path) -> None:
+    run = fit(
+        pictures,
+        backbone="resnet18",
+        weights="random",
+        epochs=1,
+        settings=["backbone.resolution=32"],
+        out=tmp_path / "run",
+    )
+    assert run.record.backbone == "resnet18"
+    assert Run.open(run.folder).predict([next(pictures.rglob("*.png"))])[0].label
+
+
+def test_a_split_can_be_given_back_in(tuned: Run, pictures: Path, tmp_path: Path) -> None:
+    run = fit(
+        pictures,
+        strategy="head",
+        epochs=0,
+        settings=SMALL,
+        split=tuned.folder / "split.csv",
+        split_seed=99,
+        out=tmp_path / "run",
+    )
+    assert (run.folder / "split.csv").read_text() == (tuned.folder / "split.csv").read_text()
+
+
+@pytest.mark.slow
+def test_the_budget_is_a_ceiling(pictures: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    run = fit(pictures, budget="40s", settings=SMALL, out=tmp_path / "run")
+    assert time.monotonic() - start <= 40 + 10
+    assert run.record.stop_reason
+
+
+def test_a_budget_below_the_cheapest_path_is_refused(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match=r"the cheapest path takes about \d+ s"):
+        fit(pictures, budget="1s", settings=SMALL, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(BudgetError, match="not both"):
+        fit(pictures, budget="1m", epochs=3, out=tmp_path / "run")
+
+
+def test_an_output_folder_in_use_is_refused(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(RunError, match="in use"):
+        fit(pictures, epochs=1, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "data", 8, ("rings", "stripes"))
+    whole = (folder / "rings" / "000.png").read_bytes()
+    (folder / "rings" / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "rings" / "text.jpg").write_text("no image")
+    (folder / "stripes" / "empty.PNG").write_bytes(b"")
+    shutil.copy(folder / "rings" / "001.png", folder / "stripes" / "liar.png")
+    Image.new("L", (30, 40)).save(folder / "stripes" / "-dash and späce.JPG")
+    run = fit(folder, strategy="head", epochs=0, settings=SMALL, out=tmp_path / "run")
+    audit = json.loads((run.folder / "audit.json").read_text())
+    assert set(audit["dropped"]) == {
+        "rings/truncated.png",
+        "rings/text.jpg",
+        "stripes/empty.PNG",
+        "rings/001.png",
+        "stripes/liar.png",
+    }
+    split = (run.folder / "split.csv").read_text()
+    assert "-dash and späce.JPG" in split
+    assert "liar" not in split
+
+
+def test_nothing_is_written_where_nothing_can_be_trained(tmp_path: Path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        (tmp_path / "data" / kind / "x.jpg").write_text("no image")
+    with pytest.raises(DataError):
+        fit(tmp_path / "data", epochs=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_run_says_so(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headstart.fit.train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "run")
+    record = read_record(tmp_path / "run")
+    assert record.status == "interrupted"
+    with pytest.raises(RunError):
+        Run.open(tmp_path / "run")
+
+
+def test_public_names() -> None:
+    assert headstart.fit is fit
+    assert headstart.Run is Run
+    for name in headstart.__all__:
+        assert getattr(headstart, name).__name__ == name
+    with pytest.raises(AttributeError):
+        headstart.nothing  # noqa: B018
