@@ -234,7 +234,7 @@ def _prepare(
     pixels = decode_dataset(
         dataset.items, preprocessing.resize, cache, workers=workers, progress=progress
     )
-    audited = audit(dataset, pixels.facts)
+    audited = audit(dataset, pixels.facts, preprocessing.resolution)
     kept = audited.kept
     keys = [dataset.key(int(index)) for index in kept]
     names = [dataset.items[int(index)].label for index in kept]
@@ -261,10 +261,14 @@ def _prepare(
 
 def _load_backbone(recipe: Recipe) -> Backbone:
     choice = recipe.backbone
-    local = choice.weights not in {"pretrained", "random"}
+    weights: Path | Literal["pretrained", "random"]
+    if choice.weights == "pretrained" or choice.weights == "random":
+        weights = choice.weights
+    else:
+        weights = Path(choice.weights)
     return load_backbone(
         choice.name,
-        weights=Path(choice.weights) if local else choice.weights,
+        weights=weights,
         resolution=choice.resolution or None,
         drop_path=choice.drop_path,
         seed=recipe.seed,
@@ -410,8 +414,8 @@ def _train(
     before = predict(model.to(material.device), val, device=material.device)
     loss, accuracy = _calibrated_score(before, val_labels)
     zero = EpochRecord(
-        epoch=0, progress=0, lr=0, train_loss=None, val_loss=loss, val_accuracy=accuracy,
-        images_per_s=None, seconds=0,
+        epoch=0, progress=0, lr=0, train_loss=None, val_loss=score(before, val_labels)[0],
+        val_accuracy=accuracy, images_per_s=None, seconds=0,
     )  # fmt: skip
     append_epoch(folder, zero)
     epochs = _epochs(ready, recipe, clock, start, record)

@@ -1,6 +1,8 @@
 """The scikit-learn classifier: `fit` and `Run.predict` behind scikit-learn's interface."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -71,9 +73,9 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
-        # Kept on the object: the folder lives as long as the classifier.
-        self._folder = tempfile.TemporaryDirectory(prefix="headstart-")
-        folder = Path(self._folder.name)
+        folder = Path(tempfile.mkdtemp(prefix="headstart-"))
+        # It holds the run, unless `out` does, and lives as long as the classifier.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         paths = _as_paths(X, folder / "images")
         if len(paths) != len(labels):
             raise DataError(f"X has {len(paths)} images and y has {len(labels)} labels.")

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,17 @@ def randomised(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(0, 0.1, generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
+            # timm starts some residual branches at zero.
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
     return model
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the networks are small, the machine may be shared
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +63,7 @@ def cut_networks() -> dict[str, Traced]:
 
 
 @pytest.fixture
-def traced(request: pytest.FixtureRequest, cut_networks: dict[str, Traced]) -> Traced:
+def traced(request: pytest.FixtureRequest, cut_networks: dict[str, Traced]) -> Iterator[Traced]:
     name = request.param
     if name not in cut_networks:
         model = randomised(build_backbone(name, resolution=SIDE[name]))
@@ -75,17 +86,16 @@ def some(traced: Traced) -> list[str]:
 
 
 @pytest.mark.parametrize("traced", NAMES, indirect=True)
-@pytest.mark.parametrize("count", [1, 3])
-def test_suffix_of_prefix_equals_the_network(traced: Traced, count: int) -> None:
-    batch = images(count)
-    with torch.inference_mode():
-        expected = traced.model(batch)
-        for name in some(traced):
-            activations = prefix(traced, name)(batch)
-            before = activations.clone()
-            assert torch.equal(suffix(traced, name)(activations), expected), name
-            # A cached activation must survive its use.
-            assert torch.equal(activations, before), name
+def test_suffix_of_prefix_equals_the_network(traced: Traced) -> None:
+    for name in some(traced):
+        first, second = prefix(traced, name), suffix(traced, name)
+        for count in (1, 3):
+            with torch.inference_mode():
+                activations = first(images(count))
+                before = activations.clone()
+                assert torch.equal(second(activations), traced.model(images(count))), name
+                # A cached activation must survive its use.
+                assert torch.equal(activations, before), name
 
 
 @pytest.mark.parametrize("traced", NAMES, indirect=True)
@@ -139,7 +149,7 @@ def test_training_the_suffix_leaves_the_prefix_alone(traced: Traced) -> None:
 
 @pytest.mark.parametrize("name", WITH_DROP_PATH)
 def test_drop_path_is_random_in_training_only(name: str) -> None:
-    traced = trace(build_backbone(name, drop_path=0.5, resolution=64), 64)
+    traced = trace(randomised(build_backbone(name, drop_path=0.5, resolution=64)), 64)
     boundary = traced.boundaries[2].name
     activations = prefix(traced, boundary)(images(8))
     rest = suffix(traced, boundary)
@@ -267,7 +277,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch = x.shape[0]
         x = x + F.dropout(self.conv(x), 0.5, self.training)
-        return x.reshape(batch, *x.shape[1:])
+        return x.reshape(batch, 4, 8, 8)
 
 
 class Small(nn.Module):
@@ -298,7 +308,7 @@ def test_positions_are_shares_of_the_multiply_adds() -> None:
         ("blocks.0", pytest.approx(252 / 540)),
         ("blocks.1", pytest.approx(396 / 540)),
         (FEATURES, 1.0),
-    ] or [each.name for each in traced.boundaries][-2] == "blocks.2"
+    ]
     assert all(each.shape == (4, 8, 8) for each in traced.boundaries[1:-1])
 
 

@@ -132,7 +132,6 @@ def append_epoch(folder: Path, epoch: EpochRecord) -> None:
 
 def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPrediction]) -> None:
     """Writes what the sealed test showed."""
-    write_json(folder / "metrics.json", metrics.model_dump(mode="json"))
     with (
         replacing(folder / "predictions.csv") as draft,
         draft.open("w", newline="", encoding="utf-8") as file,
@@ -140,6 +139,8 @@ def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPredi
         writer = csv.DictWriter(file, list(TestPrediction.model_fields))
         writer.writeheader()
         writer.writerows(prediction.model_dump() for prediction in predictions)
+    # Last: a run with metrics is a finished run.
+    write_json(folder / "metrics.json", metrics.model_dump(mode="json"))
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -179,9 +180,16 @@ def read_epochs(folder: Path) -> list[EpochRecord]:
 
 
 def read_predictions(folder: Path) -> list[TestPrediction]:
-    """Reads the predictions on the test images."""
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        return [TestPrediction.model_validate(row) for row in csv.DictReader(file)]
+    """Reads the predictions on the test images.
+
+    Raises:
+        RunError: If the folder is no finished run.
+    """
+    try:
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            return [TestPrediction.model_validate(row) for row in csv.DictReader(file)]
+    except OSError:
+        raise RunError(f"{folder} is no finished run: it has no predictions.csv.") from None
 
 
 def now() -> str:

@@ -13,6 +13,7 @@ of three, and what differs is a multiple of the batch size.
 import copy
 import inspect
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -137,8 +138,8 @@ def trace(model: nn.Module, resolution: int) -> Traced:
                 eval_trace = _trace_mode(model.eval(), resolution)
                 _check_same(model, eval_trace, resolution)
             except Exception as error:  # fx raises what the network's code raises
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                return _uncut(model, resolution, f"it cannot be traced: {lines[0]}")
+                sentence = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
+                return _uncut(model, resolution, f"it cannot be traced: {sentence}")
     finally:
         for module, mode in modes:
             module.training = mode

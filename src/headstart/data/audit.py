@@ -164,7 +164,7 @@ def audit(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> Au
 
 
 def summary_rows(report: Audit) -> list[tuple[str, str, str]]:
-    """Returns an audit as rows of severity, kind and what was found: one a kind and severity."""
+    """Returns an audit as rows of what, severity and message, warnings first; one for all alike."""
     rows: list[tuple[str, str, str]] = []
     found = _gather(report.findings, lambda finding: (finding.severity, finding.kind))
     for same in sorted(found, key=lambda same: same[0].severity, reverse=True):
@@ -172,7 +172,7 @@ def summary_rows(report: Audit) -> list[tuple[str, str, str]]:
         files = ", ".join(same[0].files[:2]) + (", ..." if len(same[0].files) > 2 else "")
         shown = f" [{files}]" if files and same[0].files[0] not in same[0].message else ""
         kind = same[0].kind.replace("_", " ")
-        rows.append((same[0].severity, kind, same[0].message + shown + more))
+        rows.append((kind, same[0].severity, same[0].message + shown + more))
     return rows
 
 

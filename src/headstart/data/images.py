@@ -245,7 +245,8 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, Header]]:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # Not `image.getexif()`: a PNG's decodes the pixels, and we would swallow its errors.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # Damaged EXIF data are no reason to lose the picture.
         return 1
     return value if isinstance(value, int) else 1

@@ -17,20 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter1d
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 AGREEMENT = 0.75
 """From here on two images are taken for the same photograph."""
 
 _Region = tuple[float, float, float, float]
 _Floats = NDArray[np.floating[Any]]
+_Candidate = tuple[float, int, int, bool, int]
+"""Similarity, the image that is cropped, the other one, whether mirrored, number of the crop."""
 
 _SIDE = 16  # Candidates are compared at 16 x 16 pixels,
 _DIAGONALS = 12  # by the DCT coefficients whose indices add up to less than this,
 _MIN_SIMILARITY = 0.45  # and are worth a proof from this cosine similarity.
 _PROPOSALS = 5
 _MAX_PROOFS = 12_000
-_MAX_PRODUCTS = 3e11  # Multiplications for candidates: some 5 s on two cores.
-_BLOCK = 1024
+_MAX_PRODUCTS = 2e11  # Multiplications for candidates: some 5 s on one core.
+_BLOCK = 512
 
 _FINE_SIDE = 32  # Alignment and proof are made at 32 x 32 pixels.
 _STEPS = (3.0, 1.5, 0.75)  # Thumbnail pixels by which a crop is moved.
@@ -40,6 +43,7 @@ _UNALIKE = 0.6  # An alignment is given up when its correlation,
 _HOPELESS = 0.35  # or that of the fine structure, is lower than this after a step.
 
 _COMMON = 48  # Directions that are common to a set: at most this many, one for ten images.
+_COMMON_FROM = 4000  # Images from which they are learned.
 _PRIOR = 20  # Images' worth of belief in a spectrum that falls with frequency.
 _RESIDUE = 0.25  # Share of the energy that must be left to agree once they are taken out.
 
@@ -73,7 +77,16 @@ def near_duplicates(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) ->
     """
     if len(thumbnails) < 2:
         return []
-    regions = _regions(np.unique(labels, return_counts=True)[1], thumbnails.shape[1])
+    # Threads bring nothing to products this small, and on a busy machine they cost ten times more.
+    with threadpool_limits(1, user_api="blas"):
+        regions = _regions(np.unique(labels, return_counts=True)[1], thumbnails.shape[1])
+        candidates = _propose(thumbnails, labels, regions)
+        return _prove(thumbnails, sorted(candidates, reverse=True)[:_MAX_PROOFS], regions)
+
+
+def _propose(
+    thumbnails: NDArray[np.uint8], labels: NDArray[np.int64], regions: Sequence[_Region]
+) -> set[_Candidate]:
     whole = np.concatenate([_describe(thumbnail, regions[:1]) for thumbnail in thumbnails])
     # Mirroring an image changes the sign of its odd columns of DCT coefficients.
     mirror = np.where(_kept(_SIDE, _DIAGONALS)[1] % 2 == 0, 1, -1).astype(np.float32)
@@ -83,9 +96,15 @@ def near_duplicates(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) ->
         members = np.flatnonzero(labels == label)
         crops = np.stack([_describe(thumbnails[member], regions) for member in members])
         candidates |= _candidates(crops, whole[members], whole[members] * mirror, members)
+    return candidates
+
+
+def _prove(
+    thumbnails: NDArray[np.uint8], candidates: Sequence[_Candidate], regions: Sequence[_Region]
+) -> list[Pair]:
     common = _common(thumbnails)
     pairs: dict[tuple[int, int], Pair] = {}
-    for _, cropped, target, mirrored, region in sorted(candidates, reverse=True)[:_MAX_PROOFS]:
+    for _, cropped, target, mirrored, region in candidates:
         key = (min(cropped, target), max(cropped, target))
         if key in pairs:
             continue
@@ -134,10 +153,6 @@ def _describe(thumbnail: NDArray[np.uint8], regions: Sequence[_Region]) -> _Floa
     crops = _cut(thumbnail.astype(np.float32), regions, _SIDE)
     spectrum = dctn(crops, axes=(1, 2), norm="ortho")[:, rows, columns]
     return _scaled(spectrum * np.hypot(rows, columns))
-
-
-_Candidate = tuple[float, int, int, bool, int]
-"""Similarity, the image that is cropped, the other one, whether mirrored, number of the crop."""
 
 
 def _candidates(
@@ -229,7 +244,8 @@ class _Common:
 
 def _common(thumbnails: NDArray[np.uint8]) -> _Common:
     side = thumbnails.shape[1]
-    whole = [_cut(t.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE) for t in thumbnails]
+    some = thumbnails[:: -(-len(thumbnails) // _COMMON_FROM)]
+    whole = [_cut(t.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE) for t in some]
     spectra = _spectra(np.concatenate(whole))
     # In a set of few images their own spectrum says little: it begins as that of natural images.
     prior = 1 / np.hypot(*_kept(_FINE_SIDE, _FINE_SIDE)) ** 2
@@ -238,7 +254,7 @@ def _common(thumbnails: NDArray[np.uint8]) -> _Common:
     scale = np.sqrt(power).astype(np.float32)
     scaled = spectra / scale
     directions = np.linalg.eigh(scaled.T @ scaled)[1].T[::-1]
-    return _Common(scale, directions[: min(_COMMON, len(thumbnails) // 10)])
+    return _Common(scale, directions[: min(_COMMON, len(some) // 10)])
 
 
 def _spectra(crops: _Floats) -> _Floats:
@@ -293,14 +309,14 @@ def _weights(start: float, stop: float, size: int, side: int) -> _Floats:
     centres = start + (np.arange(side)[:, None] + 0.5) * scale
     distance = np.abs(np.arange(size)[None] + 0.5 - centres) / max(scale, 1)
     weights = np.maximum(0, 1 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights, dtype=np.float32)
 
 
 def _fine(crops: _Floats) -> _Floats:
     """Returns what remains of crops after subtracting a blurred copy."""
     blur = _blur(crops.shape[-1])
-    rest: _Floats = crops - blur @ crops @ blur.T
-    return rest
+    return np.asarray(crops - blur @ crops @ blur.T)
 
 
 @cache

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from headstart.data.folders import load_folder
 from headstart.data.manifests import load_csv, load_frame, load_pairs, load_parquet
@@ -65,7 +65,7 @@ def _load(
     if labels is not None and (is_frame or isinstance(source, str | os.PathLike)):
         raise DataError("labels= belongs to a list of paths; other sources bring their own.")
     if is_frame:
-        return load_frame(source)
+        return load_frame(cast("pandas.DataFrame", source))
     if isinstance(source, str | os.PathLike):
         return _load_place(os.fspath(source), boxes)
     if isinstance(source, Iterable):

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from headstart.backbones.onnx import (
+    OnnxExportError,
+    _export,
+    open_session,
+    run_onnx,
+    to_onnx,
+    verified_session,
+)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout())
+
+
+def test_export_is_in_eval_mode_with_a_free_batch_size(tmp_path: Path) -> None:
+    model = network().train()
+    to_onnx(model, torch.rand(2, 3, 8, 8), tmp_path / "network.onnx")
+    assert model.training
+    assert model[3].training
+    assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
+    session = open_session(tmp_path / "network.onnx", threads=1)
+    assert session.get_session_options().intra_op_num_threads == 1
+    for count in (1, 2, 7):
+        batch = torch.rand(count, 3, 8, 8)
+        found = run_onnx(session, batch.numpy())
+        assert found.dtype == np.float32
+        with torch.no_grad():
+            np.testing.assert_allclose(found, model.eval()(batch).numpy(), rtol=1e-4, atol=1e-6)
+
+
+class Bytes(nn.Module):
+    """Halves bytes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2).float() / 2
+
+
+def test_bytes_go_in_as_bytes(tmp_path: Path) -> None:
+    example = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
+    session = verified_session(Bytes(), example, tmp_path / "bytes.onnx")
+    found = run_onnx(session, np.full((3, 4, 4, 3), 255, np.uint8))
+    assert found.shape == (3, 3, 4, 4)
+    assert (found == 127.5).all()
+
+
+class Branching(nn.Module):
+    """Does what a trace of one batch cannot show."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.min() > 0 else -x
+
+
+def test_an_export_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OnnxExportError, match="differs from PyTorch"):
+        verified_session(Branching(), torch.ones(2, 3), tmp_path / "branching.onnx")
+
+
+class FixedBatch(nn.Module):
+    """Works on the batch size that it was traced with, and on no other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(int(x.shape[0]), -1) + torch.zeros(len(x.tolist()), 1)
+
+
+def test_an_export_for_one_batch_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OnnxExportError):
+        verified_session(FixedBatch(), torch.ones(2, 3), tmp_path / "fixed.onnx")
+
+
+class Nan(nn.Module):
+    """Overflows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 0).log() * 0
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OnnxExportError, match="nan"):
+        verified_session(Nan(), torch.ones(2, 3), tmp_path / "nan.onnx")
+
+
+class Unexportable(nn.Module):
+    """Leaves PyTorch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("no way through")
+
+
+@pytest.mark.slow
+def test_what_no_exporter_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OnnxExportError, match="no way through"):
+        to_onnx(Unexportable(), torch.ones(2, 3), tmp_path / "none.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_newer_exporter_has_a_free_batch_size_too(tmp_path: Path) -> None:
+    model = network().eval()
+    _export(model, torch.rand(2, 3, 8, 8), tmp_path / "newer.onnx", dynamo=True)
+    batch = torch.rand(5, 3, 8, 8)
+    found = run_onnx(open_session(tmp_path / "newer.onnx"), batch.numpy())
+    np.testing.assert_allclose(found, model(batch).detach().numpy(), rtol=1e-4, atol=1e-6)
