@@ -38,6 +38,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("pictures"), 16)
 
 
+@pytest.fixture
+def two_classes(tmp_path: Path) -> Path:
+    """Two classes of 8 pictures that a test may spoil."""
+    return write_pictures(tmp_path / "data", 8, ("rings", "stripes"))
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
-    from headstart.check import check
-    from headstart.fit import fit
+    from headstart.checking import check
+    from headstart.fitting import fit
     from headstart.predict import Prediction, Run
     from headstart.recipe import Recipe
     from headstart.sklearn import HeadstartClassifier
@@ -19,8 +19,8 @@ _HOMES = {
     "Prediction": "headstart.predict",
     "Recipe": "headstart.recipe",
     "Run": "headstart.predict",
-    "check": "headstart.check",
-    "fit": "headstart.fit",
+    "check": "headstart.checking",
+    "fit": "headstart.fitting",
 }
 
 __all__ = [

@@ -101,7 +101,7 @@ def fit(
 ) -> None:
     """Train, prove and ship a classifier."""
     with _errors(context):
-        from headstart.fit import fit as run_fit
+        from headstart.fitting import fit as run_fit
 
         run = run_fit(
             source,
@@ -154,7 +154,7 @@ def check(
 ) -> None:
     """Find what is wrong with a data set: broken files, duplicates, leaks, odd classes."""
     with _errors(context):
-        from headstart.check import check as run_check
+        from headstart.checking import check as run_check
         from headstart.data.audit import summary_rows
 
         found = run_check(source, boxes=boxes.value, progress=for_stream(sys.stderr))

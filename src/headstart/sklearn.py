@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from headstart.errors import DataError
-from headstart.fit import fit
+from headstart.fitting import fit
 from headstart.predict import Prediction
 
 

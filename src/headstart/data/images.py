@@ -236,9 +236,7 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, Header]]:
     except UnidentifiedImageError as error:
         raise BadImageError("not_an_image", "it is not an image that Pillow can read") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file.
-        if isinstance(error, EOFError) or any(
-            word in str(error).lower() for word in ("truncat", "broken data stream")
-        ):
+        if isinstance(error, EOFError) or "truncat" in str(error).lower():
             raise BadImageError("truncated", "the file ends in the middle of the image") from error
         raise BadImageError("unreadable", f"the file is damaged ({error})") from error
 
@@ -249,7 +247,7 @@ def _orientation(image: Image.Image) -> int:
         value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # Damaged EXIF data are no reason to lose the picture.
         return 1
-    return value if isinstance(value, int) else 1
+    return value if value in _TRANSPOSE else 1
 
 
 @contextmanager

@@ -42,8 +42,9 @@ _SMALLEST_CROP = 0.35
 _UNALIKE = 0.6  # An alignment is given up when its correlation,
 _HOPELESS = 0.35  # or that of the fine structure, is lower than this after a step.
 
-_COMMON = 48  # Directions that are common to a set: at most this many, one for ten images.
-_COMMON_FROM = 4000  # Images from which they are learned.
+_COMMON = 48  # Directions that are common to a set: at most this many,
+_SHARED_BY = 16  # each shared by this many images and by a fortieth of the set,
+_COMMON_FROM = 4000  # learned from at most this many images.
 _PRIOR = 20  # Images' worth of belief in a spectrum that falls with frequency.
 _RESIDUE = 0.25  # Share of the energy that must be left to agree once they are taken out.
 
@@ -253,8 +254,12 @@ def _common(thumbnails: NDArray[np.uint8]) -> _Common:
     power = ((spectra**2).sum(axis=0) + _PRIOR * prior) / (len(spectra) + _PRIOR)
     scale = np.sqrt(power).astype(np.float32)
     scaled = spectra / scale
-    directions = np.linalg.eigh(scaled.T @ scaled)[1].T[::-1]
-    return _Common(scale, directions[: min(_COMMON, len(some) // 10)])
+    directions = np.linalg.eigh(scaled.T @ scaled)[1].T[::-1][:_COMMON]
+    # Many copies of one image make a direction of their own, which must stay: what counts is how
+    # many images share a direction (the inverse participation ratio of their energies).
+    energies = (scaled @ directions.T) ** 2
+    sharing = energies.sum(axis=0) ** 2 / (energies**2).sum(axis=0)
+    return _Common(scale, directions[sharing >= max(_SHARED_BY, len(some) / 40)])
 
 
 def _spectra(crops: _Floats) -> _Floats:

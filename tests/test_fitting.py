@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 
 import headstart
-from conftest import write_pictures
 from headstart.artifacts.bundle import load_bundle
 from headstart.artifacts.run import read_epochs, read_predictions, read_record
 from headstart.errors import BudgetError, DataError, RunError
-from headstart.fit import fit
+from headstart.fitting import fit
 from headstart.predict import Run
 from headstart.recipe import load_recipe
 
@@ -53,7 +52,7 @@ def test_a_run_holds_everything(tuned: Run) -> None:
 def test_it_learned(tuned: Run) -> None:
     assert tuned.metrics.accuracy > 0.7
     low, high = tuned.metrics.accuracy_interval
-    assert low < tuned.metrics.accuracy < high
+    assert low < tuned.metrics.accuracy <= high
 
 
 def test_metrics_are_those_of_the_reloaded_bundle_on_the_files(tuned: Run, pictures: Path) -> None:
@@ -75,15 +74,21 @@ def test_the_report_needs_no_network(tuned: Run) -> None:
 
 @pytest.mark.slow
 def test_same_seed_same_bytes_cache_cold_or_warm(
-    tuned: Run, pictures: Path, shared_cache: Path, tmp_path: Path
+    pictures: Path, shared_cache: Path, tmp_path: Path
 ) -> None:
-    warm = fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "a", cache_dir=shared_cache)
-    cold = fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "b", cache_dir=tmp_path / "c")
-    assert weights_of(warm) == weights_of(tuned) == weights_of(cold)
-    other = fit(
-        pictures, epochs=2, settings=SMALL, out=tmp_path / "d", cache_dir=shared_cache, seed=1
-    )
-    assert weights_of(other) != weights_of(tuned)
+    def weights(out: str, cache: Path, seed: int = 0) -> str:
+        # A random head is always trained: the probe could win and hide what training does.
+        settings = [*SMALL, "head.init=random"]
+        run = fit(
+            pictures, epochs=2, settings=settings, out=tmp_path / out, cache_dir=cache, seed=seed
+        )
+        assert run.record.chosen == "fine-tuned"
+        return weights_of(run)
+
+    first = weights("first", shared_cache)
+    assert weights("warm", shared_cache) == first
+    assert weights("cold", tmp_path / "cold-cache") == first
+    assert weights("other", shared_cache, seed=1) != first
 
 
 def test_the_head_alone(pictures: Path, tmp_path: Path) -> None:
@@ -169,8 +174,8 @@ def test_an_output_folder_in_use_is_refused(pictures: Path, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "data", 8, ("rings", "stripes"))
+def test_broken_files_are_left_out_and_named(two_classes: Path, tmp_path: Path) -> None:
+    folder = two_classes
     whole = (folder / "rings" / "000.png").read_bytes()
     (folder / "rings" / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (folder / "rings" / "text.jpg").write_text("no image")
@@ -206,7 +211,7 @@ def test_an_interrupted_run_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("headstart.fit.train", interrupt)
+    monkeypatch.setattr("headstart.fitting.train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "run")
     record = read_record(tmp_path / "run")

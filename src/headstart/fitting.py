@@ -262,7 +262,7 @@ def _prepare(
 def _load_backbone(recipe: Recipe) -> Backbone:
     choice = recipe.backbone
     weights: Path | Literal["pretrained", "random"]
-    if choice.weights == "pretrained" or choice.weights == "random":
+    if choice.weights == "pretrained" or choice.weights == "random":  # noqa: PLR1714 - mypy narrows
         weights = choice.weights
     else:
         weights = Path(choice.weights)
@@ -584,9 +584,7 @@ def _in_features(head: torch.nn.Module) -> int:
 
 
 @contextmanager
-def _ending(
-    folder: Path, record: RunRecord, clock: Clock, progress: Progress
-) -> Iterator[None]:
+def _ending(folder: Path, record: RunRecord, clock: Clock, progress: Progress) -> Iterator[None]:
     """Writes into the run how it ended when it did not end well."""
     try:
         yield
