@@ -182,7 +182,7 @@ def test_a_full_disk_exits_with_1(pictures: Path, tmp_path: Path) -> None:
         env={**os.environ, "HEADSTART_CACHE": str(tmp_path / "cache")},
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "Free some space" in done.stderr
+    assert "Make room" in done.stderr
     assert not out.exists()
 
 

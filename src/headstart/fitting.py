@@ -225,6 +225,7 @@ def _prepare(
     material = Material(
         pixels, none, none, empty, dataset.classes, network, traced, device, cache, progress
     )
+    fixed_boundary(material, recipe)  # a wrong name is refused before any work
     decode_s = features_s = 0.0
     if clock.budget_s is not None:
         paths = [item.path for item in dataset.items]

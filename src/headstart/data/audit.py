@@ -253,7 +253,9 @@ def _note_near_duplicates(notes: _Notes) -> list[_Link]:
     for pair in near_duplicates(thumbnails, labels):
         both = first, second = originals[pair.first], originals[pair.second]
         links.append(both)
-        what = "Two files show the same photograph" + (", one mirrored" if pair.mirrored else "")
+        what = "Two files show nearly the same picture" + (
+            ", one mirrored" if pair.mirrored else ""
+        )
         if notes.label(first) == notes.label(second):
             message = f"{what}: they stay together in a split."
             notes.add("near_duplicate", "info", both, message)
@@ -291,11 +293,11 @@ def _note_leaks(notes: _Notes, groups: NDArray[np.int64]) -> None:
         leaking = [index for index in members if items[index].split != present[-1]]
         others = " and ".join(present[:-1])
         message = (
-            f"The same photograph or group is in {others} and in {present[-1]}: what is in "
+            f"The same picture or group is in {others} and in {present[-1]}: what is in "
             f"{others} is left out, so that {present[-1]} stays honest."
         )
         notes.add("split_leak", "warning", members, message)
-        notes.drop(leaking, f"the same photograph or group is in {present[-1]}")
+        notes.drop(leaking, f"the same picture or group is in {present[-1]}")
 
 
 def _note_tiny_classes(notes: _Notes) -> None:
