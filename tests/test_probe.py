@@ -69,4 +69,4 @@ def test_constant_features_do_no_harm() -> None:
 
 
 def test_fewer_folds_where_five_cost_too_much() -> None:
-    assert [_affordable_folds(rows, 1280, 17) for rows in (500, 10_000, 100_000)] == [5, 3, 1]
+    assert [_affordable_folds(rows, 1280, 17) for rows in (400, 5_000, 100_000)] == [5, 3, 1]

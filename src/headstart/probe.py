@@ -14,8 +14,8 @@ from headstart.progress import SILENT, Progress
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
 """L2 penalties tried, from strong to weak, on the mean loss over standardised features."""
 
-WORK_LIMIT = 3e9
-"""Rows x features x classes x penalties x folds up to which so many folds are affordable."""
+FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
+"""Folds, and the rows x features x classes x penalties x folds up to which they are affordable."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def fit_probe(
 def _affordable_folds(rows: int, features: int, classes: int) -> int:
     """Returns 5, 3 or 1 folds: the count depends on the data's size alone, so it repeats."""
     work = rows * features * classes * len(STRENGTHS)
-    return next((n for n in (5, 3) if n * work <= WORK_LIMIT), 1)
+    return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
 
 
 def _fit_path(
