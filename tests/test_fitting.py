@@ -205,6 +205,21 @@ def test_nothing_is_written_where_nothing_can_be_trained(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
+def test_too_few_images_to_validate_are_refused(two_classes: Path, tmp_path: Path) -> None:
+    for path in two_classes.rglob("*.png"):
+        if int(path.stem) >= 3:
+            path.unlink()
+    with pytest.raises(DataError, match="needs 4"):
+        fit(two_classes, epochs=1, settings=SMALL, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_gap_between_cached_and_fresh_views_is_told(tuned: Run) -> None:
+    assert tuned.record.views == 2
+    assert tuned.record.cached_view_accuracy is not None
+    assert tuned.record.fresh_view_accuracy is not None
+
+
 def test_an_interrupted_run_says_so(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,14 @@ def test_deadline_shortens_the_schedule_and_still_ends_it() -> None:
     assert records[-1].lr < 0.1 * max(record.lr for record in records)
 
 
+def test_a_deadline_in_the_past_trains_nothing() -> None:
+    suffix, head = network()
+    before = head.weight.detach().clone()
+    past = time.monotonic() - 1
+    assert list(train(suffix, head, data(), recipe(), epochs=3, deadline=past)) == []
+    assert torch.equal(head.weight, before)
+
+
 def test_stopping_early_is_possible() -> None:
     suffix, head = network()
     records = train(suffix, head, data(), recipe(), epochs=50)

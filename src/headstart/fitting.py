@@ -50,6 +50,8 @@ from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.material import Material
 from headstart.search.plan import (
+    FEWEST_EPOCHS,
+    VIEWS_SHARE,
     candidate_boundaries,
     choose_boundary,
     choose_epochs,
@@ -65,14 +67,15 @@ from headstart.search.stages import (
     start_from,
     suffix_of,
     training_data,
+    view_gap,
 )
 from headstart.train import EpochRecord, predict, score, train
 
 Strategy = Literal["head", "finetune"]
 
 DEFAULT_BUDGET = "10m"
-CLOSING_S = 5.0
-"""Seconds kept for writing, reloading and exporting the bundle and drawing the report."""
+CLOSING_S = 7.0
+"""Seconds kept for comparing views, writing and reloading the bundle, and drawing the report."""
 REPORT_S_PER_IMAGE = 0.002
 
 
@@ -243,6 +246,11 @@ def _prepare(
     if split_file is not None:
         given = read_split(Path(split_file), keys)
     split = make_split(names, audited.groups, given=given, seed=split_seed, keys=keys)
+    if not len(split.val):
+        raise DataError(
+            f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
+            "are no copies of each other."
+        )
     classes = tuple(sorted(set(names)))
     numbers = np.array([classes.index(name) for name in names], np.int64)
     material = Material(
@@ -262,14 +270,9 @@ def _prepare(
 
 def _load_backbone(recipe: Recipe) -> Backbone:
     choice = recipe.backbone
-    weights: Path | Literal["pretrained", "random"]
-    if choice.weights == "pretrained" or choice.weights == "random":  # noqa: PLR1714 - mypy narrows
-        weights = choice.weights
-    else:
-        weights = Path(choice.weights)
     return load_backbone(
         choice.name,
-        weights=weights,
+        weights=choice.weights,
         resolution=choice.resolution or None,
         drop_path=choice.drop_path,
         seed=recipe.seed,
@@ -427,10 +430,12 @@ def _train(
     planned = f"{epochs} epochs from {record.boundary!r}"
     progress.say(f"training: {planned}")
     began = time.monotonic()
-    data = training_data(material, recipe, start, epochs)
-    record.views, record.epochs = len(data.views), epochs
+    until = deadline = None
+    if clock.budget_s is not None:
+        until = began + VIEWS_SHARE * _seconds_for_training(ready, clock)
+    data = training_data(material, recipe, start, epochs, until)
+    record.views = len(data.views)
     views_s = time.monotonic() - began
-    deadline = None
     if clock.budget_s is not None:
         seconds = _seconds_for_training(ready, clock)
         deadline = time.monotonic() + seconds
@@ -448,8 +453,11 @@ def _train(
         else "all planned epochs were trained"
     )
     after_loss, after_accuracy = _calibrated_score(after, val_labels)
-    better = not start.probe or after_loss <= loss
+    better = not start.probe or (last.epoch > 0 and after_loss <= loss)
     record.chosen = "fine-tuned" if better else "probe"
+    gap = view_gap(material, recipe, start, model, data)
+    if gap is not None:
+        record.cached_view_accuracy, record.fresh_view_accuracy = gap
     happened = (
         f"validation accuracy {accuracy:.1%} to {after_accuracy:.1%}, "
         f"log loss {loss:.3f} to {after_loss:.3f}; kept: {record.chosen}"
@@ -482,12 +490,11 @@ def _epochs(ready: _Prepared, recipe: Recipe, clock: Clock, start: Start, record
     speed = measure_speeds(material, recipe, [boundary], ready.features_s)[boundary.name]
     images = len(material.labels["train"])
     epochs = choose_epochs(speed, images, _seconds_for_training(ready, clock))
-    if not epochs:
+    if start.probe is None:  # nothing else to fall back on: the schedule runs by the clock
+        return max(1, epochs)
+    if epochs < FEWEST_EPOCHS:
         record.stop_reason = "too little time was left to fine-tune: the probe is what there is"
-        if start.probe is None:
-            raise BudgetError(
-                "the time budget is too short to train this recipe; give more, or --epochs."
-            )
+        return 0
     return epochs
 
 

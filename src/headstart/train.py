@@ -106,7 +106,8 @@ def train(
         for rows in _batches(len(data.labels), recipe.batch_size, recipe.seed, epoch):
             progress = step / total_steps
             if deadline is not None:
-                progress = max(progress, (time.monotonic() - start) / (deadline - start))
+                allowed = max(deadline - start, 1e-9)
+                progress = max(progress, (time.monotonic() - start) / allowed)
             if progress >= 1:
                 break
             for group, rate in zip(optimizer.param_groups, full_rates, strict=True):

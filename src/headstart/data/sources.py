@@ -18,9 +18,9 @@ from headstart.data.types import Dataset
 from headstart.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    import pandas
+    from pandas import DataFrame
 
-Source: TypeAlias = "str | os.PathLike[str] | pandas.DataFrame | Iterable[object]"
+Source: TypeAlias = "str | os.PathLike[str] | DataFrame | Iterable[object]"
 
 DEMOS: dict[str, Callable[[], Dataset]] = {"solar": load_solar}
 """Data sets that a package brings, by what follows `demo:`."""
@@ -65,7 +65,7 @@ def _load(
     if labels is not None and (is_frame or isinstance(source, str | os.PathLike)):
         raise DataError("labels= belongs to a list of paths; other sources bring their own.")
     if is_frame:
-        return load_frame(cast("pandas.DataFrame", source))
+        return load_frame(cast("DataFrame", source))
     if isinstance(source, str | os.PathLike):
         return _load_place(os.fspath(source), boxes)
     if isinstance(source, Iterable):

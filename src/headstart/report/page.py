@@ -180,10 +180,22 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
         ("Kept", record.chosen),
         ("Why training ended", record.stop_reason),
         ("Validation accuracy, for comparison", ", ".join(validation)),
+        ("Accuracy on training images", _view_gap(record)),
         ("Test set opened", f"once, at {record.test_opened_at}" if record.test_opened_at else ""),
         ("Time", took),
     ]
     return [(term, text) for term, text in facts if text]
+
+
+def _view_gap(record: RunRecord) -> str:
+    """Returns how well views are known that training has seen, and such that it has not."""
+    cached, fresh = record.cached_view_accuracy, record.fresh_view_accuracy
+    if cached is None or fresh is None:
+        return ""
+    return (
+        f"{percent(cached)}{NO_BREAK}% in a view seen in training, "
+        f"{percent(fresh)}{NO_BREAK}% in a new one"
+    )
 
 
 def _figures(metrics: Metrics) -> list[Figure]:

@@ -11,6 +11,8 @@ MOST_EPOCHS = 24
 MOST_VIEWS = 8
 MIDDLE = 0.35
 """Share of the multiply-adds that stays frozen at least when the boundary is chosen for you."""
+VIEWS_SHARE = 0.5
+"""Share of the time up to which views may be made when they take longer than planned."""
 UNHURRIED = 0.9
 """Share of the time that is planned with; machines slow down."""
 
@@ -70,11 +72,11 @@ def choose_boundary(
 
 
 def choose_epochs(speed: Speed, images: int, seconds: float) -> int:
-    """Returns how many epochs, with their views, fit into the time: 0 where too few do."""
+    """Returns how many epochs, with their views, fit into the time."""
     epochs = MOST_EPOCHS
     while epochs and speed.seconds(images, epochs, views_for(epochs)) > UNHURRIED * seconds:
         epochs -= 1
-    return epochs if epochs >= FEWEST_EPOCHS else 0
+    return epochs
 
 
 def views_for(epochs: int) -> int:

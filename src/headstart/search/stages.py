@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,10 @@ from headstart.search.plan import (
     share_of_disk,
     views_for,
 )
-from headstart.train import TrainData
+from headstart.train import TrainData, predict, score
 
 _SAMPLE = 8
+_GAP_IMAGES = 192
 STAGES_MUST_GAIN = 0.02
 """Share of the log loss that features of several stages must save to be worth their size."""
 
@@ -184,13 +185,45 @@ def suffix_of(material: Material, start: Start) -> nn.Module:
     return network
 
 
-def training_data(material: Material, recipe: Recipe, start: Start, epochs: int) -> TrainData:
-    """Caches the augmented views and returns what to train on."""
+def training_data(
+    material: Material, recipe: Recipe, start: Start, epochs: int, until: float | None = None
+) -> TrainData:
+    """Caches the augmented views and returns what to train on.
+
+    Args:
+        material: What to work with.
+        recipe: Says what the views are and, if it likes, how many.
+        start: The prefix.
+        epochs: Length of training.
+        until: On `time.monotonic`: no further view is begun after it.
+    """
     views: list[NDArray[Any]] = [start.cached["train"]]
     if recipe.augmentation.name != "none":
-        number = recipe.views or views_for(epochs)
-        views = [_augmented(material, recipe, start, each) for each in range(number)]
+        views = []
+        for number in range(recipe.views or views_for(epochs)):
+            if views and until is not None and time.monotonic() > until:
+                break
+            views.append(augmented(material, recipe, start, number))
     return TrainData(views, material.labels["train"], start.cached["val"], material.labels["val"])
+
+
+def view_gap(
+    material: Material, recipe: Recipe, start: Start, model: nn.Module, data: TrainData
+) -> tuple[float, float] | None:
+    """Returns the accuracy on a cached view and on one that training has not seen.
+
+    With few views the suffix can learn them by heart; the gap shows it. None without augmentation.
+    """
+    if recipe.augmentation.name == "none":
+        return None
+    some = np.arange(min(_GAP_IMAGES, len(data.labels)))
+    rows = {"train": material.rows["train"][some]}
+    fresh = augmented(replace(material, rows=rows), recipe, start, len(data.views))
+    scores = [
+        score(predict(model, view, device=material.device), data.labels[some])[1]
+        for view in (data.views[-1][some], fresh)
+    ]
+    return scores[0], scores[1]
 
 
 def disk_for_views(material: Material) -> float:
@@ -199,7 +232,8 @@ def disk_for_views(material: Material) -> float:
     return share_of_disk(shutil.disk_usage(material.cache_dir).free, cache_limit())
 
 
-def _augmented(material: Material, recipe: Recipe, start: Start, number: int) -> NDArray[Any]:
+def augmented(material: Material, recipe: Recipe, start: Start, number: int) -> NDArray[Any]:
+    """Returns the activations (N, ...) of augmented view `number` of the training images."""
     array = activations(material, start.prefix, "train", recipe.augmentation, recipe.seed, number)
     width = start.cached["train"].shape[1]
     return array[:, -width:] if start.prefix.boundary == FEATURES else array
