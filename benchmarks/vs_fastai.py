@@ -302,8 +302,9 @@ def _fastai_venv() -> str:
 
 def _weights(work: Path) -> Path:
     """Writes the weights that headstart itself uses, under timm's names."""
-    from headstart.backbones.catalog import load_backbone
     from safetensors.torch import save_file
+
+    from headstart.backbones.catalog import load_backbone
 
     path = work / "tf_efficientnet_lite0.safetensors"
     if not path.exists():
