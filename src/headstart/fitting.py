@@ -370,10 +370,11 @@ def _start(
 def _describe_start(start: Start) -> str:
     if start.probe is None:
         return "random head"
+    validated = start.probe.validated
     which = f"features of {', '.join(start.taps)} and the last" if start.taps else "last features"
     return (
-        f"cross-validated accuracy {start.probe.accuracy:.1%}, log loss {start.probe.log_loss:.3f} "
-        f"({which}, penalty {start.probe.strength:g})"
+        f"cross-validated accuracy {validated.accuracy:.1%}, log loss {validated.log_loss:.3f} "
+        f"({which}, penalty {validated.strength:g})"
     )
 
 

@@ -19,37 +19,49 @@ FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 
 
 @dataclass(frozen=True)
+class Validated:
+    """What cross-validation says of probes on some features, at the best L2 penalty.
+
+    Attributes:
+        strength: That penalty.
+        log_loss: Mean log loss, in nats.
+        accuracy: Share of images predicted right.
+    """
+
+    strength: float
+    log_loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Probe:
     """A linear classifier on features and what cross-validation says of it.
 
     Attributes:
         weight: (C, F), for features as they come: the standardisation is folded in.
         bias: (C,).
-        strength: The L2 penalty chosen.
-        log_loss: Mean cross-validated log loss, in nats.
-        accuracy: Cross-validated accuracy.
+        validated: What cross-validation says of it.
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    strength: float
-    log_loss: float
-    accuracy: float
+    validated: Validated
 
     def logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Returns the logits (N, C) of features (N, F)."""
         return np.asarray(features, np.float32) @ self.weight.T + self.bias
 
 
-def fit_probe(
+def cross_validate(
     features: NDArray[np.floating],
     labels: NDArray[np.int64],
     classes: int,
     groups: NDArray[np.int64],
+    *,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> Probe:
-    """Fits a probe; the L2 penalty with the least cross-validated log loss is chosen.
+) -> Validated:
+    """Finds the L2 penalty with the least cross-validated log loss.
 
     Args:
         features: (N, F).
@@ -62,11 +74,10 @@ def fit_probe(
     n_folds = _affordable_folds(len(features), features.shape[1], classes)
     names = [str(label) for label in labels]
     fold_of = folds(names, groups, max(2, n_folds), seed)
-    tested_folds = range(n_folds) if n_folds > 1 else range(1)
     losses = np.zeros(len(STRENGTHS))
     correct = np.zeros(len(STRENGTHS))
     tested = 0
-    for fold in progress.track(tested_folds, "cross-validating the head", len(tested_folds)):
+    for fold in progress.track(range(n_folds), "cross-validating the head", n_folds):
         held = fold_of == fold
         if not held.any() or len(np.unique(labels[~held])) < 2:
             continue
@@ -78,9 +89,27 @@ def fit_probe(
             correct[position] += (logits.argmax(1) == labels[held]).sum()
         tested += int(held.sum())
     best = int(losses.argmin())
-    *_, (weight, bias) = _fit_path(features, labels, classes, STRENGTHS[: best + 1])
     tested = max(tested, 1)
-    return Probe(weight, bias, STRENGTHS[best], losses[best] / tested, correct[best] / tested)
+    return Validated(STRENGTHS[best], losses[best] / tested, correct[best] / tested)
+
+
+def fit_probe(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: int,
+    validated: Validated,
+) -> Probe:
+    """Fits a probe on all images at the penalty that cross-validation chose.
+
+    Args:
+        features: (N, F).
+        labels: (N,), in 0 … C-1.
+        classes: C.
+        validated: What `cross_validate` says of these features.
+    """
+    stronger = STRENGTHS[: STRENGTHS.index(validated.strength) + 1]
+    *_, (weight, bias) = _fit_path(features, labels, classes, stronger)
+    return Probe(weight, bias, validated)
 
 
 def _affordable_folds(rows: int, features: int, classes: int) -> int:

@@ -18,7 +18,7 @@ from headstart.cache import cache_limit
 from headstart.data.images import load_image
 from headstart.data.views import augmented_view, eval_view
 from headstart.methods.freezing import Full, HeadOnly
-from headstart.probe import Probe, fit_probe
+from headstart.probe import Probe, Validated, cross_validate, fit_probe
 from headstart.recipe import Recipe
 from headstart.search.material import (
     Material,
@@ -245,16 +245,23 @@ def _choose_probe(
     """Fits the probe on the last features, on those of all stages, or on what is better."""
     labels, classes = material.labels["train"], len(material.classes)
 
-    def fit(columns: NDArray[np.float32]) -> Probe:
-        return fit_probe(columns, labels, classes, material.groups, recipe.seed, material.progress)
+    def validate(columns: NDArray[np.float32]) -> Validated:
+        return cross_validate(
+            columns,
+            labels,
+            classes,
+            material.groups,
+            seed=recipe.seed,
+            progress=material.progress,
+        )
 
-    if not taps or recipe.head.features == "stages":
-        return fit(features), taps
-    last = fit(features[:, -material.backbone.features :])
-    every = fit(features)
-    if every.log_loss < (1 - STAGES_MUST_GAIN) * last.log_loss:
-        return every, taps
-    return last, ()
+    validated = validate(features)
+    if taps and recipe.head.features == "auto":
+        last = features[:, -material.backbone.features :]
+        validated_last = validate(last)
+        if validated.log_loss >= (1 - STAGES_MUST_GAIN) * validated_last.log_loss:
+            features, validated, taps = last, validated_last, ()
+    return fit_probe(features, labels, classes, validated), taps
 
 
 def _tap_width(material: Material, taps: tuple[str, ...]) -> int:
