@@ -33,7 +33,7 @@ from headstart.artifacts.run import (
 from headstart.backbones.catalog import Backbone, load_backbone
 from headstart.backbones.cut import FEATURES, trace
 from headstart.cache import default_cache_dir, evict
-from headstart.data.audit import AuditResult, audit
+from headstart.data.audit import AuditResult, audit, summary_rows
 from headstart.data.decode import Pixels, decode_dataset
 from headstart.data.sources import load_dataset
 from headstart.data.splits import Split, make_split, read_split, save_split, split_notes
@@ -318,9 +318,9 @@ def _first_record(ready: _Prepared, recipe: Recipe, clock: Clock, command: str) 
 
 
 def _say_start(ready: _Prepared, record: RunRecord, progress: Progress) -> None:
-    for finding in ready.audited.audit.findings:
-        if finding.severity == "warning":
-            progress.say(f"warning: {finding.message}")
+    for what, severity, message in summary_rows(ready.audited.audit):
+        if severity == "warning":
+            progress.say(f"{severity}: {what}: {message}")
     progress.say(
         f"{record.data_name}: {record.n_train} images to train on, {record.n_val} to validate, "
         f"{record.n_test} sealed for the test; {len(record.classes)} classes; {record.backbone}"
