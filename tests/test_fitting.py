@@ -154,8 +154,8 @@ def test_a_split_can_be_given_back_in(tuned: Run, pictures: Path, tmp_path: Path
 @pytest.mark.slow
 def test_the_budget_is_a_ceiling(pictures: Path, tmp_path: Path) -> None:
     start = time.monotonic()
-    run = fit(pictures, budget="40s", settings=SMALL, out=tmp_path / "run")
-    assert time.monotonic() - start <= 40 + 10
+    run = fit(pictures, budget="90s", settings=SMALL, out=tmp_path / "run")
+    assert time.monotonic() - start <= 90 + 10
     assert run.record.stop_reason
 
 
