@@ -31,7 +31,7 @@ _SIDE = 16  # Candidates are compared at 16 x 16 pixels,
 _DIAGONALS = 12  # by the DCT coefficients whose indices add up to less than this,
 _MIN_SIMILARITY = 0.45  # and are worth a proof from this cosine similarity.
 _PROPOSALS = 5
-_MAX_PROOFS = 6_000
+_MAX_PROOFS = 12_000
 _MAX_PRODUCTS = 2e11  # Multiplications for candidates: some 5 s on one core.
 _BLOCK = 512
 
