@@ -1,10 +1,18 @@
 """A small picture folder and a private cache for every test."""
 
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from headstart.preparing import Prepared
+    from headstart.search.material import Material
 
 CLASSES = ("checks", "rings", "stripes")
 
@@ -52,3 +60,31 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _private_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_CACHE", str(shared_cache))
+
+
+@pytest.fixture(scope="session")
+def prepared(pictures: Path, shared_cache: Path) -> "Prepared":
+    """The pictures decoded and split, for the real pretrained backbone at 64 pixels."""
+    from headstart.data.sources import load_dataset
+    from headstart.preparing import prepare
+    from headstart.progress import SILENT
+    from headstart.recipe import parse_recipe
+    from headstart.search.clock import Clock
+
+    recipe = parse_recipe({"backbone": {"resolution": 64}})
+    clock = Clock(time.monotonic())
+    return prepare(load_dataset(pictures), recipe, clock, None, 0, shared_cache, 1, SILENT)
+
+
+@pytest.fixture
+def fresh_material(prepared: "Prepared") -> Callable[..., "Material"]:
+    """Makes material with a backbone of its own, which a test may change."""
+    from headstart.backbones.catalog import load_backbone
+    from headstart.backbones.cut import trace
+
+    def make(drop_path: float = 0.0) -> "Material":
+        backbone = load_backbone(resolution=64, drop_path=drop_path)
+        traced = trace(backbone.model, 64)
+        return replace(prepared.material, backbone=backbone, traced=traced)
+
+    return make

@@ -190,3 +190,64 @@ def test_version_and_help() -> None:
     assert headstart("--version").stdout.startswith("headstart ")
     for command in ("fit", "predict", "check", "backbones"):
         assert headstart(command, "--help").returncode == 0
+
+
+def test_methods_as_table_page_json_and_markdown() -> None:
+    table = headstart("methods")
+    assert table.returncode == 0
+    assert "cutmix" in table.stdout
+    page = headstart("methods", "ranger")
+    assert "Lookahead" in page.stdout
+    assert "sync_every" in page.stdout
+    parsed = json.loads(headstart("methods", "optimizer", "--json").stdout)
+    assert [each["name"] for each in parsed] == ["sgd", "adam", "adamw", "radam", "ranger"]
+    assert headstart("methods", "--markdown").stdout.startswith("# Methods")
+    wrong = headstart("methods", "rangr")
+    assert wrong.returncode == 2
+    assert "did you mean 'ranger'" in wrong.stderr
+
+
+def test_show_draws_pictures(pictures: Path, tmp_path: Path) -> None:
+    done = headstart("show", pictures, "--out", tmp_path / "out", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+
+
+def test_embed_files_and_folders(run: tuple[Path, str], pictures: Path, tmp_path: Path) -> None:
+    out, _ = run
+    target = tmp_path / "vectors.csv"
+    done = headstart(
+        "embed", out, pictures / "rings", pictures / "stripes" / "000.png", "--out", target
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.reader(target.open(encoding="utf-8")))
+    assert len(rows) == 1 + 16 + 1
+    assert rows[0][:2] == ["image", "e0"]
+    import numpy as np
+
+    target = tmp_path / "vectors.npz"
+    assert headstart("embed", out, pictures / "rings", "--out", target).returncode == 0
+    with np.load(target, allow_pickle=False) as arrays:
+        assert arrays["vectors"].shape[0] == len(arrays["images"]) == 16
+    wrong = headstart("embed", out, pictures / "rings", "--out", tmp_path / "vectors.txt")
+    assert wrong.returncode == 2
+    assert ".csv" in wrong.stderr
+
+
+def test_similar_prints_and_draws(run: tuple[Path, str], pictures: Path, tmp_path: Path) -> None:
+    out, _ = run
+    image = pictures / "checks" / "002.png"
+    done = headstart("similar", out, image, "-k", 3, "--out", tmp_path / "similar.png")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert (tmp_path / "similar.png").stat().st_size > 1000
+    parsed = json.loads(headstart("similar", out, image, "--json").stdout)
+    assert len(parsed) == 5
+    assert headstart("similar", out, tmp_path / "none.png").returncode == 2
+    assert headstart("similar", out, image, "-k", 0).returncode == 2
+
+
+def test_fit_prints_what_each_method_did(run: tuple[Path, str]) -> None:
+    _, printed = run
+    assert "what it did" in printed
+    assert "recall@1" in printed

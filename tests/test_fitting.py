@@ -35,7 +35,7 @@ def test_a_run_holds_everything(tuned: Run) -> None:
     names = {path.name for path in tuned.folder.iterdir()}
     assert names == {
         "run.json", "recipe.toml", "split.csv", "audit.json", "epochs.jsonl", "metrics.json",
-        "predictions.csv", "report.html", "bundle",
+        "predictions.csv", "report.html", "bundle", "embeddings.safetensors",
     }  # fmt: skip
     assert {path.name for path in (tuned.folder / "bundle").iterdir()} == {
         "bundle.json",
@@ -242,3 +242,91 @@ def test_public_names() -> None:
         assert getattr(headstart, name).__name__ == name
     with pytest.raises(AttributeError):
         headstart.nothing  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def everything(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Many methods at once, as the article combines them."""
+    settings = [
+        *SMALL, "optimizer=ranger", "batch_mixing=cutmix", "batch_mixing.probability=0.9",
+        "metric_loss=triplet", "metric_loss.margin=0.5", "schedule=cosine", "activation=mish",
+        "head=mlp", "activation.where=both", "head.init=random", "test_time_flip=true",
+        "freezing.blocks=3", "batch_size=16", "augmentation.cutout=0.3",
+    ]  # fmt: skip
+    out = tmp_path_factory.mktemp("runs") / "everything"
+    return fit(pictures, epochs=6, settings=settings, out=out, cache_dir=shared_cache)
+
+
+def test_the_run_says_what_each_method_did(everything: Run) -> None:
+    acted = {(each.family, each.method, each.state) for each in everything.record.acted}
+    assert {
+        ("activation", "mish", "acted"), ("augmentation", "trivial_augment", "acted"),
+        ("batch_mixing", "cutmix", "acted"), ("criterion", "label_smoothing", "acted"),
+        ("freezing", "last_blocks", "acted"), ("head", "mlp", "acted"),
+        ("metric_loss", "triplet", "acted"), ("optimizer", "ranger", "acted"),
+        ("schedule", "cosine", "acted"), ("averaging", "ema", "acted"),
+        ("test_time_flip", "flip", "acted"),
+    } <= acted  # fmt: skip
+    page = (everything.folder / "report.html").read_text(encoding="utf-8")
+    assert "What each method did" in page
+    assert "ReLU6 to Mish" in page
+    assert "MAP@R" in page
+
+
+def test_swapped_activations_and_flips_are_shipped(everything: Run, pictures: Path) -> None:
+    predictions = read_predictions(everything.folder)
+    again = Run.open(everything.folder).predict([pictures / p.path for p in predictions])
+    for old, new in zip(predictions, again, strict=True):
+        assert new.probability == pytest.approx(old.probability, abs=1e-4)
+    kinds = {type(module).__name__ for module in everything.bundle.network.modules()}
+    assert {"Mish", "ReLU6"} <= kinds
+
+
+def test_the_embedding_finds_similar_images(everything: Run, pictures: Path) -> None:
+    image = pictures / "rings" / "003.png"
+    found = everything.similar(image, k=4)
+    assert len(found) == 4
+    similarities = [each.similarity for each in found]
+    assert similarities == sorted(similarities, reverse=True)
+    assert all((pictures / each.image).exists() for each in found)
+    vectors = everything.embed([image, b"no image"])
+    assert np.isfinite(vectors[0]).all()
+    assert np.isnan(vectors[1]).all()
+    retrieval = everything.metrics.retrieval
+    assert retrieval is not None
+    assert 0 < retrieval.map_at_r <= 1
+    assert retrieval.recall_at[1] <= retrieval.recall_at[5]
+
+
+def test_a_training_image_is_most_like_itself(tuned: Run, pictures: Path) -> None:
+    split = (tuned.folder / "split.csv").read_text(encoding="utf-8").splitlines()
+    name = next(line.split(",")[0] for line in split if line.endswith("train"))
+    (itself,) = tuned.similar(pictures / name, k=1)
+    assert itself.image == name
+    assert itself.similarity > 0.99
+
+
+def test_settings_that_cannot_act_are_refused(pictures: Path, tmp_path: Path) -> None:
+    from headstart.errors import RecipeError
+
+    for setting in ("optimizer=ranger", "schedule.rise=0.3"):
+        with pytest.raises(RecipeError, match="closed form"):
+            fit(
+                pictures,
+                strategy="head",
+                settings=[*SMALL, setting],
+                out=tmp_path / "run",
+                epochs=0,
+            )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_too_small_for_the_methods_says_so(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match=r"more than the head.*activation"):
+        fit(
+            pictures,
+            budget=13,
+            settings=[*SMALL, "activation=mish", "freezing.boundary=auto"],
+            out=tmp_path / "run",
+            started=time.monotonic() - 5,
+        )

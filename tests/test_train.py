@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ from torch import nn
 from headstart.errors import HeadstartError
 from headstart.methods.averaging import EMA, NoAveraging
 from headstart.methods.freezing import LastBlocks
+from headstart.methods.head import Head, Linear
 from headstart.methods.optimizer import SGD, AdamW
 from headstart.methods.schedule import Constant
 from headstart.recipe import Recipe
-from headstart.train import EpochRecord, TrainData, _batches, _gather, predict, score, train
+from headstart.train import EpochRecord, TrainData, parameter_groups, predict, score, train
 
 ROWS, CLASSES = 96, 3
 
@@ -21,16 +23,17 @@ def data(views: int = 2) -> TrainData:
     labels = rng.integers(0, CLASSES, ROWS)
     signal = np.eye(8)[labels][:, :, None, None] * 3
     arrays = [(signal + rng.normal(size=(ROWS, 8, 4, 4))).astype(np.float16) for _ in range(views)]
-    return TrainData(arrays, labels, arrays[0][:30], labels[:30])
+    plain = (signal + rng.normal(size=(ROWS, 8, 4, 4))).astype(np.float16)
+    return TrainData(arrays, labels, arrays[0][:30], labels[:30], plain=plain, space=(2, 3))
 
 
-def network() -> tuple[nn.Module, nn.Module]:
+def network() -> tuple[nn.Module, Head]:
     torch.manual_seed(0)
     suffix = nn.Sequential(
         nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
         nn.Flatten(), nn.Dropout(0.1),
     )  # fmt: skip
-    return suffix, nn.Linear(16, CLASSES)
+    return suffix, Linear().build(16, CLASSES, nn.ReLU())
 
 
 def recipe(**changes: object) -> Recipe:
@@ -95,12 +98,16 @@ def test_average_follows_its_formula() -> None:
             return x * 0 + self.w
 
     class Minus(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(1), requires_grad=False)
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.stack([x[:, 0], x[:, 0] * 0], 1)
 
-    suffix, head = Slope(), Minus()
+    suffix, head = Slope(), Head(nn.Identity(), Minus())
     one = TrainData([np.ones((2, 1), np.float32)], np.array([0, 0]), np.ones((2, 1), np.float32),
-                    np.array([0, 0]))  # fmt: skip
+                    np.array([0, 1]))  # fmt: skip
     settings = recipe(
         optimizer=SGD(lr=1, momentum=0, weight_decay=0, clip_norm=0),
         schedule=Constant(),
@@ -131,10 +138,10 @@ def test_deadline_shortens_the_schedule_and_still_ends_it() -> None:
 
 def test_a_deadline_in_the_past_trains_nothing() -> None:
     suffix, head = network()
-    before = head.weight.detach().clone()
+    before = head.out[1].weight.detach().clone()
     past = time.monotonic() - 1
     assert list(train(suffix, head, data(), recipe(), epochs=3, deadline=past)) == []
-    assert torch.equal(head.weight, before)
+    assert torch.equal(head.out[1].weight, before)
 
 
 def test_stopping_early_is_possible() -> None:
@@ -144,27 +151,10 @@ def test_stopping_early_is_possible() -> None:
     records.close()
 
 
-def test_every_image_shows_each_view_once_in_as_many_epochs() -> None:
-    views = [np.full((4, 1), number) for number in range(3)]
-    rows = np.arange(4)
-    seen = np.concatenate([_gather(views, rows, epoch) for epoch in range(3)], axis=1)
-    assert [sorted(row) for row in seen.tolist()] == [[0, 1, 2]] * 4
-    assert len(set(_gather(views, rows, 0).ravel().tolist())) == 3
-
-
-def test_batches_cover_every_row_once_and_none_is_tiny() -> None:
-    batches = _batches(33, 16, seed=0, epoch=3)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(33))
-    assert min(len(batch) for batch in batches) == 11
-
-
 def test_norms_and_biases_are_not_decayed() -> None:
-    from headstart.train import _parameter_groups
-
     suffix, head = network()
-    groups = _parameter_groups(
-        suffix, head, recipe(optimizer=AdamW(lr=0.1, weight_decay=0.2, head_lr_factor=5))
-    )
+    settings = recipe(optimizer=AdamW(lr=0.1, weight_decay=0.2, head_lr_factor=5))
+    groups = parameter_groups(suffix, None, head, None, settings)
     summary = [(sorted({p.ndim for p in g["params"]}), g["lr"], g["weight_decay"]) for g in groups]
     assert summary == [([4], 0.1, 0.2), ([1], 0.1, 0.0), ([2], 0.5, 0.2), ([1], 0.5, 0.0)]
 
@@ -173,3 +163,97 @@ def test_score_by_hand() -> None:
     loss, accuracy = score(np.array([[0.0, 0.0], [0.0, np.log(3.0)]], np.float32), np.array([0, 1]))
     assert loss == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
     assert accuracy == 1.0
+
+
+def test_only_the_last_record_says_what_each_method_did() -> None:
+    records, _ = run(recipe())
+    assert not any(record.acted for record in records[:-1])
+    acted = {(each.family, each.state) for each in records[-1].acted}
+    assert {
+        ("augmentation", "acted"), ("optimizer", "acted"), ("schedule", "acted"),
+        ("criterion", "acted"), ("freezing", "acted"), ("averaging", "acted"),
+    } <= acted  # fmt: skip
+
+
+def test_views_that_are_no_views_are_an_error() -> None:
+    suffix, head = network()
+    same = replace(data(), plain=data().views[0], views=data().views[:1])
+    with pytest.raises(HeadstartError, match="trivial_augment did nothing"):
+        list(train(suffix, head, same, recipe(), 2))
+
+
+def test_a_metric_loss_without_pairs_is_an_error() -> None:
+    suffix, head = network()
+    alone = TrainData(data().views, np.arange(ROWS), data().val, np.arange(30))
+    head = Linear().build(16, ROWS, nn.ReLU())
+    settings = recipe(metric_loss={"name": "supcon", "per_class": 2})
+    with pytest.raises(HeadstartError, match="supcon did nothing"):
+        list(train(suffix, head, alone, settings, 2))
+
+
+def test_lookahead_that_was_not_yet_due_is_no_error() -> None:
+    suffix, head = network()
+    records = list(train(suffix, head, data(), recipe(optimizer="ranger", batch_size=48), 2))
+    states = [each.state for each in records[-1].acted if each.family == "optimizer"]
+    assert "not due" in states
+
+
+def test_mixed_labels_and_unmixed_pairs() -> None:
+    """The criterion sees mixed images, the metric term the same images unmixed."""
+    suffix, head = network()
+    seen: list[torch.Tensor] = []
+    suffix.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
+    settings = recipe(
+        batch_mixing={"name": "mixup", "alpha": 1.0, "probability": 1.0},
+        metric_loss={"name": "triplet"},
+    )
+    generator = train(suffix, head, data(), settings, 1)
+    list(generator)
+    mixed, unmixed = seen[1], seen[2]  # the first forward asks for the embedding's width
+    assert mixed.shape == unmixed.shape
+    assert not torch.equal(mixed, unmixed)
+    rows = torch.from_numpy(np.concatenate(data().views)).float()
+    found = [(rows == each).all((1, 2, 3)).any() for each in unmixed]
+    assert all(found), "what the metric term saw are the images themselves"
+
+
+def test_a_soup_is_made_of_epochs_and_is_as_good_as_the_best() -> None:
+    suffix, head = network()
+    settings = recipe(averaging="soup", schedule="constant")
+    records = list(train(suffix, head, data(), settings, 6))
+    (acted,) = [each for each in records[-1].acted if each.family == "averaging"]
+    assert "epochs" in acted.evidence
+    assert records[-1].val_loss <= min(record.val_loss for record in records[:-1]) + 1e-6
+
+
+def test_swa_averages_the_end_and_takes_statistics_anew() -> None:
+    suffix, head = network()
+    settings = recipe(averaging="swa", freezing={"name": "full"}, schedule="constant")
+    list(train(suffix, head, data(), settings, 4))
+    batchnorm = suffix[1]
+    with torch.inference_mode():
+        inputs = torch.from_numpy(np.concatenate(data().views)).float()
+        outputs = suffix[0](inputs)
+    torch.testing.assert_close(batchnorm.running_mean, outputs.mean((0, 2, 3)), rtol=0.2, atol=0.2)
+
+
+def test_a_neighbours_head_learns_by_the_metric_loss_alone() -> None:
+    from headstart.methods.head import NearestNeighbours
+
+    suffix, _ = network()
+    method = NearestNeighbours(k=5)
+    head = method.build(16, CLASSES, nn.ReLU())
+    with torch.inference_mode():
+        features = suffix.eval()(torch.from_numpy(np.array(data().plain)).float())
+    method.start(
+        head, features.clone(), torch.from_numpy(data().labels), lambda _: (features, features)
+    )
+    settings = recipe(head=method, metric_loss="supcon")
+    records = list(train(suffix, head, data(), settings, 5))
+    assert records[-1].val_accuracy > 0.9
+    criterion = [each for each in records[-1].acted if each.family == "criterion"]
+    assert criterion[0].state == "idle"
+    # What it remembers are embeddings of the weights that are kept.
+    with torch.inference_mode():
+        now = suffix.eval()(torch.from_numpy(np.array(data().plain)).float())
+    torch.testing.assert_close(head.out.memory, nn.functional.normalize(now, dim=1))

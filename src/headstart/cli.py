@@ -195,6 +195,115 @@ def backbones(
         _print_table(("backbone", "parameters", "pixels", "licence", "weights"), rows)
 
 
+@app.command()
+def methods(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="A method or a family.")] = None,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/methods.md.")] = False,
+) -> None:
+    """Say what each method does, where it comes from, and when it helps."""
+    with _errors(context):
+        from headstart.method_pages import as_markdown, method_pages
+
+        pages = method_pages(name)
+        if as_json:
+            import json
+
+            print(json.dumps([page.model_dump() for page in pages], indent=1, ensure_ascii=False))
+        elif markdown:
+            print(as_markdown(pages), end="")
+        elif name is None:
+            rows = [(page.family, page.name, page.what) for page in pages]
+            _print_table(("family", "method", "what"), rows)
+        else:
+            for page in pages:
+                print(f"{page.family} = {page.name}\n{page.what}\nOn small data: {page.advice}")
+                fields = [
+                    (f.name, f.default, f.allowed, f.searched or "by hand", f.meaning)
+                    for f in page.fields
+                ]
+                if fields:
+                    _print_table(("field", "default", "allowed", "searched", "meaning"), fields)
+                print()
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    image: Annotated[Path | None, typer.Option(help="The image to draw with.")] = None,
+    recipe: Annotated[str, typer.Option(help="Whose augmentation is drawn first.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe, as in `fit`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+) -> None:
+    """Draw augmentations, mixing, schedules and activations from your own images."""
+    with _errors(context):
+        from headstart.showing import show as draw
+
+        files = draw(
+            source, out=out, image=image, recipe=recipe, settings=settings or [], seed=seed
+        )
+        for file in files:
+            print(file)
+
+
+@app.command()
+def embed(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="A .csv, .npz or .safetensors file.")],
+) -> None:
+    """Write the embeddings of images: vectors that are alike where the images are."""
+    with _errors(context):
+        from headstart.artifacts.embeddings import check_exportable, export_embeddings
+        from headstart.data.folders import images_in
+        from headstart.predict import embed_images, open_bundle
+
+        check_exportable(out)
+        files = images_in(images)
+        vectors, failed = embed_images(open_bundle(run), files, for_stream(sys.stderr))
+        good = [row for row in range(len(files)) if row not in failed]
+        export_embeddings(out, [str(files[row]) for row in good], vectors[good])
+        for row, why in failed.items():
+            print(f"left out: {files[row]}: {why}", file=sys.stderr)
+        print(f"{len(good)} embeddings of {vectors.shape[1]} numbers: {out}")
+        if failed:
+            raise typer.Exit(1)
+
+
+@app.command()
+def similar(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="A .png file to draw them in.")] = None,
+) -> None:
+    """Find the training images that are most like an image."""
+    with _errors(context):
+        from headstart.predict import Run
+
+        opened = Run.open(run)
+        found = opened.similar(image, k)
+        if out is not None:
+            from headstart.showing import show_similar
+
+            show_similar(opened, image, found, out)
+        if as_json:
+            import json
+
+            print(json.dumps([each.model_dump() for each in found], indent=1, ensure_ascii=False))
+            return
+        rows = [(each.image, each.label, f"{each.similarity:.3f}") for each in found]
+        _print_table(("training image", "class", "similarity"), rows)
+
+
 def main() -> None:
     """Runs the command line."""
     app()
@@ -256,6 +365,18 @@ def _print_run(run: "Run") -> None:
         f"balanced accuracy {metrics.balanced_accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}, "
         f"log loss {metrics.log_loss:.3f}, calibration error {metrics.ece:.1%}"
     )
+    if metrics.retrieval is not None:
+        recalls = metrics.retrieval.recall_at.items()
+        print(
+            "nearest training images: "
+            + ", ".join(f"recall@{k} {share:.1%}" for k, share in recalls)
+            + f", MAP@R {metrics.retrieval.map_at_r:.1%}"
+        )
+    acted = [
+        (each.family, each.method, each.state, str(each.first_step or "–"), each.evidence)
+        for each in record.acted
+    ]
+    _print_table(("family", "method", "state", "first step", "what it did"), acted)
     print(f"kept: {record.chosen}")
     print(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
     if len(metrics.classes) <= 30:

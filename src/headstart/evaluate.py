@@ -16,6 +16,7 @@ from headstart.inference_stats import (
     bootstrap_interval,
     wilson_interval,
 )
+from headstart.retrieval import Retrieval
 
 T = TypeVar("T")
 
@@ -79,6 +80,7 @@ class Metrics(BaseModel):
         classes: One entry a class, in the same order.
         confusion: Counts; row = true class, column = predicted class.
         top_confusions: The most frequent mistakes, most frequent first.
+        retrieval: How well the nearest training images tell the class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +101,7 @@ class Metrics(BaseModel):
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     top_confusions: tuple[Confusion, ...]
+    retrieval: Retrieval | None = None
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,16 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from headstart.artifacts.bundle import Bundle, load_bundle, predict_logits, save_bundle
 from headstart.artifacts.run import (
     PlanStep,
     RunRecord,
-    TestPrediction,
     append_epoch,
     check_unclaimed,
     claim_folder,
@@ -27,25 +22,25 @@ from headstart.artifacts.run import (
     now,
     versions,
     write_record,
-    write_result,
     write_start,
 )
-from headstart.backbones.catalog import Backbone, load_backbone
-from headstart.backbones.cut import FEATURES, trace
+from headstart.backbones.cut import FEATURES
 from headstart.cache import default_cache_dir, evict
-from headstart.data.audit import AuditResult, audit, summary_rows
-from headstart.data.decode import Pixels, decode_dataset
+from headstart.data.audit import summary_rows
 from headstart.data.sources import load_dataset
-from headstart.data.splits import Split, make_split, read_split, save_split, split_notes
-from headstart.data.types import Dataset, Item
-from headstart.errors import BudgetError, DataError, HeadstartError
-from headstart.evaluate import Metrics, SealedTest, compute_metrics, fit_temperature, softmax
+from headstart.data.splits import save_split, split_notes
+from headstart.data.types import Dataset
+from headstart.errors import BudgetError, HeadstartError, RecipeError
+from headstart.evaluate import fit_temperature
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
+from headstart.methods.head import MLP
 from headstart.predict import Run
-from headstart.progress import SILENT, Progress, format_duration
-from headstart.recipe import Recipe, load_recipe, with_settings
+from headstart.preparing import CLOSING_S, Prepared, prepare
+from headstart.progress import SILENT, Progress
+from headstart.proving import prove
+from headstart.recipe import FAMILIES, Recipe, load_recipe, parse_recipe, with_settings
 from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.material import Material
@@ -59,37 +54,21 @@ from headstart.search.plan import (
 )
 from headstart.search.stages import (
     Start,
+    blocks_of,
     disk_for_views,
     fixed_boundary,
-    measure_decoding,
-    measure_features,
+    frozen_of,
     measure_speeds,
     start_from,
-    suffix_of,
     training_data,
     view_gap,
 )
-from headstart.train import EpochRecord, predict, score, train
+from headstart.train import EpochRecord, TrainData, score, train, validation_logits
 
 Strategy = Literal["head", "finetune"]
 
 DEFAULT_BUDGET = "10m"
-CLOSING_S = 7.0
-"""Seconds kept for comparing views, writing and reloading the bundle, and drawing the report."""
 REPORT_S_PER_IMAGE = 0.002
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What is known before anything is trained."""
-
-    dataset: Dataset
-    pixels: Pixels
-    audited: AuditResult
-    split: Split
-    material: Material
-    decode_s: float
-    features_s: float
 
 
 def fit(
@@ -149,7 +128,7 @@ def fit(
         check_unclaimed(Path(out))
     dataset = load_dataset(source, labels=labels, boxes=boxes)
     folder = Path(out) if out else _default_folder(dataset)
-    ready = _prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
+    ready = prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
     record = _first_record(ready, chosen, clock, command)
     claim_folder(folder)
     write_start(folder, record, chosen, ready.audited.audit)
@@ -158,8 +137,8 @@ def fit(
     _say_start(ready, record, progress)
     with _ending(folder, record, clock, progress):
         start = _start(ready, chosen, clock, record, progress)
-        result = _train(ready, chosen, clock, start, folder, record, progress)
-        metrics = _prove(ready, chosen, start, result, folder, record, progress)
+        logits = _train(ready, chosen, clock, start, folder, record, progress)
+        metrics = prove(ready, chosen, start, logits, folder, record, progress)
         record.status = "done"
         record.seconds = clock.elapsed()
         write_record(folder, record)
@@ -199,7 +178,29 @@ def _recipe(
         chosen = chosen.model_copy(update={"freezing": LastBlocks()})
     given = {"backbone.name": backbone, "backbone.weights": weights, "epochs": epochs, "seed": seed}
     flags = [f"{key}={value}" for key, value in given.items() if value is not None]
-    return with_settings(chosen, [*flags, *settings])
+    chosen = with_settings(chosen, [*flags, *settings])
+    _refuse_idle_settings(chosen, settings)
+    return chosen
+
+
+def _refuse_idle_settings(recipe: Recipe, settings: Sequence[str]) -> None:
+    """Refuses what was set by hand and cannot act, as nothing is trained by gradient.
+
+    Raises:
+        RecipeError: Naming all of it.
+    """
+    by_gradient = set(FAMILIES) - {"backbone", "head", "freezing"}
+    families = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
+    idle = sorted(
+        family
+        for family in families & by_gradient
+        if getattr(recipe, family).name not in {"none", "keep"}
+    )
+    if recipe.closed_form and idle:
+        raise RecipeError(
+            f"{', '.join(idle)}: nothing is trained by gradient, as the head is solved in closed "
+            "form on frozen features. Set head.init=random or another freezing, or leave it out."
+        )
 
 
 def _default_folder(dataset: Dataset) -> Path:
@@ -207,95 +208,7 @@ def _default_folder(dataset: Dataset) -> Path:
     return Path("runs") / f"{dataset.name}-{stamp}"
 
 
-def _prepare(
-    dataset: Dataset,
-    recipe: Recipe,
-    clock: Clock,
-    split_file: str | Path | None,
-    split_seed: int,
-    cache: Path,
-    workers: int | None,
-    progress: Progress,
-) -> _Prepared:
-    """Loads the backbone, decodes, audits and splits; refuses a budget that is too small."""
-    network = _load_backbone(recipe)
-    preprocessing = network.preprocessing
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    traced = trace(network.model, preprocessing.resolution)
-    empty = np.empty(0, np.int64)
-    none: dict[str, NDArray[np.int64]] = {}
-    pixels = Pixels((), empty.reshape(0, 2), "", empty, np.empty(0, np.uint8))
-    material = Material(
-        pixels, none, none, empty, dataset.classes, network, traced, device, cache, progress
-    )
-    fixed_boundary(material, recipe)  # a wrong name is refused before any work
-    decode_s = features_s = 0.0
-    if clock.budget_s is not None:
-        paths = [item.path for item in dataset.items]
-        decode_s = measure_decoding(paths, preprocessing.resize) / (torch.get_num_threads())
-        features_s = measure_features(material)
-        _refuse_too_little(clock, len(dataset.items), decode_s, features_s)
-    pixels = decode_dataset(
-        dataset.items, preprocessing.resize, cache, workers=workers, progress=progress
-    )
-    audited = audit(dataset, pixels.facts, preprocessing.resolution)
-    kept = audited.kept
-    keys = [dataset.key(int(index)) for index in kept]
-    names = [dataset.items[int(index)].label for index in kept]
-    given = [dataset.items[int(index)].split for index in kept]
-    if split_file is not None:
-        given = read_split(Path(split_file), keys)
-    split = make_split(names, audited.groups, given=given, seed=split_seed, keys=keys)
-    if not len(split.val):
-        raise DataError(
-            f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
-            "are no copies of each other."
-        )
-    classes = tuple(sorted(set(names)))
-    numbers = np.array([classes.index(name) for name in names], np.int64)
-    material = Material(
-        pixels=pixels,
-        rows={"train": kept[split.train], "val": kept[split.val]},
-        labels={"train": numbers[split.train], "val": numbers[split.val]},
-        groups=audited.groups[split.train],
-        classes=classes,
-        backbone=network,
-        traced=traced,
-        device=device,
-        cache_dir=cache,
-        progress=progress,
-    )
-    return _Prepared(dataset, pixels, audited, split, material, decode_s, features_s)
-
-
-def _load_backbone(recipe: Recipe) -> Backbone:
-    choice = recipe.backbone
-    return load_backbone(
-        choice.name,
-        weights=choice.weights,
-        resolution=choice.resolution or None,
-        drop_path=choice.drop_path,
-        seed=recipe.seed,
-    )
-
-
-def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: float) -> None:
-    """Refuses a budget in which not even a head on frozen features can be trained and tested.
-
-    Raises:
-        BudgetError: With the least that would do.
-    """
-    assert clock.budget_s is not None
-    least = clock.elapsed() + CLOSING_S + images * (1.3 * decode_s + features_s + 0.002)
-    if least > clock.budget_s:
-        shown = 5 * ceil(least * 1.1 / 5)
-        raise BudgetError(
-            f"a budget of {format_duration(clock.budget_s)} is too short for {images} images on "
-            f"this machine: the cheapest path takes about {shown} s. Give --budget {shown}s."
-        )
-
-
-def _first_record(ready: _Prepared, recipe: Recipe, clock: Clock, command: str) -> RunRecord:
+def _first_record(ready: Prepared, recipe: Recipe, clock: Clock, command: str) -> RunRecord:
     dataset, split, network = ready.dataset, ready.split, ready.material.backbone
     names = [dataset.items[int(index)].label for index in ready.audited.kept]
     return RunRecord(
@@ -317,7 +230,7 @@ def _first_record(ready: _Prepared, recipe: Recipe, clock: Clock, command: str) 
     )
 
 
-def _say_start(ready: _Prepared, record: RunRecord, progress: Progress) -> None:
+def _say_start(ready: Prepared, record: RunRecord, progress: Progress) -> None:
     for what, severity, message in summary_rows(ready.audited.audit):
         if severity == "warning":
             progress.say(f"{severity}: {what}: {message}")
@@ -328,7 +241,7 @@ def _say_start(ready: _Prepared, record: RunRecord, progress: Progress) -> None:
 
 
 def _start(
-    ready: _Prepared, recipe: Recipe, clock: Clock, record: RunRecord, progress: Progress
+    ready: Prepared, recipe: Recipe, clock: Clock, record: RunRecord, progress: Progress
 ) -> Start:
     """Chooses the boundary, caches the evaluation views and makes the head."""
     material = ready.material
@@ -357,7 +270,7 @@ def _start(
         record.notes.append(start.prefix.engine.note + ".")
     record.boundary = boundary
     step = PlanStep(
-        stage="probe" if start.probe else "frozen prefix",
+        stage="probe" if start.validated else "frozen prefix",
         planned=f"run the frozen part up to {boundary!r} once on every image",
         happened=_describe_start(start),
         seconds=time.monotonic() - began,
@@ -367,7 +280,7 @@ def _start(
     return start
 
 
-def _affordable_boundary(ready: _Prepared, recipe: Recipe, clock: Clock) -> str:
+def _affordable_boundary(ready: Prepared, recipe: Recipe, clock: Clock) -> str:
     """Measures every candidate and returns the earliest at which enough epochs fit."""
     material = ready.material
     images = len(material.labels["train"])
@@ -375,17 +288,25 @@ def _affordable_boundary(ready: _Prepared, recipe: Recipe, clock: Clock) -> str:
     speeds = measure_speeds(material, recipe, candidates, ready.features_s)
     seconds = _seconds_for_training(ready, clock)
     seconds -= images * ready.features_s + _probe_allowance(material)
-    return choose_boundary(speeds, images, seconds, disk_for_views(material))
+    boundary = choose_boundary(speeds, images, seconds, disk_for_views(material))
+    if boundary == FEATURES:
+        try:
+            parse_recipe({**recipe.model_dump(), "freezing": "head_only"})
+        except RecipeError as error:
+            raise BudgetError(
+                "this budget leaves no time to train more than the head, and the recipe needs "
+                f"more: {error} Give a larger --budget, or --epochs."
+            ) from None
+    return boundary
 
 
 def _describe_start(start: Start) -> str:
-    if start.probe is None:
-        return "random head"
-    validated = start.probe.validated
     which = f"features of {', '.join(start.taps)} and the last" if start.taps else "last features"
+    if start.validated is None:
+        return f"{'head from' if start.solved else 'random head on'} {which}"
     return (
-        f"cross-validated accuracy {validated.accuracy:.1%}, log loss {validated.log_loss:.3f} "
-        f"({which}, penalty {validated.strength:g})"
+        f"cross-validated accuracy {start.validated.accuracy:.1%}, log loss "
+        f"{start.validated.log_loss:.3f} ({which}, penalty {start.validated.strength:g})"
     )
 
 
@@ -396,7 +317,7 @@ def _probe_allowance(material: Material) -> float:
     return 2 + 25 * min(1.0, work / 1.5e9)
 
 
-def _seconds_for_training(ready: _Prepared, clock: Clock) -> float:
+def _seconds_for_training(ready: Prepared, clock: Clock) -> float:
     """Returns what the budget leaves when the proof is paid for."""
     left = clock.left()
     assert left is not None
@@ -405,29 +326,31 @@ def _seconds_for_training(ready: _Prepared, clock: Clock) -> float:
     return left - proof - CLOSING_S
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """The weights that were chosen are in the modules; these are their validation logits."""
-
-    head: torch.nn.Module
-    val_logits: NDArray[np.float32]
-
-
 def _train(
-    ready: _Prepared,
+    ready: Prepared,
     recipe: Recipe,
     clock: Clock,
     start: Start,
     folder: Path,
     record: RunRecord,
     progress: Progress,
-) -> _Trained:
-    """Fine-tunes from the start and keeps whichever of both validates better."""
-    material = ready.material
-    trained_part = suffix_of(material, start)
-    model = torch.nn.Sequential(trained_part, start.head)
-    val, val_labels = start.cached["val"], material.labels["val"]
-    before = predict(model.to(material.device), val, device=material.device)
+) -> NDArray[np.float32]:
+    """Fine-tunes from the start and keeps whichever of both validates better.
+
+    Returns:
+        The validation logits (M, C) of the weights that were kept; they are in the modules.
+    """
+    material, device = ready.material, ready.material.device
+    val_labels = material.labels["val"]
+    at_start = TrainData(
+        [start.cached["train"]],
+        material.labels["train"],
+        start.cached["val"],
+        val_labels,
+        val_mirrored=start.cached.get("val_mirrored"),
+    )
+    record.acted = list(start.acted)
+    before = validation_logits(start.model.to(device), at_start, device)
     loss, accuracy = _calibrated_score(before, val_labels)
     zero = EpochRecord(
         epoch=0, progress=0, lr=0, train_loss=None, val_loss=score(before, val_labels)[0],
@@ -436,9 +359,9 @@ def _train(
     append_epoch(folder, zero)
     epochs = _epochs(ready, recipe, clock, start, record)
     if not epochs:
-        record.chosen = "probe" if start.probe else "random head"
+        record.chosen = "probe" if start.solved else "random head"
         record.stop_reason = record.stop_reason or "the head has a closed form: nothing to train"
-        return _Trained(start.head, before)
+        return before
     planned = f"{epochs} epochs from {record.boundary!r}"
     progress.say(f"training: {planned}")
     began = time.monotonic()
@@ -452,12 +375,23 @@ def _train(
         seconds = _seconds_for_training(ready, clock)
         deadline = time.monotonic() + seconds
     saved = [copy.deepcopy(module.state_dict()) for module in (material.backbone.model, start.head)]
-    records = train(trained_part, start.head, data, recipe, epochs, deadline, material.device)
+    records = train(
+        start.suffix,
+        start.head,
+        data,
+        recipe,
+        epochs,
+        deadline,
+        device,
+        blocks_of(material, start),
+        frozen_of(material, start),
+    )
     last = zero
     for last in progress.track(records, "training", epochs):
         append_epoch(folder, last)
         progress.say(_describe_epoch(last, epochs))
-    after = predict(model, val, device=material.device)
+    record.acted += last.acted
+    after = validation_logits(start.model, data, device)
     record.epochs = last.epoch
     record.stop_reason = (
         "the time budget was used up: the schedule ran by the clock"
@@ -465,9 +399,9 @@ def _train(
         else "all planned epochs were trained"
     )
     after_loss, after_accuracy = _calibrated_score(after, val_labels)
-    better = not start.probe or (last.epoch > 0 and after_loss <= loss)
+    better = not start.solved or (last.epoch > 0 and after_loss <= loss)
     record.chosen = "fine-tuned" if better else "probe"
-    gap = view_gap(material, recipe, start, model, data)
+    gap = view_gap(material, recipe, start, start.model, data)
     if gap is not None:
         record.cached_view_accuracy, record.fresh_view_accuracy = gap
     happened = (
@@ -485,24 +419,25 @@ def _train(
     ]
     progress.say(f"training: {happened}")
     if better:
-        return _Trained(start.head, after)
+        return after
     for module, state in zip((material.backbone.model, start.head), saved, strict=True):
         module.load_state_dict(state)
-    return _Trained(start.head, before)
+    return before
 
 
-def _epochs(ready: _Prepared, recipe: Recipe, clock: Clock, start: Start, record: RunRecord) -> int:
+def _epochs(ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record: RunRecord) -> int:
     """Returns the epochs to train: those of the recipe, or as many as the time allows."""
+    at_features = start.prefix.boundary == FEATURES
+    if at_features and start.solved and not isinstance(recipe.head, MLP):
+        return 0
     if recipe.epochs:
         return recipe.epochs
-    if start.prefix.boundary == FEATURES and start.probe:
-        return 0
     material = ready.material
     boundary = material.traced.boundary(start.prefix.boundary)
     speed = measure_speeds(material, recipe, [boundary], ready.features_s)[boundary.name]
     images = len(material.labels["train"])
     epochs = choose_epochs(speed, images, _seconds_for_training(ready, clock))
-    if start.probe is None:  # nothing else to fall back on: the schedule runs by the clock
+    if not start.solved:  # nothing else to fall back on: the schedule runs by the clock
         return max(1, epochs)
     if epochs < FEWEST_EPOCHS:
         record.stop_reason = "too little time was left to fine-tune: the probe is what there is"
@@ -523,84 +458,6 @@ def _describe_epoch(epoch: EpochRecord, planned: int) -> str:
         f"epoch {epoch.epoch}/{planned}: loss {epoch.train_loss:.3f}, validation accuracy "
         f"{epoch.val_accuracy:.1%}, {epoch.images_per_s:.0f} images/s"
     )
-
-
-def _prove(
-    ready: _Prepared,
-    recipe: Recipe,
-    start: Start,
-    trained: _Trained,
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
-) -> Metrics:
-    """Writes the bundle, reloads it, and opens the sealed test once with what was reloaded."""
-    material, network = ready.material, ready.material.backbone
-    temperature = fit_temperature(trained.val_logits, material.labels["val"])
-    save_bundle(
-        folder / "bundle",
-        {
-            "backbone": network.name,
-            "features": _in_features(trained.head),
-            "taps": start.taps,
-            "head": recipe.head,
-            "classes": material.classes,
-            "preprocessing": network.preprocessing,
-            "temperature": temperature,
-            "recipe": recipe.model_dump(mode="json"),
-            "pretrained_sha256": network.weights_hash,
-            "licence": network.licence,
-            "data_sha256": ready.pixels.key,
-            "versions": record.versions,
-        },
-        network.model,
-        trained.head,
-    )
-    bundle = load_bundle(folder / "bundle")
-    items = [ready.dataset.items[int(index)] for index in ready.audited.kept[ready.split.test]]
-    sealed = SealedTest(items)
-    metrics, predictions = _test(bundle, sealed, ready, temperature, progress)
-    record.test_opened_at = sealed.opened_at or ""
-    write_result(folder, metrics, predictions)
-    return metrics
-
-
-def _test(
-    bundle: Bundle,
-    sealed: SealedTest[Item],
-    ready: _Prepared,
-    temperature: float,
-    progress: Progress,
-) -> tuple[Metrics, list[TestPrediction]]:
-    items = sealed.open("every choice is made")
-    paths, boxes = [item.path for item in items], [item.box for item in items]
-    logits, failed = predict_logits(bundle, paths, boxes, progress, "sealed test")
-    if failed:
-        row, why = next(iter(failed.items()))
-        raise DataError(f"{paths[row]} could be read before and cannot be read now: {why}")
-    classes = bundle.spec.classes
-    labels = np.array([classes.index(item.label) for item in items], np.int64)
-    groups = ready.audited.groups[ready.split.test]
-    metrics = compute_metrics(logits, labels, classes, temperature, groups=groups)
-    probabilities = softmax(logits, temperature)
-    rows = np.arange(len(items))
-    keys = [ready.dataset.key(int(index)) for index in ready.audited.kept[ready.split.test]]
-    best = probabilities.argmax(1)
-    predictions = [
-        TestPrediction(
-            path=keys[row],
-            label=items[row].label,
-            prediction=classes[best[row]],
-            probability=float(probabilities[row, best[row]]),
-            probability_of_label=float(probabilities[row, labels[row]]),
-        )
-        for row in rows
-    ]
-    return metrics, predictions
-
-
-def _in_features(head: torch.nn.Module) -> int:
-    return next(m.in_features for m in head.modules() if isinstance(m, torch.nn.Linear))
 
 
 @contextmanager

@@ -2,36 +2,43 @@
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from headstart.errors import RecipeError, did_you_mean
+from headstart.methods.activation import Activation, ActivationUnion, Keep
 from headstart.methods.augmentation import (
     Augmentation,
     AugmentationUnion,
+    FlipCrop,
     NoAugmentation,
     TrivialAugment,
 )
 from headstart.methods.averaging import EMA, Averaging, AveragingUnion, NoAveraging
 from headstart.methods.backbone import Backbone, BackboneChoice
+from headstart.methods.batch_mixing import BatchMixing, BatchMixingUnion, CutMix, NoMixing
 from headstart.methods.criterion import Criterion, CriterionUnion, CrossEntropy, LabelSmoothing
-from headstart.methods.freezing import Freezing, FreezingUnion, Full, HeadOnly, LastBlocks
-from headstart.methods.head import Head, HeadUnion, Linear
+from headstart.methods.freezing import LPFT, Freezing, FreezingUnion, Full, HeadOnly, LastBlocks
+from headstart.methods.head import MLP, HeadMethod, HeadUnion, Linear, NearestNeighbours
 from headstart.methods.method import Method, members, method_name
+from headstart.methods.metric_loss import MetricLoss, MetricLossUnion, NoMetricLoss
 from headstart.methods.optimizer import AdamW, Optimizer, OptimizerUnion
 from headstart.methods.schedule import Constant, OneCycle, Schedule, ScheduleUnion
 
 FAMILIES: dict[str, tuple[type[Method], ...]] = {
     "backbone": (Backbone,),
     "head": members(HeadUnion),
+    "activation": members(ActivationUnion),
     "augmentation": members(AugmentationUnion),
+    "batch_mixing": members(BatchMixingUnion),
     "optimizer": members(OptimizerUnion),
     "schedule": members(ScheduleUnion),
     "criterion": members(CriterionUnion),
+    "metric_loss": members(MetricLossUnion),
     "freezing": members(FreezingUnion),
     "averaging": members(AveragingUnion),
 }
@@ -39,16 +46,19 @@ FAMILIES: dict[str, tuple[type[Method], ...]] = {
 
 
 class Recipe(BaseModel):
-    """One field a family, plus epochs, views, batch size and seed."""
+    """One field a family, plus epochs, views, batch size, seed and flips at test time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: BackboneChoice = Backbone()
-    head: Head = Linear()
+    head: HeadMethod = Linear()
+    activation: Activation = Keep()
     augmentation: Augmentation = TrivialAugment()
+    batch_mixing: BatchMixing = NoMixing()
     optimizer: Optimizer = AdamW()
     schedule: Schedule = OneCycle()
     criterion: Criterion = LabelSmoothing()
+    metric_loss: MetricLoss = NoMetricLoss()
     freezing: Freezing = LastBlocks()
     averaging: Averaging = EMA()
     epochs: Annotated[int, Field(ge=0, le=10_000, description="0: as many as the time allows")] = 0
@@ -57,6 +67,104 @@ class Recipe(BaseModel):
     ] = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    test_time_flip: Annotated[
+        bool, Field(description="classify by the mean logits of an image and its mirror image")
+    ] = False
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the head is solved on frozen features, so that nothing is trained by gradient."""
+        solved = self.head.init == "probe" and not isinstance(self.head, MLP)
+        return isinstance(self.freezing, HeadOnly) and solved
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Recipe":
+        reasons = [reason for reason, broken in RULES if broken(self)]
+        if reasons:
+            raise ValueError("; ".join(reasons))
+        return self
+
+
+RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
+    (
+        "activation.where: with freezing = head_only no layer is trained that an activation could "
+        "be swapped into; choose where = head or another freezing",
+        lambda r: isinstance(r.freezing, HeadOnly) and _activation_in(r, "suffix", "both"),
+    ),
+    (
+        "activation.where: only head = mlp has an activation of its own",
+        lambda r: not isinstance(r.head, MLP) and _activation_in(r, "head", "both"),
+    ),
+    (
+        "batch_mixing = cutmix needs maps to paste boxes into, and freezing = head_only trains on "
+        "features without any; use mixup or another freezing",
+        lambda r: isinstance(r.freezing, HeadOnly) and isinstance(r.batch_mixing, CutMix),
+    ),
+    (
+        "batch_mixing: nothing is trained by gradient, as the head is solved in closed form on "
+        "frozen features; set head.init = random or another freezing",
+        lambda r: r.closed_form and not isinstance(r.batch_mixing, NoMixing),
+    ),
+    (
+        "metric_loss: the embedding is frozen, as freezing = head_only trains the last layer "
+        "alone; choose head = mlp or another freezing",
+        lambda r: (
+            isinstance(r.freezing, HeadOnly)
+            and not isinstance(r.head, MLP)
+            and not isinstance(r.metric_loss, NoMetricLoss)
+        ),
+    ),
+    (
+        "head = nearest learns by a metric loss alone; set metric_loss or freezing = head_only",
+        lambda r: (
+            isinstance(r.head, NearestNeighbours)
+            and isinstance(r.metric_loss, NoMetricLoss)
+            and not isinstance(r.freezing, HeadOnly)
+        ),
+    ),
+    (
+        "batch_mixing: head = nearest learns by a metric loss alone, which takes unmixed images",
+        lambda r: (
+            isinstance(r.head, NearestNeighbours) and not isinstance(r.batch_mixing, NoMixing)
+        ),
+    ),
+    (
+        "freezing = lp_ft: head = nearest has nothing that could be trained first",
+        lambda r: isinstance(r.head, NearestNeighbours) and isinstance(r.freezing, LPFT),
+    ),
+    (
+        "metric_loss.per_class: a batch must hold two classes, so it may be half of "
+        "batch_size at most",
+        lambda r: 2 * getattr(r.metric_loss, "per_class", 0) > r.batch_size,
+    ),
+    (
+        "augmentation = flip_crop with flips, crops and cutout turned off changes nothing; "
+        "use augmentation = none",
+        lambda r: (
+            isinstance(r.augmentation, FlipCrop)
+            and not (r.augmentation.flip or r.augmentation.vertical_flip or r.augmentation.cutout)
+            and r.augmentation.min_area == 1
+            and r.augmentation.stretch == 1
+        ),
+    ),
+    (
+        "backbone.drop_path: with freezing = head_only no block is trained that could be skipped",
+        lambda r: isinstance(r.freezing, HeadOnly) and r.backbone.drop_path > 0,
+    ),
+    (
+        "freezing: give either blocks or boundary, not both",
+        lambda r: getattr(r.freezing, "blocks", 0) > 0 and r.freezing.boundary != "auto",
+    ),
+    (
+        "test_time_flip: augmentation.flip = false says that mirror images differ in meaning",
+        lambda r: r.test_time_flip and getattr(r.augmentation, "flip", True) is False,
+    ),
+)
+"""Combinations that make no sense: why, and whether a recipe is one."""
+
+
+def _activation_in(recipe: Recipe, *places: str) -> bool:
+    return getattr(recipe.activation, "where", "") in places
 
 
 NAMED: dict[str, Recipe] = {
@@ -181,6 +289,8 @@ def _explain(detail: ErrorDetails) -> str:
         name = str(detail["input"])
         hint = did_you_mean(name, known) or f"; there is {', '.join(known)}"
         return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
+    if detail["type"] == "value_error" and not location:  # RULES say it whole
+        return str(detail["ctx"]["error"])
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{path} = {detail['input']!r}: {message}"
 

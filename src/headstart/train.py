@@ -1,7 +1,7 @@
 """The training loop: a generator of one record an epoch; the caller prints, stops or goes on."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,29 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
-from headstart.errors import HeadstartError
+from headstart.averages import WeightPath, begin_path, finish_path, follow, go_on, use_average
+from headstart.batches import epoch_batches, gather, steps_an_epoch, to_tensor
+from headstart.errors import HeadstartError, RecipeError
 from headstart.evaluate import softmax
+from headstart.fingerprints import (
+    Acted,
+    Observed,
+    fingerprints,
+    share_of_changed_views,
+)
+from headstart.guard import Guard, inspect, put_under_guard, train_mode, wake
+from headstart.methods.augmentation import NoAugmentation
+from headstart.methods.averaging import SWA, GreedySoup
+from headstart.methods.batch_mixing import CutMix
+from headstart.methods.freezing import HeadOnly
+from headstart.methods.head import Head, Neighbours
+from headstart.methods.metric_loss import MetricTerm
 from headstart.recipe import Recipe
+from headstart.steps import make_stepper, take_step
+
+Blocks = Sequence[Sequence[nn.Parameter]]
 
 
 class EpochRecord(BaseModel):
@@ -22,12 +41,13 @@ class EpochRecord(BaseModel):
     Attributes:
         epoch: Number of the epoch, from 1; 0 is the state before training.
         progress: Share of the schedule that lies behind, in [0, 1].
-        lr: Learning rate of the backbone's parameters at the end of the epoch.
-        train_loss: Mean value of the criterion over the epoch; NaN for epoch 0.
+        lr: Learning rate of the backbone's last block at the end of the epoch.
+        train_loss: Mean of what is made small over the epoch; None for epoch 0.
         val_loss: Mean log loss on validation of the weights that would be kept now.
         val_accuracy: Their accuracy on validation.
         images_per_s: Images trained on in a second, validation not counted.
         seconds: Wall time of the epoch.
+        acted: What each method was seen to do; in the last record only.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +60,7 @@ class EpochRecord(BaseModel):
     val_accuracy: float
     images_per_s: float | None
     seconds: float
+    acted: tuple[Acted, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,104 +69,124 @@ class TrainData:
 
     Attributes:
         views: One array (N, ...) a view of the training images.
-        labels: (N,).
+        labels: (N,), in 0 … C-1.
         val: Activations of the evaluation views of the validation images (M, ...).
         val_labels: (M,).
+        plain: Activations of the evaluation views of the training images (N, ...), where a head
+            remembers them or views are compared with them.
+        val_mirrored: As `val`, of the mirror images, where both are averaged.
+        space: Dimensions of the activations that are height and width; empty without any.
     """
 
     views: Sequence[NDArray[Any]]
     labels: NDArray[np.int64]
     val: NDArray[Any]
     val_labels: NDArray[np.int64]
+    plain: NDArray[Any] | None = None
+    val_mirrored: NDArray[Any] | None = None
+    space: tuple[int, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return 1 + int(max(self.labels.max(), self.val_labels.max()))
 
 
 def train(
     suffix: nn.Module,
-    head: nn.Module,
+    head: Head,
     data: TrainData,
     recipe: Recipe,
     epochs: int,
     deadline: float | None = None,
     device: torch.device | None = None,
+    blocks: Blocks | None = None,
+    frozen: Mapping[str, torch.Tensor] | None = None,
 ) -> Iterator[EpochRecord]:
     """Trains suffix and head in place and yields a record an epoch.
 
     After the last record they hold the weights to keep: averaged ones where the recipe averages.
+    That record says what each method was seen to do.
 
     Args:
         suffix: Activations (N, ...) to features (N, F); every parameter in it is trained.
         head: Features (N, F) to logits (N, C).
         data: What to train on.
-        recipe: Optimizer, schedule, criterion, averaging, BatchNorm, batch size, seed.
+        recipe: Every family but the backbone, the activation and the augmentation, which are in
+            the suffix and the data already.
         epochs: Length of the schedule.
         deadline: On `time.monotonic`. Where steps are slower than planned, the schedule runs by
             the clock instead, so that it is complete when the time is up.
         device: Where to train; where the modules already are by default.
+        blocks: The suffix's parameters, block by block, nearest the input first; one block by
+            default.
+        frozen: Tensors outside the suffix that must not change, by name.
 
     Raises:
-        HeadstartError: If the loss is no longer finite.
+        RecipeError: If boxes are to be pasted into activations without height and width.
+        HeadstartError: If the loss is no longer finite, a method did nothing, or a frozen tensor
+            changed.
     """
     device = device or torch.device("cpu")
     model = nn.Sequential(suffix, head).to(device)
     model.to(memory_format=torch.channels_last)
-    freezing = recipe.freezing
-    freeze_statistics = getattr(freezing, "batchnorm", "frozen") == "frozen"
-    optimizer = recipe.optimizer.build(_parameter_groups(suffix, head, recipe))
-    full_rates = [group["lr"] for group in optimizer.param_groups]
-    criterion = recipe.criterion.build()
-    kept = _averaged_tensors(model)
-    average = [tensor.detach().clone() for tensor in kept]
-    total_steps = epochs * _steps(len(data.labels), recipe.batch_size)
-    start = time.monotonic()
+    _check_space(recipe, data)
+    term = _metric_term(suffix, head, data, recipe, device)
+    groups = parameter_groups(suffix, blocks, head, term, recipe)
+    optimizer = recipe.optimizer.build(groups)
+    freeze_statistics = getattr(recipe.freezing, "batchnorm", "frozen") == "frozen"
+    guard = put_under_guard(suffix, frozen or {}, freeze_statistics, optimizer.param_groups)
+    path = begin_path(recipe.averaging, suffix, head)
+    seen = _observed(recipe, data, groups, len(guard.still))
+    counts = np.bincount(data.labels, minlength=data.classes)
+    stepper = make_stepper(suffix, head, counts, recipe, optimizer, term, data.space, seen)
+    total_steps = epochs * steps_an_epoch(len(data.labels), recipe.batch_size)
     torch.manual_seed(recipe.seed)
-    step, progress, epoch = 0, 0.0, 0
+    start, progress, epoch = time.monotonic(), 0.0, 0
     while progress < 1:
         epoch_start = time.monotonic()
-        _train_mode(model, freeze_statistics)
-        losses, seen = 0.0, 0
-        for rows in _batches(len(data.labels), recipe.batch_size, recipe.seed, epoch):
-            progress = step / total_steps
-            if deadline is not None:
-                allowed = max(deadline - start, 1e-9)
-                progress = max(progress, (time.monotonic() - start) / allowed)
-            if progress >= 1:
+        train_mode(model, guard)
+        batches = _batches(data, recipe, epoch)
+        losses, images = 0.0, 0
+        for rows in batches:
+            progress = max(seen.steps / total_steps, _share_of_time(start, deadline))
+            if progress >= 1 and (images or not epoch):  # an epoch that was begun has a step
                 break
-            for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
-                group["lr"] = rate * recipe.schedule.factor(progress)
-            inputs = _to_tensor(_gather(data.views, rows, epoch), device)
-            targets = torch.from_numpy(data.labels[rows]).to(device)
-            losses += len(rows) * _step(
-                model, criterion, optimizer, inputs, targets, recipe.optimizer.clip_norm
-            )
-            _average(average, kept, recipe.averaging.decay(step, total_steps))
-            seen += len(rows)
-            step += 1
-        if not seen:
+            if wake(guard, progress, seen):
+                train_mode(model, guard)
+            _set_rates(optimizer, recipe, progress)
+            inputs = to_tensor(gather(data.views, rows, epoch), device)
+            labels = torch.from_numpy(data.labels[rows]).to(device)
+            losses += len(rows) * take_step(stepper, inputs, labels)
+            follow(path, progress, total_steps, seen)
+            images += len(rows)
+        if not images:
             break
-        if not np.isfinite(losses):
-            raise HeadstartError(
-                f"training diverged in epoch {epoch + 1}: the loss is not finite. "
-                "Try a smaller --set optimizer.lr."
-            )
-        progress = max(progress, step / total_steps)
+        _check_finite(losses, epoch + 1)
         trained = time.monotonic()
-        last = [tensor.detach().clone() for tensor in kept]
-        _copy(average, kept)
-        val_loss, val_accuracy = score(predict(model, data.val, device=device), data.val_labels)
         epoch += 1
+        # Batches that hold several of each class may be fewer than planned.
+        progress = 1.0 if epoch == epochs else max(progress, seen.steps / total_steps)
+        use_average(path, seen)
+        if isinstance(recipe.averaging, GreedySoup):
+            path.epochs.append((_validate(model, head, data, device)[0], path.raw))
+        if progress >= 1:
+            _finish(model, head, data, recipe, device, path, guard, batches, seen)
+        val_loss, val_accuracy = _validate(model, head, data, device)
         if progress < 1:
-            _copy(last, kept)
+            go_on(path)
         yield EpochRecord(
             epoch=epoch,
-            progress=progress,
-            lr=optimizer.param_groups[0]["lr"],
-            train_loss=losses / seen,
+            progress=min(progress, 1.0),
+            lr=_rate_of_last_block(optimizer),
+            train_loss=losses / images,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            images_per_s=seen / max(trained - epoch_start, 1e-9),
+            images_per_s=images / max(trained - epoch_start, 1e-9),
             seconds=time.monotonic() - epoch_start,
+            acted=fingerprints(recipe, seen) if progress >= 1 else (),
         )
-    _copy(average, kept)
+    model.requires_grad_(True)
     model.eval()
 
 
@@ -157,10 +198,21 @@ def predict(
     device = device or torch.device("cpu")
     with torch.inference_mode():
         outputs = [
-            model(_to_tensor(inputs[start : start + batch_size], device)).float().cpu().numpy()
+            model(to_tensor(inputs[start : start + batch_size], device)).float().cpu().numpy()
             for start in range(0, len(inputs), batch_size)
         ]
     return np.concatenate(outputs)
+
+
+def validation_logits(
+    model: nn.Module, data: TrainData, device: torch.device
+) -> NDArray[np.float32]:
+    """Returns logits (M, C) of the validation images; with their mirror images' where averaged."""
+    logits = predict(model, data.val, device=device)
+    if data.val_mirrored is not None:
+        logits += predict(model, data.val_mirrored, device=device)
+        logits /= 2
+    return logits
 
 
 def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
@@ -170,90 +222,131 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float
     return float(loss), float((logits.argmax(1) == labels).mean())
 
 
-def _step(
+def _validate(
+    model: nn.Module, head: Head, data: TrainData, device: torch.device
+) -> tuple[float, float]:
+    """Returns log loss and accuracy on validation of the weights as they are now."""
+    if isinstance(head.out, Neighbours):
+        assert data.plain is not None
+        embed = nn.Sequential(model[0], head.embed)  # type: ignore[index]
+        embeddings = torch.from_numpy(predict(embed, data.plain, device=device))
+        head.out.remember(embeddings.to(device), torch.from_numpy(data.labels))
+    return score(validation_logits(model, data, device), data.val_labels)
+
+
+def _batches(data: TrainData, recipe: Recipe, epoch: int) -> list[NDArray[np.int64]]:
+    per_class = getattr(recipe.metric_loss, "per_class", 0)
+    return epoch_batches(data.labels, recipe.batch_size, recipe.seed, epoch, per_class)
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["full_lr"] * recipe.schedule.factor(min(progress, 1.0))
+
+
+def _finish(
     model: nn.Module,
-    criterion: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    clip_norm: float,
-) -> float:
-    """Takes one step and returns the criterion's value before it."""
-    on_gpu = inputs.device.type == "cuda"
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=on_gpu):
-        loss = criterion(model(inputs), targets)
-    loss.backward()
-    if clip_norm:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, clip_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return float(loss.detach())
+    head: Head,
+    data: TrainData,
+    recipe: Recipe,
+    device: torch.device,
+    path: WeightPath,
+    guard: Guard,
+    batches: Sequence[NDArray[np.int64]],
+    seen: Observed,
+) -> None:
+    """Leaves the weights to keep in the modules and checks what had to stay as it was."""
+    finish_path(path, lambda: _validate(model, head, data, device)[0], seen)
+    if isinstance(recipe.averaging, SWA | GreedySoup) and not guard.freeze_statistics:
+        # The statistics of a mean of weights are no mean of statistics.
+        inputs = (to_tensor(gather(data.views, rows, 0), device) for rows in batches)
+        update_bn(inputs, model)
+    inspect(guard, seen)
 
 
-def _steps(rows: int, batch_size: int) -> int:
-    return max(1, -(-rows // batch_size))
+def _check_space(recipe: Recipe, data: TrainData) -> None:
+    if isinstance(recipe.batch_mixing, CutMix) and len(data.space) != 2:
+        raise RecipeError(
+            "batch_mixing = cutmix pastes boxes, and at this boundary there is no height and width "
+            "(a vision transformer's tokens, or features); use mixup or freezing = full."
+        )
 
 
-def _batches(rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Returns one epoch's batches, of nearly equal size: none is too small for BatchNorm."""
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    return np.array_split(order, _steps(rows, batch_size))
+def _check_finite(losses: float, epoch: int) -> None:
+    if not np.isfinite(losses):
+        raise HeadstartError(
+            f"training diverged in epoch {epoch}: the loss is not finite. "
+            "Try a smaller --set optimizer.lr."
+        )
 
 
-def _gather(views: Sequence[NDArray[Any]], rows: NDArray[np.int64], epoch: int) -> NDArray[Any]:
-    """Returns a batch in which image i shows view (epoch + i) mod K: each epoch sees all views."""
-    batch = np.empty((len(rows), *views[0].shape[1:]), views[0].dtype)
-    for position, row in enumerate(rows):
-        batch[position] = views[(epoch + int(row)) % len(views)][row]
-    return batch
+def _share_of_time(start: float, deadline: float | None) -> float:
+    if deadline is None:
+        return 0.0
+    return (time.monotonic() - start) / max(deadline - start, 1e-9)
 
 
-def _to_tensor(batch: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Copies a batch to the device: as float32 unless it is uint8, maps in channels-last order."""
-    tensor = torch.from_numpy(np.array(batch)).to(device)
-    if tensor.dtype == torch.uint8:
-        return tensor
-    layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-    return tensor.float().contiguous(memory_format=layout)
+def _metric_term(
+    suffix: nn.Module, head: Head, data: TrainData, recipe: Recipe, device: torch.device
+) -> MetricTerm | None:
+    with torch.inference_mode():
+        some = to_tensor(data.views[0][:2], device)
+        embedding = head.eval().embed(suffix.eval()(some)).shape[1]
+    torch.manual_seed(recipe.seed)  # the centres of ArcFace are drawn
+    term: MetricTerm | None = recipe.metric_loss.build(embedding, data.classes, device)
+    return term
 
 
-def _train_mode(model: nn.Module, freeze_statistics: bool) -> None:
-    model.train()
-    if freeze_statistics:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+def parameter_groups(
+    suffix: nn.Module,
+    blocks: Blocks | None,
+    head: Head,
+    term: MetricTerm | None,
+    recipe: Recipe,
+) -> list[dict[str, Any]]:
+    """Returns groups by learning rate, start and shape: norms and biases are not decayed.
+
+    The blocks come first, nearest the input first, then the head, then the metric term.
+    """
+    if blocks is None:
+        blocks = [tuple(suffix.parameters())]
+    method, freezing = recipe.optimizer, recipe.freezing
+    parts: list[tuple[str, Sequence[nn.Parameter], float, float]] = []
+    if not isinstance(freezing, HeadOnly):
+        starts = freezing.starts(len(blocks))
+        for number, block in enumerate(blocks):
+            rate = method.lr * freezing.layer_decay ** (len(blocks) - 1 - number)
+            parts.append(("backbone", block, rate, starts[number]))
+    head_rate = method.lr * method.head_lr_factor
+    parts.append(("head", list(head.parameters()), head_rate, 0.0))
+    if term is not None:
+        parts.append(("metric term", term.parameters, head_rate, 0.0))
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for place, parameters, rate, start in parts:
+        for parameter in parameters:
+            decay = method.weight_decay if parameter.ndim > 1 else 0.0
+            settings = {
+                "lr": rate, "full_lr": rate, "weight_decay": decay, "start": start, "place": place,
+            }  # fmt: skip
+            key = (*settings.values(), parameter.ndim > 1)
+            groups.setdefault(key, {"params": [], **settings})["params"].append(parameter)
+    return list(groups.values())
 
 
-def _parameter_groups(suffix: nn.Module, head: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Returns groups by place and shape: norms and biases are not decayed."""
-    groups = []
-    for module, factor in ((suffix, 1.0), (head, recipe.optimizer.head_lr_factor)):
-        for decayed in (True, False):
-            parameters = [
-                p for p in module.parameters() if p.requires_grad and (p.ndim > 1) == decayed
-            ]
-            if parameters:
-                decay = recipe.optimizer.weight_decay if decayed else 0.0
-                lr = recipe.optimizer.lr * factor
-                groups.append({"params": parameters, "lr": lr, "weight_decay": decay})
-    return groups
+def _observed(
+    recipe: Recipe, data: TrainData, groups: list[dict[str, Any]], frozen: int
+) -> Observed:
+    seen = Observed(frozen=frozen, trained=sum(len(group["params"]) for group in groups))
+    rates = [group["lr"] for group in groups if group["place"] == "backbone"]
+    if rates:
+        seen.rates_by_block = min(rates), max(rates)
+    if data.plain is not None and not isinstance(recipe.augmentation, NoAugmentation):
+        seen.views_changed = share_of_changed_views(data.views, data.plain)
+    return seen
 
 
-def _averaged_tensors(model: nn.Module) -> list[torch.Tensor]:
-    """Returns all parameters and floating-point buffers: BatchNorm's statistics move with them."""
-    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    return [p.data for p in model.parameters() if p.requires_grad] + buffers
-
-
-def _average(average: list[torch.Tensor], current: list[torch.Tensor], decay: float) -> None:
-    with torch.no_grad():
-        for mean, value in zip(average, current, strict=True):
-            mean.lerp_(value, 1 - decay)
-
-
-def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
-    with torch.no_grad():
-        for old, new in zip(target, source, strict=True):
-            old.copy_(new)
+def _rate_of_last_block(optimizer: torch.optim.Optimizer) -> float:
+    """Returns the learning rate before the head; that of the head where it trains alone."""
+    groups = optimizer.param_groups
+    rates = [group["lr"] for group in groups if group["place"] == "backbone"]
+    return float(rates[-1] if rates else groups[0]["lr"])

@@ -6,19 +6,36 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.artifacts.bundle import assemble, load_bundle, predict_logits, save_bundle
+from headstart.artifacts.bundle import (
+    BundleSpec,
+    Classifier,
+    assemble,
+    load_bundle,
+    run_bundle,
+    save_bundle,
+)
 from headstart.backbones.catalog import Backbone, load_backbone
 from headstart.errors import RunError
-from headstart.methods.head import Linear
+from headstart.methods.activation import ActivationUnion, Keep, Mish
+from headstart.methods.head import Linear, NearestNeighbours
 
 STAGES = ("blocks.4", "blocks.5")
 
 
-def spec(backbone: Backbone, features: int, taps: tuple[str, ...]) -> dict[str, Any]:
+def spec(
+    backbone: Backbone,
+    features: int,
+    taps: tuple[str, ...],
+    activation: ActivationUnion | None = None,
+    flip: bool = False,
+) -> dict[str, Any]:
     return {
         "backbone": backbone.name,
         "features": features,
+        "boundary": "blocks.4",
         "taps": taps,
+        "activation": activation or Keep(),
+        "test_time_flip": flip,
         "head": Linear(),
         "classes": ("checks", "rings", "stripes"),
         "preprocessing": backbone.preprocessing,
@@ -31,56 +48,95 @@ def spec(backbone: Backbone, features: int, taps: tuple[str, ...]) -> dict[str, 
     }
 
 
-@pytest.fixture(scope="module", params=[(), STAGES], ids=["last", "stages"])
+CASES = {
+    "last": ((), Keep(), False),
+    "stages": (STAGES, Keep(), False),
+    "mish": ((), Mish(), False),
+    "flip": (STAGES, Mish(), True),
+}
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
 def saved(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, torch.nn.Module]:
-    taps = request.param
+) -> tuple[Path, Classifier]:
+    taps, activation, flip = request.param
     backbone = load_backbone(resolution=64)
     torch.manual_seed(0)
     features = backbone.features + (112 + 192 if taps else 0)
-    head = Linear().build(features, 3)
+    head = Linear().build(features, 3, activation.build())
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    save_bundle(folder, spec(backbone, features, taps), backbone.model, head)
-    return folder, assemble(backbone.model, head, backbone.preprocessing, taps)
+    fields = spec(backbone, features, taps, activation, flip)
+    checked = save_bundle(folder, fields, backbone.model, head)
+    return folder, assemble(backbone.model, head, checked)
 
 
-def test_reloading_gives_the_same_logits(saved: tuple[Path, torch.nn.Module]) -> None:
+def test_reloading_gives_the_same_logits(saved: tuple[Path, Classifier]) -> None:
     folder, network = saved
     views = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(load_bundle(folder).network(views), network(views))
 
 
-def test_few_images_and_many_agree(saved: tuple[Path, torch.nn.Module], pictures: Path) -> None:
+def test_few_images_and_many_agree(saved: tuple[Path, Classifier], pictures: Path) -> None:
     bundle = load_bundle(saved[0])
     paths = sorted(pictures.rglob("*.png"))
-    few, _ = predict_logits(bundle, paths)  # eager PyTorch
-    many, failed = predict_logits(bundle, paths * 3)  # enough for ONNX Runtime to pay
-    assert not failed
+    few = run_bundle(bundle, paths).logits  # eager PyTorch
+    outputs = run_bundle(bundle, paths * 3)  # enough for ONNX Runtime to pay
+    many = outputs.logits
+    assert not outputs.failed
     assert np.allclose(many[: len(paths)], few, rtol=1e-3, atol=1e-3)
     assert np.array_equal(many[: len(paths)].argmax(1), few.argmax(1))
 
 
-def test_bytes_and_paths_agree(saved: tuple[Path, torch.nn.Module], pictures: Path) -> None:
+def test_bytes_and_paths_agree(saved: tuple[Path, Classifier], pictures: Path) -> None:
     bundle = load_bundle(saved[0])
     path = next(pictures.rglob("*.png"))
-    by_path, _ = predict_logits(bundle, [path])
-    by_bytes, _ = predict_logits(bundle, [path.read_bytes()])
-    assert np.array_equal(by_path, by_bytes)
+    by_path, by_bytes = run_bundle(bundle, [path]), run_bundle(bundle, [path.read_bytes()])
+    assert np.array_equal(by_path.logits, by_bytes.logits)
+    assert np.array_equal(by_path.embeddings, by_bytes.embeddings)
 
 
 def test_an_unreadable_image_does_not_stop_the_others(
-    saved: tuple[Path, torch.nn.Module], pictures: Path
+    saved: tuple[Path, Classifier], pictures: Path
 ) -> None:
     bundle = load_bundle(saved[0])
-    logits, failed = predict_logits(bundle, [b"no image", next(pictures.rglob("*.png"))])
-    assert set(failed) == {0}
-    assert np.isnan(logits[0]).all()
-    assert np.isfinite(logits[1]).all()
+    outputs = run_bundle(bundle, [b"no image", next(pictures.rglob("*.png"))])
+    assert set(outputs.failed) == {0}
+    assert np.isnan(outputs.logits[0]).all()
+    assert np.isfinite(outputs.logits[1]).all()
+    assert np.isfinite(outputs.embeddings[1]).all()
 
 
-def test_damage_is_noticed(saved: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
+def test_a_flipped_classifier_does_not_tell_left_from_right() -> None:
+    backbone = load_backbone(resolution=64)
+    head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+    views = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
+
+    def logits(flip: bool, batch: torch.Tensor) -> torch.Tensor:
+        fields = {**spec(backbone, backbone.features, (), flip=flip), "weights_sha256": ""}
+        network = assemble(backbone.model, head, BundleSpec.model_validate(fields))
+        with torch.inference_mode():
+            return network(batch)[:, :3]
+
+    both = (logits(False, views) + logits(False, views.flip(2))) / 2
+    torch.testing.assert_close(logits(True, views), both)
+    torch.testing.assert_close(logits(True, views.flip(2)), both)
+
+
+def test_a_head_that_remembers_images_comes_back_with_them(tmp_path: Path) -> None:
+    backbone = load_backbone(resolution=64)
+    method = NearestNeighbours(k=3)
+    head = method.build(backbone.features, 3, torch.nn.ReLU())
+    features = torch.randn(12, backbone.features)
+    method.start(head, features, torch.arange(12) % 3, lambda _: (features, features))
+    fields = {**spec(backbone, backbone.features, ()), "head": method}
+    save_bundle(tmp_path / "bundle", fields, backbone.model, head)
+    again = load_bundle(tmp_path / "bundle").network.head
+    torch.testing.assert_close(again(features), head(features))
+
+
+def test_damage_is_noticed(saved: tuple[Path, Classifier], tmp_path: Path) -> None:
     folder, _ = saved
     weights = (folder / "model.safetensors").read_bytes()
     text = (folder / "bundle.json").read_text()

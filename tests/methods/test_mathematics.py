@@ -1,4 +1,4 @@
-"""Each method's own mathematics, against values worked out by hand."""
+"""Each method's own mathematics, against values worked out by hand or by a plain loop."""
 
 import math
 
@@ -6,14 +6,36 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from headstart.methods.augmentation import FlipCrop, NoAugmentation, TrivialAugment
-from headstart.methods.averaging import EMA, NoAveraging
-from headstart.methods.criterion import CrossEntropy, LabelSmoothing
-from headstart.methods.head import Linear
-from headstart.methods.optimizer import SGD, AdamW
+from headstart.methods.activation import Keep, LeakyReLU, Mish, Swish
+from headstart.methods.augmentation import (
+    AutoAugment,
+    FlipCrop,
+    NoAugmentation,
+    RandAugment,
+    TrivialAugment,
+    cutout_box,
+)
+from headstart.methods.averaging import EMA, SWA, GreedySoup, NoAveraging
+from headstart.methods.batch_mixing import CutMix, Mix, MixUp, NoMixing, apply_mix
+from headstart.methods.criterion import CrossEntropy, Focal, LabelSmoothing
+from headstart.methods.freezing import LPFT, Full, Gradual, LastBlocks
+from headstart.methods.head import MLP, Cosine, Linear, NearestNeighbours
+from headstart.methods.metric_loss import (
+    ArcFace,
+    Contrastive,
+    NoMetricLoss,
+    SupervisedContrastive,
+    Triplet,
+)
+from headstart.methods.optimizer import SGD, Adam, AdamW, RAdam, Ranger
 
 LOGITS = torch.tensor([[1.0, 2.0, 0.5]])
+SECOND = torch.tensor([[0.0, 1.0, 0.0]])
+EVEN = torch.tensor([1, 1, 1])
+GREY = (128, 128, 128)
+CPU = torch.device("cpu")
 
 
 def log_softmax(logits: list[float]) -> list[float]:
@@ -21,16 +43,52 @@ def log_softmax(logits: list[float]) -> list[float]:
     return [value - total for value in logits]
 
 
+def test_activations_at_one_and_minus_one() -> None:
+    x = torch.tensor([1.0, -1.0])
+    mish = [v * math.tanh(math.log(1 + math.exp(v))) for v in (1.0, -1.0)]
+    assert Mish().build()(x).tolist() == pytest.approx(mish)
+    assert mish[0] == pytest.approx(0.8651, abs=1e-4)  # Misra (2020)
+    swish = [v / (1 + math.exp(-v)) for v in (1.0, -1.0)]
+    assert Swish().build()(x).tolist() == pytest.approx(swish)
+    assert LeakyReLU(slope=0.1).build()(x).tolist() == pytest.approx([1.0, -0.1])
+    assert Keep().build()(x).tolist() == [1.0, 0.0]
+
+
 def test_cross_entropy() -> None:
     expected = -log_softmax([1.0, 2.0, 0.5])[1]
-    assert float(CrossEntropy().build()(LOGITS, torch.tensor([1]))) == pytest.approx(expected)
+    assert float(CrossEntropy().build(EVEN)(LOGITS, SECOND)) == pytest.approx(expected)
+
+
+def test_cross_entropy_of_a_mixed_example() -> None:
+    logs = log_softmax([1.0, 2.0, 0.5])
+    mixed = torch.tensor([[0.3, 0.7, 0.0]])
+    expected = -(0.3 * logs[0] + 0.7 * logs[1])
+    assert float(CrossEntropy().build(EVEN)(LOGITS, mixed)) == pytest.approx(expected)
 
 
 def test_label_smoothing() -> None:
     logs = log_softmax([1.0, 2.0, 0.5])
     expected = -(0.9 * logs[1] + 0.1 / 3 * sum(logs))
-    criterion = LabelSmoothing(smoothing=0.1).build()
-    assert float(criterion(LOGITS, torch.tensor([1]))) == pytest.approx(expected)
+    criterion = LabelSmoothing(smoothing=0.1).build(EVEN)
+    assert float(criterion(LOGITS, SECOND)) == pytest.approx(expected)
+
+
+def test_focal_loss() -> None:
+    log_p = log_softmax([1.0, 2.0, 0.5])[1]
+    expected = -((1 - math.exp(log_p)) ** 2) * log_p
+    assert float(Focal(gamma=2).build(EVEN)(LOGITS, SECOND)) == pytest.approx(expected)
+    plain = CrossEntropy().build(EVEN)(LOGITS, SECOND)
+    assert float(Focal(gamma=0).build(EVEN)(LOGITS, SECOND)) == pytest.approx(float(plain))
+
+
+def test_balanced_weights_are_those_of_torch() -> None:
+    counts = torch.tensor([6, 2, 4])
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    weights = 12 / (3 * counts.float())  # n / (classes * count): 2/3, 2, 1
+    expected = nn.functional.cross_entropy(logits, labels, weight=weights)
+    found = CrossEntropy(class_weights="balanced").build(counts)(logits, torch.eye(3)[labels])
+    assert float(found) == pytest.approx(float(expected))
 
 
 def test_adamw_first_step_is_the_rate_and_decay_is_decoupled() -> None:
@@ -63,12 +121,349 @@ def test_ema_decay() -> None:
     assert NoAveraging().decay(5, 10) == 0.0
 
 
+def test_swa_is_the_plain_mean_of_what_it_sees() -> None:
+    average, values = 0.0, [4.0, 1.0, 7.0, 2.0]
+    for step, value in enumerate(values):
+        decay = SWA().decay(step, 100)
+        average = decay * average + (1 - decay) * value
+        assert average == pytest.approx(np.mean(values[: step + 1]))
+
+
+def test_greedy_soup_keeps_what_does_not_hurt() -> None:
+    # Ingredients on a line, the best point at 2: their losses are the distances from it.
+    places = [5.0, 1.5, 9.0, 2.4]
+
+    def mean(numbers: list[int]) -> float:
+        return float(np.mean([places[number] for number in numbers]))
+
+    def loss(place: float) -> float:
+        return abs(place - 2)
+
+    soup, chosen = GreedySoup().cook([loss(place) for place in places], mean, loss)
+    # 2.4 is best; with 1.5 the mean is 1.95; 5 and 9 would lead away.
+    assert chosen == [3, 1]
+    assert soup == pytest.approx(1.95)
+
+
+def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    width = embeddings.shape[1]
+    return torch.arange(2 * width).reshape(2, width).float(), torch.tensor([0.5, -0.5])
+
+
 def test_linear_head_takes_a_probe() -> None:
     method = Linear()
-    head = method.build(features=2, classes=2)
-    method.load_probe(head, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0.5, -0.5]))
+    head = method.build(2, 2, nn.ReLU())
+    method.start(head, torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), solve)
     output = head.eval()(torch.tensor([[1.0, -1.0]]))
-    assert output.tolist() == [[-0.5, -1.5]]
+    assert output.tolist() == [[-1 + 0.5, -1 - 0.5]]
+
+
+def test_mlp_head_solves_its_last_layer_on_its_hidden_one() -> None:
+    method = MLP(hidden=4, dropout=0.5)
+    torch.manual_seed(0)
+    head = method.build(3, 2, Mish().build())
+    features = torch.randn(5, 3)
+    seen = []
+
+    def note(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(embeddings)
+        return solve(embeddings)
+
+    method.start(head.eval(), features, torch.tensor([0, 1, 0, 1, 0]), note)
+    hidden = head.embed[0]  # type: ignore[index]
+    expected = nn.functional.mish(features @ hidden.weight.T + hidden.bias)
+    torch.testing.assert_close(seen[0], expected.detach())
+    torch.testing.assert_close(
+        head(features), expected @ solve(expected)[0].T + torch.tensor([0.5, -0.5])
+    )
+
+
+def test_cosine_head_is_imprinted_with_mean_directions() -> None:
+    method = Cosine(scale=10)
+    head = method.build(2, 2, nn.ReLU()).eval()
+    features = torch.tensor([[2.0, 0.0], [5.0, 0.0], [0.0, 3.0], [3.0, 3.0]])
+    method.start(head, features, torch.tensor([0, 0, 1, 1]), solve)
+    logits = head(torch.tensor([[7.0, 0.0]]))
+    # Class 1 lies between 90 and 45 degrees: the mean of both unit vectors is at 67.5 degrees.
+    assert logits[0].tolist() == pytest.approx([10.0, 10 * math.cos(math.radians(67.5))])
+
+
+def test_nearest_neighbours_vote_by_similarity() -> None:
+    method = NearestNeighbours(k=3, temperature=0.5)
+    head = method.build(2, 2, nn.ReLU())
+    angles = [0, 60, 90, 180]
+    features = torch.tensor(
+        [[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in angles]
+    )
+    method.start(head, 4 * features, torch.tensor([0, 1, 1, 0]), solve)
+    votes = [math.exp(math.cos(math.radians(a)) / 0.5) for a in (0, 60, 90)]  # the nearest three
+    expected = [votes[0] / sum(votes), (votes[1] + votes[2]) / sum(votes)]
+    shares = head(torch.tensor([[9.0, 0.0]])).exp()[0]
+    assert shares.tolist() == pytest.approx([each + 1e-3 for each in expected], rel=1e-4)
+
+
+def test_adam_first_step_is_the_rate_and_decay_is_in_the_gradient() -> None:
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = Adam(lr=0.1).build([{"params": [weight], "lr": 0.1, "weight_decay": 0.5}])
+    (3 * weight).sum().backward()
+    optimizer.step()
+    # The gradient is 3 + 0.5 * 2; whatever its size, the first step is the rate.
+    assert float(weight.detach()) == pytest.approx(1.9, abs=1e-5)
+
+
+def radam_by_hand(gradients: list[float], lr: float, beta1: float, beta2: float) -> float:
+    """Liu et al. (2020), algorithm 2, from 0 and without decay."""
+    weight = m = v = 0.0
+    longest = 2 / (1 - beta2) - 1
+    for t, g in enumerate(gradients, start=1):
+        v = beta2 * v + (1 - beta2) * g * g
+        m = beta1 * m + (1 - beta1) * g
+        unbiased = m / (1 - beta1**t)
+        rho = longest - 2 * t * beta2**t / (1 - beta2**t)
+        if rho > 5:  # torch's threshold; the paper has 4
+            adaptive = math.sqrt((1 - beta2**t) / v)
+            rectified = math.sqrt(
+                (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho)
+            )
+            weight -= lr * unbiased * rectified * adaptive
+        else:
+            weight -= lr * unbiased
+    return weight
+
+
+def steps(method: RAdam | Ranger, gradients: list[float]) -> list[float]:
+    weight = nn.Parameter(torch.tensor([0.0], dtype=torch.float64))
+    optimizer = method.build([{"params": [weight], "lr": method.lr, "weight_decay": 0.0}])
+    path = []
+    for gradient in gradients:
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimizer.step()
+        path.append(float(weight.detach()))
+    return path
+
+
+def test_radam_first_steps() -> None:
+    gradients = [1.0, -2.0, 3.0, 0.5, 1.5, -1.0, 2.0, 0.7]
+    path = steps(RAdam(lr=0.1), gradients)
+    for number in (1, 5, 6, 8):  # momentum alone at first, rectified from the sixth on
+        expected = radam_by_hand(gradients[:number], 0.1, 0.9, 0.999)
+        assert path[number - 1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_ranger_looks_ahead_every_few_steps() -> None:
+    gradients = [1.0] * 6
+    fast = steps(RAdam(lr=0.1, beta1=0.95), gradients)
+    slow = steps(Ranger(lr=0.1, beta1=0.95, sync_every=3, pull=0.5), gradients)
+    assert slow[:2] == pytest.approx(fast[:2])
+    # Slow weights began at 0 and go half of the way to the fast ones.
+    assert slow[2] == pytest.approx(0.5 * fast[2])
+    # From there on the steps are the same, and are halved again at the sixth.
+    assert slow[4] - slow[2] == pytest.approx(fast[4] - fast[2])
+    assert slow[5] - slow[2] == pytest.approx(0.5 * (fast[5] - fast[2]))
+
+
+def test_mixup_mixes_values_and_labels_alike() -> None:
+    batch = torch.tensor([[0.0, 10.0], [4.0, 2.0]])
+    mix = Mix(torch.tensor([1, 0]), 0.75)
+    mixed, targets, share = apply_mix(batch, torch.eye(2), mix, ())
+    assert mixed.tolist() == [[1.0, 8.0], [3.0, 4.0]]
+    assert targets.tolist() == [[0.75, 0.25], [0.25, 0.75]]
+    assert share == 0.75
+
+
+@pytest.mark.parametrize("layout", ["channels first", "channels last"])
+def test_cutmix_pastes_a_box_and_shares_labels_by_its_rounded_area(layout: str) -> None:
+    first, last = torch.zeros(2, 3, 8, 10), torch.zeros(2, 8, 10, 3)
+    batch, space = (first, (2, 3)) if layout == "channels first" else (last, (1, 2))
+    batch = batch.to(torch.uint8)
+    batch[1] = 1
+    # Rows 0.24 * 8 = 1.92 to 0.8 * 8 = 6.4, columns 0.33 * 10 to 0.68 * 10: rounded 2..6, 3..7.
+    mix = Mix(torch.tensor([1, 0]), 0.0, (0.24, 0.33, 0.8, 0.68))
+    mixed, targets, share = apply_mix(batch, torch.eye(2), mix, space)
+    expected = torch.zeros(8, 10)
+    for row in range(2, 6):
+        for column in range(3, 7):
+            expected[row, column] = 1
+    plane = mixed[0, 0] if layout == "channels first" else mixed[0, :, :, 0]
+    assert torch.equal(plane.float(), expected)
+    assert mixed.dtype == torch.uint8
+    assert share == pytest.approx(1 - 16 / 80)
+    assert targets[0].tolist() == pytest.approx([0.8, 0.2])
+    assert int(batch[0].sum()) == 0, "the batch itself is left alone"
+
+
+def test_the_same_box_fits_every_size_of_map() -> None:
+    mix = Mix(torch.tensor([1, 0]), 0.0, (0.25, 0.5, 0.75, 1.0))
+    shares = []
+    for side in (4, 8, 224):
+        batch = torch.stack([torch.zeros(1, side, side), torch.ones(1, side, side)])
+        mixed, _, share = apply_mix(batch, torch.eye(2), mix, (2, 3))
+        assert float(mixed[0].mean()) == pytest.approx(1 - share)
+        shares.append(share)
+    assert shares == pytest.approx([0.75] * 3)
+
+
+def test_mixing_is_drawn_with_its_probability_and_distribution() -> None:
+    random = np.random.default_rng(0)
+    assert NoMixing().draw(4, random) is None
+    drawn = [MixUp(alpha=0.4, probability=0.5).draw(4, random) for _ in range(2000)]
+    shares = [mix.share for mix in drawn if mix is not None]
+    assert len(shares) == pytest.approx(1000, abs=80)
+    # Beta(a, a) has mean 1/2 and variance 1 / (4 (2 a + 1)).
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
+    assert np.var(shares) == pytest.approx(1 / (4 * 1.8), abs=0.02)
+    boxes = [CutMix(probability=1).draw(4, random) for _ in range(500)]
+    for mix in boxes:
+        assert mix is not None
+        assert mix.box is not None
+        top, left, bottom, right = mix.box
+        assert 0 <= top <= bottom <= 1
+        assert 0 <= left <= right <= 1
+        assert mix.share == pytest.approx(1 - (bottom - top) * (right - left))
+
+
+def unit(degrees: list[float]) -> torch.Tensor:
+    radians = [math.radians(each) for each in degrees]
+    return torch.tensor([[math.cos(each), math.sin(each)] for each in radians])
+
+
+ANGLES, LABELS = [0.0, 30.0, 50.0, 170.0], [0, 0, 1, 1]
+
+
+def distances() -> list[list[float]]:
+    return [[2 * math.sin(math.radians(abs(a - b)) / 2) for b in ANGLES] for a in ANGLES]
+
+
+def pairs(same: bool) -> list[tuple[int, int]]:
+    every = [(a, b) for a in range(4) for b in range(4) if a != b]
+    return [(a, b) for a, b in every if (LABELS[a] == LABELS[b]) == same]
+
+
+def test_contrastive_loss_of_a_tiny_batch() -> None:
+    d = distances()
+    near = [d[a][b] for a, b in pairs(same=True)]
+    far = [max(0.0, 1.0 - d[a][b]) for a, b in pairs(same=False)]
+    mean = [sum(part) / max(1, sum(value > 0 for value in part)) for part in (near, far)]
+    value, count = (
+        Contrastive(negative_margin=1.0)
+        .build(2, 2, CPU)
+        .loss(3 * unit(ANGLES), torch.tensor(LABELS))
+    )
+    assert float(value) == pytest.approx(sum(mean), rel=1e-4)
+    assert count == 4
+
+
+def triplets(kind: str, margin: float) -> list[float]:
+    """The violations of all triplets, of the semi-hard ones, or of each anchor's hardest."""
+    d, found = distances(), []
+    for a in range(4):
+        positives = [d[a][p] for x, p in pairs(same=True) if x == a]
+        negatives = [d[a][n] for x, n in pairs(same=False) if x == a]
+        if kind == "batch_hard":
+            positives, negatives = [max(positives)], [min(negatives)]
+        gaps = [n - p for p in positives for n in negatives]
+        found += [margin - gap for gap in gaps if kind != "semi_hard" or 0 < gap <= margin]
+    return [each for each in found if each > 0]
+
+
+@pytest.mark.parametrize("miner", ["all", "semi_hard", "batch_hard"])
+def test_triplet_loss_of_a_tiny_batch(miner: str) -> None:
+    margin = 0.4
+    violations = triplets(miner, margin)
+    term = Triplet(margin=margin, miner=miner).build(2, 2, CPU)
+    value, _ = term.loss(unit(ANGLES), torch.tensor(LABELS))
+    assert float(value) == pytest.approx(sum(violations) / max(1, len(violations)), rel=1e-4)
+
+
+def test_supervised_contrastive_loss_of_a_tiny_batch() -> None:
+    t, losses = 0.5, []
+    for a in range(4):
+        similar = {b: math.cos(math.radians(ANGLES[a] - ANGLES[b])) / t for b in range(4) if b != a}
+        total = math.log(sum(math.exp(value) for value in similar.values()))
+        own = [similar[b] - total for x, b in pairs(same=True) if x == a]
+        losses.append(-sum(own) / len(own))
+    term = SupervisedContrastive(temperature=t).build(2, 2, CPU)
+    value, _ = term.loss(unit(ANGLES), torch.tensor(LABELS))
+    assert float(value) == pytest.approx(sum(losses) / 4, rel=1e-4)
+
+
+def test_arcface_adds_its_margin_to_the_true_angle() -> None:
+    term = ArcFace(margin=10, scale=4).build(2, 2, CPU)
+    (centres,) = term.parameters
+    with torch.no_grad():
+        centres.copy_(
+            torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        )  # columns: classes at 0 and 90 degrees
+    value, count = term.loss(5 * unit([30.0]), torch.tensor([0]))
+    logits = [4 * math.cos(math.radians(30 + 10)), 4 * math.cos(math.radians(60))]
+    assert float(value.detach()) == pytest.approx(-log_softmax(logits)[0], rel=1e-4)
+    assert count == 1
+
+
+def test_no_metric_loss() -> None:
+    assert NoMetricLoss().build(2, 2, CPU) is None
+
+
+def test_when_blocks_begin_to_train() -> None:
+    assert LastBlocks().starts(3) == Full().starts(3) == [0.0] * 3
+    assert LPFT(head_share=0.25).starts(2) == [0.25, 0.25]
+    # The last block first, the one nearest the input at `until`.
+    assert Gradual(until=0.6).starts(3) == pytest.approx([0.6, 0.4, 0.2])
+
+
+def test_cutout_squares_are_cut_off_at_the_borders() -> None:
+    assert cutout_box(4, (5, 6), 10) == (3, 4, 7, 8)
+    assert cutout_box(4, (0, 9), 10) == (0, 7, 2, 10)
+
+
+def test_cutout_blanks_a_square() -> None:
+    white = Image.new("RGB", (40, 40), "white")
+    augment = FlipCrop(flip=False, min_area=1, stretch=1, cutout=0.25).build(40, "bilinear", GREY)
+    torch.manual_seed(0)
+    areas = []
+    for _ in range(40):
+        blank = (np.asarray(augment(white)) == 128).all(2)
+        rows, columns = np.flatnonzero(blank.any(1)), np.flatnonzero(blank.any(0))
+        assert blank[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        areas.append(int(blank.sum()))
+    assert max(areas) == 100
+    assert min(areas) < 100, "its centre may be at the border"
+    assert np.asarray(white).min() == 255, "the image itself is left alone"
+
+
+def test_auto_augment_and_rand_augment_change_pictures_as_often_as_they_are_told() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    plain = {"flip": False, "min_area": 1.0, "stretch": 1.0}
+
+    def changed(method: AutoAugment | RandAugment | TrivialAugment) -> int:
+        augment = method.build(64, "bilinear", GREY)
+        torch.manual_seed(0)
+        views = [np.asarray(augment(Image.fromarray(noise))) for _ in range(40)]
+        return sum(not np.array_equal(view, noise) for view in views)
+
+    assert changed(AutoAugment(**plain)) >= 25
+    assert 0 < changed(AutoAugment(**plain, strength=0.2)) <= 15
+    assert 0 < changed(TrivialAugment(**plain, strength=0.2)) <= 15
+    assert changed(RandAugment(**plain, operations=3)) >= 35
+
+
+def test_rand_augment_turns_farther_the_stronger_it_is() -> None:
+    from torchvision.transforms import v2
+
+    for strength, magnitude in ((0.3, 9), (1.0, 30)):
+        view = RandAugment(strength=strength).build(64, "bilinear", GREY)
+        (policy,) = [each for each in view.transforms if isinstance(each, v2.RandAugment)]  # type: ignore[attr-defined]
+        assert policy.magnitude == magnitude
+
+
+def test_vertical_flips() -> None:
+    ramp = np.tile(np.arange(0, 250, 5, dtype=np.uint8)[:, None, None], (1, 50, 3))
+    augment = FlipCrop(flip=False, vertical_flip=True, min_area=1, stretch=1).build(
+        50, "bilinear", GREY
+    )
+    torch.manual_seed(0)
+    tops = {int(np.asarray(augment(Image.fromarray(ramp)))[0, 0, 0]) for _ in range(20)}
+    assert tops == {0, 245}
 
 
 def test_flip_happens_only_where_it_is_allowed() -> None:
@@ -76,7 +471,7 @@ def test_flip_happens_only_where_it_is_allowed() -> None:
     image = Image.fromarray(ramp)
     torch.manual_seed(0)
     for flip, expected in ((True, {True, False}), (False, {False})):
-        augment = FlipCrop(flip=flip, min_area=1.0, stretch=1.0).build(32, "bilinear")
+        augment = FlipCrop(flip=flip, min_area=1.0, stretch=1.0).build(32, "bilinear", GREY)
         views = [np.asarray(augment(image))[:, :, 0].astype(int) for _ in range(20)]
         assert {bool(view[0, 0] > view[0, -1]) for view in views} == expected
 
@@ -84,7 +479,7 @@ def test_flip_happens_only_where_it_is_allowed() -> None:
 def test_crop_shows_at_least_the_smallest_area() -> None:
     columns = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (200, 1, 3))
     image = Image.fromarray(columns)
-    augment = FlipCrop(flip=False, min_area=0.49, stretch=1.0).build(64, "bilinear")
+    augment = FlipCrop(flip=False, min_area=0.49, stretch=1.0).build(64, "bilinear", GREY)
     torch.manual_seed(0)
     for _ in range(30):
         view = np.asarray(augment(image))[:, :, 0].astype(int)
@@ -93,8 +488,8 @@ def test_crop_shows_at_least_the_smallest_area() -> None:
 
 def test_trivial_augment_changes_pictures_and_none_does_not() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    augment = TrivialAugment(flip=False, min_area=1.0, stretch=1.0).build(64, "bilinear")
+    augment = TrivialAugment(flip=False, min_area=1.0, stretch=1.0).build(64, "bilinear", GREY)
     torch.manual_seed(0)
     views = [np.asarray(augment(Image.fromarray(noise))) for _ in range(10)]
     assert sum(not np.array_equal(view, noise) for view in views) >= 5
-    assert NoAugmentation().build(64, "bilinear") is None
+    assert NoAugmentation().build(64, "bilinear", GREY) is None

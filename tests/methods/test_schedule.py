@@ -31,3 +31,14 @@ def test_cosine_annealing() -> None:
     third = (1 + math.cos(math.pi / 3)) / 2
     assert schedule.factor(0.1 + 0.9 / 3) == pytest.approx(third)
     assert schedule.factor(1.0) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_cosine_annealing_with_restarts() -> None:
+    schedule = CosineAnnealing(warmup=0.0, cycles=2, growth=3.0, end=0.1)
+    # A cycle of 1/4 and one of 3/4.
+    assert schedule.factor(0.0) == pytest.approx(1.0)
+    assert schedule.factor(0.125) == pytest.approx(0.55)
+    assert schedule.factor(0.2499) == pytest.approx(0.1, abs=1e-3)
+    assert schedule.factor(0.25) == pytest.approx(1.0)
+    assert schedule.factor(0.625) == pytest.approx(0.55)
+    assert schedule.factor(1.0) == pytest.approx(0.1)

@@ -20,12 +20,14 @@ from headstart.artifacts.files import replacing, write_text
 from headstart.backbones.catalog import build_backbone
 from headstart.backbones.cut import suffix, trace
 from headstart.backbones.engine import Normalize, make_engine
+from headstart.backbones.parts import swap_activations
 from headstart.backbones.weights import Preprocessing
 from headstart.data.decode import load_image
 from headstart.data.types import Box
 from headstart.data.views import eval_view
 from headstart.errors import DataError, RunError
-from headstart.methods.head import Head
+from headstart.methods.activation import Activation
+from headstart.methods.head import Head, HeadMethod
 from headstart.progress import SILENT, Progress
 
 FORMAT = 1
@@ -43,8 +45,11 @@ class BundleSpec(BaseModel):
     format: int = FORMAT
     backbone: str
     features: int
+    boundary: str
     taps: tuple[str, ...]
-    head: Head
+    head: HeadMethod
+    activation: Activation
+    test_time_flip: bool
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     temperature: float
@@ -62,22 +67,52 @@ class Bundle:
 
     Attributes:
         spec: What is known of it.
-        network: uint8 views (N, R, R, 3) to logits (N, C), in eval mode.
+        network: uint8 views (N, R, R, 3) to logits and embeddings (N, C + E), in eval mode.
     """
 
     spec: BundleSpec
-    network: nn.Module
+    network: "Classifier"
 
 
-def assemble(
-    backbone: nn.Module, head: nn.Module, preprocessing: Preprocessing, taps: Sequence[str]
-) -> nn.Module:
-    """Returns the whole network from uint8 views to logits, in eval mode."""
-    features = backbone
-    if taps:
-        features = suffix(trace(backbone, preprocessing.resolution), "input", taps)
-    normalize = Normalize(preprocessing.mean, preprocessing.std)
-    return nn.Sequential(normalize, features, head).eval()
+@dataclass(frozen=True)
+class Outputs:
+    """What a classifier says of images; NaN in the rows of those that cannot be read.
+
+    Attributes:
+        logits: (N, C).
+        embeddings: What enters the head's last layer (N, E).
+        failed: Why an image cannot be read, by row.
+    """
+
+    logits: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    failed: dict[int, str]
+
+
+class Classifier(nn.Module):
+    """The whole network: uint8 views (N, R, R, 3) to logits and embeddings (N, C + E)."""
+
+    def __init__(self, features: nn.Module, head: Head, flip: bool) -> None:
+        super().__init__()
+        self.features, self.head, self.flip = features, head, flip
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
+        """Returns the logits, averaged with the mirror images' where asked, then the embeddings."""
+        embeddings = self.head.embed(self.features(views))
+        logits = self.head.out(embeddings)
+        if self.flip:
+            logits = (logits + self.head(self.features(views.flip(2)))) / 2
+        return torch.cat([logits, embeddings], 1)
+
+
+def assemble(backbone: nn.Module, head: Head, spec: BundleSpec) -> Classifier:
+    """Returns the whole network in eval mode; the backbone gets the recipe's activations."""
+    traced = trace(backbone, spec.preprocessing.resolution)
+    if getattr(spec.activation, "where", "") in {"suffix", "both"}:
+        swap_activations(traced, spec.boundary, spec.activation.build)
+    features = suffix(traced, "input", spec.taps) if spec.taps else backbone
+    normalize = Normalize(spec.preprocessing.mean, spec.preprocessing.std)
+    return Classifier(nn.Sequential(normalize, features), head, spec.test_time_flip).eval()
 
 
 def save_bundle(
@@ -119,22 +154,22 @@ def load_bundle(folder: Path) -> Bundle:
     except (OSError, ValidationError, SafetensorError) as error:
         raise RunError(f"cannot read the bundle {folder}: {error}") from None
     backbone = build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)
-    head = spec.head.build(spec.features, len(spec.classes))
+    head = spec.head.build(spec.features, len(spec.classes), spec.activation.build())
     for part, module in (("backbone", backbone), ("head", head)):
         prefix = part + "."
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         module.load_state_dict(state)
-    return Bundle(spec, assemble(backbone, head, spec.preprocessing, spec.taps))
+    return Bundle(spec, assemble(backbone, head, spec))
 
 
-def predict_logits(
+def run_bundle(
     bundle: Bundle,
     images: Sequence[ImageSource],
     boxes: Sequence[Box | None] | None = None,
     progress: Progress = SILENT,
     description: str = "predicting",
-) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Returns logits (N, C) from image files or their bytes, in float32.
+) -> Outputs:
+    """Returns logits and embeddings of image files or their bytes, in float32.
 
     Args:
         bundle: The classifier.
@@ -142,13 +177,11 @@ def predict_logits(
         boxes: Where to crop each image first.
         progress: Where progress is shown.
         description: What the progress bar says.
-
-    Returns:
-        The logits, NaN in the rows of images that cannot be read, and why by row.
     """
     spec = bundle.spec
     failed: dict[int, str] = {}
-    logits = np.full((len(images), len(spec.classes)), np.nan, np.float32)
+    width = len(spec.classes) + _embedding_width(bundle)
+    outputs = np.full((len(images), width), np.nan, np.float32)
 
     def view(row: int) -> NDArray[np.uint8] | None:
         box = boxes[row] if boxes else None
@@ -172,8 +205,15 @@ def predict_logits(
             good = [position for position, v in enumerate(views) if v is not None]
             if good:
                 stacked = np.stack([v for v in views if v is not None])
-                logits[[start + position for position in good]] = run(stacked)
-    return logits, failed
+                outputs[[start + position for position in good]] = run(stacked)
+    logits, embeddings = np.split(outputs, [len(spec.classes)], axis=1)
+    return Outputs(logits, embeddings, failed)
+
+
+def _embedding_width(bundle: Bundle) -> int:
+    with torch.inference_mode():
+        head: Head = bundle.network.head
+        return int(head.embed(torch.zeros(1, bundle.spec.features)).shape[1])
 
 
 def _runner(bundle: Bundle, images: int) -> Any:

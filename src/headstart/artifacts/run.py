@@ -7,6 +7,7 @@ audit.json        what is wrong with the data
 epochs.jsonl      one record an epoch
 metrics.json      the figures on the sealed test
 predictions.csv   one row a test image
+embeddings.safetensors  of the training images
 report.html       what a person looks at
 bundle/           the classifier
 """
@@ -26,12 +27,23 @@ from headstart.artifacts.files import replacing, write_json, write_text
 from headstart.data.audit import Audit
 from headstart.errors import RunError
 from headstart.evaluate import Metrics
+from headstart.fingerprints import Acted
 from headstart.recipe import Recipe, to_toml
 from headstart.train import EpochRecord
 
 M = TypeVar("M", bound=BaseModel)
 
-_PACKAGES = ("headstart", "torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow", "scipy")
+_PACKAGES = (
+    "headstart",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "numpy",
+    "pillow",
+    "scipy",
+    "pytorch-metric-learning",
+)
 
 
 class PlanStep(BaseModel):
@@ -71,6 +83,7 @@ class RunRecord(BaseModel):
     fresh_view_accuracy: float | None = None
     plan: list[PlanStep] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    acted: list[Acted] = Field(default_factory=list)
     test_opened_at: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""

@@ -206,6 +206,47 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
     return dual.eval()
 
 
+def behind(traced: Traced, boundary: str) -> frozenset[str]:
+    """Returns the paths of the modules, parameters and buffers that the part after a boundary uses.
+
+    Raises:
+        BackboneError: If there is no such boundary.
+    """
+    traced.boundary(boundary)
+    if boundary == FEATURES:
+        return frozenset()
+    graphs = [each for each in (traced._train, traced._eval) if each is not None]
+    if boundary == INPUT or not graphs:
+        state = [*traced.model.named_parameters(), *traced.model.named_buffers()]
+        modules = (name for name, _ in traced.model.named_modules() if name)
+        return frozenset([*modules, *(name for name, _ in state)])
+    return frozenset(
+        target for each in graphs for target in _targets(_suffix_graph(each, boundary))
+    )
+
+
+def ahead(traced: Traced, boundary: str) -> frozenset[str]:
+    """Returns the paths of what the part before a boundary uses, as `behind` does."""
+    if boundary == INPUT:
+        return frozenset()
+    if boundary == FEATURES or traced._eval is None:
+        return behind(traced, INPUT)
+    return frozenset(_targets(_prefix_graph(traced._eval, boundary)))
+
+
+def _targets(graph: fx.Graph) -> list[str]:
+    return [str(node.target) for node in graph.nodes if node.op in {"call_module", "get_attr"}]
+
+
+def space_dims(traced: Traced, boundary: str) -> tuple[int, ...]:
+    """Returns the dimensions of activations (N, *shape) that are height and width, if any are."""
+    if boundary == INPUT:
+        return (1, 2)  # views are (N, R, R, 3)
+    shape = traced.boundary(boundary).shape
+    output_fmt = str(getattr(traced.model, "output_fmt", "NCHW"))
+    return _dims_to_pool(shape, output_fmt) if len(shape) == 3 else ()
+
+
 class _UncutError(Exception):
     """More than one tensor crosses here."""
 

@@ -57,6 +57,12 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The colour that becomes zero: what is blanked out says nothing."""
+        red, green, blue = (round(255 * value) for value in self.mean)
+        return red, green, blue
+
 
 @dataclass(frozen=True)
 class Backbone:

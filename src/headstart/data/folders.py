@@ -24,6 +24,30 @@ _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _Kind = Literal["image", "other", "folder", "outside", "broken", "counted", "unnameable"]
 
 
+def images_in(paths: Iterable[Path]) -> list[Path]:
+    """Returns the paths with each folder among them replaced by the images below it, sorted.
+
+    Raises:
+        DataError: If a folder holds no images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(
+            each
+            for each in path.rglob("*")
+            if each.suffix.lower() in readable_extensions()
+            and each.is_file()
+            and not any(part.startswith(".") for part in each.relative_to(path).parts)
+        )
+        if not inside:
+            raise DataError(f"There are no images in the folder {path}.")
+        found += inside
+    return found
+
+
 @dataclass(frozen=True)
 class _Entry:
     """One thing in a folder. `real` is `path` with every link resolved."""

@@ -48,14 +48,20 @@ def view_batches(
     seed: int,
     number: int,
     batch_size: int,
+    *,
+    mirror: bool = False,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yields batches (B, R, R, 3) of view `number` of the images at `indices`, in their order."""
+    """Yields batches (B, R, R, 3) of view `number` of the images at `indices`, in their order.
+
+    Where nothing is augmented, `mirror` asks for the mirror images of the evaluation views.
+    """
     for start in range(0, len(indices), batch_size):
         views = []
         for index in indices[start : start + batch_size]:
             image = Image.fromarray(pixels.image(int(index)))
             if augment is None:
-                views.append(eval_view(image, preprocessing))
+                view = eval_view(image, preprocessing)
+                views.append(view[:, ::-1] if mirror else view)
             else:
                 views.append(augmented_view(image, augment, seed, int(index), number))
         yield np.stack(views)

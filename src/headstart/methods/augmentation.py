@@ -1,8 +1,9 @@
 """Augmentation: what a view of an image may look like."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
+import torch
 from PIL import Image
 from pydantic import Field
 from torchvision.transforms import InterpolationMode, v2
@@ -10,23 +11,40 @@ from torchvision.transforms import InterpolationMode, v2
 from headstart.methods.method import Method, family
 
 View = Callable[[Image.Image], Image.Image]
+Colour = tuple[int, int, int]
 
 _Flip = Annotated[
     bool,
     Field(description="mirror images; turn off where left and right differ in meaning"),
 ]
+_VerticalFlip = Annotated[bool, Field(description="turn images upside down, too")]
 _MinArea = Annotated[
-    float, Field(gt=0, le=1, description="smallest share of the image that a crop shows")
+    float,
+    Field(gt=0, le=1, description="smallest share of the image that a crop shows; 1 crops least"),
 ]
 _Stretch = Annotated[float, Field(ge=1, le=4, description="largest change of the aspect ratio")]
+_Cutout = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="side of a square that is blanked out, as a share of the view; 0: none "
+        "(Cutout, DeVries & Taylor 2017)",
+    ),
+]
+_Strength = Annotated[
+    float,
+    Field(gt=0, le=1, description="share of the views that the policy touches; 1 as published"),
+]
 
 
 class NoAugmentation(Method):
     """Every view is the image as it is evaluated."""
 
+    advice: ClassVar[str] = "Right for a head alone: it is solved on the images as they are seen."
     name: Literal["none"] = "none"
 
-    def build(self, resolution: int, interpolation: str) -> View | None:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> View | None:
         """Returns nothing: the evaluation view is used."""
         return None
 
@@ -34,48 +52,144 @@ class NoAugmentation(Method):
 class FlipCrop(Method):
     """Random resized crops and mirror images (Szegedy et al. 2015)."""
 
+    advice: ClassVar[str] = "Nearly always helps; turn the flip off where it changes the label."
     name: Literal["flip_crop"] = "flip_crop"
     flip: _Flip = True
+    vertical_flip: _VerticalFlip = False
     min_area: _MinArea = 0.35
     stretch: _Stretch = 4 / 3
+    cutout: _Cutout = 0.0
 
-    def build(self, resolution: int, interpolation: str) -> View:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
-        crop = _flip_crop(self.flip, self.min_area, self.stretch, resolution, interpolation)
-        view: View = v2.Compose(crop)
-        return view
+        return _view(self, resolution, interpolation, fill)
+
+
+class AutoAugment(Method):
+    """A policy of pairs of operations that was learned on a large set (Cubuk et al., CVPR 2019)."""
+
+    advice: ClassVar[str] = "Strong; with little data and few epochs a lighter policy often wins."
+    name: Literal["auto_augment"] = "auto_augment"
+    flip: _Flip = True
+    vertical_flip: _VerticalFlip = False
+    min_area: _MinArea = 0.35
+    stretch: _Stretch = 4 / 3
+    cutout: _Cutout = 0.0
+    policy: Annotated[
+        Literal["imagenet", "cifar10", "svhn"], Field(description="the set it was learned on")
+    ] = "imagenet"
+    strength: _Strength = 1.0
+
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
+        """Returns a function from an RGB image to a square view of `resolution` pixels."""
+        policy = v2.AutoAugment(
+            v2.AutoAugmentPolicy(self.policy),
+            interpolation=InterpolationMode.BILINEAR,
+            fill=list(fill),
+        )
+        return _view(self, resolution, interpolation, fill, policy, self.strength)
+
+
+class RandAugment(Method):
+    """A few random operations of one fixed strength (Cubuk et al., NeurIPS 2020)."""
+
+    advice: ClassVar[str] = (
+        "Its strength is easy to set by hand; lower it for fine-grained classes."
+    )
+    name: Literal["rand_augment"] = "rand_augment"
+    flip: _Flip = True
+    vertical_flip: _VerticalFlip = False
+    min_area: _MinArea = 0.35
+    stretch: _Stretch = 4 / 3
+    cutout: _Cutout = 0.0
+    operations: Annotated[int, Field(ge=1, le=8, description="operations a view")] = 2
+    strength: Annotated[
+        float, Field(gt=0, le=1, description="of each operation; the paper's 9 of 30 is 0.3")
+    ] = 0.3
+
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
+        """Returns a function from an RGB image to a square view of `resolution` pixels."""
+        bins = 31
+        policy = v2.RandAugment(
+            self.operations,
+            max(1, round(self.strength * (bins - 1))),
+            bins,
+            interpolation=InterpolationMode.BILINEAR,
+            fill=list(fill),
+        )
+        return _view(self, resolution, interpolation, fill, policy)
 
 
 class TrivialAugment(Method):
     """One random operation of random strength on top of crops and flips (Müller & Hutter 2021)."""
 
+    advice: ClassVar[str] = "Nothing to tune, and strong on small data: the default."
     name: Literal["trivial_augment"] = "trivial_augment"
     flip: _Flip = True
+    vertical_flip: _VerticalFlip = False
     min_area: _MinArea = 0.35
     stretch: _Stretch = 4 / 3
+    cutout: _Cutout = 0.0
     bins: Annotated[int, Field(ge=2, le=101, description="steps from no to full strength")] = 31
+    strength: _Strength = 1.0
 
-    def build(self, resolution: int, interpolation: str) -> View:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
-        crop = _flip_crop(self.flip, self.min_area, self.stretch, resolution, interpolation)
         policy = v2.TrivialAugmentWide(
-            num_magnitude_bins=self.bins, interpolation=InterpolationMode.BILINEAR
+            num_magnitude_bins=self.bins,
+            interpolation=InterpolationMode.BILINEAR,
+            fill=list(fill),
         )
-        view: View = v2.Compose([*crop, policy])
-        return view
+        return _view(self, resolution, interpolation, fill, policy, self.strength)
 
 
-def _flip_crop(
-    flip: bool, min_area: float, stretch: float, resolution: int, interpolation: str
-) -> list[v2.Transform]:
-    crop = v2.RandomResizedCrop(
-        resolution,
-        scale=(min_area, 1.0),
-        ratio=(1 / stretch, stretch),
-        interpolation=InterpolationMode(interpolation),
-    )
-    return [crop, v2.RandomHorizontalFlip()] if flip else [crop]
-
-
-AugmentationUnion = NoAugmentation | FlipCrop | TrivialAugment
+AugmentationUnion = NoAugmentation | FlipCrop | AutoAugment | RandAugment | TrivialAugment
 Augmentation = family(AugmentationUnion)
+
+
+def cutout_box(side: int, centre: tuple[int, int], resolution: int) -> tuple[int, int, int, int]:
+    """Returns left, top, right, bottom (exclusive) of a Cutout square, cut off at the borders.
+
+    The centre is anywhere in the image, so that part of the square may lie outside (DeVries &
+    Taylor 2017).
+    """
+    x, y = centre
+    left, top = x - side // 2, y - side // 2
+    return max(0, left), max(0, top), min(resolution, left + side), min(resolution, top + side)
+
+
+def _view(
+    method: FlipCrop | AutoAugment | RandAugment | TrivialAugment,
+    resolution: int,
+    interpolation: str,
+    fill: Colour,
+    policy: v2.Transform | None = None,
+    share: float = 1.0,
+) -> View:
+    """Crops, flips, applies the policy to a share of the views, and cuts out."""
+    steps: list[Callable[[Image.Image], Image.Image]] = [
+        v2.RandomResizedCrop(
+            resolution,
+            scale=(method.min_area, 1.0),
+            ratio=(1 / method.stretch, method.stretch),
+            interpolation=InterpolationMode(interpolation),
+        )
+    ]
+    if method.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if method.vertical_flip:
+        steps.append(v2.RandomVerticalFlip())
+    if policy is not None:
+        steps.append(policy if share == 1 else v2.RandomApply([policy], share))
+    if method.cutout:
+        side = max(1, round(method.cutout * resolution))
+        steps.append(lambda image: _cut_out(image, side, fill))
+    view: View = v2.Compose(steps)
+    return view
+
+
+def _cut_out(image: Image.Image, side: int, fill: Colour) -> Image.Image:
+    x, y = torch.randint(image.width, (2,)).tolist()
+    image = image.copy()
+    image.paste(fill, cutout_box(side, (x, y), image.width))
+    return image

@@ -1,6 +1,6 @@
 """The backbone: which pretrained network, from which weights, at which resolution."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -10,6 +10,9 @@ from headstart.methods.method import Method, Range, named
 class Backbone(Method):
     """Any image classification network of the timm collection (Wightman 2019), by its name."""
 
+    advice: ClassVar[str] = (
+        "A larger one pays where classes are fine-grained; a higher resolution often pays more."
+    )
     name: Annotated[str, Field(min_length=1)] = "tf_efficientnet_lite0"
     weights: Annotated[
         str,
@@ -21,7 +24,11 @@ class Backbone(Method):
     resolution: Annotated[
         int, Field(ge=0, le=1024, description="side of a view in pixels; 0 takes the model's own")
     ] = 0
-    drop_path: Annotated[float, Field(ge=0, lt=1), Range(0.0, 0.2)] = 0.0
+    drop_path: Annotated[
+        float,
+        Field(ge=0, lt=1, description="chance of skipping the last block (Huang et al. 2016)"),
+        Range(0.0, 0.2),
+    ] = 0.0
 
 
 BackboneChoice = Annotated[Backbone, BeforeValidator(named)]

@@ -1,44 +1,214 @@
 """Heads: the new layers on top of the backbone's features."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
+from torch.nn import functional as F
 
-from headstart.methods.method import Method, Range, family
+from headstart.methods.method import Choices, Method, Range, family
+
+_Features = Annotated[
+    Literal["auto", "last", "stages"],
+    Field(
+        description="the backbone's last features, pooled features of several stages with "
+        "them, or whichever cross-validates better (last where the head starts at random)"
+    ),
+    Choices(("last", "stages")),
+]
+_Init = Annotated[
+    Literal["probe", "random"],
+    Field(description="solved on cached features, or at random"),
+    Choices(("probe", "random")),
+]
+_Dropout = Annotated[float, Field(ge=0, lt=1, description="before the last layer"), Range(0.0, 0.5)]
+Solve = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Embeddings (N, E) to weight (C, E) and bias (C,) of a cross-validated logistic regression."""
+
+
+class Head(nn.Module):
+    """What every head is: features (N, F) to an embedding (N, E) to logits (N, C)."""
+
+    def __init__(self, embed: nn.Module, out: nn.Module) -> None:
+        super().__init__()
+        self.embed = embed
+        self.out = out
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns the logits."""
+        logits: torch.Tensor = self.out(self.embed(features))
+        return logits
 
 
 class Linear(Method):
-    """One linear layer from features to logits.
+    """One linear layer from features to logits; at random as He et al. (2015) derive.
 
-    `init = "random"` is the article's way: uniform weights of the size that He et al. (2015)
-    derive. `init = "probe"` solves a regularised logistic regression on cached features first.
+    `init = "probe"` solves a regularised logistic regression on cached features first.
     """
 
+    advice: ClassVar[str] = "Hard to beat; its closed form starts fine-tuning near the goal."
     name: Literal["linear"] = "linear"
-    init: Annotated[
-        Literal["probe", "random"], Field(description="solved on cached features, or at random")
-    ] = "probe"
-    features: Annotated[
-        Literal["auto", "last", "stages"],
-        Field(
-            description="the backbone's last features, pooled features of several stages with "
-            "them, or whichever cross-validates better"
-        ),
-    ] = "auto"
-    dropout: Annotated[float, Field(ge=0, lt=1), Range(0.0, 0.5)] = 0.0
+    init: _Init = "probe"
+    features: _Features = "auto"
+    dropout: _Dropout = 0.0
 
-    def build(self, features: int, classes: int) -> nn.Module:
-        """Returns the head: features (N, F) to logits (N, C), drawn from torch's generator."""
-        linear = nn.Linear(features, classes)
-        return nn.Sequential(nn.Dropout(self.dropout), linear)
+    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+        """Returns the head, drawn from torch's generator."""
+        out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(features, classes))
+        return Head(nn.Identity(), out)
 
-    def load_probe(self, head: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Copies a probe's weight (C, F) and bias (C,) into a head that `build` made."""
-        assert isinstance(head, nn.Sequential)
-        head[1].load_state_dict({"weight": weight, "bias": bias})
+    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+        """Starts a head that `build` made from features (N, F) of the training images."""
+        _load(head.out[1], *solve(features))  # type: ignore[index]
 
 
-HeadUnion = Linear
-Head = family(HeadUnion)
+class MLP(Method):
+    """A hidden layer before the last one (Rosenblatt 1962; at random as He et al. 2015 derive).
+
+    `init = "probe"` leaves the hidden layer at random and solves the last one on what it gives.
+    """
+
+    advice: ClassVar[str] = "For frozen features whose classes no plane divides; overfits sooner."
+    name: Literal["mlp"] = "mlp"
+    init: _Init = "probe"
+    features: _Features = "auto"
+    dropout: _Dropout = 0.2
+    hidden: Annotated[
+        int,
+        Field(ge=2, le=8192, description="width of the hidden layer"),
+        Choices((256, 512, 1024)),
+    ] = 512
+
+    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+        """Returns the head, drawn from torch's generator."""
+        hidden = nn.Linear(features, self.hidden)
+        nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
+        nn.init.zeros_(hidden.bias)
+        out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(self.hidden, classes))
+        return Head(nn.Sequential(hidden, activation), out)
+
+    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+        """Starts a head that `build` made from features (N, F) of the training images."""
+        with torch.inference_mode():
+            embeddings = head.embed(features)
+        _load(head.out[1], *solve(embeddings.clone()))  # type: ignore[index]
+
+
+class Cosine(Method):
+    """Cosines to class vectors times a scale (Gidaris & Komodakis, CVPR 2018).
+
+    `init = "probe"` starts each vector at its class's mean direction (imprinting, Qi et al.,
+    CVPR 2018).
+    """
+
+    advice: ClassVar[str] = "Strong with a handful of images a class, and with uneven classes."
+    name: Literal["cosine"] = "cosine"
+    init: _Init = "probe"
+    features: _Features = "auto"
+    dropout: _Dropout = 0.0
+    scale: Annotated[
+        float,
+        Field(gt=0, le=256, description="what the cosines are multiplied by"),
+        Range(8, 64, log=True),
+    ] = 20.0
+
+    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+        """Returns the head, drawn from torch's generator."""
+        out = nn.Sequential(nn.Dropout(self.dropout), _Cosines(features, classes, self.scale))
+        return Head(nn.Identity(), out)
+
+    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+        """Starts a head that `build` made from features (N, F) of the training images."""
+        directions = F.normalize(features.float(), dim=1)
+        cosines = head.out[1]  # type: ignore[index]
+        assert isinstance(cosines, _Cosines)
+        means = [directions[labels == number].mean(0) for number in range(len(cosines.weight))]
+        with torch.no_grad():
+            cosines.weight.copy_(F.normalize(torch.stack(means), dim=1))
+
+
+class NearestNeighbours(Method):
+    """A vote of the nearest training images (Cover & Hart 1967), weighted (Wu et al., CVPR 2018).
+
+    It has nothing to train: the backbone learns by a metric loss alone, or stays frozen.
+    """
+
+    advice: ClassVar[str] = "For similarity search, and classes that come and go."
+    name: Literal["nearest"] = "nearest"
+    features: _Features = "last"
+    k: Annotated[
+        int, Field(ge=1, le=1000, description="images that vote"), Choices((5, 10, 20))
+    ] = 10
+    temperature: Annotated[
+        float,
+        Field(gt=0, le=10, description="votes count exp(cosine / this)"),
+        Range(0.03, 0.3, log=True),
+    ] = 0.07
+
+    @property
+    def init(self) -> str:
+        """How it starts: from the training images' features."""
+        return "probe"
+
+    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+        """Returns the head; it knows no image until `start`."""
+        return Head(nn.Identity(), Neighbours(features, classes, self.k, self.temperature))
+
+    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+        """Starts a head that `build` made from features (N, F) of the training images."""
+        assert isinstance(head.out, Neighbours)
+        head.out.remember(features, labels)
+
+
+class Neighbours(nn.Module):
+    """Embeddings (N, E) to the logarithms of the shares (N, C) of their neighbours' votes."""
+
+    memory: torch.Tensor
+    memory_labels: torch.Tensor
+
+    def __init__(self, embedding: int, classes: int, k: int, temperature: float) -> None:
+        super().__init__()
+        self.k, self.temperature, self.classes = k, temperature, classes
+        self.register_buffer("memory", torch.zeros(0, embedding))
+        self.register_buffer("memory_labels", torch.zeros(0, classes))
+
+    def remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        """Takes embeddings (N, E) and labels (N,) of the images to compare with."""
+        self.memory = F.normalize(embeddings.detach().float(), dim=1)
+        self.memory_labels = F.one_hot(labels.to(self.memory.device), self.classes).float()
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Returns log vote shares; a class without a vote keeps a thousandth."""
+        cosines = F.normalize(embeddings.float(), dim=1) @ self.memory.T
+        near, rows = cosines.topk(min(self.k, len(self.memory)), dim=1)
+        votes = ((near - 1) / self.temperature).softmax(1).unsqueeze(2) * self.memory_labels[rows]
+        return (votes.sum(1) + 1e-3).log()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Makes room for as many images as the state holds."""
+        for name in ("memory", "memory_labels"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class _Cosines(nn.Module):
+    def __init__(self, embedding: int, classes: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.randn(classes, embedding) / embedding**0.5)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.scale * F.linear(
+            F.normalize(embeddings, dim=1), F.normalize(self.weight, dim=1)
+        )
+
+
+HeadUnion = Linear | MLP | Cosine | NearestNeighbours
+HeadMethod = family(HeadUnion)
+
+
+def _load(layer: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    layer.load_state_dict({"weight": weight, "bias": bias})

@@ -1,7 +1,8 @@
 """What all methods have in common: strict frozen fields with search ranges, and families."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -10,8 +11,13 @@ class Method(BaseModel):
     """One technique: a frozen pydantic model; `name` is a literal, the other fields its parameters.
 
     A method's docstring is its one sentence and its source; its fields carry the values that are
-    allowed (`Field`) and, where a search may draw them, the range to draw from (`Range`).
+    allowed (`Field`) and, where a search may draw them, what to draw from (`Range`, `Choices`).
+
+    Attributes:
+        advice: When it helps or hurts on small data.
     """
+
+    advice: ClassVar[str] = ""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -32,16 +38,35 @@ class Choices:
     values: tuple[Any, ...]
 
 
+def searched(marks: Sequence[Any]) -> Range | Choices | None:
+    """Returns what a search draws a field from, given its metadata; None where it is set by hand.
+
+    The last one counts: an alias of the field's type may bring an earlier one.
+    """
+    found = [mark for mark in marks if isinstance(mark, Range | Choices)]
+    return found[-1] if found else None
+
+
 def named(value: Any) -> Any:
     """Lets a plain name stand for a method with its default values: `optimizer = "adamw"`."""
     return {"name": value} if isinstance(value, str) else value
 
 
-def family(union: Any) -> Any:
-    """Returns the field type of a family: its union, discriminated by `name`."""
-    if len(members(union)) == 1:  # pydantic discriminates only between two or more
-        return Annotated[union, BeforeValidator(named)]
-    return Annotated[union, BeforeValidator(named), Field(discriminator="name")]
+def family(union: Any, **aliases: str) -> Any:
+    """Returns the field type of a family: its union, discriminated by `name`.
+
+    Args:
+        union: Of the methods' classes.
+        aliases: Other names that people use, with the name that each stands for.
+    """
+
+    def by_name(value: Any) -> Any:
+        value = named(value)
+        if isinstance(value, dict) and value.get("name") in aliases:
+            return {**value, "name": aliases[value["name"]]}
+        return value
+
+    return Annotated[union, BeforeValidator(by_name), Field(discriminator="name")]
 
 
 def members(union: Any) -> tuple[type[Method], ...]:

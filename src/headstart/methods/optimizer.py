@@ -1,55 +1,149 @@
 """Optimizers: how a gradient becomes a step."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from headstart.methods.method import Method, Range, family
+from headstart.methods.method import Choices, Method, Range, family
 
-_Rate = Annotated[float, Field(gt=0, le=10)]
-_Decay = Annotated[float, Field(ge=0, le=1), Range(1e-5, 1e-1, log=True)]
+_Rate = Annotated[float, Field(gt=0, le=10, description="the full learning rate of the backbone")]
+_Beta = Annotated[float, Field(ge=0, lt=1, description="memory of a running mean")]
+_Decay = Annotated[
+    float,
+    Field(ge=0, le=1, description="weight decay; norms and biases are spared"),
+    Range(1e-5, 1e-1, log=True),
+]
 _Clip = Annotated[float, Field(ge=0, description="largest gradient norm; 0 clips nothing")]
 _HeadFactor = Annotated[
     float,
     Field(gt=0, le=1000, description="the head's learning rate is `lr` times this"),
     Range(1, 30, log=True),
 ]
+Groups = Iterable[dict[str, Any]]
+"""Parameter groups that carry their own `lr` and `weight_decay`."""
 
 
 class SGD(Method):
     """Stochastic gradient descent with Nesterov momentum (Sutskever et al., ICML 2013)."""
 
+    advice: ClassVar[str] = "Needs its learning rate tuned; then as good as any, and smallest."
     name: Literal["sgd"] = "sgd"
     lr: Annotated[_Rate, Range(1e-3, 1e-1, log=True)] = 1e-2
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: _Beta = 0.9
     nesterov: bool = True
     weight_decay: _Decay = 1e-4
     clip_norm: _Clip = 1.0
     head_lr_factor: _HeadFactor = 1.0
 
-    def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Returns the optimizer over parameter groups that carry their own `lr`, `weight_decay`."""
+    def build(self, groups: Groups) -> torch.optim.Optimizer:
+        """Returns the optimizer over `groups`."""
         nesterov = self.nesterov and self.momentum > 0
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
+
+
+class Adam(Method):
+    """Steps scaled by running means of gradient and square (Kingma & Ba, ICLR 2015)."""
+
+    advice: ClassVar[str] = (
+        "Its decay is scaled with the gradient; AdamW is the better-behaved one."
+    )
+    name: Literal["adam"] = "adam"
+    lr: Annotated[_Rate, Range(3e-5, 3e-3, log=True)] = 5e-4
+    beta1: _Beta = 0.9
+    beta2: _Beta = 0.999
+    weight_decay: Annotated[_Decay, Range(1e-6, 1e-3, log=True)] = 1e-5
+    clip_norm: _Clip = 1.0
+    head_lr_factor: _HeadFactor = 1.0
+
+    def build(self, groups: Groups) -> torch.optim.Optimizer:
+        """Returns the optimizer over `groups`."""
+        return torch.optim.Adam(groups, lr=self.lr, betas=(self.beta1, self.beta2))
 
 
 class AdamW(Method):
     """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019)."""
 
+    advice: ClassVar[str] = "The default: forgiving of its learning rate."
     name: Literal["adamw"] = "adamw"
     lr: Annotated[_Rate, Range(3e-5, 3e-3, log=True)] = 5e-4
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    beta1: _Beta = 0.9
+    beta2: _Beta = 0.999
     weight_decay: _Decay = 1e-2
     clip_norm: _Clip = 1.0
     head_lr_factor: _HeadFactor = 1.0
 
-    def build(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Returns the optimizer over parameter groups that carry their own `lr`, `weight_decay`."""
+    def build(self, groups: Groups) -> torch.optim.Optimizer:
+        """Returns the optimizer over `groups`."""
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
 
 
-OptimizerUnion = SGD | AdamW
+class RAdam(Method):
+    """Adam that waits until its variance can be trusted (Liu et al., ICLR 2020)."""
+
+    advice: ClassVar[str] = "Makes warm-up unnecessary; slow in the first steps of a short run."
+    name: Literal["radam"] = "radam"
+    lr: Annotated[_Rate, Range(3e-5, 3e-3, log=True)] = 1e-3
+    beta1: _Beta = 0.9
+    beta2: _Beta = 0.999
+    weight_decay: _Decay = 1e-2
+    clip_norm: _Clip = 1.0
+    head_lr_factor: _HeadFactor = 1.0
+
+    def build(self, groups: Groups) -> torch.optim.Optimizer:
+        """Returns the optimizer over `groups`."""
+        return _radam(groups, self.lr, self.beta1, self.beta2)
+
+
+class Ranger(Method):
+    """RAdam inside Lookahead (Wright 2019; Lookahead: Zhang et al., NeurIPS 2019).
+
+    Every `sync_every` steps the slow weights move `pull` of the way to the fast ones, which then
+    start again from there.
+    """
+
+    advice: ClassVar[str] = "Steady with high rates and flat schedules; wants many steps."
+    name: Literal["ranger"] = "ranger"
+    lr: Annotated[_Rate, Range(3e-5, 3e-3, log=True)] = 1e-3
+    beta1: _Beta = 0.95
+    beta2: _Beta = 0.999
+    weight_decay: _Decay = 1e-2
+    clip_norm: _Clip = 1.0
+    head_lr_factor: _HeadFactor = 1.0
+    sync_every: Annotated[
+        int, Field(ge=1, le=100, description="fast steps between two slow ones"), Choices((5, 6))
+    ] = 6
+    pull: Annotated[
+        float, Field(gt=0, le=1, description="share of the way that the slow weights move")
+    ] = 0.5
+
+    def build(self, groups: Groups) -> torch.optim.Optimizer:
+        """Returns the optimizer over `groups`; `lookahead_syncs` in its groups counts the syncs."""
+        optimizer = _radam(groups, self.lr, self.beta1, self.beta2)
+        fast = [p for group in optimizer.param_groups for p in group["params"]]
+        # From the first weights, as in the paper; timm's Lookahead starts them at the first sync.
+        slow = [p.detach().clone() for p in fast]
+        steps = 0
+
+        def look_ahead(*_: Any) -> None:
+            nonlocal steps
+            steps += 1
+            if steps % self.sync_every:
+                return
+            for group in optimizer.param_groups:
+                group["lookahead_syncs"] = steps // self.sync_every
+            with torch.no_grad():
+                for kept, weights in zip(slow, fast, strict=True):
+                    weights.copy_(kept.lerp_(weights, self.pull))
+
+        optimizer.register_step_post_hook(look_ahead)
+        return optimizer
+
+
+OptimizerUnion = SGD | Adam | AdamW | RAdam | Ranger
 Optimizer = family(OptimizerUnion)
+
+
+def _radam(groups: Groups, lr: float, beta1: float, beta2: float) -> torch.optim.Optimizer:
+    return torch.optim.RAdam(groups, lr=lr, betas=(beta1, beta2), decoupled_weight_decay=True)

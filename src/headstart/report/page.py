@@ -235,7 +235,29 @@ def _figures(metrics: Metrics) -> list[Figure]:
             f"{percent(metrics.ece_uncalibrated)}{NO_BREAK}% before dividing the logits by the "
             f"temperature {metrics.temperature:.2f}",
         ),
+        *_retrieval_figures(metrics),
     ]
+
+
+def _retrieval_figures(metrics: Metrics) -> list[Figure]:
+    if metrics.retrieval is None:
+        return []
+    recalls = [
+        Figure(
+            f"Recall@{k}",
+            f"{percent(share)}{NO_BREAK}%",
+            "",
+            f"share of test images with one of their class among the {k} nearest training images",
+        )
+        for k, share in metrics.retrieval.recall_at.items()
+    ]
+    precision = Figure(
+        "MAP@R",
+        f"{percent(metrics.retrieval.map_at_r)}{NO_BREAK}%",
+        "",
+        "how nearly the training images of an image's own class come before all others",
+    )
+    return [*recalls, precision]
 
 
 def _by_recall(classes: Sequence[ClassMetrics]) -> list[ClassMetrics]:

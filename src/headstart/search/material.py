@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -106,6 +106,7 @@ def activations(
     augmentation: Method | None = None,
     seed: int = 0,
     number: int = 0,
+    mirror: bool = False,
 ) -> NDArray[Any]:
     """Returns activations (N, ...) of one view of every image of a part, cached or computed.
 
@@ -116,21 +117,33 @@ def activations(
         augmentation: The policy of the view; the evaluation view by default.
         seed: Of the views.
         number: Of the view.
+        mirror: Whether evaluation views are mirrored.
     """
     rows = material.rows[part]
     preprocessing = material.backbone.preprocessing
     policy = augmentation or NoAugmentation()
-    augment = policy.build(preprocessing.resolution, preprocessing.interpolation)  # type: ignore[attr-defined]
+    augment = policy.build(  # type: ignore[attr-defined]
+        preprocessing.resolution, preprocessing.interpolation, preprocessing.fill
+    )
     digest = hashlib.sha256(rows.tobytes()).hexdigest()
     view: dict[str, Any] = {"policy": policy.model_dump(), "rows": digest}
     if augment is not None:
         view |= {"seed": seed, "number": number}
+    if mirror:
+        view |= {"mirror": True}
     return cached_activations(
         material.cache_dir,
         {**run.depends_on, "view": view},
         len(rows),
         lambda: view_batches(
-            material.pixels, rows, preprocessing, augment, seed, number, run.engine.batch_size
+            material.pixels,
+            rows,
+            preprocessing,
+            augment,
+            seed,
+            number,
+            run.engine.batch_size,
+            mirror=mirror,
         ),
         run.engine,
         _description(run.boundary, part, number, augment is not None),
@@ -139,21 +152,28 @@ def activations(
 
 
 def features_of(
-    material: Material, run: PrefixRun, cached: dict[str, NDArray[Any]], taps: Sequence[str]
-) -> dict[str, NDArray[np.float32]]:
-    """Returns the frozen network's features (N, F) by part, from cached activations."""
+    material: Material, run: PrefixRun, cached: NDArray[Any], taps: Sequence[str]
+) -> NDArray[np.float32]:
+    """Returns the network's features (N, F), as it is now, from cached activations (N, ...)."""
     if run.boundary == FEATURES:
-        return {part: np.asarray(array, np.float32) for part, array in cached.items()}
+        return np.asarray(cached, np.float32)
     network = suffix(material.traced, run.boundary, taps)
-    some = np.asarray(cached["train"][:2], np.float32)
+    if run.boundary == INPUT:
+        preprocessing = material.backbone.preprocessing
+        network = nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), network).eval()
+    some = _as_input(cached[:2])
     engine = make_engine(network, np.concatenate([some, some])[:2], material.device)
     size = engine.batch_size
+    return np.concatenate(
+        [
+            engine.run(_as_input(cached[start : start + size]))
+            for start in range(0, len(cached), size)
+        ]
+    )
 
-    def run_all(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        for start in range(0, len(array), size):
-            yield engine.run(np.asarray(array[start : start + size], np.float32))
 
-    return {part: np.concatenate(list(run_all(array))) for part, array in cached.items()}
+def _as_input(batch: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(batch) if batch.dtype == np.uint8 else np.asarray(batch, np.float32)
 
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,13 +13,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from headstart.backbones.cut import FEATURES, INPUT, Boundary, suffix
+from headstart.backbones.cut import FEATURES, INPUT, Boundary, space_dims, suffix
 from headstart.backbones.engine import Normalize
+from headstart.backbones.parts import (
+    blocks_behind,
+    boundary_of_last,
+    count_drop_path,
+    frozen_tensors,
+    swap_activations,
+)
 from headstart.cache import cache_limit
 from headstart.data.images import load_image
 from headstart.data.views import augmented_view, eval_view
+from headstart.errors import RecipeError
+from headstart.fingerprints import Acted
+from headstart.methods.activation import Keep
+from headstart.methods.augmentation import NoAugmentation
+from headstart.methods.batch_mixing import NoMixing
 from headstart.methods.freezing import Full, HeadOnly
-from headstart.probe import Probe, Validated, cross_validate, fit_probe
+from headstart.methods.head import Head, Linear
+from headstart.methods.metric_loss import NoMetricLoss
+from headstart.probe import Validated, cross_validate, fit_probe
 from headstart.recipe import Recipe
 from headstart.search.material import (
     Material,
@@ -47,17 +62,31 @@ class Start:
 
     Attributes:
         prefix: The frozen part.
-        cached: Activations of the evaluation views by part.
+        cached: Activations of the evaluation views of `train` and `val`, and of the mirror images
+            of the latter as `val_mirrored` where both are averaged.
         taps: Stages whose pooled features the head sees besides the last ones.
+        features: Number of features F that the head sees.
+        suffix: Activations (N, ...) to features (N, F).
         head: Features (N, F) to logits (N, C).
-        probe: What the head was taken from, or None where it is random.
+        solved: Whether the head was solved on cached features, so that it is worth keeping.
+        validated: What cross-validation says of it, where it was a probe.
+        acted: What the methods that were applied so far did.
     """
 
     prefix: PrefixRun
     cached: dict[str, NDArray[Any]]
     taps: tuple[str, ...]
-    head: nn.Module
-    probe: Probe | None
+    features: int
+    suffix: nn.Module
+    head: Head
+    solved: bool
+    validated: Validated | None
+    acted: tuple[Acted, ...]
+
+    @property
+    def model(self) -> nn.Module:
+        """Activations (N, ...) to logits (N, C)."""
+        return nn.Sequential(self.suffix, self.head)
 
 
 def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
@@ -70,6 +99,8 @@ def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
         return FEATURES
     if isinstance(recipe.freezing, Full):
         return INPUT
+    if recipe.freezing.blocks:
+        return boundary_of_last(material.traced, recipe.freezing.blocks)
     if recipe.freezing.boundary == "auto":
         return None
     return material.traced.boundary(recipe.freezing.boundary).name
@@ -121,7 +152,8 @@ def measure_speeds(
 def _training_seconds(material: Material, recipe: Recipe, boundary: Boundary) -> float:
     """Returns the seconds that training the suffix takes for an image."""
     shape = boundary.shape
-    head = recipe.head.build(material.backbone.features, len(material.classes))
+    # Any head costs next to nothing beside the suffix.
+    head = nn.Linear(material.backbone.features, len(material.classes))
     model = nn.Sequential(suffix(material.traced, boundary.name), head)
     model.to(material.device)
     model.to(memory_format=torch.channels_last)
@@ -137,52 +169,52 @@ def _training_seconds(material: Material, recipe: Recipe, boundary: Boundary) ->
         if material.device.type == "cuda":
             torch.cuda.synchronize()
 
+    # A metric term sees the images of a mixed batch unmixed, too.
+    mixed = not isinstance(recipe.batch_mixing, NoMixing)
+    passes = 2 if mixed and not isinstance(recipe.metric_loss, NoMetricLoss) else 1
     # Optimizer, averaging and fetching the batch come on top.
-    return 1.15 * seconds_of(step, 2) / size
+    return passes * 1.15 * seconds_of(step, 2) / size
 
 
 def start_from(material: Material, recipe: Recipe, boundary: str) -> Start:
-    """Caches the evaluation views at a boundary and makes the head."""
+    """Caches the evaluation views at a boundary, swaps activations behind it and makes the head.
+
+    Raises:
+        RecipeError: If a method of the recipe has nothing to act on in this backbone.
+    """
     wanted = recipe.head.features
-    stages = tuple(b.name for b in material.traced.boundaries if b.stage and b.name != FEATURES)
-    if boundary == FEATURES:
-        taps = () if wanted == "last" else stages
-        prefix = open_prefix(material, boundary, taps)
-    else:
-        names = [b.name for b in material.traced.boundaries]
-        behind = tuple(s for s in stages if names.index(s) >= names.index(boundary))
-        taps = () if wanted == "last" or boundary == INPUT else behind
-        prefix = open_prefix(material, boundary)
+    if recipe.head.init == "random" and wanted == "auto":
+        wanted = "last"
+    stages = () if wanted == "last" else _stages_behind(material, boundary)
+    prefix = open_prefix(material, boundary, stages if boundary == FEATURES else ())
+    # The prefix is a copy: what changes from here on is the suffix alone.
+    acted = _swap(material, recipe, boundary)
     cached = {part: activations(material, prefix, part) for part in ("train", "val")}
-    if recipe.head.init == "random":
-        torch.manual_seed(recipe.seed)
-        taps = taps if wanted == "stages" else ()
-        if boundary == FEATURES and wanted != "stages":
-            cached = {
-                part: array[:, -material.backbone.features :] for part, array in cached.items()
-            }
-        features = material.backbone.features + _tap_width(material, taps)
-        head = recipe.head.build(features, len(material.classes))
-        return Start(prefix, cached, taps, head, None)
-    features_by_part = features_of(material, prefix, cached, taps)
-    probe, taps = _choose_probe(material, recipe, features_by_part["train"], taps)
-    width = probe.weight.shape[1]
+    if recipe.test_time_flip:
+        cached["val_mirrored"] = activations(material, prefix, "val", mirror=True)
+        acted.append(_test_time_flip(cached))
+    taps, validated = stages, None
+    features = None
+    if recipe.head.init == "probe":
+        features = features_of(material, prefix, cached["train"], stages)
+        if wanted == "auto" and stages:
+            features, taps, validated = _choose_features(material, recipe, features, stages)
+    width = material.backbone.features + _tap_width(material, taps)
     if boundary == FEATURES:
         cached = {part: array[:, -width:] for part, array in cached.items()}
-    head = recipe.head.build(width, len(material.classes))
-    recipe.head.load_probe(head, torch.from_numpy(probe.weight), torch.from_numpy(probe.bias))
-    return Start(prefix, cached, taps, head, probe)
-
-
-def suffix_of(material: Material, start: Start) -> nn.Module:
-    """Returns what is trained besides the head: activations to features."""
-    if start.prefix.boundary == FEATURES:
-        return nn.Identity()
-    network = suffix(material.traced, start.prefix.boundary, start.taps)
-    if start.prefix.boundary == INPUT:
-        preprocessing = material.backbone.preprocessing
-        return nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), network)
-    return network
+    torch.manual_seed(recipe.seed)
+    head = recipe.head.build(width, len(material.classes), recipe.activation.build())
+    if features is not None:
+        validated = _solve(material, recipe, head, features, validated)
+    network = _suffix(material, boundary, taps)
+    if recipe.backbone.drop_path:
+        count = count_drop_path(network)
+        acted.append(_note("backbone", recipe, f"{count} blocks may be skipped in training"))
+    how = "at random" if features is None else "from cached features"
+    classes = len(material.classes)
+    acted.append(_note("head", recipe, f"{width:,} features to {classes} classes, {how}"))
+    solved = features is not None
+    return Start(prefix, cached, taps, width, network, head, solved, validated, tuple(acted))
 
 
 def training_data(
@@ -198,13 +230,33 @@ def training_data(
         until: On `time.monotonic`: no further view is begun after it.
     """
     views: list[NDArray[Any]] = [start.cached["train"]]
-    if recipe.augmentation.name != "none":
+    if not isinstance(recipe.augmentation, NoAugmentation):
         views = []
         for number in range(recipe.views or views_for(epochs)):
             if views and until is not None and time.monotonic() > until:
                 break
             views.append(augmented(material, recipe, start, number))
-    return TrainData(views, material.labels["train"], start.cached["val"], material.labels["val"])
+    return TrainData(
+        views=views,
+        labels=material.labels["train"],
+        val=start.cached["val"],
+        val_labels=material.labels["val"],
+        plain=start.cached["train"],
+        val_mirrored=start.cached.get("val_mirrored"),
+        space=space_dims(material.traced, start.prefix.boundary),
+    )
+
+
+def blocks_of(material: Material, start: Start) -> tuple[tuple[nn.Parameter, ...], ...]:
+    """Returns the parameters of the suffix, block by block, nearest the input first."""
+    if start.prefix.boundary == FEATURES:
+        return ()
+    return blocks_behind(material.traced, start.prefix.boundary)
+
+
+def frozen_of(material: Material, start: Start) -> dict[str, torch.Tensor]:
+    """Returns what must not change in training: all of the backbone but the suffix."""
+    return frozen_tensors(material.traced, start.suffix)
 
 
 def view_gap(
@@ -214,7 +266,7 @@ def view_gap(
 
     With few views the suffix can learn them by heart; the gap shows it. None without augmentation.
     """
-    if recipe.augmentation.name == "none":
+    if isinstance(recipe.augmentation, NoAugmentation):
         return None
     some = np.arange(min(_GAP_IMAGES, len(data.labels)))
     rows = {"train": material.rows["train"][some]}
@@ -239,29 +291,103 @@ def augmented(material: Material, recipe: Recipe, start: Start, number: int) -> 
     return array[:, -width:] if start.prefix.boundary == FEATURES else array
 
 
-def _choose_probe(
-    material: Material, recipe: Recipe, features: NDArray[np.float32], taps: tuple[str, ...]
-) -> tuple[Probe, tuple[str, ...]]:
-    """Fits the probe on the last features, on those of all stages, or on what is better."""
+def _choose_features(
+    material: Material, recipe: Recipe, features: NDArray[np.float32], stages: tuple[str, ...]
+) -> tuple[NDArray[np.float32], tuple[str, ...], Validated]:
+    """Returns the features of all stages or the last ones alone, whichever a probe likes better."""
+    last = features[:, -material.backbone.features :]
+    with_stages = _validate(material, recipe, features)
+    without = _validate(material, recipe, last)
+    if with_stages.log_loss >= (1 - STAGES_MUST_GAIN) * without.log_loss:
+        return last, (), without
+    return features, stages, with_stages
+
+
+def _solve(
+    material: Material,
+    recipe: Recipe,
+    head: Head,
+    features: NDArray[np.float32],
+    validated: Validated | None,
+) -> Validated | None:
+    """Starts the head from the training images' features; returns what validates its last layer."""
     labels, classes = material.labels["train"], len(material.classes)
+    of_last_layer: list[Validated] = []
 
-    def validate(columns: NDArray[np.float32]) -> Validated:
-        return cross_validate(
-            columns,
-            labels,
-            classes,
-            material.groups,
-            seed=recipe.seed,
-            progress=material.progress,
+    def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        columns = embeddings.numpy()
+        known = validated if isinstance(recipe.head, Linear) else None
+        of_last_layer.append(known or _validate(material, recipe, columns))
+        probe = fit_probe(columns, labels, classes, of_last_layer[0])
+        return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
+
+    with torch.no_grad():
+        columns = torch.from_numpy(np.array(features))
+        recipe.head.start(head.eval(), columns, torch.from_numpy(labels), solve)
+    return of_last_layer[0] if of_last_layer else None
+
+
+def _validate(material: Material, recipe: Recipe, columns: NDArray[np.float32]) -> Validated:
+    return cross_validate(
+        columns,
+        material.labels["train"],
+        len(material.classes),
+        material.groups,
+        seed=recipe.seed,
+        progress=material.progress,
+    )
+
+
+def _stages_behind(material: Material, boundary: str) -> tuple[str, ...]:
+    """Returns the stage ends whose features a head may see: all of them, or those behind a cut."""
+    names = [each.name for each in material.traced.boundaries]
+    first = 0 if boundary == FEATURES else names.index(boundary)
+    if boundary == INPUT:
+        return ()
+    return tuple(
+        each.name
+        for each in material.traced.boundaries
+        if each.stage and each.name not in {INPUT, FEATURES} and names.index(each.name) >= first
+    )
+
+
+def _suffix(material: Material, boundary: str, taps: tuple[str, ...]) -> nn.Module:
+    if boundary == FEATURES:
+        return nn.Identity()
+    network = suffix(material.traced, boundary, taps)
+    if boundary == INPUT:
+        preprocessing = material.backbone.preprocessing
+        return nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), network)
+    return network
+
+
+def _swap(material: Material, recipe: Recipe, boundary: str) -> list[Acted]:
+    method = recipe.activation
+    if isinstance(method, Keep):
+        return []
+    acted = []
+    if method.where in {"suffix", "both"}:
+        swapped = swap_activations(material.traced, boundary, method.build)
+        kinds = Counter(swapped.values())
+        evidence = ", ".join(f"{n} x {old} to {new}" for (old, new), n in kinds.items())
+        acted.append(_note("activation", recipe, f"{evidence}, after {boundary!r}"))
+    if method.where in {"head", "both"}:
+        acted.append(_note("activation", recipe, "between the layers of the head"))
+    return acted
+
+
+def _test_time_flip(cached: dict[str, NDArray[Any]]) -> Acted:
+    if np.array_equal(cached["val"], cached["val_mirrored"]):
+        raise RecipeError(
+            "test_time_flip does nothing: every validation image is its own mirror image."
         )
+    evidence = "mirror images give other activations; their logits are averaged"
+    return Acted(family="test_time_flip", method="flip", state="acted", evidence=evidence)
 
-    validated = validate(features)
-    if taps and recipe.head.features == "auto":
-        last = features[:, -material.backbone.features :]
-        validated_last = validate(last)
-        if validated.log_loss >= (1 - STAGES_MUST_GAIN) * validated_last.log_loss:
-            features, validated, taps = last, validated_last, ()
-    return fit_probe(features, labels, classes, validated), taps
+
+def _note(family: str, recipe: Recipe, evidence: str) -> Acted:
+    method = getattr(recipe, family).name
+    return Acted(family=family, method=method, state="acted", evidence=evidence)
 
 
 def _tap_width(material: Material, taps: tuple[str, ...]) -> int:
@@ -272,7 +398,9 @@ def _tap_width(material: Material, taps: tuple[str, ...]) -> int:
 
 def _view_seconds(material: Material, recipe: Recipe) -> float:
     preprocessing = material.backbone.preprocessing
-    augment = recipe.augmentation.build(preprocessing.resolution, preprocessing.interpolation)
+    augment = recipe.augmentation.build(
+        preprocessing.resolution, preprocessing.interpolation, preprocessing.fill
+    )
     rows = material.rows["train"][:_SAMPLE]
     start = time.monotonic()
     for row in rows:

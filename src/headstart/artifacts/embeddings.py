@@ -1,0 +1,91 @@
+"""Embeddings in a file: one row an image, with the images' names, as safetensors."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from headstart.artifacts.files import replacing
+from headstart.errors import InputError, RunError
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of named images.
+
+    Attributes:
+        images: Names (N).
+        labels: Class of each image (N); empty where it is not known.
+        vectors: (N, E).
+    """
+
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+
+def write_embeddings(
+    path: Path, images: Sequence[str], labels: Sequence[str], vectors: NDArray[np.floating]
+) -> None:
+    """Writes embeddings as float16."""
+    names = {"images": json.dumps(list(images)), "labels": json.dumps(list(labels))}
+    with replacing(path) as draft:
+        save_file({"vectors": np.ascontiguousarray(vectors, np.float16)}, draft, metadata=names)
+
+
+def check_exportable(path: Path) -> None:
+    """Refuses a file to which `export_embeddings` cannot write, before any work.
+
+    Raises:
+        InputError: By its ending, or because its folder is missing.
+    """
+    if path.suffix not in {".csv", ".npz", ".safetensors"}:
+        raise InputError(
+            f"cannot write embeddings to {path}: end its name in .csv, .npz or .safetensors."
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it.")
+
+
+def export_embeddings(path: Path, images: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    """Writes embeddings (N, E) as a table or arrays, by the file's ending.
+
+    Raises:
+        InputError: As `check_exportable`.
+    """
+    check_exportable(path)
+    if path.suffix == ".safetensors":
+        write_embeddings(path, images, [""] * len(images), vectors)
+    elif path.suffix == ".npz":
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez(file, images=np.array(images, dtype=np.str_), vectors=vectors)
+    else:
+        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", *(f"e{number}" for number in range(vectors.shape[1]))])
+            rows = zip(images, vectors.tolist(), strict=True)
+            writer.writerows([image, *vector] for image, vector in rows)
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """Reads embeddings.
+
+    Raises:
+        RunError: If there are none or they are damaged.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            names = file.metadata() or {}
+            vectors = np.asarray(file.get_tensor("vectors"), np.float32)
+        images, labels = (tuple(json.loads(names[key])) for key in ("images", "labels"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: this run kept no embeddings.") from None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"cannot read the embeddings {path}: {error}") from None
+    return Embeddings(images, labels, vectors)

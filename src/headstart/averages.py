@@ -1,0 +1,104 @@
+"""The path of the weights through training, and the weights that are kept of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from headstart.fingerprints import Observed
+from headstart.methods.averaging import EMA, SWA, GreedySoup, NoAveraging
+from headstart.methods.head import Head
+
+Weights = list[torch.Tensor]
+
+
+@dataclass
+class WeightPath:
+    """Where the weights are, and their average.
+
+    Attributes:
+        method: How they are averaged.
+        weights: The parameters and floating-point buffers themselves.
+        average: As many tensors.
+        raw: A copy of the weights of the last step while the average is in their place.
+        epochs: Copies of the weights after each epoch and their validation loss, for a soup.
+    """
+
+    method: NoAveraging | EMA | SWA | GreedySoup
+    weights: Weights
+    average: Weights
+    raw: Weights = field(default_factory=list)
+    epochs: list[tuple[float, Weights]] = field(default_factory=list)
+
+
+def begin_path(
+    method: NoAveraging | EMA | SWA | GreedySoup, suffix: nn.Module, head: Head
+) -> WeightPath:
+    """Starts at the weights as they are. What a head remembers of images is no weight."""
+    # BatchNorm's statistics move with the weights.
+    buffers = [buffer for buffer in suffix.buffers() if buffer.is_floating_point()]
+    weights = [*(p.data for p in (*suffix.parameters(), *head.parameters())), *buffers]
+    return WeightPath(method, weights, _copies(weights))
+
+
+def follow(path: WeightPath, progress: float, total_steps: int, seen: Observed) -> None:
+    """Takes the weights after a step into the average, where it has begun."""
+    if isinstance(path.method, SWA) and progress < path.method.start:
+        return
+    decay = path.method.decay(seen.averaged_steps, total_steps)
+    with torch.no_grad():
+        for mean, value in zip(path.average, path.weights, strict=True):
+            mean.lerp_(value, 1 - decay)
+    seen.averaged_steps += 1
+    seen.averaged_at = seen.averaged_at or seen.steps
+
+
+def use_average(path: WeightPath, seen: Observed) -> None:
+    """Puts the average in the place of the weights, once it has begun."""
+    path.raw = _copies(path.weights)
+    if seen.averaged_steps:
+        _copy(path.average, path.weights)
+
+
+def go_on(path: WeightPath) -> None:
+    """Puts the weights of the last step back."""
+    _copy(path.raw, path.weights)
+
+
+def finish_path(path: WeightPath, validate: Callable[[], float], seen: Observed) -> None:
+    """Leaves in place what is kept in the end.
+
+    Args:
+        path: The average is in place.
+        validate: Returns the validation loss of what is in place.
+        seen: Where it is noted what the averaging did.
+    """
+    if isinstance(path.method, GreedySoup):
+        seen.ingredients = _cook(path.method, path, validate)
+    pairs = zip(path.weights, path.raw, strict=True)
+    seen.averaged = max(float((a - b).abs().max()) for a, b in pairs if a.numel())
+
+
+def _cook(method: GreedySoup, path: WeightPath, validate: Callable[[], float]) -> list[int]:
+    def mean(numbers: Sequence[int]) -> Weights:
+        each = [path.epochs[number][1] for number in numbers]
+        return [torch.stack(tensors).mean(0) for tensors in zip(*each, strict=True)]
+
+    def loss(weights: Weights) -> float:
+        _copy(weights, path.weights)
+        return validate()
+
+    soup, chosen = method.cook([value for value, _ in path.epochs], mean, loss)
+    _copy(soup, path.weights)
+    return chosen
+
+
+def _copies(tensors: Weights) -> Weights:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def _copy(source: Weights, target: Weights) -> None:
+    with torch.no_grad():
+        for old, new in zip(target, source, strict=True):
+            old.copy_(new)

@@ -1,0 +1,137 @@
+"""What lies behind a boundary: its blocks of parameters, its activations; what lies before it."""
+
+from collections.abc import Callable
+
+import torch
+from timm.layers import activations, activations_me
+from torch import nn
+
+from headstart.backbones.cut import FEATURES, Traced, ahead, behind
+from headstart.errors import BackboneError, RecipeError
+
+# Gates (sigmoids in squeeze-and-excitation) are no activations: they must stay within 0 and 1.
+_TORCH_ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
+)  # fmt: skip
+_TIMM_ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    activations.Swish, activations.Mish, activations.HardSwish, activations.GELU,
+    activations.GELUTanh, activations.QuickGELU, activations_me.SwishMe, activations_me.MishMe,
+    activations_me.HardSwishMe,
+)  # fmt: skip
+
+_SAMPLE = torch.linspace(-8, 8, 65)  # where two activations that are one give the same
+
+
+def blocks_behind(traced: Traced, boundary: str) -> tuple[tuple[nn.Parameter, ...], ...]:
+    """Returns the parameters after a boundary, block by block, nearest the input first.
+
+    A block ends where the network can be cut; what lies behind the last cut is one, too.
+    """
+    names = [each.name for each in traced.boundaries]
+    cuts = [name for name in names[names.index(boundary) :] if name != FEATURES]
+    block_of: dict[str, int] = {}
+    for number, cut in enumerate(cuts):
+        used = behind(traced, cut)
+        for name, _ in traced.model.named_parameters():
+            if _within(name, used):
+                block_of[name] = number
+    parameters = dict(traced.model.named_parameters())
+    blocks = [
+        tuple(parameters[name] for name, block in block_of.items() if block == number)
+        for number in range(len(cuts))
+    ]
+    return tuple(block for block in blocks if block)
+
+
+def boundary_of_last(traced: Traced, blocks: int) -> str:
+    """Returns the boundary behind which the last `blocks` blocks lie.
+
+    Raises:
+        BackboneError: If the backbone has fewer.
+    """
+    cuts = [each.name for each in traced.boundaries if each.name != FEATURES]
+    if blocks > len(cuts):
+        raise BackboneError(
+            f"freezing.blocks = {blocks}: this backbone has {len(cuts)} blocks; give fewer."
+        )
+    return cuts[-blocks]
+
+
+def frozen_tensors(traced: Traced, suffix: nn.Module) -> dict[str, torch.Tensor]:
+    """Returns the backbone's parameters and buffers that are no part of a suffix, by name."""
+    moving = {id(tensor) for tensor in (*suffix.parameters(), *suffix.buffers())}
+    state = [*traced.model.named_parameters(), *traced.model.named_buffers()]
+    return {name: tensor for name, tensor in state if id(tensor) not in moving}
+
+
+def swap_activations(
+    traced: Traced, boundary: str, make: Callable[[], nn.Module]
+) -> dict[str, tuple[str, str]]:
+    """Replaces the activations after a boundary, in the backbone itself.
+
+    Prefixes that were made before are copies and keep theirs; suffixes must be made afterwards.
+
+    Args:
+        traced: The backbone.
+        boundary: Where it is cut.
+        make: Makes the new activation.
+
+    Returns:
+        The old and the new kind, by the path of each activation that was replaced.
+
+    Raises:
+        RecipeError: If none could be replaced, or one of them is used before the boundary, too.
+    """
+    used, used_before = behind(traced, boundary), ahead(traced, boundary)
+    new = make()
+    found = {
+        name: module
+        for name, module in traced.model.named_modules(remove_duplicate=False)
+        if isinstance(module, _TORCH_ACTIVATIONS + _TIMM_ACTIVATIONS)
+    }
+    behind_it = {name: module for name, module in found.items() if _within(name, used)}
+    before_it = {id(module) for name, module in found.items() if _within(name, used_before)}
+    if any(id(module) in before_it for module in behind_it.values()):
+        raise RecipeError(
+            "activation: this backbone uses one activation on both sides of the boundary, so that "
+            "it cannot be swapped on one; choose activation = keep or another boundary."
+        )
+    swapped = {
+        name: (type(module).__name__, type(new).__name__)
+        for name, module in behind_it.items()
+        if not torch.allclose(module(_SAMPLE.clone()), new(_SAMPLE.clone()), atol=1e-4)
+    }
+    for name in swapped:
+        parent, _, attribute = name.rpartition(".")
+        setattr(traced.model.get_submodule(parent), attribute, make())
+    if not swapped:
+        why = (
+            f"all of them are {type(new).__name__} already"
+            if behind_it
+            else "no activation behind the boundary is a module of its own"
+        )
+        raise RecipeError(f"activation: nothing to swap, {why}; use activation = keep.")
+    return swapped
+
+
+def count_drop_path(suffix: nn.Module) -> int:
+    """Returns how many blocks of a suffix may be skipped in training.
+
+    Raises:
+        BackboneError: If none may.
+    """
+    found = sum(1 for module in suffix.modules() if float(getattr(module, "drop_prob", 0)) > 0)
+    if not found:
+        raise BackboneError(
+            "backbone.drop_path: no trained block of this backbone can be skipped; set it to 0."
+        )
+    return found
+
+
+def _within(name: str, used: frozenset[str]) -> bool:
+    return name in used or any(parent in used for parent in _parents(name))
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]

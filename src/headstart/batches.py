@@ -1,0 +1,64 @@
+"""Batches: which images are trained on together, and which of their views."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def steps_an_epoch(rows: int, batch_size: int) -> int:
+    """Returns the number of batches in an epoch."""
+    return max(1, -(-rows // batch_size))
+
+
+def epoch_batches(
+    labels: NDArray[np.int64], batch_size: int, seed: int, epoch: int, per_class: int = 0
+) -> list[NDArray[np.int64]]:
+    """Returns the rows of one epoch's batches, of nearly equal size: none too small for BatchNorm.
+
+    Args:
+        labels: (N,).
+        batch_size: Rows a batch, about.
+        seed: Of the order.
+        epoch: Number of the epoch: each has an order of its own.
+        per_class: At least so many rows of one class come together, where a class has them; the
+            classes take turns (an m-per-class sampler that still shows every row once an epoch).
+    """
+    random = np.random.default_rng([seed, epoch])
+    number = steps_an_epoch(len(labels), batch_size)
+    if not per_class:
+        return np.array_split(random.permutation(len(labels)), number)
+    turns: list[list[NDArray[np.int64]]] = []
+    for label in random.permutation(np.unique(labels)):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        chunks = np.array_split(rows, max(1, len(rows) // per_class))
+        for turn, chunk in enumerate(chunks):
+            turns += [[]] * (turn == len(turns))
+            turns[turn] = [*turns[turn], chunk]
+    chunks = [chunk for turn in turns for chunk in turn]
+    # A batch ends with the chunk that reaches its share of the rows.
+    ends = np.cumsum([len(chunk) for chunk in chunks])
+    batch_of = np.minimum((ends - 1) * number // len(labels), number - 1)
+    return [
+        np.concatenate([chunk for chunk, batch in zip(chunks, batch_of, strict=True) if batch == b])
+        for b in np.unique(batch_of)
+    ]
+
+
+def gather(views: Sequence[NDArray[Any]], rows: NDArray[np.int64], epoch: int) -> NDArray[Any]:
+    """Returns a batch in which image i shows view (epoch + i) mod K: each epoch sees all views."""
+    batch = np.empty((len(rows), *views[0].shape[1:]), views[0].dtype)
+    for position, row in enumerate(rows):
+        batch[position] = views[(epoch + int(row)) % len(views)][row]
+    return batch
+
+
+def to_tensor(batch: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Copies a batch to the device: as float32 unless it is uint8, maps in channels-last order."""
+    tensor = torch.from_numpy(np.array(batch)).to(device)
+    if tensor.dtype == torch.uint8:
+        return tensor
+    layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+    return tensor.float().contiguous(memory_format=layout)

@@ -1,0 +1,71 @@
+"""Activations: the non-linearity of the head, or of the layers that are trained."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from headstart.methods.method import Choices, Method, Range, family
+
+_Where = Annotated[
+    Literal["suffix", "head", "both"],
+    Field(description="swapped into the trained suffix, used in an MLP head, or both"),
+    Choices(("suffix", "head", "both")),
+]
+
+
+class Keep(Method):
+    """The activations that the backbone was pretrained with; ReLU in an MLP head."""
+
+    advice: ClassVar[str] = "The pretrained weights were fitted to these: hard to beat."
+    name: Literal["keep"] = "keep"
+
+    def build(self) -> nn.Module:
+        """Returns the activation of a head."""
+        return nn.ReLU()
+
+
+class Mish(Method):
+    """x tanh(ln(1 + e^x)), smooth and unbounded above (Misra, BMVC 2020)."""
+
+    advice: ClassVar[str] = (
+        "Swapped in, it disturbs pretrained features at first and needs more epochs; "
+        "in an MLP head it costs nothing."
+    )
+    name: Literal["mish"] = "mish"
+    where: _Where = "suffix"
+
+    def build(self) -> nn.Module:
+        """Returns the activation."""
+        return nn.Mish()
+
+
+class Swish(Method):
+    """x sigmoid(x), also called SiLU (Ramachandran et al. 2017)."""
+
+    advice: ClassVar[str] = (
+        "EfficientNets have it already, the Lite ones do not; swapped in, it needs more epochs."
+    )
+    name: Literal["swish"] = "swish"
+    where: _Where = "suffix"
+
+    def build(self) -> nn.Module:
+        """Returns the activation."""
+        return nn.SiLU()
+
+
+class LeakyReLU(Method):
+    """max(x, slope x): negative inputs keep a small gradient (Maas et al., ICML workshop 2013)."""
+
+    advice: ClassVar[str] = "Close to ReLU, so swapping it in disturbs a ReLU network least."
+    name: Literal["leaky_relu"] = "leaky_relu"
+    where: _Where = "suffix"
+    slope: Annotated[float, Field(gt=0, lt=1), Range(0.005, 0.2, log=True)] = 0.01
+
+    def build(self) -> nn.Module:
+        """Returns the activation."""
+        return nn.LeakyReLU(self.slope)
+
+
+ActivationUnion = Keep | Mish | Swish | LeakyReLU
+Activation = family(ActivationUnion, squish="swish", silu="swish")

@@ -1,0 +1,166 @@
+"""Metric losses: a term that draws images of one class together and pushes others away.
+
+All are those of pytorch-metric-learning (Musgrave et al. 2020), on the embedding: what enters the
+head's last layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from headstart.methods.method import Choices, Method, Range, family
+
+Miner = Literal["all", "semi_hard", "batch_hard"]
+
+_Weight = Annotated[
+    float,
+    Field(gt=0, le=100, description="of the term beside the criterion"),
+    Range(0.05, 1.0, log=True),
+]
+_PerClass = Annotated[
+    int,
+    Field(ge=2, le=64, description="images of one class that are drawn into a batch together"),
+    Choices((2, 4)),
+]
+_Miner = Annotated[
+    Miner,
+    Field(
+        description="all pairs or triplets; those in which the negative is farther than the "
+        "positive, but within the margin (Schroff et al. 2015); or each anchor's hardest "
+        "(Hermans et al. 2017)"
+    ),
+    Choices(("all", "semi_hard", "batch_hard")),
+]
+
+
+@dataclass(frozen=True)
+class MetricTerm:
+    """A metric loss that is ready to be computed.
+
+    Attributes:
+        loss: Embeddings (B, E), labels (B,) to a scalar and the number of pairs or triplets that
+            went into it (of images, for a loss that compares with classes).
+        parameters: What is trained with it.
+    """
+
+    loss: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, int]]
+    parameters: list[nn.Parameter] = field(default_factory=list)
+
+
+class NoMetricLoss(Method):
+    """The criterion alone."""
+
+    advice: ClassVar[str] = "Where classes are few and well apart, a metric term adds little."
+    name: Literal["none"] = "none"
+
+    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm | None:
+        """Returns nothing."""
+        return None
+
+
+class Contrastive(Method):
+    """Pairs of a class within one distance, others beyond another (Hadsell et al., CVPR 2006)."""
+
+    advice: ClassVar[str] = "For similarity search; the margins are in units of the unit sphere."
+    name: Literal["contrastive"] = "contrastive"
+    weight: _Weight = 0.2
+    positive_margin: Annotated[float, Field(ge=0, le=2)] = 0.0
+    negative_margin: Annotated[float, Field(gt=0, le=2), Range(0.5, 1.5)] = 1.0
+    miner: _Miner = "all"
+    per_class: _PerClass = 4
+
+    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+        """Returns the term for embeddings of width `embedding`."""
+        from pytorch_metric_learning.losses import ContrastiveLoss  # noqa: PLC0415 - slow
+
+        loss = ContrastiveLoss(self.positive_margin, self.negative_margin)
+        return _pair_term(loss, self.miner, self.negative_margin)
+
+
+class Triplet(Method):
+    """Each positive nearer than each negative by a margin (Schroff et al., CVPR 2015)."""
+
+    advice: ClassVar[str] = (
+        "For similarity search and many classes; goes quiet once they are apart."
+    )
+    name: Literal["triplet"] = "triplet"
+    weight: _Weight = 0.2
+    margin: Annotated[float, Field(gt=0, le=2), Range(0.05, 0.5)] = 0.2
+    miner: _Miner = "all"
+    per_class: _PerClass = 4
+
+    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+        """Returns the term for embeddings of width `embedding`."""
+        from pytorch_metric_learning.losses import TripletMarginLoss  # noqa: PLC0415
+
+        return _pair_term(TripletMarginLoss(self.margin), self.miner, self.margin)
+
+
+class SupervisedContrastive(Method):
+    """A softmax over similarities that all positives share (Khosla et al., NeurIPS 2020)."""
+
+    advice: ClassVar[str] = "Strong beside cross-entropy when batches hold several of each class."
+    name: Literal["supcon"] = "supcon"
+    weight: _Weight = 0.2
+    temperature: Annotated[float, Field(gt=0, le=1), Range(0.05, 0.5, log=True)] = 0.1
+    per_class: _PerClass = 4
+
+    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+        """Returns the term for embeddings of width `embedding`."""
+        from pytorch_metric_learning.losses import SupConLoss  # noqa: PLC0415
+
+        return _pair_term(SupConLoss(self.temperature), "all", 0.0)
+
+
+class ArcFace(Method):
+    """Softmax over angles to class centres, with a margin on the true one (Deng et al., CVPR 2019).
+
+    The centres are trained with the term and are no part of the classifier.
+    """
+
+    advice: ClassVar[str] = "For many fine-grained classes; a large margin needs a long schedule."
+    name: Literal["arcface"] = "arcface"
+    weight: _Weight = 0.2
+    margin: Annotated[float, Field(ge=0, lt=90, description="in degrees"), Range(5, 30)] = 15.0
+    scale: Annotated[float, Field(gt=0, le=256), Range(8, 64, log=True)] = 30.0
+
+    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+        """Returns the term for embeddings of width `embedding` and `classes` classes."""
+        from pytorch_metric_learning.losses import ArcFaceLoss  # noqa: PLC0415
+
+        arcface = ArcFaceLoss(classes, embedding, margin=self.margin, scale=self.scale).to(device)
+
+        def loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+            return arcface(embeddings, labels), len(labels)
+
+        return MetricTerm(loss, list(arcface.parameters()))
+
+
+MetricLossUnion = NoMetricLoss | Contrastive | Triplet | SupervisedContrastive | ArcFace
+MetricLoss = family(MetricLossUnion)
+
+
+def _pair_term(pair_loss: Any, miner: Miner, margin: float) -> MetricTerm:
+    from pytorch_metric_learning import miners  # noqa: PLC0415
+    from pytorch_metric_learning.utils import loss_and_miner_utils as indices  # noqa: PLC0415
+
+    mine = {
+        "all": None,
+        "semi_hard": miners.TripletMarginMiner(margin, "semihard"),
+        "batch_hard": miners.BatchHardMiner(),
+    }[miner]
+
+    def loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+        if mine is None:
+            anchors = indices.get_all_pairs_indices(labels)[0]
+            return pair_loss(embeddings, labels), len(anchors)
+        found = mine(embeddings, labels)
+        if not len(found[0]):  # nothing is hard enough: the term is 0, with a gradient of 0
+            return embeddings.sum() * 0, 0
+        return pair_loss(embeddings, labels, found), len(found[0])
+
+    return MetricTerm(loss)

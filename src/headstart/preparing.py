@@ -1,0 +1,126 @@
+"""What is known before anything is trained: images, audit, split, backbone, and what they cost."""
+
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.backbones.catalog import Backbone, load_backbone
+from headstart.backbones.cut import trace
+from headstart.data.audit import AuditResult, audit
+from headstart.data.decode import Pixels, decode_dataset
+from headstart.data.splits import Split, make_split, read_split
+from headstart.data.types import Dataset
+from headstart.errors import BudgetError, DataError
+from headstart.progress import Progress, format_duration
+from headstart.recipe import Recipe
+from headstart.search.clock import Clock
+from headstart.search.material import Material
+from headstart.search.stages import fixed_boundary, measure_decoding, measure_features
+
+CLOSING_S = 7.0
+"""Seconds kept for comparing views, writing and reloading the bundle, and drawing the report."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before anything is trained."""
+
+    dataset: Dataset
+    pixels: Pixels
+    audited: AuditResult
+    split: Split
+    material: Material
+    decode_s: float
+    features_s: float
+
+
+def prepare(
+    dataset: Dataset,
+    recipe: Recipe,
+    clock: Clock,
+    split_file: str | Path | None,
+    split_seed: int,
+    cache: Path,
+    workers: int | None,
+    progress: Progress,
+) -> Prepared:
+    """Loads the backbone, decodes, audits and splits; refuses a budget that is too small."""
+    network = _load_backbone(recipe)
+    preprocessing = network.preprocessing
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    traced = trace(network.model, preprocessing.resolution)
+    empty = np.empty(0, np.int64)
+    none: dict[str, NDArray[np.int64]] = {}
+    pixels = Pixels((), empty.reshape(0, 2), "", empty, np.empty(0, np.uint8))
+    material = Material(
+        pixels, none, none, empty, dataset.classes, network, traced, device, cache, progress
+    )
+    fixed_boundary(material, recipe)  # a wrong name is refused before any work
+    decode_s = features_s = 0.0
+    if clock.budget_s is not None:
+        paths = [item.path for item in dataset.items]
+        decode_s = measure_decoding(paths, preprocessing.resize) / (torch.get_num_threads())
+        features_s = measure_features(material)
+        _refuse_too_little(clock, len(dataset.items), decode_s, features_s)
+    pixels = decode_dataset(
+        dataset.items, preprocessing.resize, cache, workers=workers, progress=progress
+    )
+    audited = audit(dataset, pixels.facts, preprocessing.resolution)
+    kept = audited.kept
+    keys = [dataset.key(int(index)) for index in kept]
+    names = [dataset.items[int(index)].label for index in kept]
+    given = [dataset.items[int(index)].split for index in kept]
+    if split_file is not None:
+        given = read_split(Path(split_file), keys)
+    split = make_split(names, audited.groups, given=given, seed=split_seed, keys=keys)
+    if not len(split.val):
+        raise DataError(
+            f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
+            "are no copies of each other."
+        )
+    classes = tuple(sorted(set(names)))
+    numbers = np.array([classes.index(name) for name in names], np.int64)
+    material = Material(
+        pixels=pixels,
+        rows={"train": kept[split.train], "val": kept[split.val]},
+        labels={"train": numbers[split.train], "val": numbers[split.val]},
+        groups=audited.groups[split.train],
+        classes=classes,
+        backbone=network,
+        traced=traced,
+        device=device,
+        cache_dir=cache,
+        progress=progress,
+    )
+    return Prepared(dataset, pixels, audited, split, material, decode_s, features_s)
+
+
+def _load_backbone(recipe: Recipe) -> Backbone:
+    choice = recipe.backbone
+    return load_backbone(
+        choice.name,
+        weights=choice.weights,
+        resolution=choice.resolution or None,
+        drop_path=choice.drop_path,
+        seed=recipe.seed,
+    )
+
+
+def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: float) -> None:
+    """Refuses a budget in which not even a head on frozen features can be trained and tested.
+
+    Raises:
+        BudgetError: With the least that would do.
+    """
+    assert clock.budget_s is not None
+    least = clock.elapsed() + CLOSING_S + images * (1.3 * decode_s + features_s + 0.002)
+    if least > clock.budget_s:
+        shown = 5 * ceil(least * 1.1 / 5)
+        raise BudgetError(
+            f"a budget of {format_duration(clock.budget_s)} is too short for {images} images on "
+            f"this machine: the cheapest path takes about {shown} s. Give --budget {shown}s."
+        )

@@ -1,0 +1,124 @@
+"""The proof: the bundle is written, loaded again, and opens the sealed test once."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.artifacts.bundle import Bundle, load_bundle, run_bundle, save_bundle
+from headstart.artifacts.embeddings import write_embeddings
+from headstart.artifacts.run import RunRecord, TestPrediction, write_result
+from headstart.data.types import Item
+from headstart.errors import DataError
+from headstart.evaluate import Metrics, SealedTest, compute_metrics, fit_temperature, softmax
+from headstart.preparing import Prepared
+from headstart.progress import Progress
+from headstart.recipe import Recipe
+from headstart.retrieval import retrieval, unit
+from headstart.search.stages import Start
+from headstart.train import predict
+
+
+def prove(
+    ready: Prepared,
+    recipe: Recipe,
+    start: Start,
+    val_logits: NDArray[np.float32],
+    folder: Path,
+    record: RunRecord,
+    progress: Progress,
+) -> Metrics:
+    """Writes the bundle, reloads it, and opens the sealed test once with what was reloaded.
+
+    Args:
+        ready: The data and the backbone.
+        recipe: What was trained.
+        start: Holds the modules with the weights that were chosen.
+        val_logits: What they say of the validation images.
+        folder: Of the run.
+        record: Of the run.
+        progress: Where progress is shown.
+    """
+    material, network = ready.material, ready.material.backbone
+    temperature = fit_temperature(val_logits, material.labels["val"])
+    save_bundle(
+        folder / "bundle",
+        {
+            "backbone": network.name,
+            "features": start.features,
+            "boundary": start.prefix.boundary,
+            "taps": start.taps,
+            "head": recipe.head,
+            "activation": recipe.activation,
+            "test_time_flip": recipe.test_time_flip,
+            "classes": material.classes,
+            "preprocessing": network.preprocessing,
+            "temperature": temperature,
+            "recipe": recipe.model_dump(mode="json"),
+            "pretrained_sha256": network.weights_hash,
+            "licence": network.licence,
+            "data_sha256": ready.pixels.key,
+            "versions": record.versions,
+        },
+        network.model,
+        start.head,
+    )
+    gallery = _keep_embeddings(ready, start, folder)
+    bundle = load_bundle(folder / "bundle")
+    items = [ready.dataset.items[int(index)] for index in ready.audited.kept[ready.split.test]]
+    sealed = SealedTest(items)
+    metrics, predictions = _test(bundle, sealed, ready, gallery, temperature, progress)
+    record.test_opened_at = sealed.opened_at or ""
+    write_result(folder, metrics, predictions)
+    return metrics
+
+
+def _test(
+    bundle: Bundle,
+    sealed: SealedTest[Item],
+    ready: Prepared,
+    gallery: NDArray[np.float32],
+    temperature: float,
+    progress: Progress,
+) -> tuple[Metrics, list[TestPrediction]]:
+    items = sealed.open("every choice is made")
+    paths, boxes = [item.path for item in items], [item.box for item in items]
+    outputs = run_bundle(bundle, paths, boxes, progress, "sealed test")
+    logits = outputs.logits
+    if outputs.failed:
+        row, why = next(iter(outputs.failed.items()))
+        raise DataError(f"{paths[row]} could be read before and cannot be read now: {why}")
+    classes = bundle.spec.classes
+    labels = np.array([classes.index(item.label) for item in items], np.int64)
+    groups = ready.audited.groups[ready.split.test]
+    found = retrieval(outputs.embeddings, labels, gallery, ready.material.labels["train"])
+    metrics = compute_metrics(logits, labels, classes, temperature, groups=groups)
+    metrics = metrics.model_copy(update={"retrieval": found})
+    probabilities = softmax(logits, temperature)
+    rows = np.arange(len(items))
+    keys = [ready.dataset.key(int(index)) for index in ready.audited.kept[ready.split.test]]
+    best = probabilities.argmax(1)
+    predictions = [
+        TestPrediction(
+            path=keys[row],
+            label=items[row].label,
+            prediction=classes[best[row]],
+            probability=float(probabilities[row, best[row]]),
+            probability_of_label=float(probabilities[row, labels[row]]),
+        )
+        for row in rows
+    ]
+    return metrics, predictions
+
+
+def _keep_embeddings(ready: Prepared, start: Start, folder: Path) -> NDArray[np.float32]:
+    """Writes and returns the training images' embeddings, by which similar ones are found."""
+    material = ready.material
+    embed = nn.Sequential(start.suffix, start.head.embed)
+    vectors = unit(predict(embed, start.cached["train"], device=material.device))
+    rows = [int(index) for index in material.rows["train"]]
+    names = [ready.dataset.key(row) for row in rows]
+    labels = [ready.dataset.items[row].label for row in rows]
+    write_embeddings(folder / "embeddings.safetensors", names, labels, vectors)
+    return vectors

@@ -1,0 +1,171 @@
+"""One training step: mix, criterion, metric term, clip, move; and what each was seen to do."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from headstart.fingerprints import Observed
+from headstart.methods.batch_mixing import apply_mix
+from headstart.methods.criterion import CriterionFunction, CrossEntropy
+from headstart.methods.head import Head
+from headstart.methods.metric_loss import MetricTerm
+from headstart.recipe import Recipe
+
+
+@dataclass
+class Stepper:
+    """All that a step needs.
+
+    Attributes:
+        suffix: Activations to features.
+        head: Features to embeddings to logits.
+        recipe: Mixing, clipping, weight of the metric term.
+        optimizer: Over all that is trained.
+        criterion: None where the head has no logits to train.
+        term: The metric loss, if there is one.
+        classes: Number of classes C.
+        space: Dimensions of a batch that are height and width.
+        random: Draws the mixing.
+        seen: Where it is noted what happened.
+    """
+
+    suffix: nn.Module
+    head: Head
+    recipe: Recipe
+    optimizer: torch.optim.Optimizer
+    criterion: CriterionFunction | None
+    term: MetricTerm | None
+    classes: int
+    space: tuple[int, ...]
+    random: np.random.Generator
+    seen: Observed
+
+
+def make_stepper(
+    suffix: nn.Module,
+    head: Head,
+    counts: NDArray[np.int64],
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    term: MetricTerm | None,
+    space: tuple[int, ...],
+    seen: Observed,
+) -> Stepper:
+    """Builds the criterion for classes of `counts` (C,) images and gathers what a step needs."""
+    layer = next(head.out.parameters(), None)
+    criterion = None
+    if layer is not None:
+        criterion = recipe.criterion.build(torch.from_numpy(counts).to(layer.device))
+        if recipe.criterion.class_weights == "balanced":
+            weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
+            seen.class_weights = float(weights.min()), float(weights.max())
+    random = np.random.default_rng([recipe.seed, 1])
+    return Stepper(
+        suffix, head, recipe, optimizer, criterion, term, len(counts), space, random, seen
+    )
+
+
+def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Takes one step and returns what was made small, before it.
+
+    Args:
+        work: What a step needs.
+        inputs: Activations or views (B, ...).
+        labels: (B,).
+    """
+    seen = work.seen
+    seen.steps += 1
+    on_gpu = inputs.device.type == "cuda"
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=on_gpu):
+        loss = _loss(work, inputs, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if work.recipe.optimizer.clip_norm:
+        _clip(work)
+    rate = max(group["lr"] for group in work.optimizer.param_groups)
+    before = _copies(work.optimizer) if rate > 0 and seen.moved is None else None
+    work.optimizer.step()
+    if before is not None:
+        _note_movement(work, before)
+    work.optimizer.zero_grad()
+    seen.rates.append(work.optimizer.param_groups[-1]["lr"])
+    seen.syncs = work.optimizer.param_groups[0].get("lookahead_syncs", 0)
+    return float(loss.detach())
+
+
+def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    targets = F.one_hot(labels, work.classes).float()
+    mix = work.recipe.batch_mixing.draw(len(labels), work.random)
+    mixed = inputs
+    if mix is not None:
+        mixed, targets, share = apply_mix(inputs, targets, mix, work.space)
+        if share < 1:
+            _note_mixing(work.seen, share)
+    embeddings = work.head.embed(work.suffix(mixed))
+    loss: torch.Tensor = embeddings.new_zeros(())
+    if work.criterion is not None:
+        logits = work.head.out(embeddings)
+        loss = work.criterion(logits, targets)
+        if work.seen.criterion is None:
+            _note_criterion(work.seen, work.recipe.criterion, logits.detach(), targets)
+    if work.term is not None:
+        # Pairs are told apart by labels, which mixed examples do not have.
+        unmixed = embeddings if mix is None else work.head.embed(work.suffix(inputs))
+        value, pairs = work.term.loss(unmixed.float(), labels)
+        _note_metric(work.seen, float(value.detach()), pairs)
+        loss = value if work.criterion is None else loss + work.recipe.metric_loss.weight * value
+    return loss
+
+
+def _clip(work: Stepper) -> None:
+    longest = work.recipe.optimizer.clip_norm
+    norm = nn.utils.clip_grad_norm_(_parameters(work.optimizer), longest)
+    if float(norm) > longest:
+        work.seen.clipped += 1
+        work.seen.clipped_at = work.seen.clipped_at or work.seen.steps
+
+
+def _note_mixing(seen: Observed, share: float) -> None:
+    seen.mixed += 1
+    if seen.mixed_at is None:
+        seen.mixed_at, seen.mixed_share = seen.steps, share
+
+
+def _note_criterion(
+    seen: Observed, method: Any, logits: torch.Tensor, targets: torch.Tensor
+) -> None:
+    """Notes the criterion's value and that of plain cross-entropy, both without class weights."""
+    counts = torch.ones(targets.shape[1], device=logits.device)
+    value = method.model_copy(update={"class_weights": "none"}).build(counts)(logits, targets)
+    seen.criterion = float(value), float(CrossEntropy().build(counts)(logits, targets))
+
+
+def _note_metric(seen: Observed, value: float, pairs: int) -> None:
+    seen.metric_pairs += pairs
+    if value > 0:
+        seen.metric_positive += 1
+        if seen.metric_at is None:
+            seen.metric_at, seen.metric_first = seen.steps, value
+
+
+def _note_movement(work: Stepper, before: list[torch.Tensor]) -> None:
+    steps = [
+        float((now.detach() - old).abs().max())
+        for now, old in zip(_parameters(work.optimizer), before, strict=True)
+    ]
+    work.seen.moved = sum(step > 0 for step in steps), len(steps), max(steps)
+    work.seen.moved_at = work.seen.steps
+
+
+def _copies(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in _parameters(optimizer)]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
+    groups: Iterable[dict[str, Any]] = optimizer.param_groups
+    return [parameter for group in groups for parameter in group["params"]]
