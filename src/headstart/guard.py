@@ -99,6 +99,24 @@ def train_mode(model: nn.Module, guard: Guard) -> None:
             module.eval()
 
 
+def retake_statistics(model: nn.Module, guard: Guard, inputs: Iterable[torch.Tensor]) -> None:
+    """Takes the BatchNorm statistics that may move anew, as plain means over batches of inputs.
+
+    torch's `update_bn` would take those of sleeping blocks, too.
+    """
+    train_mode(model, guard)
+    moving = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    momenta = [module.momentum for module in moving]
+    for module in moving:
+        module.reset_running_stats()
+        module.momentum = None
+    with torch.no_grad():
+        for batch in inputs:
+            model(batch)
+    for module, momentum in zip(moving, momenta, strict=True):
+        module.momentum = momentum
+
+
 def inspect(guard: Guard, seen: Observed) -> None:
     """Checks at the end that nothing moved that must not, and notes what did.
 

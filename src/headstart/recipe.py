@@ -22,7 +22,15 @@ from headstart.methods.averaging import EMA, Averaging, AveragingUnion, NoAverag
 from headstart.methods.backbone import Backbone, BackboneChoice
 from headstart.methods.batch_mixing import BatchMixing, BatchMixingUnion, CutMix, NoMixing
 from headstart.methods.criterion import Criterion, CriterionUnion, CrossEntropy, LabelSmoothing
-from headstart.methods.freezing import LPFT, Freezing, FreezingUnion, Full, HeadOnly, LastBlocks
+from headstart.methods.freezing import (
+    LPFT,
+    Freezing,
+    FreezingUnion,
+    Full,
+    Gradual,
+    HeadOnly,
+    LastBlocks,
+)
 from headstart.methods.head import MLP, HeadMethod, HeadUnion, Linear, NearestNeighbours
 from headstart.methods.method import Method, members, method_name
 from headstart.methods.metric_loss import MetricLoss, MetricLossUnion, NoMetricLoss
@@ -129,8 +137,9 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         ),
     ),
     (
-        "freezing = lp_ft: head = nearest has nothing that could be trained first",
-        lambda r: isinstance(r.head, NearestNeighbours) and isinstance(r.freezing, LPFT),
+        "freezing: lp_ft and gradual begin with the head alone, and head = nearest has nothing "
+        "that could be trained",
+        lambda r: isinstance(r.head, NearestNeighbours) and isinstance(r.freezing, LPFT | Gradual),
     ),
     (
         "metric_loss.per_class: a batch must hold two classes, so it may be half of "

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from headstart.averages import WeightPath, begin_path, finish_path, follow, go_on, use_average
 from headstart.batches import epoch_batches, gather, steps_an_epoch, to_tensor
@@ -22,7 +21,7 @@ from headstart.fingerprints import (
     fingerprints,
     share_of_changed_views,
 )
-from headstart.guard import Guard, inspect, put_under_guard, train_mode, wake
+from headstart.guard import Guard, inspect, put_under_guard, retake_statistics, train_mode, wake
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import SWA, GreedySoup
 from headstart.methods.batch_mixing import CutMix
@@ -260,7 +259,7 @@ def _finish(
     if isinstance(recipe.averaging, SWA | GreedySoup) and not guard.freeze_statistics:
         # The statistics of a mean of weights are no mean of statistics.
         inputs = (to_tensor(gather(data.views, rows, 0), device) for rows in batches)
-        update_bn(inputs, model)
+        retake_statistics(model, guard, inputs)
     inspect(guard, seen)
 
 

@@ -135,12 +135,12 @@ def test_trains_on_pretrained_features_and_is_found_to_have_acted(
     name = method_name(method)
     base: dict[str, Any] = {
         "batch_size": 16,
-        "freezing": {"name": "last_blocks", "boundary": "blocks.5"},
+        "freezing": {"name": "last_blocks", "boundary": "blocks.4"},
         "head": {"name": "linear", "init": "random"},
         "views": 2,
     }
     if family == "freezing" and "boundary" in method.model_fields:
-        base["freezing"] = {"name": name, "boundary": "blocks.5"}
+        base["freezing"] = {"name": name, "boundary": "blocks.4"}
     elif family == "head" and "init" in method.model_fields:
         base["head"] = {"name": name, "init": "random"}
     else:

@@ -81,6 +81,14 @@ def test_focal_loss() -> None:
     assert float(Focal(gamma=0).build(EVEN)(LOGITS, SECOND)) == pytest.approx(float(plain))
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_of_what_is_surely_right_has_a_gradient(gamma: float) -> None:
+    logits = torch.tensor([[0.0, 200.0, 0.0]], requires_grad=True)
+    Focal(gamma=gamma).build(EVEN)(logits, SECOND).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_balanced_weights_are_those_of_torch() -> None:
     counts = torch.tensor([6, 2, 4])
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))

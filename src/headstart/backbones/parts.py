@@ -123,7 +123,8 @@ def count_drop_path(suffix: nn.Module) -> int:
     found = sum(1 for module in suffix.modules() if float(getattr(module, "drop_prob", 0)) > 0)
     if not found:
         raise BackboneError(
-            "backbone.drop_path: no trained block of this backbone can be skipped; set it to 0."
+            "backbone.drop_path: none of the blocks that are trained can be skipped; set it to 0 "
+            "or choose an earlier boundary."
         )
     return found
 

@@ -81,7 +81,8 @@ def _criterion(
         spread = targets * (1 - smoothing) + smoothing / targets.shape[1]
         terms = -spread * log_p
         if gamma:
-            terms = terms * (1 - log_p.exp()).pow(gamma)
+            # Below 1, the power's slope at 0 is infinite: what is surely right counts as almost so.
+            terms = terms * (1 - log_p.exp()).clamp(min=1e-6).pow(gamma)
         # Normalised by the weights of the targets: equal to the usual mean for hard labels.
         return (terms * weights).sum() / (targets * weights).sum()
 
