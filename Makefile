@@ -19,7 +19,7 @@ demo: $(READY)
 	$(BIN)/headstart fit demo:solar --budget 3m
 
 test: $(READY) lint
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
+    from headstart.backbones.catalog import Backbone
+    from headstart.backbones.cut import Traced
     from headstart.preparing import Prepared
     from headstart.search.material import Material
 
@@ -76,15 +80,39 @@ def prepared(pictures: Path, shared_cache: Path) -> "Prepared":
     return prepare(load_dataset(pictures), recipe, clock, None, 0, shared_cache, 1, SILENT)
 
 
-@pytest.fixture
-def fresh_material(prepared: "Prepared") -> Callable[..., "Material"]:
-    """Makes material with a backbone of its own, which a test may change."""
+@pytest.fixture(scope="session")
+def _traced_backbones() -> Callable[[bool], "tuple[Backbone, Traced]"]:
+    """Gives the backbone at 64 pixels as it was loaded; tracing it anew takes a second."""
     from headstart.backbones.catalog import load_backbone
     from headstart.backbones.cut import trace
 
+    @cache
+    def load(drop_path: bool) -> "tuple[Backbone, Traced, dict[str, Any], dict[str, Any]]":
+        backbone = load_backbone(resolution=64, drop_path=0.2 if drop_path else 0.0)
+        state = deepcopy(backbone.model.state_dict())
+        leaves = {name: m for name, m in backbone.model.named_modules() if not list(m.children())}
+        return backbone, trace(backbone.model, 64), state, leaves
+
+    def restore(drop_path: bool) -> "tuple[Backbone, Traced]":
+        backbone, traced, state, leaves = load(drop_path)
+        for name, module in leaves.items():
+            parent, _, attribute = name.rpartition(".")
+            setattr(backbone.model.get_submodule(parent), attribute, module)
+        backbone.model.load_state_dict(state)
+        backbone.model.requires_grad_(True).eval()
+        return backbone, traced
+
+    return restore
+
+
+@pytest.fixture
+def fresh_material(
+    prepared: "Prepared", _traced_backbones: Callable[[bool], "tuple[Backbone, Traced]"]
+) -> Callable[..., "Material"]:
+    """Makes material with a backbone that a test may change; one at a time."""
+
     def make(drop_path: float = 0.0) -> "Material":
-        backbone = load_backbone(resolution=64, drop_path=drop_path)
-        traced = trace(backbone.model, 64)
+        backbone, traced = _traced_backbones(drop_path > 0)
         return replace(prepared.material, backbone=backbone, traced=traced)
 
     return make

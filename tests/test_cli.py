@@ -220,7 +220,7 @@ def test_embed_files_and_folders(run: tuple[Path, str], pictures: Path, tmp_path
         "embed", out, pictures / "rings", pictures / "stripes" / "000.png", "--out", target
     )
     assert done.returncode == 0, done.stderr
-    rows = list(csv.reader(target.open(encoding="utf-8")))
+    rows = list(csv.reader(target.read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 1 + 16 + 1
     assert rows[0][:2] == ["image", "e0"]
     import numpy as np

@@ -12,7 +12,7 @@ from headstart.data.views import augmented_view, eval_view, view_batches
 from headstart.methods.augmentation import TrivialAugment
 
 PREPROCESSING = Preprocessing(48, 54, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-AUGMENT = TrivialAugment().build(48, "bicubic")
+AUGMENT = TrivialAugment().build(48, "bicubic", (128, 128, 128))
 
 
 def noise() -> Image.Image:
@@ -53,3 +53,12 @@ def test_batch_size_changes_nothing(pictures: Path, tmp_path: Path) -> None:
         for size in (2, 7)
     ]
     assert np.array_equal(runs[0], runs[1])
+
+
+def test_mirrored_views_are_the_mirror_images(pictures: Path, shared_cache: Path) -> None:
+    dataset = load_dataset(pictures)
+    pixels = decode_dataset(dataset.items, PREPROCESSING.resize, shared_cache)
+    (plain,) = view_batches(pixels, range(4), PREPROCESSING, None, 0, 0, 8)
+    (mirrored,) = view_batches(pixels, range(4), PREPROCESSING, None, 0, 0, 8, mirror=True)
+    assert np.array_equal(mirrored, plain[:, :, ::-1])
+    assert not np.array_equal(mirrored, plain)
