@@ -153,11 +153,13 @@ def _batch_mixing(recipe: Recipe, seen: Observed) -> list[Acted]:
 def _optimizer(recipe: Recipe, seen: Observed) -> list[Acted]:
     method = recipe.optimizer
     if seen.moved is None:
-        return [_not_due("optimizer", recipe, "the schedule's rate was 0 at every step")]
+        return [_not_due("optimizer", recipe, "the rate was next to 0 at every step")]
     count, total, largest = seen.moved
     if not count:
-        raise _dead("optimizer", recipe, "its first step moved no parameter")
-    evidence = f"its first step moved {count} of {total} tensors, by {largest:.2g} at most"
+        raise _dead("optimizer", recipe, "its first step after warm-up moved no parameter")
+    evidence = (
+        f"its first step after warm-up moved {count} of {total} tensors, by {largest:.2g} at most"
+    )
     found = [_acted("optimizer", recipe, evidence, seen.moved_at)]
     if isinstance(method, Ranger):
         if seen.syncs != seen.steps // method.sync_every:

@@ -17,6 +17,8 @@ from headstart.methods.head import Head
 from headstart.methods.metric_loss import MetricTerm
 from headstart.recipe import Recipe
 
+_SEEN_FROM = 0.01
+
 
 @dataclass
 class Stepper:
@@ -87,8 +89,9 @@ def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> floa
     loss.backward()  # type: ignore[no-untyped-call]
     if work.recipe.optimizer.clip_norm:
         _clip(work)
-    rate = max(group["lr"] for group in work.optimizer.param_groups)
-    before = _copies(work.optimizer) if rate > 0 and seen.moved is None else None
+    before = None
+    if seen.moved is None and _has_warmed_up(work.optimizer):
+        before = _copies(work.optimizer)
     work.optimizer.step()
     if before is not None:
         _note_movement(work, before)
@@ -160,6 +163,11 @@ def _note_movement(work: Stepper, before: list[torch.Tensor]) -> None:
     ]
     work.seen.moved = sum(step > 0 for step in steps), len(steps), max(steps)
     work.seen.moved_at = work.seen.steps
+
+
+def _has_warmed_up(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the rate is high enough for a step to be seen: warm-up begins at next to nothing."""
+    return any(group["lr"] >= _SEEN_FROM * group["full_lr"] for group in optimizer.param_groups)
 
 
 def _copies(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -169,9 +169,11 @@ def _training_seconds(material: Material, recipe: Recipe, boundary: Boundary) ->
         if material.device.type == "cuda":
             torch.cuda.synchronize()
 
+    passes = 1.0
     # A metric term sees the images of a mixed batch unmixed, too.
-    mixed = not isinstance(recipe.batch_mixing, NoMixing)
-    passes = 2 if mixed and not isinstance(recipe.metric_loss, NoMetricLoss) else 1
+    mixing = recipe.batch_mixing
+    if not isinstance(mixing, NoMixing) and not isinstance(recipe.metric_loss, NoMetricLoss):
+        passes += mixing.probability
     # Optimizer, averaging and fetching the batch come on top.
     return passes * 1.15 * seconds_of(step, 2) / size
 
