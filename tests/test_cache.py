@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,3 +135,12 @@ def test_prefetching_keeps_order_and_raises_where_it_is_read() -> None:
     endless = prefetched(iter(int, 1))
     next(endless)
     endless.close()  # type: ignore[attr-defined]
+
+
+def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for process in (gone.pid, os.getpid()):
+        (tmp_path / "activations" / f".draft-{process}-abc").mkdir(parents=True)
+    evict(tmp_path, 10**9)
+    assert [p.name for p in (tmp_path / "activations").iterdir()] == [f".draft-{os.getpid()}-abc"]

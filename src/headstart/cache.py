@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from headstart.backbones.engine import Engine
@@ -114,7 +115,7 @@ def _write(
 ) -> bool:
     """Writes all outputs and returns True, or returns False if one does not fit into `dtype`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f".draft-{os.getpid()}-", dir=folder.parent))
     try:
         data: NDArray[Any] | None = None
         start = 0
@@ -174,6 +175,10 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
     """
     if limit_bytes is None:
         limit_bytes = cache_limit()
+    for draft in cache_dir.glob("*/.draft-*"):  # of processes that were killed
+        _, process, *_ = draft.name.removeprefix(".").split("-")
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(draft, ignore_errors=True)
     entries = []
     for folder in [*cache_dir.glob("activations/*"), *cache_dir.glob("pixels/*")]:
         files = [file.stat() for file in folder.glob("*") if file.is_file()]

@@ -72,6 +72,10 @@ def fit(
     epochs: Annotated[
         int | None, typer.Option(help="Epochs instead of a budget; repeats bit by bit.")
     ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Search: recipes to try before the best is trained; repeats bit by bit."),
+    ] = None,
     strategy: Annotated[
         Strategy | None, typer.Option(help="Train the head alone, or the last blocks too.")
     ] = None,
@@ -107,6 +111,7 @@ def fit(
             source,
             budget=budget,
             epochs=epochs,
+            trials=trials,
             recipe=recipe,
             strategy=strategy.value if strategy else None,
             backbone=backbone,
@@ -123,6 +128,66 @@ def fit(
             started=_process_start(),
         )
         _print_run(run)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="The folder of a search that was stopped.")],
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+) -> None:
+    """Go on with a search that was stopped, however it was."""
+    with _errors(context):
+        from headstart.fitting import resume as go_on
+
+        done = go_on(
+            run, workers=workers, progress=for_stream(sys.stderr), started=_process_start()
+        )
+        _print_run(done)
+
+
+@app.command()
+def leaderboard(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="The folder of a search.")],
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Rank the recipes that a search tried."""
+    with _errors(context):
+        if as_json and as_csv:
+            raise InputError("give --json or --csv, not both.")
+        from dataclasses import asdict, fields
+
+        from headstart.search.study import Row, leaderboard_of
+
+        rows = leaderboard_of(run)
+        if as_json:
+            import json
+
+            print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+            return
+        if as_csv:
+            import csv
+
+            writer = csv.writer(sys.stdout)
+            writer.writerow([field.name for field in fields(Row)])
+            writer.writerows(asdict(row).values() for row in rows)
+            return
+        table = [
+            (
+                str(row.rank),
+                str(row.trial),
+                str(row.epochs),
+                "–" if row.val_loss is None else f"{row.val_loss:.3f}",
+                _percent(row.val_accuracy),
+                "–" if row.interval is None else " to ".join(map(_percent, row.interval)),
+                f"failed: {row.failed}" if row.failed else row.changes or "as given",
+            )
+            for row in rows
+        ]
+        columns = ("rank", "trial", "epochs", "log loss", "accuracy", "95 % interval", "recipe")
+        _print_table(columns, table)
 
 
 @app.command()

@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.run import (
     PlanStep,
+    Request,
     RunRecord,
     append_epoch,
     check_unclaimed,
     claim_folder,
+    clear_unfinished,
+    locked,
     machine,
     now,
+    read_record,
     versions,
     write_record,
     write_start,
@@ -30,8 +34,7 @@ from headstart.data.audit import summary_rows
 from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split, split_notes
 from headstart.data.types import Dataset
-from headstart.errors import BudgetError, HeadstartError, RecipeError
-from headstart.evaluate import fit_temperature
+from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
@@ -50,11 +53,11 @@ from headstart.search.plan import (
     candidate_boundaries,
     choose_boundary,
     choose_epochs,
-    unmeasured_boundary,
 )
 from headstart.search.stages import (
     Start,
     blocks_of,
+    boundary_without_clock,
     disk_for_views,
     fixed_boundary,
     frozen_of,
@@ -63,7 +66,16 @@ from headstart.search.stages import (
     training_data,
     view_gap,
 )
-from headstart.train import EpochRecord, TrainData, score, train, validation_logits
+from headstart.search.study import SEARCH_RECIPE
+from headstart.searching import find_recipe, searchable
+from headstart.train import (
+    EpochRecord,
+    TrainData,
+    calibrated_score,
+    score,
+    train,
+    validation_logits,
+)
 
 Strategy = Literal["head", "finetune"]
 
@@ -77,6 +89,7 @@ def fit(
     labels: Sequence[str] | None = None,
     budget: str | float | None = None,
     epochs: int | None = None,
+    trials: int | None = None,
     recipe: str | Recipe = "default",
     strategy: Strategy | None = None,
     backbone: str | None = None,
@@ -101,6 +114,8 @@ def fit(
         budget: Ceiling on the wall time, as seconds or text such as `10m`; 10 minutes unless
             epochs are given.
         epochs: Length of training instead of a budget; the result then repeats bit by bit.
+        trials: Recipes to try on short schedules before the best one is trained on the whole
+            one; the result then repeats bit by bit, and `resume` goes on with it if it is stopped.
         recipe: A recipe, a named one (`default`, `probe`, `naive`), or a TOML or JSON file.
         strategy: `head` trains the head alone; `finetune` the last blocks with it.
         backbone: Name of a timm model.
@@ -121,21 +136,88 @@ def fit(
         InputError: If nothing can be trained from what was given; nothing is written then.
         HeadstartError: If the machine failed.
     """
-    clock = Clock(started or time.monotonic(), _budget_seconds(budget, epochs, recipe))
+    clock = Clock(started or time.monotonic(), _budget_seconds(budget, epochs, trials, recipe))
     chosen = _recipe(recipe, strategy, backbone, weights, epochs, seed, settings)
+    request = None
+    if trials is not None:
+        chosen = searchable(chosen)
+        request = _request(source, boxes, trials, split_seed)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     if out is not None:
         check_unclaimed(Path(out))
     dataset = load_dataset(source, labels=labels, boxes=boxes)
     folder = Path(out) if out else _default_folder(dataset)
     ready = prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
-    record = _first_record(ready, chosen, clock, command)
+    record = _first_record(ready, clock, command, request)
     claim_folder(folder)
-    write_start(folder, record, chosen, ready.audited.audit)
-    keys = [dataset.key(int(index)) for index in ready.audited.kept]
-    save_split(folder / "split.csv", ready.split, keys)
+    with locked(folder):
+        write_start(folder, record, chosen, ready.audited.audit)
+        _save_split(folder, ready)
+        return _run(ready, chosen, clock, folder, record, cache, progress)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    cache_dir: str | Path | None = None,
+    progress: Progress = SILENT,
+    started: float | None = None,
+) -> Run:
+    """Goes on with a search that was stopped, however it was; the result is that of one go.
+
+    Args:
+        folder: Of the run.
+        workers: Processes that decode images.
+        cache_dir: Folder of the cache; `$HEADSTART_CACHE` or the user's cache folder by default.
+        progress: Where progress is shown.
+        started: When the process began, on `time.monotonic`; now by default.
+
+    Raises:
+        RunError: If there is no such search, it is done, or another process works on it.
+    """
+    path = Path(folder)
+    clock = Clock(started or time.monotonic())
+    record = read_record(path)
+    if record.status == "done":
+        raise RunError(f"{path} is done; there is nothing to go on with.")
+    if record.request is None:
+        raise RunError(
+            f"{path} cannot be resumed, as it was no search with --trials; run its command again "
+            "with another --out."
+        )
+    if not record.request.source:
+        raise RunError(f"{path} cannot be resumed: its images were given in Python, by no path.")
+    with locked(path):
+        clear_unfinished(path)
+        begun = (path / SEARCH_RECIPE).exists()
+        base = load_recipe(str(path / (SEARCH_RECIPE if begun else "recipe.toml")))
+        cache = Path(cache_dir) if cache_dir else default_cache_dir()
+        asked = record.request
+        dataset = load_dataset(asked.source, boxes=asked.boxes)
+        split = path / "split.csv"
+        given = split if split.exists() else None
+        ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
+        fresh = _first_record(ready, clock, record.command, asked)
+        fresh = fresh.model_copy(update={"started_at": record.started_at})
+        return _run(ready, base, clock, path, fresh, cache, progress)
+
+
+def _run(
+    ready: Prepared,
+    chosen: Recipe,
+    clock: Clock,
+    folder: Path,
+    record: RunRecord,
+    cache: Path,
+    progress: Progress,
+) -> Run:
+    """Searches where it is asked for, trains, proves and reports."""
     _say_start(ready, record, progress)
     with _ending(folder, record, clock, progress):
+        if record.request is not None:
+            trials = record.request.trials
+            chosen = find_recipe(ready, chosen, trials, folder, record, progress)
         start = _start(ready, chosen, clock, record, progress)
         logits = _train(ready, chosen, clock, start, folder, record, progress)
         metrics = prove(ready, chosen, start, logits, folder, record, progress)
@@ -149,13 +231,33 @@ def fit(
     return Run(folder, record, metrics)
 
 
+def _request(source: Any, boxes: Literal["crop", "keep"], trials: int, split_seed: int) -> Request:
+    if trials < 1:
+        raise InputError(f"{trials} trials were asked for; ask for one at least.")
+    named = str(source) if isinstance(source, str | Path) else ""
+    if named and Path(named).exists():
+        named = str(Path(named).resolve())
+    return Request(source=named, boxes=boxes, trials=trials, split_seed=split_seed)
+
+
+def _save_split(folder: Path, ready: Prepared) -> None:
+    keys = [ready.dataset.key(int(index)) for index in ready.audited.kept]
+    save_split(folder / "split.csv", ready.split, keys)
+
+
 def _budget_seconds(
-    budget: str | float | None, epochs: int | None, recipe: str | Recipe
+    budget: str | float | None, epochs: int | None, trials: int | None, recipe: str | Recipe
 ) -> float | None:
     if budget is not None and epochs is not None:
         raise BudgetError("give either a budget or a number of epochs, not both.")
+    if budget is not None and trials is not None:
+        raise BudgetError("give either a budget or a number of trials, not both.")
     if budget is None:
-        fixed = epochs is not None or (isinstance(recipe, Recipe) and recipe.epochs)
+        fixed = (
+            epochs is not None
+            or trials is not None
+            or (isinstance(recipe, Recipe) and recipe.epochs)
+        )
         return None if fixed else parse_budget(DEFAULT_BUDGET)
     return parse_budget(budget) if isinstance(budget, str) else float(budget)
 
@@ -208,13 +310,16 @@ def _default_folder(dataset: Dataset) -> Path:
     return Path("runs") / f"{dataset.name}-{stamp}"
 
 
-def _first_record(ready: Prepared, recipe: Recipe, clock: Clock, command: str) -> RunRecord:
+def _first_record(
+    ready: Prepared, clock: Clock, command: str, request: Request | None
+) -> RunRecord:
     dataset, split, network = ready.dataset, ready.split, ready.material.backbone
     names = [dataset.items[int(index)].label for index in ready.audited.kept]
     return RunRecord(
         command=command,
         started_at=now(),
         budget_s=clock.budget_s,
+        request=request,
         data_name=dataset.name,
         data_root=str(dataset.root.resolve()),
         licence=dataset.licence,
@@ -247,7 +352,7 @@ def _start(
     material = ready.material
     fixed = fixed_boundary(material, recipe)
     by_clock = fixed is None and clock.budget_s is not None
-    boundary = fixed or unmeasured_boundary(material.traced)
+    boundary = boundary_without_clock(material, recipe)
     if by_clock:
         boundary = _affordable_boundary(ready, recipe, clock)
     if material.traced.reason:
@@ -351,7 +456,7 @@ def _train(
     )
     record.acted = list(start.acted)
     before = validation_logits(start.model.to(device), at_start, device)
-    loss, accuracy = _calibrated_score(before, val_labels)
+    loss, accuracy = calibrated_score(before, val_labels)
     zero = EpochRecord(
         epoch=0, progress=0, lr=0, train_loss=None, val_loss=score(before, val_labels)[0],
         val_accuracy=accuracy, images_per_s=None, seconds=0,
@@ -398,7 +503,7 @@ def _train(
         if last.epoch < epochs
         else "all planned epochs were trained"
     )
-    after_loss, after_accuracy = _calibrated_score(after, val_labels)
+    after_loss, after_accuracy = calibrated_score(after, val_labels)
     better = not start.solved or (last.epoch > 0 and after_loss <= loss)
     record.chosen = "fine-tuned" if better else "probe"
     gap = view_gap(material, recipe, start, start.model, data)
@@ -445,14 +550,6 @@ def _epochs(ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record:
     return epochs
 
 
-def _calibrated_score(
-    logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Returns log loss at the best temperature, and accuracy: what candidates are compared by."""
-    temperature = fit_temperature(logits, labels)
-    return score((logits / temperature).astype(np.float32), labels)
-
-
 def _describe_epoch(epoch: EpochRecord, planned: int) -> str:
     return (
         f"epoch {epoch.epoch}/{planned}: loss {epoch.train_loss:.3f}, validation accuracy "
@@ -475,7 +572,9 @@ def _ending(folder: Path, record: RunRecord, clock: Clock, progress: Progress) -
             shutil.rmtree(folder / "bundle", ignore_errors=True)
         if record.status == "interrupted":
             progress.say(
-                f"{folder} keeps the recipe, the split and the journal; decoded images and "
+                f"{folder} keeps every trial that ended: `headstart resume {folder}` goes on."
+                if record.request
+                else f"{folder} keeps the recipe, the split and the journal; decoded images and "
                 "activations stay cached, so the same command with another --out starts from them."
             )
         raise

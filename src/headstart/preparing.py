@@ -49,7 +49,7 @@ def prepare(
     progress: Progress,
 ) -> Prepared:
     """Loads the backbone, decodes, audits and splits; refuses a budget that is too small."""
-    network = _load_backbone(recipe)
+    network = backbone_of(recipe)
     preprocessing = network.preprocessing
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     traced = trace(network.model, preprocessing.resolution)
@@ -99,7 +99,8 @@ def prepare(
     return Prepared(dataset, pixels, audited, split, material, decode_s, features_s)
 
 
-def _load_backbone(recipe: Recipe) -> Backbone:
+def backbone_of(recipe: Recipe) -> Backbone:
+    """Loads the backbone that a recipe asks for."""
     choice = recipe.backbone
     return load_backbone(
         choice.name,

@@ -14,7 +14,7 @@ from torch import nn
 from headstart.averages import WeightPath, begin_path, finish_path, follow, go_on, use_average
 from headstart.batches import epoch_batches, gather, steps_an_epoch, to_tensor
 from headstart.errors import HeadstartError, RecipeError
-from headstart.evaluate import softmax
+from headstart.evaluate import fit_temperature, softmax
 from headstart.fingerprints import (
     Acted,
     Observed,
@@ -219,6 +219,12 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float
     likelihood = softmax(logits)[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(likelihood, 1e-12)).mean()
     return float(loss), float((logits.argmax(1) == labels).mean())
+
+
+def calibrated_score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Returns log loss at the best temperature, and accuracy: what candidates are compared by."""
+    temperature = fit_temperature(logits, labels)
+    return score((logits / temperature).astype(np.float32), labels)
 
 
 def _validate(

@@ -2,6 +2,8 @@
 
 run.json          what was asked, planned and done, on what machine, and how it ended
 recipe.toml       the recipe, to be given back in with --recipe
+search.toml       what a search started from
+trials.jsonl      the recipes that a search tried, and what they scored
 split.csv         train, val or test for every image, to be given back in with --split
 audit.json        what is wrong with the data
 epochs.jsonl      one record an epoch
@@ -13,8 +15,12 @@ bundle/           the classifier
 """
 
 import csv
+import fcntl
+import os
 import platform
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -57,6 +63,24 @@ class PlanStep(BaseModel):
     seconds: float | None = None
 
 
+class Request(BaseModel):
+    """What is needed to go on with a search.
+
+    Attributes:
+        source: The data set as it was named.
+        boxes: Whether images are cropped to boxes that the source gives.
+        trials: Recipes to try.
+        split_seed: Of the split.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    boxes: Literal["crop", "keep"]
+    trials: int
+    split_seed: int
+
+
 class RunRecord(BaseModel):
     """What was asked, planned and done."""
 
@@ -65,6 +89,7 @@ class RunRecord(BaseModel):
     started_at: str
     seconds: float = 0.0
     budget_s: float | None = None
+    request: Request | None = None
     stop_reason: str = ""
     data_name: str
     data_root: str
@@ -127,10 +152,43 @@ def check_unclaimed(folder: Path) -> None:
         raise RunError(f"the output folder {folder} is in use. Name another with --out.")
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps every other process from working on a run folder.
+
+    Raises:
+        RunError: If one does.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process is working on {folder}; wait for it.") from None
+        yield
+    finally:
+        os.close(descriptor)  # which unlocks it; so does the end of the process, however it ends
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Removes what an interrupted run left half done; the journal of its trials stays."""
+    for draft in folder.rglob(".*-*"):
+        draft.unlink(missing_ok=True)
+    for name in ("epochs.jsonl", "predictions.csv", "metrics.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "embeddings.safetensors").unlink(missing_ok=True)
+    shutil.rmtree(folder / "bundle", ignore_errors=True)
+
+
+def write_recipe(folder: Path, recipe: Recipe, name: str = "recipe.toml") -> None:
+    """Writes a recipe into the run."""
+    write_text(folder / name, to_toml(recipe))
+
+
 def write_start(folder: Path, record: RunRecord, recipe: Recipe, audit: Audit) -> None:
     """Writes what is known before training."""
     write_record(folder, record)
-    write_text(folder / "recipe.toml", to_toml(recipe))
+    write_recipe(folder, recipe)
     write_text(folder / "audit.json", audit.model_dump_json(indent=1) + "\n")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headstart.artifacts.files import write_text
+from headstart.artifacts.journal import read_trials
 from headstart.artifacts.run import (
     RunRecord,
     TestPrediction,
@@ -30,6 +31,7 @@ from headstart.report.figures import (
     photograph,
     reliability_diagram,
 )
+from headstart.search.study import leaderboard_of
 from headstart.train import EpochRecord
 
 MISTAKES_SHOWN = 24
@@ -100,6 +102,7 @@ def write_report(folder: Path) -> Path:
         matrix_picture=None if small else confusion_image(metrics.confusion),
         classes=_by_recall(metrics.classes),
         class_digits=_digits(max(c.n for c in metrics.classes)),
+        leaderboard=leaderboard_of(folder) if read_trials(folder) else [],
         mistakes=_worst_mistakes(predictions, Path(record.data_root)),
         n_wrong=metrics.n - metrics.correct,
         audit=audit,

@@ -1,6 +1,6 @@
 """The space of recipes: what a search draws, from the ranges that the methods' fields carry."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Protocol
 
@@ -43,7 +43,10 @@ class RandomSuggest:
 
 
 def draw_recipe(
-    suggest: Suggest, base: Recipe, families: Sequence[str] = tuple(FAMILIES)
+    suggest: Suggest,
+    base: Recipe,
+    families: Sequence[str] = tuple(FAMILIES),
+    only: Mapping[str, Sequence[str]] | None = None,
 ) -> Recipe:
     """Draws methods and their values around a base recipe.
 
@@ -52,45 +55,64 @@ def draw_recipe(
 
     Args:
         suggest: Draws.
-        base: Gives what is not drawn: other families, and fields without a range.
+        base: Gives what is not drawn: other families, and fields without a range, which a drawn
+            method takes over where it has them, too.
         families: Those to draw.
+        only: The methods among which a family is drawn, where it is not all of them.
     """
-    recipe = _draw_entangled(suggest, base, [name for name in _ENTANGLED if name in families])
+    offered = {name: _offered(name, only or {}) for name in families}
+    entangled = {name: offered[name] for name in _ENTANGLED if name in families}
+    recipe = _draw_entangled(suggest, base, entangled)
     for family in families:
-        if family not in _ENTANGLED and len(FAMILIES[family]) > 1:
-            names = [method_name(method) for method in FAMILIES[family]]
-            recipe = _with(recipe, family, _method(family, suggest.choice(family, names))())
+        if family not in _ENTANGLED and len(offered[family]) > 1:
+            names = [method_name(method) for method in offered[family]]
+            chosen = _method(family, suggest.choice(family, names))
+            recipe = _with(recipe, family, _variants(chosen, getattr(base, family))[0])
     for family in families:
         recipe = _draw_fields(suggest, recipe, family)
     return Recipe.model_validate(recipe.model_dump())
 
 
-def _draw_entangled(suggest: Suggest, base: Recipe, families: Sequence[str]) -> Recipe:
-    possible = list(_combinations(base, families))
-    for family in families:
+def _offered(family: str, only: Mapping[str, Sequence[str]]) -> list[type[Method]]:
+    names = only.get(family)
+    return [m for m in FAMILIES[family] if names is None or method_name(m) in names]
+
+
+def _draw_entangled(
+    suggest: Suggest, base: Recipe, offered: Mapping[str, Sequence[type[Method]]]
+) -> Recipe:
+    possible = list(_combinations(base, offered))
+    for family in offered:
         names = list(dict.fromkeys(getattr(recipe, family).name for recipe in possible))
         name = suggest.choice(family, names) if len(names) > 1 else names[0]
         possible = [recipe for recipe in possible if getattr(recipe, family).name == name]
     return possible[0]
 
 
-def _combinations(base: Recipe, families: Sequence[str]) -> Iterator[Recipe]:
-    """Yields the recipes that make sense, with every method of the families and each place."""
-    each = [[variant for m in FAMILIES[name] for variant in _variants(m)] for name in families]
-    for methods in product(*each):
-        recipe = base.model_copy(update=dict(zip(families, methods, strict=True)))
+def _combinations(base: Recipe, offered: Mapping[str, Sequence[type[Method]]]) -> Iterator[Recipe]:
+    """Yields the recipes that make sense, with every method offered and each place for it."""
+    each = [
+        [variant for method in methods for variant in _variants(method, getattr(base, family))]
+        for family, methods in offered.items()
+    ]
+    for chosen in product(*each):
+        recipe = base.model_copy(update=dict(zip(offered, chosen, strict=True)))
         if _sensible(recipe):
             yield recipe
 
 
-def _variants(method: type[Method]) -> list[Method]:
-    """Returns the method as it is by default, and once for each place where it may be used."""
-    mark = (
-        searched(method.model_fields["where"].metadata) if "where" in method.model_fields else None
-    )
-    if isinstance(mark, Choices):
-        return [method.model_validate({"where": value}) for value in mark.values]
-    return [method()]
+def _variants(method: type[Method], base: Method) -> list[Method]:
+    """Returns the method with what was set by hand, once for each place where it may be used."""
+    by_hand = {
+        name: getattr(base, name)
+        for name, field in method.model_fields.items()
+        if name != "name" and name in type(base).model_fields and not searched(field.metadata)
+    }
+    mark = searched(method.model_fields["where"].metadata) if "where" in method.model_fields else ()
+    places = mark.values if isinstance(mark, Choices) else ()
+    return [method.model_validate({**by_hand, "where": place}) for place in places] or [
+        method.model_validate(by_hand)
+    ]
 
 
 def _draw_fields(suggest: Suggest, recipe: Recipe, family: str) -> Recipe:

@@ -1,5 +1,6 @@
 """The stages of training one recipe: where to cut, the head from the probe, then the suffix."""
 
+import copy
 import shutil
 import time
 from collections import Counter
@@ -46,6 +47,7 @@ from headstart.search.material import (
 from headstart.search.plan import (
     Speed,
     share_of_disk,
+    unmeasured_boundary,
     views_for,
 )
 from headstart.train import TrainData, predict, score
@@ -89,6 +91,28 @@ class Start:
         return nn.Sequential(self.suffix, self.head)
 
 
+@dataclass(frozen=True)
+class Solved:
+    """A head as it was solved once, for starts that differ in how they train only.
+
+    Attributes:
+        taps: Stages whose pooled features it sees.
+        validated: What cross-validation says of it, where it was a probe.
+        state: Its parameters and buffers.
+    """
+
+    taps: tuple[str, ...]
+    validated: Validated | None
+    state: dict[str, torch.Tensor]
+
+
+def solved_by(start: Start) -> Solved | None:
+    """Returns the head of a start, before it is trained; None where it was drawn at random."""
+    if not start.solved:
+        return None
+    return Solved(start.taps, start.validated, copy.deepcopy(start.head.state_dict()))
+
+
 def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
     """Returns the boundary that the recipe names, or None where it is to be chosen by the clock.
 
@@ -104,6 +128,11 @@ def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
     if recipe.freezing.boundary == "auto":
         return None
     return material.traced.boundary(recipe.freezing.boundary).name
+
+
+def boundary_without_clock(material: Material, recipe: Recipe) -> str:
+    """Returns the boundary that the recipe names, or the one taken where no clock counts."""
+    return fixed_boundary(material, recipe) or unmeasured_boundary(material.traced)
 
 
 def measure_decoding(paths: list[Any], short_side: int) -> float:
@@ -178,8 +207,16 @@ def _training_seconds(material: Material, recipe: Recipe, boundary: Boundary) ->
     return passes * 1.15 * seconds_of(step, 2) / size
 
 
-def start_from(material: Material, recipe: Recipe, boundary: str) -> Start:
+def start_from(
+    material: Material, recipe: Recipe, boundary: str, known: Solved | None = None
+) -> Start:
     """Caches the evaluation views at a boundary, swaps activations behind it and makes the head.
+
+    Args:
+        material: What to work with.
+        recipe: What the start is for.
+        boundary: Where to cut.
+        known: The head that this start would solve, where it was solved before.
 
     Raises:
         RecipeError: If a method of the recipe has nothing to act on in this backbone.
@@ -195,9 +232,9 @@ def start_from(material: Material, recipe: Recipe, boundary: str) -> Start:
     if recipe.test_time_flip:
         cached["val_mirrored"] = activations(material, prefix, "val", mirror=True)
         acted.append(_test_time_flip(cached))
-    taps, validated = stages, None
+    taps, validated = (known.taps, known.validated) if known else (stages, None)
     features = None
-    if recipe.head.init == "probe":
+    if recipe.head.init == "probe" and known is None:
         features = features_of(material, prefix, cached["train"], stages)
         if wanted == "auto" and stages:
             features, taps, validated = _choose_features(material, recipe, features, stages)
@@ -206,16 +243,18 @@ def start_from(material: Material, recipe: Recipe, boundary: str) -> Start:
         cached = {part: array[:, -width:] for part, array in cached.items()}
     torch.manual_seed(recipe.seed)
     head = recipe.head.build(width, len(material.classes), recipe.activation.build())
+    if known is not None:
+        head.load_state_dict(known.state)
     if features is not None:
         validated = _solve(material, recipe, head, features, validated)
     network = _suffix(material, boundary, taps)
     if recipe.backbone.drop_path:
         count = count_drop_path(network)
         acted.append(_note("backbone", recipe, f"{count} blocks may be skipped in training"))
-    how = "at random" if features is None else "from cached features"
+    solved = features is not None or known is not None
+    how = "from cached features" if solved else "at random"
     classes = len(material.classes)
     acted.append(_note("head", recipe, f"{width:,} features to {classes} classes, {how}"))
-    solved = features is not None
     return Start(prefix, cached, taps, width, network, head, solved, validated, tuple(acted))
 
 

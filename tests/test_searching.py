@@ -1,0 +1,162 @@
+"""A search on small pictures: repeatable, killed and resumed, with failures on the way."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.artifacts.journal import JOURNAL, read_trials
+from headstart.artifacts.run import locked, read_record
+from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
+from headstart.fitting import fit, resume
+from headstart.predict import Run
+from headstart.recipe import load_recipe
+
+SETTINGS = ["backbone.resolution=64", "freezing.boundary=blocks.5", "batch_size=16", "views=2"]
+ARGUMENTS: dict[str, Any] = {"trials": 4, "epochs": 4, "settings": SETTINGS}
+
+
+def weights_of(folder: Path) -> str:
+    return hashlib.sha256((folder / "bundle" / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def searched(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("searched") / "run"
+    return fit(pictures, out=out, cache_dir=shared_cache, **ARGUMENTS)
+
+
+@pytest.mark.slow
+def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
+    trials = read_trials(searched.folder)
+    assert [(t.rung, t.epochs) for t in trials] == [(0, 1)] * 4 + [(1, 2)] * 2
+    assert searched.record.plan[0].stage == "search"
+    assert "4 recipes for 1 epochs, then 2 recipes for 2 epochs" in searched.record.plan[0].planned
+    chosen = load_recipe(str(searched.folder / "recipe.toml"))
+    finalists = [t for t in trials if t.rung == 1]
+    best = min(finalists, key=lambda t: t.val_loss or 0.0)
+    assert chosen.model_dump(mode="json") == best.recipe
+    assert searched.record.epochs in {0, 4}
+    assert searched.metrics.accuracy > 0.7
+    page = (searched.folder / "report.html").read_text(encoding="utf-8")
+    assert "Leaderboard" in page
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
+    searched: Run, pictures: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    command = [sys.executable, "-m", "headstart", "fit", str(pictures), "--trials", "4",
+               "--epochs", "4", "--out", str(out), *settings]  # fmt: skip
+    environment = {**os.environ, "HEADSTART_CACHE": str(shared_cache)}
+    # First in the middle of the trials, then while the winner trains.
+    for moment in (JOURNAL, "epochs.jsonl"):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if (out / moment).exists():
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.02)
+        process.wait()
+        assert read_record(out).status == "running"
+        command = [sys.executable, "-m", "headstart", "resume", str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert weights_of(out) == weights_of(searched.folder)
+    names = {path.name for path in out.iterdir()}
+    assert names == {path.name for path in searched.folder.iterdir()}, "no orphans"
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "is done" in again.stderr
+
+
+@pytest.mark.slow
+def test_the_leaderboard_as_table_json_and_csv(searched: Run) -> None:
+    def printed(*options: str) -> str:
+        command = [sys.executable, "-m", "headstart", "leaderboard", str(searched.folder)]
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert len(printed().splitlines()) == 1 + 4
+    assert "as given" in printed()
+    rows = json.loads(printed("--json"))
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    assert printed("--csv").startswith("rank,trial,")
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_does_not_end_the_search(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart import searching
+
+    real, calls = searching.train, []
+
+    def train(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise HeadstartError("training diverged in epoch 1: the loss is not finite.")
+        return real(*arguments)
+
+    monkeypatch.setattr(searching, "train", train)
+    run = fit(pictures, out=tmp_path / "run", trials=2, epochs=1, settings=SETTINGS)
+    (failed,) = [t for t in read_trials(run.folder) if t.state == "failed"]
+    assert "not finite" in failed.cause
+    assert run.record.status == "done"
+    assert "1 trials failed" in run.record.plan[0].happened
+
+
+def test_misuse(pictures: Path, two_classes: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="trials, not both"):
+        fit(pictures, trials=3, budget="5m", out=tmp_path / "a")
+    with pytest.raises(InputError, match="one at least"):
+        fit(pictures, trials=0, out=tmp_path / "a")
+    with pytest.raises(RecipeError, match="closed form"):
+        fit(pictures, trials=3, strategy="head", out=tmp_path / "a")
+    with pytest.raises(RunError):
+        resume(tmp_path / "nowhere")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_without_a_search_cannot_be_resumed(pictures: Path, tmp_path: Path) -> None:
+    run = fit(pictures, strategy="head", epochs=0, settings=SETTINGS[:1], out=tmp_path / "run")
+    with pytest.raises(RunError, match="is done"):
+        resume(run.folder)
+    record = run.record.model_copy(update={"status": "interrupted"})
+    (run.folder / "run.json").write_text(record.model_dump_json())
+    with pytest.raises(RunError, match="no search"):
+        resume(run.folder)
+
+
+def test_two_processes_on_one_run_folder_are_refused(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib\nfrom headstart.artifacts.run import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n print('locked', flush=True)\n time.sleep(60)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(RunError, match="another process"), locked(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        if holder.stdout is not None:
+            holder.stdout.close()
+    with locked(tmp_path):  # a process that is gone holds nothing
+        pass
