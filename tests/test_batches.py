@@ -45,3 +45,11 @@ def test_every_image_shows_each_view_once_in_as_many_epochs() -> None:
     seen = np.concatenate([gather(views, rows, epoch) for epoch in range(3)], axis=1)
     assert [sorted(row) for row in seen.tolist()] == [[0, 1, 2]] * 4
     assert len(set(gather(views, rows, 0).ravel().tolist())) == 3
+
+
+def test_no_batch_is_a_single_image() -> None:
+    labels = np.repeat([0, 1, 2], [1, 8, 1])
+    for seed in range(30):
+        batches = epoch_batches(labels, 8, seed=seed, epoch=0, per_class=4)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(10))
+        assert min(len(batch) for batch in batches) > 1

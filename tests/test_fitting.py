@@ -327,3 +327,21 @@ def test_a_budget_too_small_for_the_methods_says_so(
     monkeypatch.setattr("headstart.fitting.choose_boundary", lambda *_: "features")  # no time
     with pytest.raises(BudgetError, match=r"more than the head.*activation"):
         fit(pictures, budget=60, settings=[*SMALL, "activation=mish"], out=tmp_path / "run")
+
+
+def test_methods_that_need_more_than_a_head_are_refused_where_nothing_else_trains(
+    pictures: Path, tmp_path: Path
+) -> None:
+    from headstart.errors import RecipeError
+
+    settings = [*SMALL, "freezing.boundary=features", "metric_loss=triplet"]
+    with pytest.raises(RecipeError, match="embedding is frozen"):
+        fit(pictures, epochs=1, settings=settings, out=tmp_path / "run")
+
+
+def test_a_run_that_trains_nothing_says_so_of_each_method(pictures: Path, tmp_path: Path) -> None:
+    settings = [*SMALL, "freezing.boundary=features"]
+    run = fit(pictures, epochs=1, settings=settings, out=tmp_path / "run")
+    states = {each.family: each.state for each in run.record.acted}
+    assert states["optimizer"] == states["augmentation"] == "not due"
+    assert run.record.chosen == "probe"

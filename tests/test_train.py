@@ -257,3 +257,50 @@ def test_a_neighbours_head_learns_by_the_metric_loss_alone() -> None:
     with torch.inference_mode():
         now = suffix.eval()(torch.from_numpy(np.array(data().plain)).float())
     torch.testing.assert_close(head.out.memory, nn.functional.normalize(now, dim=1))
+
+
+def test_a_mix_that_cannot_be_seen_is_not_a_dead_method() -> None:
+    suffix, head = network()
+    tiny = recipe(batch_mixing={"name": "cutmix", "alpha": 0.01, "probability": 1.0})
+    records = list(train(suffix, head, data(), tiny, 1))
+    (acted,) = [each for each in records[-1].acted if each.family == "batch_mixing"]
+    assert acted.state in {"acted", "not due"}
+
+
+def test_a_first_step_without_gradient_does_not_condemn_the_optimizer() -> None:
+    from headstart.methods.head import NearestNeighbours
+
+    suffix, _ = network()
+    method = NearestNeighbours(k=5)
+    head = method.build(16, CLASSES, nn.ReLU())
+    with torch.inference_mode():
+        features = suffix.eval()(torch.from_numpy(np.array(data().plain)).float())
+    labels = torch.from_numpy(data().labels)
+    method.start(head, 1 * features.clone(), labels, lambda _: (features, features))
+    settings = recipe(
+        head=method,
+        optimizer=AdamW(weight_decay=0),
+        # A margin so small that next to no triplet lies within it.
+        metric_loss={"name": "triplet", "miner": "semi_hard", "margin": 1e-9},
+    )
+    records = list(train(suffix, head, data(), settings, 1))
+    states = {each.family: each.state for each in records[-1].acted}
+    assert states["metric_loss"] == "idle"
+    assert states["optimizer"] in {"not due", "idle"}
+
+
+def test_a_dead_method_is_found_in_the_first_epoch() -> None:
+    suffix, head = network()
+    same = replace(data(), plain=data().views[0], views=data().views[:1])
+    records = train(suffix, head, same, recipe(), 50)
+    with pytest.raises(HeadstartError, match="did nothing"):
+        next(records)
+
+
+def test_boxes_need_height_and_width() -> None:
+    from headstart.errors import RecipeError
+
+    suffix, head = network()
+    settings = recipe(batch_mixing="cutmix")
+    with pytest.raises(RecipeError, match="no height and width"):
+        list(train(suffix, head, replace(data(), space=()), settings, 1))

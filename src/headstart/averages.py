@@ -22,7 +22,7 @@ class WeightPath:
         weights: The parameters and floating-point buffers themselves.
         average: As many tensors.
         raw: A copy of the weights of the last step while the average is in their place.
-        epochs: Copies of the weights after each epoch and their validation loss, for a soup.
+        epochs: The weights after each epoch, off the GPU, and their validation loss, for a soup.
     """
 
     method: NoAveraging | EMA | SWA | GreedySoup
@@ -61,6 +61,11 @@ def use_average(path: WeightPath, seen: Observed) -> None:
         _copy(path.average, path.weights)
 
 
+def keep_epoch(path: WeightPath, loss: float) -> None:
+    """Keeps the weights of the last step as an ingredient, with their validation loss."""
+    path.epochs.append((loss, [tensor.cpu() for tensor in path.raw]))
+
+
 def go_on(path: WeightPath) -> None:
     """Puts the weights of the last step back."""
     _copy(path.raw, path.weights)
@@ -83,7 +88,7 @@ def finish_path(path: WeightPath, validate: Callable[[], float], seen: Observed)
 def _cook(method: GreedySoup, path: WeightPath, validate: Callable[[], float]) -> list[int]:
     def mean(numbers: Sequence[int]) -> Weights:
         each = [path.epochs[number][1] for number in numbers]
-        return [torch.stack(tensors).mean(0) for tensors in zip(*each, strict=True)]
+        return [_mean(tensors) for tensors in zip(*each, strict=True)]
 
     def loss(weights: Weights) -> float:
         _copy(weights, path.weights)
@@ -92,6 +97,14 @@ def _cook(method: GreedySoup, path: WeightPath, validate: Callable[[], float]) -
     soup, chosen = method.cook([value for value, _ in path.epochs], mean, loss)
     _copy(soup, path.weights)
     return chosen
+
+
+def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns the mean; that of equal tensors is they themselves, to the last bit."""
+    first, *others = tensors
+    if all(torch.equal(first, other) for other in others):
+        return first
+    return torch.stack(list(tensors)).mean(0)
 
 
 def _copies(tensors: Weights) -> Weights:

@@ -41,10 +41,14 @@ def epoch_batches(
     # A batch ends with the chunk that reaches its share of the rows.
     ends = np.cumsum([len(chunk) for chunk in chunks])
     batch_of = np.minimum((ends - 1) * number // len(labels), number - 1)
-    return [
-        np.concatenate([chunk for chunk, batch in zip(chunks, batch_of, strict=True) if batch == b])
-        for b in np.unique(batch_of)
-    ]
+    batches: list[NDArray[np.int64]] = []
+    for number in np.unique(batch_of):
+        chosen = [c for c, batch in zip(chunks, batch_of, strict=True) if batch == number]
+        if batches and min(len(batches[-1]), sum(map(len, chosen))) == 1:
+            batches[-1] = np.concatenate([batches[-1], *chosen])
+        else:
+            batches.append(np.concatenate(chosen))
+    return batches
 
 
 def gather(views: Sequence[NDArray[Any]], rows: NDArray[np.int64], epoch: int) -> NDArray[Any]:

@@ -35,20 +35,22 @@ from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split, split_notes
 from headstart.data.types import Dataset
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
+from headstart.fingerprints import untrained
 from headstart.methods.augmentation import NoAugmentation
-from headstart.methods.averaging import NoAveraging
+from headstart.methods.averaging import SWA, GreedySoup, NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
 from headstart.methods.head import MLP
 from headstart.predict import Run
 from headstart.preparing import CLOSING_S, Prepared, prepare
 from headstart.progress import SILENT, Progress
 from headstart.proving import prove
-from headstart.recipe import FAMILIES, Recipe, load_recipe, parse_recipe, with_settings
+from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
 from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.material import Material
 from headstart.search.plan import (
     FEWEST_EPOCHS,
+    MOST_EPOCHS,
     VIEWS_SHARE,
     candidate_boundaries,
     choose_boundary,
@@ -58,6 +60,7 @@ from headstart.search.stages import (
     Start,
     blocks_of,
     boundary_without_clock,
+    check_head_alone,
     disk_for_views,
     fixed_boundary,
     frozen_of,
@@ -353,8 +356,19 @@ def _start(
     fixed = fixed_boundary(material, recipe)
     by_clock = fixed is None and clock.budget_s is not None
     boundary = boundary_without_clock(material, recipe)
+    images = len(material.labels["train"])
     if by_clock:
-        boundary = _affordable_boundary(ready, recipe, clock)
+        ahead_s = images * ready.features_s + _probe_allowance(material)
+        boundary = _affordable_boundary(ready, recipe, clock, ahead_s)
+    try:
+        check_head_alone(recipe, boundary)
+    except RecipeError as error:
+        if not by_clock:
+            raise
+        raise BudgetError(
+            "this budget leaves no time to train more than the head, and the recipe needs more: "
+            f"{error} Give a larger --budget, or --epochs."
+        ) from None
     if material.traced.reason:
         record.notes.append(
             f"{material.backbone.name} is cut at its ends only: {material.traced.reason}."
@@ -363,7 +377,7 @@ def _start(
     start = start_from(material, recipe, boundary)
     if by_clock:
         # Two seconds of measuring are easily disturbed; an earlier cut is worth a second start.
-        again = _affordable_boundary(ready, recipe, clock)
+        again = _affordable_boundary(ready, recipe, clock, 0.0)
         if material.traced.boundary(again).position < material.traced.boundary(boundary).position:
             boundary = again
             start = start_from(material, recipe, boundary)
@@ -385,24 +399,21 @@ def _start(
     return start
 
 
-def _affordable_boundary(ready: Prepared, recipe: Recipe, clock: Clock) -> str:
-    """Measures every candidate and returns the earliest at which enough epochs fit."""
+def _affordable_boundary(ready: Prepared, recipe: Recipe, clock: Clock, ahead_s: float) -> str:
+    """Measures every candidate and returns the earliest at which enough epochs fit.
+
+    Args:
+        ready: The data and the backbone.
+        recipe: What is to be trained.
+        clock: The budget.
+        ahead_s: Seconds that are needed before training.
+    """
     material = ready.material
-    images = len(material.labels["train"])
     candidates = candidate_boundaries(material.traced)
     speeds = measure_speeds(material, recipe, candidates, ready.features_s)
-    seconds = _seconds_for_training(ready, clock)
-    seconds -= images * ready.features_s + _probe_allowance(material)
-    boundary = choose_boundary(speeds, images, seconds, disk_for_views(material))
-    if boundary == FEATURES:
-        try:
-            parse_recipe({**recipe.model_dump(), "freezing": "head_only"})
-        except RecipeError as error:
-            raise BudgetError(
-                "this budget leaves no time to train more than the head, and the recipe needs "
-                f"more: {error} Give a larger --budget, or --epochs."
-            ) from None
-    return boundary
+    seconds = _seconds_for_training(ready, recipe, clock) - ahead_s
+    images = len(material.labels["train"])
+    return choose_boundary(speeds, images, seconds, disk_for_views(material))
 
 
 def _describe_start(start: Start) -> str:
@@ -422,13 +433,28 @@ def _probe_allowance(material: Material) -> float:
     return 2 + 25 * min(1.0, work / 1.5e9)
 
 
-def _seconds_for_training(ready: Prepared, clock: Clock) -> float:
-    """Returns what the budget leaves when the proof is paid for."""
+def _seconds_for_training(ready: Prepared, recipe: Recipe, clock: Clock) -> float:
+    """Returns what the budget leaves when all that comes after the last step is paid for."""
     left = clock.left()
     assert left is not None
-    tested = len(ready.split.test)
-    proof: float = tested * (ready.features_s + 1.5 * ready.decode_s + REPORT_S_PER_IMAGE)
-    return left - proof - CLOSING_S
+    passes = 2 if recipe.test_time_flip else 1
+    test_s = passes * ready.features_s + 1.5 * ready.decode_s + REPORT_S_PER_IMAGE
+    # The training images' embeddings are taken once more.
+    closing: float = len(ready.split.test) * test_s + len(ready.split.train) * ready.features_s
+    closing += _averaging_seconds(ready, recipe)
+    return left - closing - CLOSING_S
+
+
+def _averaging_seconds(ready: Prepared, recipe: Recipe) -> float:
+    """Returns what is needed after the last step for statistics taken anew and for a soup."""
+    # Eager PyTorch takes several times as long as the frozen network's engine.
+    eager_s = 4 * ready.features_s
+    seconds = 0.0
+    if isinstance(recipe.averaging, GreedySoup):
+        seconds += MOST_EPOCHS * len(ready.split.val) * eager_s
+    if isinstance(recipe.averaging, SWA | GreedySoup):
+        seconds += len(ready.split.train) * eager_s
+    return seconds
 
 
 def _train(
@@ -466,18 +492,19 @@ def _train(
     if not epochs:
         record.chosen = "probe" if start.solved else "random head"
         record.stop_reason = record.stop_reason or "the head has a closed form: nothing to train"
+        record.acted += untrained(recipe, record.stop_reason)
         return before
     planned = f"{epochs} epochs from {record.boundary!r}"
     progress.say(f"training: {planned}")
     began = time.monotonic()
     until = deadline = None
     if clock.budget_s is not None:
-        until = began + VIEWS_SHARE * _seconds_for_training(ready, clock)
+        until = began + VIEWS_SHARE * _seconds_for_training(ready, recipe, clock)
     data = training_data(material, recipe, start, epochs, until)
     record.views = len(data.views)
     views_s = time.monotonic() - began
     if clock.budget_s is not None:
-        seconds = _seconds_for_training(ready, clock)
+        seconds = _seconds_for_training(ready, recipe, clock)
         deadline = time.monotonic() + seconds
     saved = [copy.deepcopy(module.state_dict()) for module in (material.backbone.model, start.head)]
     records = train(
@@ -541,7 +568,7 @@ def _epochs(ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record:
     boundary = material.traced.boundary(start.prefix.boundary)
     speed = measure_speeds(material, recipe, [boundary], ready.features_s)[boundary.name]
     images = len(material.labels["train"])
-    epochs = choose_epochs(speed, images, _seconds_for_training(ready, clock))
+    epochs = choose_epochs(speed, images, _seconds_for_training(ready, recipe, clock))
     if not start.solved:  # nothing else to fall back on: the schedule runs by the clock
         return max(1, epochs)
     if epochs < FEWEST_EPOCHS:

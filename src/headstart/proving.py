@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from headstart.artifacts.bundle import Bundle, load_bundle, run_bundle, save_bundle
 from headstart.artifacts.embeddings import write_embeddings
@@ -16,6 +15,7 @@ from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.recipe import Recipe
 from headstart.retrieval import retrieval, unit
+from headstart.search.material import features_of
 from headstart.search.stages import Start
 from headstart.train import predict
 
@@ -115,8 +115,8 @@ def _test(
 def _keep_embeddings(ready: Prepared, start: Start, folder: Path) -> NDArray[np.float32]:
     """Writes and returns the training images' embeddings, by which similar ones are found."""
     material = ready.material
-    embed = nn.Sequential(start.suffix, start.head.embed)
-    vectors = unit(predict(embed, start.cached["train"], device=material.device))
+    features = features_of(material, start.prefix, start.cached["train"], start.taps)
+    vectors = unit(predict(start.head.embed, features, device=material.device))
     rows = [int(index) for index in material.rows["train"]]
     names = [ready.dataset.key(row) for row in rows]
     labels = [ready.dataset.items[row].label for row in rows]

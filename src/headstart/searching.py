@@ -5,8 +5,9 @@ from pathlib import Path
 
 from headstart.artifacts.journal import Trial, append_trial, read_trials
 from headstart.artifacts.run import PlanStep, RunRecord, write_recipe
-from headstart.backbones.cut import trace
+from headstart.backbones.cut import FEATURES, trace
 from headstart.errors import RecipeError
+from headstart.methods.head import MLP
 from headstart.preparing import Prepared, backbone_of
 from headstart.progress import SILENT, Progress, format_duration
 from headstart.recipe import Recipe
@@ -16,6 +17,7 @@ from headstart.search.stages import (
     Solved,
     blocks_of,
     boundary_without_clock,
+    check_head_alone,
     frozen_of,
     solved_by,
     start_from,
@@ -33,6 +35,11 @@ from headstart.search.study import (
 )
 from headstart.train import calibrated_score, train, validation_logits
 
+NOTHING_TO_TRAIN = (
+    "a search tries ways to train, and here the head is solved in closed form and nothing else "
+    "trains; choose another freezing, or leave --trials out."
+)
+
 
 def searchable(recipe: Recipe) -> Recipe:
     """Returns the recipe that a search starts from: epochs and views are fixed for all trials.
@@ -41,10 +48,7 @@ def searchable(recipe: Recipe) -> Recipe:
         RecipeError: If nothing is trained by gradient.
     """
     if recipe.closed_form:
-        raise RecipeError(
-            "a search tries ways to train, and this recipe solves its head in closed form; choose "
-            "another freezing, or leave --trials out."
-        )
+        raise RecipeError(NOTHING_TO_TRAIN)
     epochs = recipe.epochs or TARGET_EPOCHS
     return recipe.model_copy(update={"epochs": epochs, "views": recipe.views or views_for(epochs)})
 
@@ -70,6 +74,10 @@ def find_recipe(
     Raises:
         HeadstartError: If every trial failed.
     """
+    boundary = boundary_without_clock(ready.material, base)
+    check_head_alone(base, boundary)
+    if boundary == FEATURES and base.head.init == "probe" and not isinstance(base.head, MLP):
+        raise RecipeError(NOTHING_TO_TRAIN)
     write_recipe(folder, base, SEARCH_RECIPE)
     rungs = plan_rungs(trials, base.epochs)
     known = read_trials(folder)

@@ -106,6 +106,7 @@ def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
     mix = work.recipe.batch_mixing.draw(len(labels), work.random)
     mixed = inputs
     if mix is not None:
+        work.seen.drawn += 1
         mixed, targets, share = apply_mix(inputs, targets, mix, work.space)
         if share < 1:
             _note_mixing(work.seen, share)
@@ -119,7 +120,8 @@ def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
     if work.term is not None:
         # Pairs are told apart by labels, which mixed examples do not have.
         unmixed = embeddings if mix is None else work.head.embed(work.suffix(inputs))
-        value, pairs = work.term.loss(unmixed.float(), labels)
+        with torch.autocast(inputs.device.type, enabled=False):  # angles want all their digits
+            value, pairs = work.term.loss(unmixed.float(), labels)
         _note_metric(work.seen, float(value.detach()), pairs)
         loss = value if work.criterion is None else loss + work.recipe.metric_loss.weight * value
     return loss
@@ -161,8 +163,10 @@ def _note_movement(work: Stepper, before: list[torch.Tensor]) -> None:
         float((now.detach() - old).abs().max())
         for now, old in zip(_parameters(work.optimizer), before, strict=True)
     ]
-    work.seen.moved = sum(step > 0 for step in steps), len(steps), max(steps)
-    work.seen.moved_at = work.seen.steps
+    pushed = any(p.grad is not None and bool(p.grad.any()) for p in _parameters(work.optimizer))
+    if pushed or max(steps) > 0:  # where nothing pushes, the next step tells
+        work.seen.moved = sum(step > 0 for step in steps), len(steps), max(steps)
+        work.seen.moved_at = work.seen.steps
 
 
 def _has_warmed_up(optimizer: torch.optim.Optimizer) -> bool:

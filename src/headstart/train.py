@@ -11,15 +11,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from headstart.averages import WeightPath, begin_path, finish_path, follow, go_on, use_average
+from headstart.averages import (
+    WeightPath,
+    begin_path,
+    finish_path,
+    follow,
+    go_on,
+    keep_epoch,
+    use_average,
+)
 from headstart.batches import epoch_batches, gather, steps_an_epoch, to_tensor
 from headstart.errors import HeadstartError, RecipeError
 from headstart.evaluate import fit_temperature, softmax
 from headstart.fingerprints import (
     Acted,
     Observed,
+    compare_views,
     fingerprints,
-    share_of_changed_views,
 )
 from headstart.guard import Guard, inspect, put_under_guard, retake_statistics, train_mode, wake
 from headstart.methods.augmentation import NoAugmentation
@@ -90,6 +98,11 @@ class TrainData:
         """Number of classes C."""
         return 1 + int(max(self.labels.max(), self.val_labels.max()))
 
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Training images by class (C,)."""
+        return np.bincount(self.labels, minlength=self.classes)
+
 
 def train(
     suffix: nn.Module,
@@ -129,16 +142,15 @@ def train(
     device = device or torch.device("cpu")
     model = nn.Sequential(suffix, head).to(device)
     model.to(memory_format=torch.channels_last)
-    _check_space(recipe, data)
+    check_space(recipe, data.space)
     term = _metric_term(suffix, head, data, recipe, device)
     groups = parameter_groups(suffix, blocks, head, term, recipe)
     optimizer = recipe.optimizer.build(groups)
-    freeze_statistics = getattr(recipe.freezing, "batchnorm", "frozen") == "frozen"
-    guard = put_under_guard(suffix, frozen or {}, freeze_statistics, optimizer.param_groups)
+    fixed = getattr(recipe.freezing, "batchnorm", "frozen") == "frozen"
+    guard = put_under_guard(suffix, frozen or {}, fixed, optimizer.param_groups)
     path = begin_path(recipe.averaging, suffix, head)
     seen = _observed(recipe, data, groups, len(guard.still))
-    counts = np.bincount(data.labels, minlength=data.classes)
-    stepper = make_stepper(suffix, head, counts, recipe, optimizer, term, data.space, seen)
+    stepper = make_stepper(suffix, head, data.counts, recipe, optimizer, term, data.space, seen)
     total_steps = epochs * steps_an_epoch(len(data.labels), recipe.batch_size)
     torch.manual_seed(recipe.seed)
     start, progress, epoch = time.monotonic(), 0.0, 0
@@ -168,10 +180,12 @@ def train(
         progress = 1.0 if epoch == epochs else max(progress, seen.steps / total_steps)
         use_average(path, seen)
         if isinstance(recipe.averaging, GreedySoup):
-            path.epochs.append((_validate(model, head, data, device)[0], path.raw))
+            # The average of a soup is the last step's weights.
+            keep_epoch(path, _validate(model, head, data, device)[0])
         if progress >= 1:
             _finish(model, head, data, recipe, device, path, guard, batches, seen)
         val_loss, val_accuracy = _validate(model, head, data, device)
+        acted = fingerprints(recipe, seen) if progress >= 1 or epoch == 1 else ()
         if progress < 1:
             go_on(path)
         yield EpochRecord(
@@ -183,7 +197,7 @@ def train(
             val_accuracy=val_accuracy,
             images_per_s=images / max(trained - epoch_start, 1e-9),
             seconds=time.monotonic() - epoch_start,
-            acted=fingerprints(recipe, seen) if progress >= 1 else (),
+            acted=acted if progress >= 1 else (),
         )
     model.requires_grad_(True)
     model.eval()
@@ -269,8 +283,13 @@ def _finish(
     inspect(guard, seen)
 
 
-def _check_space(recipe: Recipe, data: TrainData) -> None:
-    if isinstance(recipe.batch_mixing, CutMix) and len(data.space) != 2:
+def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
+    """Refuses to paste boxes where activations have no height and width.
+
+    Raises:
+        RecipeError: If the recipe asks for it.
+    """
+    if isinstance(recipe.batch_mixing, CutMix) and len(space) != 2:
         raise RecipeError(
             "batch_mixing = cutmix pastes boxes, and at this boundary there is no height and width "
             "(a vision transformer's tokens, or features); use mixup or freezing = full."
@@ -346,7 +365,7 @@ def _observed(
     if rates:
         seen.rates_by_block = min(rates), max(rates)
     if data.plain is not None and not isinstance(recipe.augmentation, NoAugmentation):
-        seen.views_changed = share_of_changed_views(data.views, data.plain)
+        compare_views(seen, data.views, data.plain)
     return seen
 
 

@@ -87,6 +87,19 @@ def test_swapping_changes_the_suffix_and_not_the_prefix(name: str) -> None:
     assert kinds.count(nn.Mish) >= len(swapped)
 
 
+def test_a_second_swap_starts_from_the_backbone_as_it_was() -> None:
+    traced = traced_network("resnet18")
+    names = [each.name for each in traced.boundaries]
+    late, early = names[-3], names[2]
+    first = swap_activations(traced, late, nn.Mish)
+    second = swap_activations(traced, early, nn.Mish)
+    assert set(first) < set(second)
+    assert {old for old, _ in second.values()} == {"ReLU"}
+    swap_activations(traced, late, nn.Mish)
+    kinds = [type(m) for m in traced.model.modules()]
+    assert kinds.count(nn.Mish) == len(first)
+
+
 def test_gates_are_left_alone() -> None:
     traced = traced_network("mobilenetv3_small_050")
     gates = [n for n, m in traced.model.named_modules() if type(m).__name__.startswith("Hardsig")]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from headstart.methods.activation import Keep, LeakyReLU, Mish, Swish
+from headstart.methods.activation import Keep, LeakyReLU, Mish, Swish, head_activation
 from headstart.methods.augmentation import (
     AutoAugment,
     FlipCrop,
@@ -52,6 +52,14 @@ def test_activations_at_one_and_minus_one() -> None:
     assert Swish().build()(x).tolist() == pytest.approx(swish)
     assert LeakyReLU(slope=0.1).build()(x).tolist() == pytest.approx([1.0, -0.1])
     assert Keep().build()(x).tolist() == [1.0, 0.0]
+
+
+def test_a_head_has_the_activation_that_is_meant_for_heads() -> None:
+    kinds = {
+        where: type(head_activation(Mish(where=where))) for where in ("suffix", "head", "both")
+    }
+    assert kinds == {"suffix": nn.ReLU, "head": nn.Mish, "both": nn.Mish}
+    assert type(head_activation(Keep())) is nn.ReLU
 
 
 def test_cross_entropy() -> None:

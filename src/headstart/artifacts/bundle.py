@@ -26,7 +26,7 @@ from headstart.data.decode import load_image
 from headstart.data.types import Box
 from headstart.data.views import eval_view
 from headstart.errors import DataError, RunError
-from headstart.methods.activation import Activation
+from headstart.methods.activation import Activation, head_activation
 from headstart.methods.head import Head, HeadMethod
 from headstart.progress import SILENT, Progress
 
@@ -154,7 +154,7 @@ def load_bundle(folder: Path) -> Bundle:
     except (OSError, ValidationError, SafetensorError) as error:
         raise RunError(f"cannot read the bundle {folder}: {error}") from None
     backbone = build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)
-    head = spec.head.build(spec.features, len(spec.classes), spec.activation.build())
+    head = spec.head.build(spec.features, len(spec.classes), head_activation(spec.activation))
     for part, module in (("backbone", backbone), ("head", head)):
         prefix = part + "."
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -76,6 +76,7 @@ class Traced:
         model: The backbone; suffixes share its modules and parameters.
         boundaries: Where it can be cut, from `input` to `features`.
         reason: Why it can be cut nowhere in between, where that is so.
+        swapped: Activations that were replaced, by path, as they were.
     """
 
     model: nn.Module
@@ -83,6 +84,7 @@ class Traced:
     reason: str = ""
     _train: _Trace | None = field(default=None, repr=False)
     _eval: _Trace | None = field(default=None, repr=False)
+    swapped: dict[str, nn.Module] = field(default_factory=dict, repr=False)
 
     def boundary(self, name: str) -> Boundary:
         """Returns the boundary called `name`.

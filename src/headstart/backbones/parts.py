@@ -82,6 +82,9 @@ def swap_activations(
     Raises:
         RecipeError: If none could be replaced, or one of them is used before the boundary, too.
     """
+    for name, module in traced.swapped.items():  # an earlier swap behind another boundary
+        _replace(traced.model, name, module)
+    traced.swapped.clear()
     used, used_before = behind(traced, boundary), ahead(traced, boundary)
     new = make()
     found = {
@@ -102,8 +105,8 @@ def swap_activations(
         if not torch.allclose(module(_SAMPLE.clone()), new(_SAMPLE.clone()), atol=1e-4)
     }
     for name in swapped:
-        parent, _, attribute = name.rpartition(".")
-        setattr(traced.model.get_submodule(parent), attribute, make())
+        traced.swapped[name] = found[name]
+        _replace(traced.model, name, make())
     if not swapped:
         why = (
             f"all of them are {type(new).__name__} already"
@@ -112,6 +115,11 @@ def swap_activations(
         )
         raise RecipeError(f"activation: nothing to swap, {why}; use activation = keep.")
     return swapped
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
 
 
 def count_drop_path(suffix: nn.Module) -> int:

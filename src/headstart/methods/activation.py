@@ -69,3 +69,10 @@ class LeakyReLU(Method):
 
 ActivationUnion = Keep | Mish | Swish | LeakyReLU
 Activation = family(ActivationUnion, squish="swish", silu="swish")
+
+
+def head_activation(method: ActivationUnion) -> nn.Module:
+    """Returns the activation of a head: the method's where it is meant for heads, else ReLU."""
+    if isinstance(method, Keep) or method.where == "suffix":
+        return nn.ReLU()
+    return method.build()

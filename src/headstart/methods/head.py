@@ -201,9 +201,9 @@ class _Cosines(nn.Module):
         self.weight = nn.Parameter(torch.randn(classes, embedding) / embedding**0.5)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        return self.scale * F.linear(
-            F.normalize(embeddings, dim=1), F.normalize(self.weight, dim=1)
-        )
+        directions = F.normalize(embeddings.float(), dim=1)
+        with torch.autocast(embeddings.device.type, enabled=False):  # the scale enlarges rounding
+            return self.scale * F.linear(directions, F.normalize(self.weight.float(), dim=1))
 
 
 HeadUnion = Linear | MLP | Cosine | NearestNeighbours

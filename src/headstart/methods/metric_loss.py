@@ -42,8 +42,8 @@ class MetricTerm:
     """A metric loss that is ready to be computed.
 
     Attributes:
-        loss: Embeddings (B, E), labels (B,) to a scalar and the number of pairs or triplets that
-            went into it (of images, for a loss that compares with classes).
+        loss: Embeddings (B, E), labels (B,) to a scalar and the number of ordered pairs of one
+            class in the batch (of images, for a loss that compares with classes).
         parameters: What is trained with it.
     """
 
@@ -155,12 +155,12 @@ def _pair_term(pair_loss: Any, miner: Miner, margin: float) -> MetricTerm:
     }[miner]
 
     def loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+        pairs = len(indices.get_all_pairs_indices(labels)[0])
         if mine is None:
-            anchors = indices.get_all_pairs_indices(labels)[0]
-            return pair_loss(embeddings, labels), len(anchors)
+            return pair_loss(embeddings, labels), pairs
         found = mine(embeddings, labels)
         if not len(found[0]):  # nothing is hard enough: the term is 0, with a gradient of 0
-            return embeddings.sum() * 0, 0
-        return pair_loss(embeddings, labels, found), len(found[0])
+            return embeddings.sum() * 0, pairs
+        return pair_loss(embeddings, labels, found), pairs
 
     return MetricTerm(loss)

@@ -28,14 +28,14 @@ from headstart.data.images import load_image
 from headstart.data.views import augmented_view, eval_view
 from headstart.errors import RecipeError
 from headstart.fingerprints import Acted
-from headstart.methods.activation import Keep
+from headstart.methods.activation import Keep, head_activation
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.batch_mixing import NoMixing
 from headstart.methods.freezing import Full, HeadOnly
 from headstart.methods.head import Head, Linear
 from headstart.methods.metric_loss import NoMetricLoss
 from headstart.probe import Validated, cross_validate, fit_probe
-from headstart.recipe import Recipe
+from headstart.recipe import Recipe, parse_recipe
 from headstart.search.material import (
     Material,
     PrefixRun,
@@ -50,7 +50,7 @@ from headstart.search.plan import (
     unmeasured_boundary,
     views_for,
 )
-from headstart.train import TrainData, predict, score
+from headstart.train import TrainData, check_space, predict, score
 
 _SAMPLE = 8
 _GAP_IMAGES = 192
@@ -133,6 +133,16 @@ def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
 def boundary_without_clock(material: Material, recipe: Recipe) -> str:
     """Returns the boundary that the recipe names, or the one taken where no clock counts."""
     return fixed_boundary(material, recipe) or unmeasured_boundary(material.traced)
+
+
+def check_head_alone(recipe: Recipe, boundary: str) -> None:
+    """Refuses methods that need more than a head to act on, where nothing else is trained.
+
+    Raises:
+        RecipeError: Naming them.
+    """
+    if boundary == FEATURES and not isinstance(recipe.freezing, HeadOnly):
+        parse_recipe({**recipe.model_dump(), "freezing": "head_only"}, "training the head alone")
 
 
 def measure_decoding(paths: list[Any], short_side: int) -> float:
@@ -221,6 +231,7 @@ def start_from(
     Raises:
         RecipeError: If a method of the recipe has nothing to act on in this backbone.
     """
+    check_space(recipe, space_dims(material.traced, boundary))
     wanted = recipe.head.features
     if recipe.head.init == "random" and wanted == "auto":
         wanted = "last"
@@ -242,7 +253,7 @@ def start_from(
     if boundary == FEATURES:
         cached = {part: array[:, -width:] for part, array in cached.items()}
     torch.manual_seed(recipe.seed)
-    head = recipe.head.build(width, len(material.classes), recipe.activation.build())
+    head = recipe.head.build(width, len(material.classes), head_activation(recipe.activation))
     if known is not None:
         head.load_state_dict(known.state)
     if features is not None:
