@@ -7,31 +7,38 @@ from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
     from headstart.checking import check
-    from headstart.fitting import fit
-    from headstart.predict import Prediction, Run
+    from headstart.fitting import fit, resume
+    from headstart.predict import Neighbour, Prediction, Run
     from headstart.recipe import Recipe
+    from headstart.showing import show
     from headstart.sklearn import HeadstartClassifier
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "HeadstartClassifier": "headstart.sklearn",
+    "Neighbour": "headstart.predict",
     "Prediction": "headstart.predict",
     "Recipe": "headstart.recipe",
     "Run": "headstart.predict",
     "check": "headstart.checking",
     "fit": "headstart.fitting",
+    "resume": "headstart.fitting",
+    "show": "headstart.showing",
 }
 
 __all__ = [
     "HeadstartClassifier",
     "HeadstartError",
     "InputError",
+    "Neighbour",
     "Prediction",
     "Recipe",
     "Run",
     "check",
     "fit",
+    "resume",
+    "show",
 ]
 
 
