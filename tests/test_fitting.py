@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import headstart
 from headstart.artifacts.bundle import load_bundle
 from headstart.artifacts.run import read_epochs, read_predictions, read_record
 from headstart.errors import BudgetError, DataError, RunError
@@ -226,22 +225,13 @@ def test_an_interrupted_run_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("headstart.fitting.train", interrupt)
+    monkeypatch.setattr("headstart.finetuning.train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "run")
     record = read_record(tmp_path / "run")
     assert record.status == "interrupted"
     with pytest.raises(RunError):
         Run.open(tmp_path / "run")
-
-
-def test_public_names() -> None:
-    assert headstart.fit is fit
-    assert headstart.Run is Run
-    for name in headstart.__all__:
-        assert getattr(headstart, name).__name__ == name
-    with pytest.raises(AttributeError):
-        headstart.nothing  # noqa: B018
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +314,7 @@ def test_settings_that_cannot_act_are_refused(pictures: Path, tmp_path: Path) ->
 def test_a_budget_too_small_for_the_methods_says_so(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstart.fitting.choose_boundary", lambda *_: "features")  # no time
+    monkeypatch.setattr("headstart.finetuning.choose_boundary", lambda *_: "features")  # no time
     with pytest.raises(BudgetError, match=r"more than the head.*activation"):
         fit(pictures, budget=60, settings=[*SMALL, "activation=mish"], out=tmp_path / "run")
 

@@ -31,7 +31,7 @@ LAYERS = (
     {"artifacts", "checking"},
     {"search"},
     {"predict", "report"},
-    {"fitting", "preparing", "proving", "searching", "showing"},
+    {"finetuning", "fitting", "preparing", "proving", "searching", "showing"},
     {"sklearn"},
     {"cli"},
     {"__main__"},

@@ -11,6 +11,7 @@ import headstart
 @pytest.mark.parametrize("name", headstart.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     assert getattr(headstart, name).__doc__
+    assert getattr(headstart, name).__name__ == name
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -72,3 +72,11 @@ def test_unknown_names() -> None:
         load_recipe("naiv")
     with pytest.raises(RecipeError, match="cannot read"):
         load_recipe("nowhere.toml")
+
+
+@pytest.mark.parametrize("setting", ["activation=squish", "activation=silu"])
+def test_other_names_that_people_use_are_understood(setting: str) -> None:
+    recipe = with_settings(Recipe(), [setting, "activation.where=suffix"])
+    assert recipe.activation.name == "swish"
+    with pytest.raises(RecipeError, match="did you mean 'swish'"):
+        with_settings(Recipe(), ["activation=swisch"])
