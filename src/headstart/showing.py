@@ -100,7 +100,7 @@ def _policies(own: AugmentationUnion) -> dict[str, AugmentationUnion]:
     }
     if isinstance(own, NoAugmentation) or own in policies.values():
         return policies
-    return {f"the recipe's + {own.name}": own, **policies}
+    return {f"the recipe's {own.name}": own, **policies}
 
 
 def _two_subjects(
