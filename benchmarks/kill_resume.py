@@ -47,7 +47,7 @@ def main() -> None:
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        after = dice.uniform(0, seconds / 3)
+        after = dice.uniform(0, seconds / 6)
         # Before the run folder is there, nothing was begun that could be gone on with.
         while process.poll() is None and not (parts / "search.toml").exists():
             time.sleep(0.01)
@@ -61,6 +61,8 @@ def main() -> None:
         else:
             if process.returncode:
                 sys.exit(f"it failed by itself: {' '.join(command)}")
+            break
+        if _status(parts) == "done":  # in its last moments
             break
         command = [*HEADSTART, "resume", str(parts)]
     if _status(parts) != "done":

@@ -185,11 +185,12 @@ def _run(
         start = begin(ready, chosen, clock, record, progress)
         logits = finetune(ready, chosen, clock, start, folder, record, progress)
         metrics = prove(ready, chosen, start, logits, folder, record, progress)
-        record.status = "done"
         record.seconds = clock.elapsed()
         write_record(folder, record)
         write_report(folder)
         evict(cache)
+    # Last: a run that is done lacks nothing.
+    record.status = "done"
     record.seconds = clock.elapsed()
     write_record(folder, record)
     return Run(folder, record, metrics)
