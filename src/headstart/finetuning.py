@@ -21,6 +21,7 @@ from headstart.search.material import Material
 from headstart.search.plan import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
+    TARGET_EPOCHS,
     VIEWS_SHARE,
     candidate_boundaries,
     choose_boundary,
@@ -79,8 +80,10 @@ def begin(
     began = time.monotonic()
     start = start_from(material, recipe, boundary)
     if by_clock:
-        # Two seconds of measuring are easily disturbed; an earlier cut is worth the same again.
-        again = _affordable_boundary(ready, recipe, clock, ahead_s)
+        # Two seconds of measuring are easily disturbed. An earlier cut is worth what this start
+        # took once more, but only where a whole schedule fits behind it.
+        ahead_s = time.monotonic() - began
+        again = _affordable_boundary(ready, recipe, clock, ahead_s, TARGET_EPOCHS)
         if material.traced.boundary(again).position < material.traced.boundary(boundary).position:
             boundary = again
             start = start_from(material, recipe, boundary)
@@ -102,7 +105,13 @@ def begin(
     return start
 
 
-def _affordable_boundary(ready: Prepared, recipe: Recipe, clock: Clock, ahead_s: float) -> str:
+def _affordable_boundary(
+    ready: Prepared,
+    recipe: Recipe,
+    clock: Clock,
+    ahead_s: float,
+    least_epochs: int = FEWEST_EPOCHS,
+) -> str:
     """Measures every candidate and returns the earliest at which enough epochs fit.
 
     Args:
@@ -110,13 +119,14 @@ def _affordable_boundary(ready: Prepared, recipe: Recipe, clock: Clock, ahead_s:
         recipe: What is to be trained.
         clock: The budget.
         ahead_s: Seconds that are needed before training.
+        least_epochs: What is enough at least.
     """
     material = ready.material
     candidates = candidate_boundaries(material.traced)
     speeds = measure_speeds(material, recipe, candidates, ready.features_s)
     seconds = _seconds_for_training(ready, recipe, clock) - ahead_s
     images = len(material.labels["train"])
-    return choose_boundary(speeds, images, seconds, disk_for_views(material))
+    return choose_boundary(speeds, images, seconds, disk_for_views(material), least_epochs)
 
 
 def _describe_start(start: Start) -> str:

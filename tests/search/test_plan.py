@@ -70,6 +70,9 @@ def test_the_earliest_boundary_that_fits_is_chosen() -> None:
     assert choose_boundary(speeds, 100, seconds=60, disk_bytes=1e9) == "c"
     assert choose_boundary(speeds, 100, seconds=5, disk_bytes=1e9) == "features"
     assert choose_boundary(speeds, 100, seconds=200, disk_bytes=100) == "features"
+    # 4 epochs with 4 views take 44 s at b and 12 s at c; a whole schedule fits neither.
+    assert choose_boundary(speeds, 100, seconds=20, disk_bytes=1e9) == "c"
+    assert choose_boundary(speeds, 100, seconds=20, disk_bytes=1e9, least_epochs=12) == "features"
 
 
 def test_epochs_fit_into_the_time() -> None:

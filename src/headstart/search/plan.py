@@ -53,7 +53,11 @@ def unmeasured_boundary(traced: Traced) -> str:
 
 
 def choose_boundary(
-    speeds: Mapping[str, Speed], images: int, seconds: float, disk_bytes: float
+    speeds: Mapping[str, Speed],
+    images: int,
+    seconds: float,
+    disk_bytes: float,
+    least_epochs: int = FEWEST_EPOCHS,
 ) -> str:
     """Returns the earliest boundary at which enough epochs fit, `features` where none does.
 
@@ -62,8 +66,10 @@ def choose_boundary(
         images: Number of training images.
         seconds: For caching views and training.
         disk_bytes: For the cached views.
+        least_epochs: What is enough at least.
     """
-    for epochs in (TARGET_EPOCHS, (TARGET_EPOCHS + FEWEST_EPOCHS) // 2, FEWEST_EPOCHS):
+    lengths = (TARGET_EPOCHS, (TARGET_EPOCHS + FEWEST_EPOCHS) // 2, FEWEST_EPOCHS)
+    for epochs in (length for length in lengths if length >= least_epochs):
         for name, speed in speeds.items():
             fits_time = speed.seconds(images, epochs, views_for(epochs)) <= UNHURRIED * seconds
             if fits_time and views_for(epochs) * images * speed.bytes_per_view <= disk_bytes:
