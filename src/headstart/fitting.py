@@ -142,29 +142,38 @@ def resume(
     """
     path = Path(folder)
     clock = Clock(started or time.monotonic())
-    record = read_record(path)
-    if record.status == "done":
-        raise RunError(f"{path} is done; there is nothing to go on with.")
-    if record.request is None:
-        raise RunError(
-            f"{path} cannot be resumed, as it was no search with --trials; run its command again "
-            "with another --out."
-        )
-    if not record.request.source:
-        raise RunError(f"{path} cannot be resumed: its images were given in Python, by no path.")
     with locked(path):
-        clear_unfinished(path)
+        record = read_record(path)
+        asked = _resumable(path, record)
         begun = (path / SEARCH_RECIPE).exists()
         base = load_recipe(str(path / (SEARCH_RECIPE if begun else "recipe.toml")))
         cache = Path(cache_dir) if cache_dir else default_cache_dir()
-        asked = record.request
         dataset = load_dataset(asked.source, boxes=asked.boxes)
         split = path / "split.csv"
         given = split if split.exists() else None
         ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
+        clear_unfinished(path)
         fresh = _first_record(ready, clock, record.command, asked)
         fresh = fresh.model_copy(update={"started_at": record.started_at})
         return _run(ready, base, clock, path, fresh, cache, progress)
+
+
+def _resumable(folder: Path, record: RunRecord) -> Request:
+    """Returns what the search of a run was asked for.
+
+    Raises:
+        RunError: If there is nothing to go on with.
+    """
+    if record.status == "done":
+        raise RunError(f"{folder} is done; there is nothing to go on with.")
+    if record.request is None:
+        raise RunError(
+            f"{folder} cannot be resumed, as it was no search with --trials; run its command again "
+            "with another --out."
+        )
+    if not record.request.source:
+        raise RunError(f"{folder} cannot be resumed: its images were given in Python, by no path.")
+    return record.request
 
 
 def _run(

@@ -154,7 +154,7 @@ def _describe(trial: Trial, base: Recipe, finished: list[Trial], rungs: list[Run
         return f"{name}: failed ({trial.cause}); {ending}"
     best = ranked([each for each in finished if each.rung == trial.rung])[0]
     return (
-        f"{name}: log loss {trial.val_loss:.3f}, {trial.val_accuracy:.1%} right "
+        f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} right "
         f"({what or 'as given'}); best so far {best.val_loss:.3f}; {ending}"
     )
 

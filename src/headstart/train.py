@@ -179,12 +179,11 @@ def train(
         # Batches that hold several of each class may be fewer than planned.
         progress = 1.0 if epoch == epochs else max(progress, seen.steps / total_steps)
         use_average(path, seen)
-        if isinstance(recipe.averaging, GreedySoup):
-            # The average of a soup is the last step's weights.
-            keep_epoch(path, _validate(model, head, data, device)[0])
-        if progress >= 1:
-            _finish(model, head, data, recipe, device, path, guard, batches, seen)
         val_loss, val_accuracy = _validate(model, head, data, device)
+        if isinstance(recipe.averaging, GreedySoup):
+            keep_epoch(path, val_loss)  # of the last step's weights: a soup has no other average
+        if progress >= 1 and _finish(model, head, data, recipe, device, path, guard, batches, seen):
+            val_loss, val_accuracy = _validate(model, head, data, device)
         acted = fingerprints(recipe, seen) if progress >= 1 or epoch == 1 else ()
         if progress < 1:
             go_on(path)
@@ -273,14 +272,19 @@ def _finish(
     guard: Guard,
     batches: Sequence[NDArray[np.int64]],
     seen: Observed,
-) -> None:
-    """Leaves the weights to keep in the modules and checks what had to stay as it was."""
+) -> bool:
+    """Leaves the weights to keep in the modules and checks what had to stay as it was.
+
+    Returns:
+        Whether this changed what is in the modules.
+    """
     finish_path(path, lambda: _validate(model, head, data, device)[0], seen)
     if isinstance(recipe.averaging, SWA | GreedySoup) and not guard.freeze_statistics:
         # The statistics of a mean of weights are no mean of statistics.
         inputs = (to_tensor(gather(data.views, rows, 0), device) for rows in batches)
         retake_statistics(model, guard, inputs)
     inspect(guard, seen)
+    return isinstance(recipe.averaging, SWA | GreedySoup)
 
 
 def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:

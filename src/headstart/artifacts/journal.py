@@ -22,8 +22,8 @@ class Trial(BaseModel):
         recipe: What was tried.
         epochs: Length of its schedule.
         val_loss: Log loss on validation at the best temperature, in nats.
-        val_accuracy: Share of validation images that were right.
-        val_right: Their number.
+        val_right: Validation images that were right.
+        val_images: Of so many.
         seconds: Wall time.
         cause: Why it failed, in one line.
         traceback: Where it failed.
@@ -37,8 +37,8 @@ class Trial(BaseModel):
     recipe: dict[str, Any]
     epochs: int
     val_loss: float | None = None
-    val_accuracy: float | None = None
-    val_right: int | None = None
+    val_right: int = 0
+    val_images: int = 0
     seconds: float = 0.0
     cause: str = ""
     traceback: str = ""

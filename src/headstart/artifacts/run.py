@@ -157,9 +157,12 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps every other process from working on a run folder.
 
     Raises:
-        RunError: If one does.
+        RunError: If one does, or there is no such folder.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"cannot open the run {folder}: {error.strerror}.") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,7 +176,8 @@ def locked(folder: Path) -> Iterator[None]:
 def clear_unfinished(folder: Path) -> None:
     """Removes what an interrupted run left half done; the journal of its trials stays."""
     for draft in folder.rglob(".*-*"):
-        draft.unlink(missing_ok=True)
+        if draft.is_file():
+            draft.unlink()
     for name in ("epochs.jsonl", "predictions.csv", "metrics.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
     (folder / "embeddings.safetensors").unlink(missing_ok=True)

@@ -113,8 +113,8 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
     good = [trial for trial in trials if trial.val_loss is not None]
     if not good:
         raise HeadstartError(
-            f"all {len(trials)} trials failed, the first because {trials[0].cause} "
-            "trials.jsonl in the run's folder holds their tracebacks."
+            f"all {len(trials)} trials failed, the first with: {trials[0].cause.rstrip('.')}. "
+            "Their tracebacks are in trials.jsonl in the run's folder."
         )
     return sorted(good, key=lambda trial: (trial.val_loss, trial.number))
 
@@ -196,17 +196,15 @@ def leaderboard(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[Row]:
     rows = []
     for rank, trial in enumerate(order, start=1):
         changes = differences(trial.recipe, base)
-        interval = None
-        if trial.val_accuracy and trial.val_right is not None:
-            interval = wilson_interval(trial.val_right, round(trial.val_right / trial.val_accuracy))
+        right, images = trial.val_right, trial.val_images
         rows.append(
             Row(
                 rank=rank,
                 trial=trial.number + 1,
                 epochs=trial.epochs,
                 val_loss=trial.val_loss,
-                val_accuracy=trial.val_accuracy,
-                interval=interval,
+                val_accuracy=right / images if images else None,
+                interval=wilson_interval(right, images) if images else None,
                 seconds=trial.seconds,
                 changes=", ".join(f"{path} = {shown(v)}" for path, v in changes.items()),
                 failed=trial.cause,
@@ -348,6 +346,6 @@ def _try(
         )  # fmt: skip
     return Trial(
         rung=rung, number=number, state="done", recipe=plain, epochs=epochs, val_loss=score.loss,
-        val_accuracy=score.right / score.images, val_right=score.right,
+        val_right=score.right, val_images=score.images,
         seconds=time.monotonic() - began,
     )  # fmt: skip
