@@ -1,7 +1,9 @@
 """Intervals for a figure measured on few images, and tests between methods on the same images."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,23 @@ Interval = tuple[float, float]
 
 WeightedStatistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From weights (resamples, n), how often each resample drew each image, to values (resamples,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Two methods in one place: one data set, trained from one seed, tested on the same images.
+
+    Attributes:
+        test_set: Names the test images: cells that share them, as the seeds of one data set with
+            one split do, have the same name and the images in the same order.
+        correct_a: Whether method A is right on each image, shape (n,).
+        correct_b: The same of method B.
+    """
+
+    test_set: Hashable
+    correct_a: NDArray[np.bool_]
+    correct_b: NDArray[np.bool_]
+
 
 _BATCH = 256
 """Resamples held in memory at a time."""
@@ -136,3 +155,156 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
     return [float(value) for value in adjusted]
+
+
+def mean_over_seeds(scores: Sequence[float], confidence: float = 0.95) -> tuple[float, Interval]:
+    """Returns the mean of a score over seeds and Student's t interval for it (Student 1908).
+
+    The seeds are taken as drawn from all seeds there are: the interval is for the mean over all of
+    them. It is as wide as few seeds make it, 2.5 standard deviations to either side for three.
+    Seeds that share a test set say nothing about other images; see `paired_difference` for those.
+
+    Args:
+        scores: One a seed. A single one tells nothing of the spread: the interval is infinite.
+        confidence: Nominal coverage.
+
+    Raises:
+        ValueError: There are no scores.
+    """
+    from scipy import stats  # noqa: PLC0415
+
+    values = np.asarray(scores, dtype=np.float64)
+    n = len(values)
+    if n == 0:
+        raise ValueError("There is no score to take the mean of.")
+    mean = float(values.mean())
+    if n == 1:
+        return mean, (-np.inf, np.inf)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean, (mean - half, mean + half)
+
+
+def paired_difference(
+    cells: Sequence[Cell], *, seed: int = 0, confidence: float = 0.95, n_resamples: int = 2000
+) -> tuple[float, Interval]:
+    """Returns by how much B is more accurate than A, the mean over cells, and its interval.
+
+    Every cell weighs the same, however many images it has. The interval is BCa's (Efron 1987), of
+    a bootstrap that draws images anew within each cell; cells with one test set are drawn together,
+    as an image that is hard for one seed is hard for the others. It is thus an interval over other
+    test images of these data sets, for the models of these seeds; `mean_over_seeds` of one
+    difference a seed is one over other seeds.
+
+    Where A and B agree on every image, the bootstrap sees no spread (nor where they differ alike
+    on all): the interval is then what Wilson's leaves for the share of other images, to either
+    side. With one test set of 40 images the coverage is about 91 %, from 100 on 93 % and more.
+
+    Args:
+        cells: At least one.
+        seed: Of the resampling.
+        confidence: Nominal coverage.
+        n_resamples: Number of resamples.
+
+    Raises:
+        ValueError: There is no cell or no image in one, or cells of one test set or methods of one
+            cell differ in their number of images.
+    """
+    from scipy import stats  # noqa: PLC0415
+
+    differences: dict[Hashable, list[NDArray[np.float64]]] = defaultdict(list)
+    for cell in cells:
+        a, b = (np.asarray(c, dtype=np.float64) for c in (cell.correct_a, cell.correct_b))
+        same = differences[cell.test_set]
+        if a.shape != b.shape or a.ndim != 1 or not len(a) or (same and len(same[0]) != len(a)):
+            raise ValueError(
+                f"Both methods need the same images, the same in every cell of {cell.test_set!r}; "
+                f"got {a.shape} and {b.shape}."
+            )
+        same.append(b - a)
+    if not differences:
+        raise ValueError("There is no cell to compare methods in.")
+    weights = np.array([len(same) for same in differences.values()]) / len(cells)
+    of_images = [np.mean(same, axis=0) for same in differences.values()]
+
+    def mean(*drawn: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        # Rounded for the same reason as in `bootstrap_interval`.
+        means = [w * part.mean(axis=axis) for w, part in zip(weights, drawn, strict=True)]
+        return np.asarray(np.round(sum(means), 12))
+
+    point = float(mean(*of_images))
+    if not any(np.ptp(part) for part in of_images):
+        # So many images would give a plain mean as much spread as this weighted one has.
+        n = 1 / sum(w**2 / len(part) for w, part in zip(weights, of_images, strict=True))
+        unseen = wilson_interval(0, max(1, round(n)), confidence)[1]
+        return point, (max(-1.0, point - unseen), min(1.0, point + unseen))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            of_images,
+            mean,
+            vectorized=True,
+            method="BCa",
+            n_resamples=n_resamples,
+            batch=min(_BATCH, n_resamples),
+            confidence_level=confidence,
+            rng=np.random.default_rng(seed),
+        )
+    low, high = result.confidence_interval
+    if not np.isfinite([low, high]).all():
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        low, high = np.quantile(result.bootstrap_distribution, tails)
+    return point, (float(low), float(high))
+
+
+def optimism_of_best(
+    scores: NDArray[np.floating] | NDArray[np.bool_],
+    *,
+    chosen_by: NDArray[np.floating] | None = None,
+    seed: int = 0,
+    n_resamples: int = 1000,
+) -> float:
+    """Returns by how much the mean score of the best of many trials overstates its true one.
+
+    Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis 2018): the
+    best trial is chosen anew on each bootstrap resample of the images and scored on the images
+    that it left out. The mean of those scores is honest, as no image is chosen by and scored on;
+    it is a little low, as a resample holds 63 % of the images and chooses worse. (The estimate of
+    Tibshirani and Tibshirani 2009 compares minima over folds instead, which overstates the bias
+    where folds are small.)
+
+    Args:
+        scores: (T, M), of trial t on image m of the images that the trials were ranked on: whether
+            it was right, or a score of which more is better.
+        chosen_by: (T, M), what the trials were ranked by the mean of, if by something else, such as
+            minus the log loss; more is better.
+        seed: Of the resampling.
+        n_resamples: Number of resamples.
+
+    Returns:
+        At least 0; 0 for a single trial or image.
+
+    Raises:
+        ValueError: There is no trial or image, or the two shapes differ.
+    """
+    judged = np.asarray(scores, dtype=np.float64)
+    ranked = judged if chosen_by is None else np.asarray(chosen_by, dtype=np.float64)
+    if judged.ndim != 2 or not judged.size or ranked.shape != judged.shape:
+        raise ValueError(f"Scores must be (trials, images); got {judged.shape}, {ranked.shape}.")
+    trials, images = judged.shape
+    if trials == 1 or images == 1:
+        return 0.0
+    rng = np.random.default_rng(seed)
+    honest: list[float] = []
+    for start in range(0, n_resamples, _BATCH):
+        resamples = min(_BATCH, n_resamples - start)
+        drawn = rng.integers(0, images, (resamples, images))
+        cells = drawn + images * np.arange(resamples)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=resamples * images).reshape(resamples, images)
+        left_out = counts == 0
+        known = left_out.any(axis=1)
+        counts, left_out = counts[known], left_out[known]
+        # Rounded, so that trials that tie stay tied, and the first of them is the best.
+        best = np.round(counts @ ranked.T / images, 12).argmax(axis=1)
+        honest += ((left_out * judged[best]).sum(axis=1) / left_out.sum(axis=1)).tolist()
+    shown = judged[np.round(ranked.mean(axis=1), 12).argmax()].mean()
+    return max(0.0, float(shown - np.mean(honest)))
