@@ -30,6 +30,7 @@ LAYERS = (
     },
     {"artifacts", "checking"},
     {"search"},
+    {"diagnose"},
     {"predict", "report"},
     {"finetuning", "fitting", "preparing", "proving", "searching", "showing"},
     {"sklearn"},
