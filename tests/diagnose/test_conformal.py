@@ -143,17 +143,15 @@ def test_false_alarms_stay_at_their_rate() -> None:
 
 
 @pytest.mark.slow
-def test_other_images_than_flowers_are_out_of_range(real_features: Callable[[str], Any]) -> None:
+def test_insects_are_out_of_the_range_of_flowers(real_features: Callable[[str], Any]) -> None:
     flowers = real_features("flowers17")
     order = np.random.default_rng(0).permutation(len(flowers.labels))
     train, calibration, fresh = np.split(order, [800, 1050])
     known = fit_range(flowers.features[train], flowers.labels[train], flowers.features[calibration])
     alarms = out_of_range(flowers.features[fresh], known).mean()
     insects = out_of_range(real_features("hymenoptera").features, known).mean()
-    steel = out_of_range(real_features("neu_steel").features, known).mean()
     assert alarms <= 0.1
     assert insects >= 0.6
-    assert steel >= 0.95
 
 
 @pytest.mark.slow

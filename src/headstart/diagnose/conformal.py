@@ -128,10 +128,10 @@ def fit_range(
 
     The distance is that to the k-th nearest training image (Sun, Ming, Zhu and Li, ICML 2022). The
     threshold is the conformal quantile of the distances of held-out images, so that at most the
-    wanted share of further images like them is flagged. How many others are depends on how other
-    they look: with frozen features at 128 pixels, a range of flowers17 flagged 5 to 7 % of flowers,
-    82 % of ants and bees and all steel surfaces; one of ants and bees, many of which sit on flowers,
-    93 % of steel and 7 % of flowers.
+    wanted share of further images like them is flagged. How many others are depends on how unlike
+    they are: with frozen features at 128 pixels, a range of flowers17 flagged 5 to 7 % of flowers,
+    82 % of ants and bees and all steel surfaces; one of ants and bees, many of them on flowers,
+    flagged 93 % of steel and 7 % of flowers.
 
     Args:
         embeddings: (N, E), of the training images.
