@@ -93,16 +93,17 @@ def _kilobytes(path: Path, name: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
-def machine() -> str:
-    """Returns one line on the hardware and system that this runs on."""
+def machine(device: str = "no GPU used") -> str:
+    """Returns one line on the hardware and system that this runs on, and the GPU used if any."""
     info = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     model = next((line.split(":", 1)[1].strip() for line in info if "model name" in line), "CPU")
     flags = next((line.split() for line in info if line.startswith("flags")), [])
     vector = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "no AVX")
     memory = psutil.virtual_memory().total / 1e9
     system = f"{platform.system()} {platform.machine()}"
-    cores = len(os.sched_getaffinity(0))
-    return f"{model}, {cores} cores ({vector}), {memory:.0f} GB memory, no GPU used, {system}"
+    count = len(os.sched_getaffinity(0))
+    cores = f"{count} core{'s' * (count > 1)} ({vector})"
+    return f"{model}, {cores}, {memory:.0f} GB memory, {device}, {system}"
 
 
 def versions(python: str, packages: Sequence[str]) -> dict[str, str]:

@@ -9,33 +9,16 @@ nothing else on the machine:
 
 import argparse
 import json
-import os
-import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
-from measure import (
-    MEMORY_NOTE,
-    commit,
-    machine,
-    markdown_table,
-    run_measured,
-    tail,
-    versions,
-    write_whole,
-)
+from measure import MEMORY_NOTE, markdown_table, write_whole
+from records import BENCH, DATA, DOCS, ON_CPU, Record, did, fit, provenance, read_lines
 
-HERE = Path(__file__).resolve().parent
-WORK = HERE.parent / ".bench" / "results"
-ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
-PACKAGES = ("headstart", "torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow", "scipy")
-
-Record = dict[str, Any]
+WORK = BENCH / "results"
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,7 @@ CELLS = (
 def main() -> None:
     args = _options()
     cells = [cell for cell in CELLS if not args.only or cell.data in args.only]
-    records = _read(args.results)
+    records = read_lines(args.results)
     failed = []
     for number, cell in enumerate(cells, start=1):
         if args.render or any(record["cell"] == asdict(cell) for record in records):
@@ -92,22 +75,17 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    shared = Path(os.environ.get("HEADSTART_DATA", HERE.parent.parent / "shared" / "data"))
     names = list(dict.fromkeys(cell.data for cell in CELLS))
-    parser.add_argument("--data", type=Path, default=shared, help="where the data folders are")
+    parser.add_argument("--data", type=Path, default=DATA, help="where the data folders are")
     parser.add_argument("--only", nargs="+", choices=names, help="these data sets alone")
     parser.add_argument("--render", action="store_true", help="run nothing, write the page")
     parser.add_argument(
         "--results",
         type=Path,
-        default=HERE.parent / "docs" / "results.jsonl",
+        default=DOCS / "results.jsonl",
         help="JSON lines; the page is written beside it",
     )
     return parser.parse_args()
-
-
-def _read(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _ordered(records: Iterable[Record]) -> list[Record]:
@@ -121,47 +99,15 @@ def run_cell(cell: Cell, data: Path) -> Record:
     Raises:
         RuntimeError: The command failed.
     """
-    from headstart.artifacts.run import read_metrics, read_record
-
-    folder = WORK / f"{cell.data.replace(':', '-')}-{cell.split_seed}-{cell.budget}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    run, log, cache = folder / "run", folder / "log.txt", folder / "cache"
     source = cell.data if ":" in cell.data else str(data / cell.data)
-    command = [sys.executable, "-m", "headstart", "fit", source, "--budget", cell.budget]
-    command += ["--seed", "0", "--split-seed", str(cell.split_seed), "--out", str(run)]
-    try:
-        measured = run_measured(command, log, {**ENVIRONMENT, "HEADSTART_CACHE": str(cache)})
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
-    if measured.returncode != 0:
-        raise RuntimeError(f"exit status {measured.returncode}, log {log}:\n{tail(log)}")
-    # The tables by class are left out: 196 classes make 38,416 numbers.
-    metrics = read_metrics(run).model_dump(
-        mode="json", exclude={"classes", "class_names", "confusion", "top_confusions"}
-    )
-    record = read_record(run).model_dump(
-        mode="json", exclude={"command", "data_root", "classes", "machine", "versions"}
-    )
-    return {
-        "cell": asdict(cell),
-        "metrics": metrics,
-        "run": record,
-        "wall_s": round(measured.wall_s, 2),
-        "peak_anon_mb": round(measured.peak_anon_mb, 1),
-        "peak_rss_anon_mb": round(measured.peak_rss_anon_mb, 1),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(sys.executable, PACKAGES),
-        "commit": commit(),
-    }
+    command = [source, "--budget", cell.budget, "--seed", "0"]
+    command += ["--split-seed", str(cell.split_seed)]
+    folder = WORK / f"{cell.data.replace(':', '-')}-{cell.split_seed}-{cell.budget}"
+    return {"cell": asdict(cell), **fit(command, folder, ON_CPU)}
 
 
 def render(records: list[Record]) -> str:
     """Returns the Markdown page for the runs."""
-    used = sorted(
-        {f"{name} {value}" for record in records for name, value in record["versions"].items()}
-    )
     return "\n".join(
         [
             "# Results",
@@ -187,12 +133,9 @@ def render(records: list[Record]) -> str:
             "",
             "## What each run did",
             "",
-            *(_did(record) for record in records),
+            *(f"- `{Cell(**record['cell']).command}`: {did(record)}" for record in records),
             "",
-            f"- Machine: {'; '.join(sorted({record['machine'] for record in records}))}.",
-            f"- Versions: {', '.join(used)}; headstart at commit "
-            f"{', '.join(sorted({record['commit'] for record in records}))}.",
-            f"- Dates: {', '.join(sorted({record['date'] for record in records}))}.",
+            *provenance(records),
             "",
         ]
     )
@@ -254,20 +197,6 @@ def _runs(records: list[Record]) -> str:
             )
         )
     return markdown_table(header, rows)
-
-
-def _did(record: Record) -> str:
-    run = record["run"]
-    steps = "".join(
-        f"\n  - {step['stage']}: {step['planned']}"
-        + (f"; {step['happened']}" if step["happened"] else "")
-        + (f" ({step['seconds']:.1f} s)" if step["seconds"] is not None else "")
-        for step in run["plan"]
-    )
-    return (
-        f"- `{Cell(**record['cell']).command}`: kept {run['chosen']}; ended because "
-        f"{run['stop_reason']}.{steps}"
-    )
 
 
 if __name__ == "__main__":
