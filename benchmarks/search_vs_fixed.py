@@ -1,0 +1,442 @@
+"""The search against the fixed default recipe and against random recipes, in the same time.
+
+Three arms on the same data, split and budget, each a process with an empty cache:
+
+    searched    headstart fit DATA --budget B
+    fixed       headstart fit DATA --budget B --recipe default
+    random      headstart fit DATA --budget B --sampler random
+
+The arms of a cell run right after each other, and which comes first changes from cell to cell.
+Every run is kept as a line of JSON as soon as it ends; started again, the script does only what is
+missing. Run it with nothing else on the machine:
+
+    python benchmarks/search_vs_fixed.py
+
+`--pin` runs as many cells at a time as there are cores, each with all its processes on one core.
+"""
+
+import argparse
+import fcntl
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from measure import MEMORY_NOTE, markdown_table, write_whole
+from records import (
+    BENCH,
+    DATA,
+    DOCS,
+    ON_CPU,
+    Record,
+    accuracy,
+    check_paired,
+    did,
+    fit,
+    image_ids,
+    provenance,
+    read_lines,
+    right,
+)
+
+WORK = BENCH / "search_vs_fixed"
+RESAMPLES = 10_000
+_BATCH = 500
+"""Resamples held in memory at a time."""
+
+Draws = NDArray[np.float64]
+
+ARMS = {
+    "searched": (),
+    "fixed": ("--recipe", "default"),
+    "random": ("--sampler", "random"),
+}
+"""What each arm adds to the command."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the arms share: a data folder below --data, the split's seed, the budget."""
+
+    data: str
+    split_seed: int
+    budget: str
+
+    def options(self, arm: str) -> list[str]:
+        """The options of `headstart fit`."""
+        common = ["--budget", self.budget, "--seed", "0", "--split-seed", str(self.split_seed)]
+        return [*common, *ARMS[arm]]
+
+    def command(self, arm: str) -> str:
+        """The command as a reader would type it."""
+        return " ".join(["headstart fit", self.data, *self.options(arm)])
+
+
+CELLS = (
+    *(Cell(data, seed, "3m") for data in ("hymenoptera", "flowers17") for seed in range(3)),
+    Cell("neu_steel", 0, "10m"),
+    Cell("stanford_cars_crops", 0, "10m"),
+)
+
+Pairs = list[tuple[Cell, Record, Record]]
+"""Of each cell the runs of two arms."""
+
+
+def main() -> None:
+    args = _options()
+    missing = [] if args.render else _missing(args)
+    failed = _run_pinned(missing, args) if args.pin else _run(missing, args, None)
+    records = read_lines(args.results)
+    if records:
+        write_whole(args.results.with_suffix(".md"), render(records))
+    if failed:
+        raise SystemExit("Some runs failed. Run the script again to try them again.")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = list(dict.fromkeys(cell.data for cell in CELLS))
+    parser.add_argument("--data", type=Path, default=DATA, help="where the data folders are")
+    parser.add_argument("--only", nargs="+", choices=names, help="these data sets alone")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", type=int, nargs="+", help="these split seeds alone")
+    parser.add_argument("--budget", help="another one for every cell, to try the script out")
+    parser.add_argument("--pin", action="store_true", help="a core for each of several cells")
+    parser.add_argument("--render", action="store_true", help="run nothing, write the page")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=DOCS / "search_vs_fixed.jsonl",
+        help="JSON lines; the page is written beside it",
+    )
+    args = parser.parse_args()
+    if any(record["pinned"] != args.pin for record in read_lines(args.results)) and not args.render:
+        parser.error(f"{args.results} is of runs {'without' if args.pin else 'with'} --pin")
+    return args
+
+
+def _missing(args: argparse.Namespace) -> list[tuple[Cell, list[str]]]:
+    """Returns the cells that are wanted, with those of their arms that have no record yet."""
+    known = {(json.dumps(each["cell"]), each["arm"]) for each in read_lines(args.results)}
+    missing = []
+    for number, cell in enumerate(CELLS):
+        if args.only and cell.data not in args.only:
+            continue
+        if args.seeds and cell.split_seed not in args.seeds:
+            continue
+        wanted = Cell(cell.data, cell.split_seed, args.budget or cell.budget)
+        arms = list(ARMS)
+        first = number % len(arms)
+        turn = [arm for arm in arms[first:] + arms[:first] if arm in args.arms]
+        left = [arm for arm in turn if (json.dumps(asdict(wanted)), arm) not in known]
+        if left:
+            missing.append((wanted, left))
+    return missing
+
+
+def _run_pinned(missing: list[tuple[Cell, list[str]]], args: argparse.Namespace) -> bool:
+    """Runs the cells on as many cores as there are; returns whether any run failed."""
+    cores = sorted(os.sched_getaffinity(0))
+    lanes = [
+        multiprocessing.Process(target=_lane, args=(missing[turn :: len(cores)], args, core))
+        for turn, core in enumerate(cores)
+    ]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    return any(lane.exitcode != 0 for lane in lanes)
+
+
+def _lane(missing: list[tuple[Cell, list[str]]], args: argparse.Namespace, core: int) -> None:
+    os.sched_setaffinity(0, {core})  # what it starts stays there, too
+    if _run(missing, args, core):
+        sys.exit(1)
+
+
+def _run(missing: list[tuple[Cell, list[str]]], args: argparse.Namespace, core: int | None) -> bool:
+    """Runs what is missing, one after the other; returns whether any run failed."""
+    failed = False
+    for cell, arms in missing:
+        for arm in arms:
+            print(cell.command(arm), flush=True)
+            try:
+                record = run_arm(cell, arm, args.data, core)
+            except RuntimeError as error:
+                print(f"failed: {cell.command(arm)}: {error}", file=sys.stderr)
+                failed = True
+                continue
+            shown = record["metrics"]["accuracy"]
+            print(f"  {arm}: {shown:.1%} in {record['wall_s']:.1f} s", flush=True)
+            _append(args.results, record)
+    return failed
+
+
+def run_arm(cell: Cell, arm: str, data: Path, core: int | None) -> Record:
+    """Runs one arm of a cell and returns its record.
+
+    Raises:
+        RuntimeError: The command failed.
+    """
+    environment = ON_CPU if core is None else {**ON_CPU, "OMP_NUM_THREADS": "1"}
+    folder = WORK / f"{cell.data}-{cell.split_seed}-{cell.budget}-{arm}"
+    record = fit([str(data / cell.data), *cell.options(arm)], folder, environment)
+    budget_s = record["run"]["budget_s"]
+    kept = record["wall_s"] <= budget_s + max(10.0, 0.05 * budget_s)
+    return {
+        "cell": asdict(cell),
+        "arm": arm,
+        "pinned": core is not None,
+        "budget_kept": kept,
+        **record,
+    }
+
+
+def _append(path: Path, record: Record) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # pinned cells end at the same time
+        file.write(json.dumps(record) + "\n")
+
+
+def render(records: list[Record]) -> str:
+    """Returns the Markdown page for the runs."""
+    cells = sorted({Cell(**record["cell"]) for record in records}, key=_place)
+    found = {(Cell(**record["cell"]), record["arm"]): record for record in records}
+    ordered = [found[cell, arm] for cell in cells for arm in ARMS if (cell, arm) in found]
+    pairs = {
+        other: [
+            (cell, found[cell, "searched"], found[cell, other])
+            for cell in cells
+            if (cell, "searched") in found and (cell, other) in found
+        ]
+        for other in ("fixed", "random")
+    }
+    pinned = records[0]["pinned"]
+    return "\n".join(
+        [
+            "# The search against fixed and random recipes",
+            "",
+            f"Written by `python benchmarks/search_vs_fixed.py{' --pin' if pinned else ''}` from "
+            "`search_vs_fixed.jsonl` beside this page; do not edit. Every run that ended is "
+            "listed, none is chosen. *Searched* is `headstart fit DATA --budget B`, *fixed* adds "
+            "`--recipe default`, *random* adds `--sampler random`: random recipes of the same "
+            "space, with the same caches and the same finish.",
+            "",
+            "## The difference",
+            "",
+            _pooled(pairs),
+            "",
+            "Differences are in percentage points of accuracy on the sealed test images, the same "
+            f"for both arms; above 0 the search is better. Intervals: 95 %, {RESAMPLES:,} "
+            "bootstrap resamples (seed 0).",
+            "",
+            "**Test sets of different split seeds of one data set overlap**, and where a data set "
+            "brings its test images (hymenoptera) they are the same. *Images within cells* "
+            "resamples each cell on its own, as if the cells were independent, so its interval is "
+            "too narrow; *images, shared* draws an image with all cells of its data set that hold "
+            "it. Neither knows what another seed of training would change.",
+            "",
+            "## By cell",
+            "",
+            _table(ordered),
+            "",
+            "Accuracy is that of the sealed test set with Wilson's 95 % interval. Seconds run from "
+            "the start of the process to its exit, report included, with an empty cache; the "
+            f"ceiling is the budget and 10 s or 5 % more. {MEMORY_NOTE}",
+            "",
+            "## Cell by cell: exact McNemar",
+            "",
+            _tests(pairs),
+            "",
+            "An image counts where exactly one of the two arms is right. Holm's correction is over "
+            "all rows of this table.",
+            "",
+            "## What each run did",
+            "",
+            *(
+                f"- `{Cell(**record['cell']).command(record['arm'])}`: {did(record)}"
+                for record in ordered
+            ),
+            "",
+            "- "
+            + (
+                "Pinned: as many cells at a time as the machine has cores, each with all its "
+                "processes on one core and `OMP_NUM_THREADS=1`. All arms ran under these "
+                "conditions; alone on the machine each would have come further in its time."
+                if pinned
+                else "One run at a time, with all cores."
+            ),
+            "- The arms of a cell ran right after each other; which came first changes from cell "
+            "to cell.",
+            *provenance(ordered),
+            "",
+        ]
+    )
+
+
+def _place(cell: Cell) -> tuple[int, str]:
+    order = [(each.data, each.split_seed) for each in CELLS]
+    return order.index((cell.data, cell.split_seed)), cell.budget
+
+
+def _table(records: list[Record]) -> str:
+    header = (
+        "data", "budget", "split seed", "arm", "test accuracy (95 %)", "test images", "s",
+        "in budget", "memory, MB", "backbone", "kept", "ended because", "trials",
+    )  # fmt: skip
+    rows = []
+    for record in records:
+        cell, run, backbone = record["cell"], record["run"], record["recipe"]["backbone"]
+        pixels = f", {backbone['resolution']} px" if backbone["resolution"] else ""
+        trials = "; ".join(f"{count} {name}" for name, count in sorted(record["trials"].items()))
+        rows.append(
+            (
+                cell["data"],
+                cell["budget"],
+                str(cell["split_seed"]),
+                record["arm"],
+                accuracy([record]),
+                str(len(record["right"])),
+                f"{record['wall_s']:.0f}",
+                "yes" if record["budget_kept"] else "no",
+                f"{record['peak_anon_mb']:,.0f}",
+                f"{backbone['name']}{pixels}",
+                run["chosen"],
+                run["stop_reason"],
+                trials or "-",
+            )
+        )
+    return markdown_table(header, rows)
+
+
+class Difference(NamedTuple):
+    """A difference with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.2f} ({100 * self.low:+.2f} to {100 * self.high:+.2f})"
+
+
+def _pooled(pairs: dict[str, Pairs]) -> str:
+    header = (
+        "searched minus",
+        "cells",
+        "images",
+        "resampled",
+        "mean over cells",
+        "over all images",
+    )
+    rows = []
+    for other, runs in pairs.items():
+        if not runs:
+            continue
+        for how, same in (
+            ("images within cells", lambda cell: cell),
+            ("images, shared", lambda cell: cell.data),
+        ):
+            by_cell, by_image = pooled_difference(runs, same)
+            images = sum(len(record["right"]) for _, record, _ in runs)
+            row = (other, str(len(runs)), f"{images:,}", how, str(by_cell), str(by_image))
+            rows.append(row)
+    return markdown_table(header, rows)
+
+
+def pooled_difference(runs: Pairs, same: Callable[[Cell], object]) -> tuple[Difference, Difference]:
+    """Returns by how much the first runs are better: as a mean over cells, and over all images.
+
+    Args:
+        runs: Of each cell two runs.
+        same: Cells for which this is equal are resampled together, an image in all of them.
+    """
+    rng = np.random.default_rng(0)
+    groups: dict[object, Pairs] = {}
+    for run in runs:
+        groups.setdefault(same(run[0]), []).append(run)
+    points, draws = zip(*(_sums(group, rng) for group in groups.values()), strict=True)
+    found = [np.concatenate(parts, axis=-1) for parts in zip(*points, strict=True)]
+    drawn = [np.concatenate(parts, axis=-1) for parts in zip(*draws, strict=True)]
+
+    def interval(statistic: Callable[[Draws, Draws], Draws]) -> Difference:
+        low, high = np.quantile(statistic(*drawn), [0.025, 0.975])
+        return Difference(float(statistic(*found)), float(low), float(high))
+
+    return (
+        interval(lambda gains, images: (gains / images).mean(-1)),
+        interval(lambda gains, images: gains.sum(-1) / images.sum(-1)),
+    )
+
+
+def _sums(
+    group: Pairs, rng: np.random.Generator
+) -> tuple[tuple[Draws, Draws], tuple[Draws, Draws]]:
+    """Returns the gains and images of each cell: as they are, (cells,), and (resamples, cells)."""
+    ids = sorted({image for _, record, _ in group for image in image_ids(record)})
+    row_of = {image: row for row, image in enumerate(ids)}
+    gains, held = np.zeros((len(ids), len(group))), np.zeros((len(ids), len(group)))
+    for column, (_, first, second) in enumerate(group):
+        check_paired(first, second)
+        rows = [row_of[image] for image in image_ids(first)]
+        gain = right(first).astype(int) - right(second).astype(int)
+        np.add.at(gains[:, column], rows, gain)
+        np.add.at(held[:, column], rows, 1)
+    even = np.full(len(ids), 1 / len(ids))
+    drawn_gains, drawn_images = [], []
+    for _ in range(RESAMPLES // _BATCH):
+        counts = rng.multinomial(len(ids), even, size=_BATCH).astype(np.float64)
+        drawn_gains.append(counts @ gains)
+        drawn_images.append(counts @ held)
+    drawn = np.concatenate(drawn_gains), np.concatenate(drawn_images)
+    return (gains.sum(0), held.sum(0)), drawn
+
+
+def _tests(pairs: dict[str, Pairs]) -> str:
+    from headstart.inference_stats import holm, mcnemar_exact
+
+    found: list[tuple[str, Cell, int, int, float]] = []
+    for other, runs in pairs.items():
+        for cell, searched, compared in runs:
+            check_paired(searched, compared)
+            a, b = right(searched), right(compared)
+            only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
+            found.append((other, cell, *only, mcnemar_exact(a, b)))
+    header = (
+        "data", "budget", "split seed", "searched against", "only searched right",
+        "only the other right", "difference", "p", "p, Holm",
+    )  # fmt: skip
+    adjusted: Sequence[float] = holm([p for *_, p in found]) if found else []
+    rows = [
+        (
+            cell.data,
+            cell.budget,
+            str(cell.split_seed),
+            other,
+            str(ours),
+            str(theirs),
+            f"{100 * (ours - theirs) / _images(pairs[other], cell):+.2f}",
+            f"{p:.3f}",
+            f"{corrected:.3f}",
+        )
+        for (other, cell, ours, theirs, p), corrected in zip(found, adjusted, strict=True)
+    ]
+    return markdown_table(header, rows)
+
+
+def _images(runs: Pairs, cell: Cell) -> int:
+    return next(len(record["right"]) for each, record, _ in runs if each == cell)
+
+
+if __name__ == "__main__":
+    main()
