@@ -163,6 +163,11 @@ def accuracy(records: Sequence[Record]) -> str:
     return f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 
+def shown_p(p: float) -> str:
+    """Returns a p-value as a page shows it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def did(record: Record) -> str:
     """Returns what a run kept, why it ended, and its steps, as Markdown."""
     run = record["run"]

@@ -44,6 +44,7 @@ from records import (
     provenance,
     read_lines,
     right,
+    shown_p,
 )
 
 WORK = BENCH / "search_vs_fixed"
@@ -426,8 +427,8 @@ def _tests(pairs: dict[str, Pairs]) -> str:
             str(ours),
             str(theirs),
             f"{100 * (ours - theirs) / _images(pairs[other], cell):+.2f}",
-            f"{p:.3f}",
-            f"{corrected:.3f}",
+            shown_p(p),
+            shown_p(corrected),
         )
         for (other, cell, ours, theirs, p), corrected in zip(found, adjusted, strict=True)
     ]

@@ -28,6 +28,7 @@ from records import (
     read_lines,
     right,
     share_removed,
+    shown_p,
 )
 
 WORK = BENCH / "stanford_cars"
@@ -165,9 +166,9 @@ def render(runs: dict[str, Record]) -> str:
             "",
             markdown_table(header, rows),
             "",
-            f"Intervals: 95 %, Wilson's for accuracy, BCa by test image for the share removed. "
-            f"Exact McNemar between the two runs: p = {p:.2g}. The article's figures are from its "
-            "own code, backbone weights and hardware.",
+            "Intervals: 95 %, Wilson's for accuracy, BCa by test image for the share removed. "
+            f"Exact McNemar between the two runs, p: {shown_p(p)}. The article's figures are from "
+            "its own code, backbone weights and hardware.",
             "",
             *(
                 f"- `headstart fit DATA {' '.join(record['options'])}`: {did(record)}"
