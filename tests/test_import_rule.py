@@ -77,7 +77,8 @@ def test_no_circle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "home"), [("typer", "cli"), ("fastapi", "serve"), ("optuna", "search")]
+    ("package", "home"),
+    [("typer", "cli"), ("fastapi", "serve"), ("optuna", "search"), ("ray", "search")],
 )
 def test_frameworks_stay_in_their_place(package: str, home: str) -> None:
     for name, path in MODULES.items():
