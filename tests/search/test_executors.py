@@ -207,8 +207,9 @@ def test_no_process_is_left_where_nobody_listens_any_more(tmp_path: Path) -> Non
 
 
 DRIVER = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # not so where tests run in background
 from toy_work import sleep_long
 from headstart.search.executors import open_executor
 with open_executor("processes", sleep_long, Path(sys.argv[1]), workers=2) as executor:

@@ -1,8 +1,8 @@
 """Where the jobs of a search run: in this process, in others on this machine, or on a cluster.
 
 All executors behave alike. A job that fails is an outcome with its cause, and the others go on; a
-mistake in the program is raised. What shares memory with nobody is sent once to each process, and
-jobs and what they return are small plain data. Outcomes come as jobs end, in whatever order.
+mistake in the program is raised. What all jobs share is sent once to each process; jobs and what
+they return are small plain data. Outcomes come as jobs end, in whatever order.
 """
 
 import os

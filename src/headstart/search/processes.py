@@ -137,11 +137,12 @@ class Processes(Generic[J, T]):
 
     def _end(self, child: _Child) -> int:
         """Kills a process with all that it started, and returns its exit code."""
-        self._children.remove(child)
         with suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGKILL)
+        code = child.process.wait()
         child.connection.close()
-        return child.process.wait()
+        self._children.remove(child)
+        return code
 
 
 def private_memory(process: int) -> int:

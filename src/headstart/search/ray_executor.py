@@ -156,7 +156,7 @@ def _outcome(ended: "ray.ObjectRef[Outcome[T]]") -> Outcome[T]:
             cause="its machine ran out of memory", traceback=str(error), out_of_memory=True
         )
     except errors.RayError as error:
-        return Outcome(
-            cause=f"its process or machine was lost {_RETRIES + 1} times", traceback=str(error)
-        )
+        lost = isinstance(error, errors.WorkerCrashedError | errors.NodeDiedError)
+        cause = f"its process or machine was lost {_RETRIES + 1} times"
+        return Outcome(cause=cause if lost else first_line(error), traceback=str(error))
     return outcome
