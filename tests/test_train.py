@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from headstart.errors import HeadstartError
+from headstart.evaluate import score
 from headstart.methods.averaging import EMA, NoAveraging
 from headstart.methods.freezing import LastBlocks
 from headstart.methods.head import Head, Linear
 from headstart.methods.optimizer import SGD, AdamW
 from headstart.methods.schedule import Constant
 from headstart.recipe import Recipe
-from headstart.train import EpochRecord, TrainData, parameter_groups, predict, score, train
+from headstart.train import EpochRecord, TrainData, parameter_groups, predict, train
 
 ROWS, CLASSES = 96, 3
 

@@ -1,6 +1,6 @@
 """The path of the weights through training, and the weights that are kept of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -83,6 +83,24 @@ def finish_path(path: WeightPath, validate: Callable[[], float], seen: Observed)
         seen.ingredients = _cook(path.method, path, validate)
     pairs = zip(path.weights, path.raw, strict=True)
     seen.averaged = max(float((a - b).abs().max()) for a, b in pairs if a.numel())
+
+
+def blend(
+    before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """Returns weights between those before and after training (WiSE-FT, Wortsman et al. 2022).
+
+    Args:
+        before: By name.
+        after: By name; what is no floating-point tensor of the same shape is taken from here.
+        share: Of the trained ones, in [0, 1].
+    """
+    return {
+        name: torch.lerp(before[name], tensor, share)
+        if tensor.is_floating_point() and tensor.shape == before[name].shape
+        else tensor
+        for name, tensor in after.items()
+    }
 
 
 def _cook(method: GreedySoup, path: WeightPath, validate: Callable[[], float]) -> list[int]:

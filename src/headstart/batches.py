@@ -1,11 +1,29 @@
 """Batches: which images are trained on together, and which of their views."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+
+class Images(Protocol):
+    """What of an array (N, ...) is used here, so that its rows may be read when they are needed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, ...)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the activations."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]: ...
 
 
 def steps_an_epoch(rows: int, batch_size: int) -> int:
@@ -51,7 +69,7 @@ def epoch_batches(
     return batches
 
 
-def gather(views: Sequence[NDArray[Any]], rows: NDArray[np.int64], epoch: int) -> NDArray[Any]:
+def gather(views: Sequence[Images], rows: NDArray[np.int64], epoch: int) -> NDArray[Any]:
     """Returns a batch in which image i shows view (epoch + i) mod K: each epoch sees all views."""
     batch = np.empty((len(rows), *views[0].shape[1:]), views[0].dtype)
     for position, row in enumerate(rows):

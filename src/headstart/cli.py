@@ -35,6 +35,21 @@ class Strategy(StrEnum):
     finetune = "finetune"
 
 
+class Sampler(StrEnum):
+    """What draws the recipes of a search."""
+
+    tpe = "tpe"
+    random = "random"
+
+
+class Engine(StrEnum):
+    """Where the trials of a search run."""
+
+    here = "here"
+    processes = "processes"
+    ray = "ray"
+
+
 class Boxes(StrEnum):
     """What is done with boxes that the data set gives."""
 
@@ -74,7 +89,17 @@ def fit(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Search: recipes to try before the best is trained; repeats bit by bit."),
+        typer.Option(help="Recipes to try, instead of a budget; repeats bit by bit."),
+    ] = None,
+    sampler: Annotated[
+        Sampler, typer.Option(help="What draws recipes; random is for comparison.")
+    ] = Sampler.tpe,
+    engine: Annotated[
+        Engine, typer.Option(help="Where trials run: here, in processes, on a Ray cluster.")
+    ] = Engine.here,
+    jobs: Annotated[int, typer.Option(help="Trials that run at a time.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster that runs already: auto, or HOST:PORT.")
     ] = None,
     strategy: Annotated[
         Strategy | None, typer.Option(help="Train the head alone, or the last blocks too.")
@@ -86,8 +111,9 @@ def fit(
         str | None, typer.Option(help="pretrained, random (from scratch), or a local file.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, probe, naive, or a .toml or .json file.")
-    ] = "default",
+        str | None,
+        typer.Option(help="Train this one: default, probe, naive, or a .toml or .json file."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change the recipe: optimizer=sgd, optimizer.lr=3e-4, …"),
@@ -103,7 +129,7 @@ def fit(
     boxes: BoxesOption = Boxes.crop,
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
 ) -> None:
-    """Train, prove and ship a classifier."""
+    """Find, train, prove and ship the best classifier that the budget allows."""
     with _errors(context):
         from headstart.fitting import fit as run_fit
 
@@ -112,6 +138,10 @@ def fit(
             budget=budget,
             epochs=epochs,
             trials=trials,
+            sampler=sampler.value,
+            engine=engine.value,
+            jobs=jobs,
+            address=address,
             recipe=recipe,
             strategy=strategy.value if strategy else None,
             backbone=backbone,

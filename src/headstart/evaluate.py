@@ -198,6 +198,19 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
+def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Returns mean log loss (nats) and accuracy."""
+    likelihood = softmax(logits)[np.arange(len(labels)), labels]
+    loss = -np.log(np.maximum(likelihood, 1e-12)).mean()
+    return float(loss), float((logits.argmax(1) == labels).mean())
+
+
+def calibrated_score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Returns log loss at the best temperature, and accuracy: what candidates are compared by."""
+    temperature = fit_temperature(logits, labels)
+    return score((logits / temperature).astype(np.float32), labels)
+
+
 def calibration_bins(
     probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
 ) -> CalibrationBins:

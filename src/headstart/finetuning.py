@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from headstart.artifacts.run import PlanStep, RunRecord, append_epoch
 from headstart.backbones.cut import FEATURES
 from headstart.errors import BudgetError, RecipeError
+from headstart.evaluate import calibrated_score, score
 from headstart.fingerprints import untrained
 from headstart.methods.averaging import SWA, GreedySoup
 from headstart.methods.head import MLP
@@ -18,6 +19,7 @@ from headstart.progress import Progress
 from headstart.recipe import Recipe
 from headstart.search.clock import Clock
 from headstart.search.material import Material
+from headstart.search.measuring import disk_for_views, measure_speeds
 from headstart.search.plan import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
@@ -32,10 +34,8 @@ from headstart.search.stages import (
     blocks_of,
     boundary_without_clock,
     check_head_alone,
-    disk_for_views,
     fixed_boundary,
     frozen_of,
-    measure_speeds,
     start_from,
     training_data,
     view_gap,
@@ -43,8 +43,6 @@ from headstart.search.stages import (
 from headstart.train import (
     EpochRecord,
     TrainData,
-    calibrated_score,
-    score,
     train,
     validation_logits,
 )
@@ -63,7 +61,7 @@ def begin(
     images = len(material.labels["train"])
     if by_clock:
         ahead_s = images * ready.features_s + _probe_allowance(material)
-        boundary = _affordable_boundary(ready, recipe, clock, ahead_s)
+        boundary = affordable_boundary(ready, recipe, clock, ahead_s)
     try:
         check_head_alone(recipe, boundary)
     except RecipeError as error:
@@ -83,7 +81,7 @@ def begin(
         # Two seconds of measuring are easily disturbed. An earlier cut is worth what this start
         # took once more, but only where a whole schedule fits behind it.
         ahead_s = time.monotonic() - began
-        again = _affordable_boundary(ready, recipe, clock, ahead_s, TARGET_EPOCHS)
+        again = affordable_boundary(ready, recipe, clock, ahead_s, TARGET_EPOCHS)
         if material.traced.boundary(again).position < material.traced.boundary(boundary).position:
             boundary = again
             start = start_from(material, recipe, boundary)
@@ -105,7 +103,7 @@ def begin(
     return start
 
 
-def _affordable_boundary(
+def affordable_boundary(
     ready: Prepared,
     recipe: Recipe,
     clock: Clock,
@@ -124,7 +122,7 @@ def _affordable_boundary(
     material = ready.material
     candidates = candidate_boundaries(material.traced)
     speeds = measure_speeds(material, recipe, candidates, ready.features_s)
-    seconds = _seconds_for_training(ready, recipe, clock) - ahead_s
+    seconds = seconds_for_training(ready, recipe, clock) - ahead_s
     images = len(material.labels["train"])
     return choose_boundary(speeds, images, seconds, disk_for_views(material), least_epochs)
 
@@ -146,14 +144,15 @@ def _probe_allowance(material: Material) -> float:
     return 2 + 25 * min(1.0, work / 1.5e9)
 
 
-def _seconds_for_training(ready: Prepared, recipe: Recipe, clock: Clock) -> float:
+def seconds_for_training(ready: Prepared, recipe: Recipe, clock: Clock) -> float:
     """Returns what the budget leaves when all that comes after the last step is paid for."""
     left = clock.left()
     assert left is not None
     passes = 2 if recipe.test_time_flip else 1
     test_s = passes * ready.features_s + 1.5 * ready.decode_s + REPORT_S_PER_IMAGE
     # The training images' embeddings are taken once more.
-    closing: float = len(ready.split.test) * test_s + len(ready.split.train) * ready.features_s
+    gallery = len(ready.split.train) + len(ready.split.val)
+    closing: float = len(ready.split.test) * test_s + gallery * ready.features_s
     closing += _averaging_seconds(ready, recipe)
     return left - closing - CLOSING_S
 
@@ -212,12 +211,12 @@ def finetune(
     began = time.monotonic()
     until = deadline = None
     if clock.budget_s is not None:
-        until = began + VIEWS_SHARE * _seconds_for_training(ready, recipe, clock)
+        until = began + VIEWS_SHARE * seconds_for_training(ready, recipe, clock)
     data = training_data(material, recipe, start, epochs, until)
     record.views = len(data.views)
     views_s = time.monotonic() - began
     if clock.budget_s is not None:
-        seconds = _seconds_for_training(ready, recipe, clock)
+        seconds = seconds_for_training(ready, recipe, clock)
         deadline = time.monotonic() + seconds
     saved = [copy.deepcopy(module.state_dict()) for module in (material.backbone.model, start.head)]
     records = train(
@@ -234,7 +233,7 @@ def finetune(
     last = zero
     for last in progress.track(records, "training", epochs):
         append_epoch(folder, last)
-        progress.say(_describe_epoch(last, epochs))
+        progress.say(describe_epoch(last, epochs))
     record.acted += last.acted
     after = validation_logits(start.model, data, device)
     record.epochs = last.epoch
@@ -281,7 +280,7 @@ def _epochs(ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record:
     boundary = material.traced.boundary(start.prefix.boundary)
     speed = measure_speeds(material, recipe, [boundary], ready.features_s)[boundary.name]
     images = len(material.labels["train"])
-    epochs = choose_epochs(speed, images, _seconds_for_training(ready, recipe, clock))
+    epochs = choose_epochs(speed, images, seconds_for_training(ready, recipe, clock))
     if not start.solved:  # nothing else to fall back on: the schedule runs by the clock
         return max(1, epochs)
     if epochs < FEWEST_EPOCHS:
@@ -290,8 +289,10 @@ def _epochs(ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record:
     return epochs
 
 
-def _describe_epoch(epoch: EpochRecord, planned: int) -> str:
+def describe_epoch(epoch: EpochRecord, planned: int) -> str:
+    """Returns a line on an epoch."""
     return (
-        f"epoch {epoch.epoch}/{planned}: loss {epoch.train_loss:.3f}, validation accuracy "
-        f"{epoch.val_accuracy:.1%}, {epoch.images_per_s:.0f} images/s"
+        f"epoch {epoch.epoch}/{planned}: loss {epoch.train_loss:.3f}, "
+        + ("" if epoch.val_accuracy is None else f"validation accuracy {epoch.val_accuracy:.1%}, ")
+        + f"{epoch.images_per_s:.0f} images/s"
     )

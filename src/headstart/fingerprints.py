@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from headstart.batches import Images
 from headstart.errors import HeadstartError
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import GreedySoup, NoAveraging
@@ -110,7 +110,7 @@ def check_frozen(before: Mapping[str, bytes], tensors: Mapping[str, torch.Tensor
         )
 
 
-def compare_views(seen: Observed, views: Sequence[NDArray[Any]], plain: NDArray[Any]) -> None:
+def compare_views(seen: Observed, views: Sequence[Images], plain: Images) -> None:
     """Notes of how many images a cached view differs from the evaluation view."""
     some = min(_COMPARED, len(plain))
     changed = [

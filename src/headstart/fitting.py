@@ -28,7 +28,9 @@ from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split, split_notes
 from headstart.data.types import Dataset
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
+from headstart.evaluate import fit_temperature
 from headstart.finetuning import begin, finetune
+from headstart.finishing import Finished
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
@@ -39,8 +41,9 @@ from headstart.proving import prove
 from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
 from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
-from headstart.search.study import SEARCH_RECIPE
-from headstart.searching import find_recipe, searchable
+from headstart.search.executors import EngineName
+from headstart.search.study import SEARCH_RECIPE, Sampler
+from headstart.searching import NOTHING_TO_TRY, search
 
 Strategy = Literal["head", "finetune"]
 
@@ -54,7 +57,11 @@ def fit(
     budget: str | float | None = None,
     epochs: int | None = None,
     trials: int | None = None,
-    recipe: str | Recipe = "default",
+    sampler: Sampler = "tpe",
+    engine: EngineName = "here",
+    jobs: int = 1,
+    address: str | None = None,
+    recipe: str | Recipe | None = None,
     strategy: Strategy | None = None,
     backbone: str | None = None,
     weights: str | None = None,
@@ -79,8 +86,13 @@ def fit(
             epochs are given.
         epochs: Length of training instead of a budget; the result then repeats bit by bit.
         trials: Recipes to try on short schedules before the best one is trained on the whole
-            one; the result then repeats bit by bit, and `resume` goes on with it if it is stopped.
-        recipe: A recipe, a named one (`default`, `probe`, `naive`), or a TOML or JSON file.
+            one, instead of a budget; the result then repeats bit by bit.
+        sampler: What draws recipes: `tpe`, or `random` for comparison.
+        engine: Where trials run: `here`, in `processes`, or on a `ray` cluster.
+        jobs: Trials that run at a time.
+        address: Of a Ray cluster that runs already.
+        recipe: The one recipe to train, without a search: a recipe, a named one (`default`,
+            `probe`, `naive`), or a TOML or JSON file. With trials, what the search starts from.
         strategy: `head` trains the head alone; `finetune` the last blocks with it.
         backbone: Name of a timm model.
         weights: `pretrained`, `random` or a local file.
@@ -101,11 +113,20 @@ def fit(
         HeadstartError: If the machine failed.
     """
     clock = Clock(started or time.monotonic(), _budget_seconds(budget, epochs, trials, recipe))
-    chosen = _recipe(recipe, strategy, backbone, weights, epochs, seed, settings)
+    one_recipe = recipe is not None or strategy is not None or epochs is not None
+    chosen = _recipe(recipe or "default", strategy, backbone, weights, epochs, seed, settings)
     request = None
-    if trials is not None:
-        chosen = searchable(chosen)
-        request = _request(source, boxes, trials, split_seed)
+    if trials is not None or not one_recipe:
+        if trials is not None and trials < 1:
+            raise InputError(f"{trials} trials were asked for; ask for one at least.")
+        if trials is not None and chosen.closed_form:
+            raise RecipeError(NOTHING_TO_TRY)
+        by_hand = [f"backbone={name}" for name in (backbone, weights) if name]
+        request = Request(
+            source=_named(source), boxes=boxes, trials=trials, split_seed=split_seed,
+            settings=(*by_hand, *settings), sampler=sampler, engine=engine, workers=jobs,
+            address=address or "",
+        )  # fmt: skip
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     if out is not None:
         check_unclaimed(Path(out))
@@ -117,7 +138,7 @@ def fit(
     with locked(folder):
         write_start(folder, record, chosen, ready.audited.audit)
         _save_split(folder, ready)
-        return _run(ready, chosen, clock, folder, record, cache, progress)
+        return _run(ready, chosen, clock, folder, record, cache, workers, progress)
 
 
 def resume(
@@ -155,7 +176,7 @@ def resume(
         clear_unfinished(path)
         fresh = _first_record(ready, clock, record.command, asked)
         fresh = fresh.model_copy(update={"started_at": record.started_at})
-        return _run(ready, base, clock, path, fresh, cache, progress)
+        return _run(ready, base, clock, path, fresh, cache, workers, progress)
 
 
 def _resumable(folder: Path, record: RunRecord) -> Request:
@@ -168,7 +189,7 @@ def _resumable(folder: Path, record: RunRecord) -> Request:
         raise RunError(f"{folder} is done; there is nothing to go on with.")
     if record.request is None:
         raise RunError(
-            f"{folder} cannot be resumed, as it was no search with --trials; run its command again "
+            f"{folder} cannot be resumed, as it was no search; run its command again "
             "with another --out."
         )
     if not record.request.source:
@@ -183,17 +204,22 @@ def _run(
     folder: Path,
     record: RunRecord,
     cache: Path,
+    workers: int | None,
     progress: Progress,
 ) -> Run:
     """Searches where it is asked for, trains, proves and reports."""
     _say_start(ready, record, progress)
     with _ending(folder, record, clock, progress):
+        done = None
         if record.request is not None:
-            trials = record.request.trials
-            chosen = find_recipe(ready, chosen, trials, folder, record, progress)
-        start = begin(ready, chosen, clock, record, progress)
-        logits = finetune(ready, chosen, clock, start, folder, record, progress)
-        metrics = prove(ready, chosen, start, logits, folder, record, progress)
+            request = record.request
+            done = search(ready, chosen, request, clock, folder, record, workers, progress)
+        if done is None:
+            start = begin(ready, chosen, clock, record, progress)
+            logits = finetune(ready, chosen, clock, start, folder, record, progress)
+            temperature = fit_temperature(logits, ready.material.labels["val"])
+            done = Finished(ready, chosen, start, temperature)
+        metrics = prove(done, folder, record, progress)
         record.seconds = clock.elapsed()
         write_record(folder, record)
         write_report(folder)
@@ -205,13 +231,10 @@ def _run(
     return Run(folder, record, metrics)
 
 
-def _request(source: Any, boxes: Literal["crop", "keep"], trials: int, split_seed: int) -> Request:
-    if trials < 1:
-        raise InputError(f"{trials} trials were asked for; ask for one at least.")
+def _named(source: Any) -> str:
+    """Returns the path or name by which a data set is found again; empty for Python objects."""
     named = str(source) if isinstance(source, str | Path) else ""
-    if named and Path(named).exists():
-        named = str(Path(named).resolve())
-    return Request(source=named, boxes=boxes, trials=trials, split_seed=split_seed)
+    return str(Path(named).resolve()) if named and Path(named).exists() else named
 
 
 def _save_split(folder: Path, ready: Prepared) -> None:
@@ -220,7 +243,10 @@ def _save_split(folder: Path, ready: Prepared) -> None:
 
 
 def _budget_seconds(
-    budget: str | float | None, epochs: int | None, trials: int | None, recipe: str | Recipe
+    budget: str | float | None,
+    epochs: int | None,
+    trials: int | None,
+    recipe: str | Recipe | None,
 ) -> float | None:
     if budget is not None and epochs is not None:
         raise BudgetError("give either a budget or a number of epochs, not both.")

@@ -1,6 +1,6 @@
 """What is known before anything is trained: images, audit, split, backbone, and what they cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headstart.backbones.catalog import Backbone, load_backbone
 from headstart.backbones.cut import trace
 from headstart.data.audit import AuditResult, audit
 from headstart.data.decode import Pixels, decode_dataset
@@ -18,8 +17,9 @@ from headstart.errors import BudgetError, DataError
 from headstart.progress import Progress, format_duration
 from headstart.recipe import Recipe
 from headstart.search.clock import Clock
-from headstart.search.material import Material
-from headstart.search.stages import fixed_boundary, measure_decoding, measure_features
+from headstart.search.material import Material, backbone_of
+from headstart.search.measuring import measure_decoding, measure_features
+from headstart.search.stages import fixed_boundary
 
 CLOSING_S = 7.0
 """Seconds kept for comparing views, writing and reloading the bundle, and drawing the report."""
@@ -99,16 +99,22 @@ def prepare(
     return Prepared(dataset, pixels, audited, split, material, decode_s, features_s)
 
 
-def backbone_of(recipe: Recipe) -> Backbone:
-    """Loads the backbone that a recipe asks for."""
-    choice = recipe.backbone
-    return load_backbone(
-        choice.name,
-        weights=choice.weights,
-        resolution=choice.resolution or None,
-        drop_path=choice.drop_path,
-        seed=recipe.seed,
+def change_backbone(ready: Prepared, recipe: Recipe, clock: Clock, workers: int | None) -> Prepared:
+    """Returns the same data for another backbone: decoded for it, with the same split."""
+    network = backbone_of(recipe)
+    preprocessing = network.preprocessing
+    old = ready.material
+    pixels = decode_dataset(
+        ready.dataset.items,
+        preprocessing.resize,
+        old.cache_dir,
+        workers=workers,
+        progress=old.progress,
     )
+    traced = trace(network.model, preprocessing.resolution)
+    material = replace(old, pixels=pixels, backbone=network, traced=traced)
+    features_s = measure_features(material) if clock.budget_s is not None else 0.0
+    return replace(ready, pixels=pixels, material=material, features_s=features_s)
 
 
 def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: float) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from headstart.data.splits import folds
-from headstart.evaluate import softmax
+from headstart.evaluate import score
 from headstart.progress import SILENT, Progress
 
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -35,17 +35,15 @@ class Validated:
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear classifier on features and what cross-validation says of it.
+    """A linear classifier on features.
 
     Attributes:
         weight: (C, F), for features as they come: the standardisation is folded in.
         bias: (C,).
-        validated: What cross-validation says of it.
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    validated: Validated
 
     def logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Returns the logits (N, C) of features (N, F)."""
@@ -71,48 +69,74 @@ def cross_validate(
         seed: Of the folds.
         progress: Where progress is shown.
     """
-    n_folds = _affordable_folds(len(features), features.shape[1], classes)
+    found = out_of_fold(features, labels, classes, groups, STRENGTHS, seed=seed, progress=progress)
+    tested = np.isfinite(found[0, :, 0])
+    if not tested.any():  # no fold leaves two classes to learn from
+        return Validated(STRENGTHS[0], 0.0, 0.0)
+    scores = [score(logits[tested], labels[tested]) for logits in found]
+    best = int(np.argmin([loss for loss, _ in scores]))
+    return Validated(STRENGTHS[best], *scores[best])
+
+
+def out_of_fold(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: int,
+    groups: NDArray[np.int64],
+    strengths: Sequence[float],
+    smoothing: float = 0.0,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> NDArray[np.float32]:
+    """Returns the logits (S, N, C) of every image from probes that did not see its group.
+
+    The logits of an image that no probe can be tested on are NaN.
+
+    Args:
+        features: (N, F).
+        labels: (N,), in 0 … C-1.
+        classes: C.
+        groups: (N,), kept within a fold.
+        strengths: L2 penalties S, from strong to weak.
+        smoothing: Share of each label that is spread over all classes.
+        seed: Of the folds.
+        progress: Where progress is shown.
+    """
+    n_folds = affordable_folds(len(features), features.shape[1], classes)
     names = [str(label) for label in labels]
     fold_of = folds(names, groups, max(2, n_folds), seed)
-    losses = np.zeros(len(STRENGTHS))
-    correct = np.zeros(len(STRENGTHS))
-    tested = 0
+    logits = np.full((len(strengths), len(features), classes), np.nan, np.float32)
     for fold in progress.track(range(n_folds), "cross-validating the head", n_folds):
         held = fold_of == fold
         if not held.any() or len(np.unique(labels[~held])) < 2:
             continue
-        path = _fit_path(features[~held], labels[~held], classes, STRENGTHS)
-        for position, (weight, bias) in enumerate(path):
-            logits = features[held] @ weight.T + bias
-            likelihood = softmax(logits)[np.arange(int(held.sum())), labels[held]]
-            losses[position] -= np.log(np.maximum(likelihood, 1e-12)).sum()
-            correct[position] += (logits.argmax(1) == labels[held]).sum()
-        tested += int(held.sum())
-    best = int(losses.argmin())
-    tested = max(tested, 1)
-    return Validated(STRENGTHS[best], losses[best] / tested, correct[best] / tested)
+        path = _fit_path(features[~held], labels[~held], classes, strengths, smoothing)
+        for position, probe in enumerate(path):
+            logits[position, held] = probe.logits(features[held])
+    return logits
 
 
 def fit_probe(
     features: NDArray[np.floating],
     labels: NDArray[np.int64],
     classes: int,
-    validated: Validated,
+    strength: float,
+    smoothing: float = 0.0,
 ) -> Probe:
-    """Fits a probe on all images at the penalty that cross-validation chose.
+    """Fits a probe on all images.
 
     Args:
         features: (N, F).
         labels: (N,), in 0 … C-1.
         classes: C.
-        validated: What `cross_validate` says of these features.
+        strength: The L2 penalty.
+        smoothing: Share of each label that is spread over all classes.
     """
-    stronger = STRENGTHS[: STRENGTHS.index(validated.strength) + 1]
-    *_, (weight, bias) = _fit_path(features, labels, classes, stronger)
-    return Probe(weight, bias, validated)
+    stronger = [each for each in STRENGTHS if each > strength]
+    return _fit_path(features, labels, classes, [*stronger, strength], smoothing)[-1]
 
 
-def _affordable_folds(rows: int, features: int, classes: int) -> int:
+def affordable_folds(rows: int, features: int, classes: int) -> int:
     """Returns 5, 3 or 1 folds: the count depends on the data's size alone, so it repeats."""
     work = rows * features * classes * len(STRENGTHS)
     return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
@@ -123,29 +147,50 @@ def _fit_path(
     labels: NDArray[np.int64],
     classes: int,
     strengths: Sequence[float],
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Returns weight and bias for every penalty; each fit starts from the one before it."""
+    smoothing: float = 0.0,
+) -> list[Probe]:
+    """Returns a probe for every penalty; each fit starts from the one before it."""
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
     # Features that are nearly constant must not be blown up.
     scale = features.std(0, dtype=np.float64)
     scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-8).astype(np.float32)
     standard = (np.asarray(features, np.float32) - mean) / scale
-    solution = np.zeros((standard.shape[1] + 1) * classes)
+    columns, basis = _rotated(standard)
+    solution = np.zeros((columns.shape[1] + 1) * classes)
     path = []
     for strength in strengths:
         solution = minimize(
             _loss_and_gradient,
             solution,
-            args=(strength, standard, labels),
+            args=(strength, columns, labels, smoothing),
             jac=True,
             method="L-BFGS-B",
             # Cross-validation judges the result, so a path may be cut short.
             options={"maxiter": 50, "ftol": 1e-5, "gtol": 0.0},
         ).x
         weight_and_bias = solution.astype(np.float32).reshape(-1, classes)
-        weight = weight_and_bias[:-1].T / scale
-        path.append((weight, weight_and_bias[-1] - weight @ mean))
+        weight = weight_and_bias[:-1]
+        weight = (weight if basis is None else basis @ weight).T / scale
+        path.append(Probe(weight, weight_and_bias[-1] - weight @ mean))
     return path
+
+
+def _rotated(
+    standard: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Returns coordinates (N, R) in the span of the rows and its basis (F, R), R < F.
+
+    An L2 penalty does not see a rotation, and outside the span the weights are zero: with fewer
+    images than features, as many columns as images hold the same problem.
+    """
+    rows, features = standard.shape
+    if features <= rows:
+        return standard, None
+    values, vectors = np.linalg.eigh(standard @ standard.T)
+    kept = values > 1e-6 * values[-1]
+    sizes = np.sqrt(values[kept])
+    vectors = vectors[:, kept]
+    return vectors * sizes, standard.T @ (vectors / sizes)
 
 
 def _loss_and_gradient(
@@ -153,6 +198,7 @@ def _loss_and_gradient(
     strength: float,
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
+    smoothing: float = 0.0,
 ) -> tuple[float, NDArray[np.float64]]:
     """Returns the penalised mean log loss and its gradient at weight and bias ((F+1)*C,)."""
     weight_and_bias = solution.astype(np.float32).reshape(features.shape[1] + 1, -1)
@@ -160,12 +206,13 @@ def _loss_and_gradient(
     rows = np.arange(len(features))
     logits = features @ weight + bias
     logits -= logits.max(1, keepdims=True)
-    true_logits = logits[rows, labels]
+    wanted = (1 - smoothing) * logits[rows, labels] + smoothing * logits.mean(1)
     error = np.exp(logits)
     total = error.sum(1, keepdims=True)
-    log_loss = (np.log(total[:, 0]) - true_logits).mean(dtype=np.float64)
+    log_loss = (np.log(total[:, 0]) - wanted).mean(dtype=np.float64)
     error /= total
-    error[rows, labels] -= 1
+    error[rows, labels] -= 1 - smoothing
+    error -= smoothing / error.shape[1]
     error /= len(features)
     gradient = np.empty(weight_and_bias.shape)
     gradient[:-1] = features.T @ error + strength * weight

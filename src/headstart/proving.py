@@ -10,38 +10,27 @@ from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.run import RunRecord, TestPrediction, write_result
 from headstart.data.types import Item
 from headstart.errors import DataError
-from headstart.evaluate import Metrics, SealedTest, compute_metrics, fit_temperature, softmax
+from headstart.evaluate import Metrics, SealedTest, compute_metrics, softmax
+from headstart.finishing import Finished
 from headstart.preparing import Prepared
 from headstart.progress import Progress
-from headstart.recipe import Recipe
 from headstart.retrieval import retrieval, unit
 from headstart.search.material import features_of
 from headstart.search.stages import Start
 from headstart.train import predict
 
 
-def prove(
-    ready: Prepared,
-    recipe: Recipe,
-    start: Start,
-    val_logits: NDArray[np.float32],
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
-) -> Metrics:
+def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -> Metrics:
     """Writes the bundle, reloads it, and opens the sealed test once with what was reloaded.
 
     Args:
-        ready: The data and the backbone.
-        recipe: What was trained.
-        start: Holds the modules with the weights that were chosen.
-        val_logits: What they say of the validation images.
+        done: What was trained.
         folder: Of the run.
         record: Of the run.
         progress: Where progress is shown.
     """
+    ready, recipe, start, temperature = done.ready, done.recipe, done.start, done.temperature
     material, network = ready.material, ready.material.backbone
-    temperature = fit_temperature(val_logits, material.labels["val"])
     save_bundle(
         folder / "bundle",
         {

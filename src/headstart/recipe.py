@@ -75,6 +75,15 @@ class Recipe(BaseModel):
     ] = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    blend: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="share of the trained weights in those that are kept; the rest is how they "
+            "were before (WiSE-FT, Wortsman et al., CVPR 2022)",
+        ),
+    ] = 1.0
     test_time_flip: Annotated[
         bool, Field(description="classify by the mean logits of an image and its mirror image")
     ] = False

@@ -1,166 +1,519 @@
-"""The search: recipes are tried on cached activations, journalled, and the best one is returned."""
+"""The search: a backbone, a head, then ways to train, each on what is cached; the winner is kept.
 
-from dataclasses import replace
+Cheapest first: backbones are screened by probes, heads are solved on cached features, and recipes
+are tried on short schedules. All of it is journalled, so that a search that was killed goes on.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headstart.artifacts.journal import Trial, append_trial, read_trials
-from headstart.artifacts.run import PlanStep, RunRecord, write_recipe
-from headstart.backbones.cut import FEATURES, trace
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.artifacts.journal import (
+    HeadRecord,
+    SearchPlan,
+    Trial,
+    append_trial,
+    read_plan,
+    read_trials,
+    write_heads,
+    write_plan,
+)
+from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe
+from headstart.backbones.cut import FEATURES
+from headstart.data.splits import folds
 from headstart.errors import RecipeError
-from headstart.methods.head import MLP
-from headstart.preparing import Prepared, backbone_of
-from headstart.progress import SILENT, Progress, format_duration
-from headstart.recipe import Recipe
-from headstart.search.material import Material
-from headstart.search.plan import TARGET_EPOCHS, views_for
+from headstart.evaluate import fit_temperature
+from headstart.finetuning import affordable_boundary, seconds_for_training
+from headstart.finishing import Finished, finish
+from headstart.inference_stats import wilson_interval
+from headstart.methods.freezing import HeadOnly
+from headstart.methods.head import MLP, Linear
+from headstart.preparing import Prepared, change_backbone
+from headstart.progress import Progress, format_duration
+from headstart.recipe import Recipe, parse_recipe
+from headstart.screening import candidates, clearly_better, screen, with_backbone
+from headstart.search.clock import Clock
+from headstart.search.executors import open_executor
+from headstart.search.heads import search_heads
+from headstart.search.material import activations, features_of, open_prefix
+from headstart.search.measuring import disk_for_views, measure_speeds
+from headstart.search.plan import (
+    TARGET_EPOCHS,
+    SearchShape,
+    candidate_boundaries,
+    folds_for,
+    shape_search,
+    views_for,
+)
+from headstart.search.rungs import Asking, run_rungs
 from headstart.search.stages import (
-    Solved,
-    blocks_of,
     boundary_without_clock,
     check_head_alone,
-    frozen_of,
-    solved_by,
+    fixed_boundary,
+    stages_behind,
     start_from,
     training_data,
 )
 from headstart.search.study import (
     SEARCH_RECIPE,
-    Rung,
-    Score,
     differences,
+    drawn_families,
+    enough,
+    pays,
     plan_rungs,
     ranked,
-    search,
     shown,
+    trial_epochs,
 )
-from headstart.train import calibrated_score, train, validation_logits
+from headstart.search.trial import Fold, Setting, fresh_material, run_trial, solve_heads
 
-NOTHING_TO_TRAIN = (
-    "a search tries ways to train, and here the head is solved in closed form and nothing else "
+NOTHING_TO_TRY = (
+    "--trials tries ways to train, and here the head is solved in closed form and nothing else "
     "trains; choose another freezing, or leave --trials out."
 )
+HEADS_SHARE = 0.12
+"""Share of the time up to which heads are tried."""
 
 
-def searchable(recipe: Recipe) -> Recipe:
-    """Returns the recipe that a search starts from: epochs and views are fixed for all trials.
+@dataclass(frozen=True)
+class Plain:
+    """What is not sealed, in one array each: rows of the pixels, class and group numbers (N,)."""
 
-    Raises:
-        RecipeError: If nothing is trained by gradient.
-    """
-    if recipe.closed_form:
-        raise RecipeError(NOTHING_TO_TRAIN)
-    epochs = recipe.epochs or TARGET_EPOCHS
-    return recipe.model_copy(update={"epochs": epochs, "views": recipe.views or views_for(epochs)})
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
 
 
-def find_recipe(
+def search(
     ready: Prepared,
     base: Recipe,
-    trials: int,
+    request: Request,
+    clock: Clock,
     folder: Path,
     record: RunRecord,
+    workers: int | None,
     progress: Progress,
-) -> Recipe:
-    """Tries `trials` recipes and returns the best; what the journal holds is not tried again.
+) -> Finished | None:
+    """Finds and trains the best recipe that the budget or the number of trials allows.
 
     Args:
-        ready: The data and the backbone.
-        base: From `searchable`.
-        trials: Recipes in the first rung.
+        ready: The data and the backbone of the recipe.
+        base: Gives what is not searched.
+        request: What was asked for.
+        clock: The budget.
         folder: Of the run; the journal lies there.
         record: Of the run; it learns what was planned and what became of it.
+        workers: Processes that decode images.
         progress: Where progress is shown.
+
+    Returns:
+        What is proven; None where the time allows one recipe only.
 
     Raises:
         HeadstartError: If every trial failed.
+        RecipeError: If there is nothing to search with `request.trials`.
     """
-    boundary = boundary_without_clock(ready.material, base)
-    check_head_alone(base, boundary)
-    if boundary == FEATURES and base.head.init == "probe" and not isinstance(base.head, MLP):
-        raise RecipeError(NOTHING_TO_TRAIN)
-    write_recipe(folder, base, SEARCH_RECIPE)
-    rungs = plan_rungs(trials, base.epochs)
-    known = read_trials(folder)
-    planned = ", then ".join(f"{rung.trials} recipes for {rung.epochs} epochs" for rung in rungs)
-    progress.say(f"search: {planned}" + (f"; {len(known)} are known" if known else ""))
-    heads: list[Solved | None] = []
-    finished = list(known)
+    plan = read_plan(folder)
+    if plan is None:
+        planned = _plan(ready, base, request, clock, folder, record, workers, progress)
+        if planned is None:
+            return None
+        ready, base, plan = planned
+        write_recipe(folder, base, SEARCH_RECIPE)
+        write_plan(folder, plan)
+    setting = _setting(ready, base, plan)
+    best = None
+    if plan.rungs:
+        setting = replace(setting, heads=solve_heads(setting, base))
+        _cache_views(setting, base, plan, record, progress)
+        best, plan = _try_recipes(setting, base, plan, request, clock, ready, folder, progress)
+        record.plan.append(_describe_trials(base, plan, read_trials(folder), best))
+        progress.say(f"search: {record.plan[-1].happened}")
+        write_plan(folder, plan)
+    record.stop_reason = record.stop_reason or _why_ended(plan, best)
+    done = finish(ready, setting, base, plan, best, clock, folder, record, progress)
+    write_recipe(folder, done.recipe)
+    return done
 
-    def evaluate(recipe: Recipe, epochs: int) -> Score:
-        if not heads:
-            heads.append(_solved_head(ready, base))
-        return _evaluate(ready, recipe, epochs, heads[0])
+
+def _plan(
+    ready: Prepared,
+    base: Recipe,
+    request: Request,
+    clock: Clock,
+    folder: Path,
+    record: RunRecord,
+    workers: int | None,
+    progress: Progress,
+) -> tuple[Prepared, Recipe, SearchPlan] | None:
+    """Screens backbones, searches heads and plans the trials; None where there is no time."""
+    shape = None
+    if request.trials is None:
+        shape = _shape(ready, base, clock)
+        if shape is None and affordable_boundary(ready, base, clock, 0.0) != FEATURES:
+            record.notes.append("The budget allows one recipe: nothing was searched.")
+            return None
+    ready, base = _with_best_backbone(ready, base, request, clock, workers, record, progress)
+    if request.trials is None:
+        shape = _shape(ready, base, clock)
+        boundary = shape.boundary if shape else FEATURES
+    else:
+        boundary = boundary_without_clock(ready.material, base)
+        check_head_alone(base, boundary)
+        base = base.model_copy(update={"epochs": base.epochs or TARGET_EPOCHS})
+    base = _at_boundary(base, boundary)
+    base, plan = _with_best_head(ready, base, boundary, request, clock, folder, record, progress)
+    trainable = boundary != FEATURES or base.head.init == "random" or isinstance(base.head, MLP)
+    if request.trials is not None:
+        if not trainable:
+            raise RecipeError(NOTHING_TO_TRY)
+        rungs = plan_rungs(request.trials, base.epochs)
+        folds_used = folds_for(len(_unsealed(ready).rows))
+        return ready, base, plan.model_copy(
+            update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
+        )  # fmt: skip
+    if trainable:
+        shape = _shape(ready, base, clock)
+    if shape is None or not trainable:
+        if plan.head_loss is None:
+            return None
+        record.stop_reason = "the budget leaves no time to try more than heads"
+        return ready, base, plan
+    views = shape.views if shape.views < views_for(shape.epochs) else base.views
+    base = base.model_copy(update={"views": views, "epochs": shape.epochs})
+    update = {
+        "rungs": tuple(plan_rungs(shape.trials, shape.epochs)),
+        "folds": shape.folds,
+        "epochs": shape.epochs,
+        "finish_s": shape.finish_s,
+    }
+    return ready, base, plan.model_copy(update=update)
+
+
+def _shape(ready: Prepared, base: Recipe, clock: Clock) -> SearchShape | None:
+    """Measures and returns the search that fits into what is left of the budget."""
+    material = ready.material
+    fixed = fixed_boundary(material, base)
+    traced = material.traced
+    bounds = [traced.boundary(fixed)] if fixed else candidate_boundaries(traced)
+    speeds = measure_speeds(material, base, bounds, ready.features_s)
+    images = len(_unsealed(ready).rows)
+    seconds = seconds_for_training(ready, base, clock) - 2 * images * ready.features_s
+    disk = disk_for_views(material)
+    return shape_search(speeds, images, seconds, disk, trial_epochs, base.epochs)
+
+
+def _with_best_backbone(
+    ready: Prepared,
+    base: Recipe,
+    request: Request,
+    clock: Clock,
+    workers: int | None,
+    record: RunRecord,
+    progress: Progress,
+) -> tuple[Prepared, Recipe]:
+    """Stage 1: returns the data and the recipe for the backbone with the best frozen features."""
+    families = drawn_families(request.settings, ("backbone",))
+    images = len(_unsealed(ready).rows)
+    seconds = clock.left()
+    names = candidates(base, ready.features_s, images, seconds) if families else []
+    if len(names) < 2 or base.backbone != type(base.backbone)(name=base.backbone.name):
+        return ready, base
+    began = time.monotonic()
+    screened = screen(ready, base, names, workers, progress)
+    best = clearly_better(screened)
+    images = len(best.losses)
+    happened = "; ".join(
+        f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} right"
+        for each in screened
+    )
+    step = PlanStep(
+        stage="backbones",
+        planned=f"cross-validate a probe on {len(names)} backbones",
+        happened=f"{happened}; taken: {best.name}",
+        seconds=time.monotonic() - began,
+    )
+    record.plan.append(step)
+    progress.say(f"{step.stage}: {step.happened}")
+    if best.name == base.backbone.name:
+        return ready, base
+    base = with_backbone(base, best.name)
+    ready = change_backbone(ready, base, clock, workers)
+    record.backbone, record.backbone_source = (
+        ready.material.backbone.name, ready.material.backbone.source,
+    )  # fmt: skip
+    return ready, base
+
+
+def _with_best_head(
+    ready: Prepared,
+    base: Recipe,
+    boundary: str,
+    request: Request,
+    clock: Clock,
+    folder: Path,
+    record: RunRecord,
+    progress: Progress,
+) -> tuple[Recipe, SearchPlan]:
+    """Stage 2: returns the recipe with the best head on frozen features, and what it scored."""
+    nothing = SearchPlan(rungs=(), folds=1, epochs=0)
+    head = base.head
+    if (
+        not drawn_families(request.settings, ("head",))
+        or not isinstance(head, Linear)
+        or head.init != "probe"
+        or head.penalty
+    ):
+        return base, nothing
+    began = time.monotonic()
+    left = clock.left()
+    until = None if left is None else began + HEADS_SHARE * left
+    plain = _unsealed(ready)
+    features = _features(ready, boundary, plain.rows)
+    if head.features != "auto":
+        features = {head.features: features[head.features]}
+    searched_from = time.monotonic()
+    found = search_heads(
+        features, plain.labels, len(ready.material.classes), plain.groups, base.seed, until,
+        progress,
+    )  # fmt: skip
+    seconds = time.monotonic() - searched_from
+    write_heads(
+        folder,
+        [
+            HeadRecord(
+                head=trial.head.model_dump(mode="json"),
+                loss=trial.loss, right=trial.right, images=trial.images,
+            )
+            for trial in found.trials
+        ],
+    )  # fmt: skip
+    best = found.trials[0]
+    chosen = best.head.model_copy(update={"dropout": head.dropout})
+    tested = np.isfinite(found.logits[:, 0])
+    temperature = 1.0
+    if tested.any():
+        temperature = fit_temperature(found.logits[tested], plain.labels[tested])
+    step = PlanStep(
+        stage="heads",
+        planned="cross-validate heads on cached features",
+        happened=f"{len(found.trials)} heads in {seconds:.1f} s; {_describe_head(best.head)}: log "
+        f"loss {best.loss:.3f}, {best.right} of {best.images} right",
+        seconds=time.monotonic() - began,
+    )
+    record.plan.append(step)
+    progress.say(f"{step.stage}: {step.happened}")
+    plan = nothing.model_copy(
+        update={
+            "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
+            "head_temperature": temperature,
+        }
+    )  # fmt: skip
+    return parse_recipe({**base.model_dump(), "head": chosen.model_dump()}), plan
+
+
+def _features(
+    ready: Prepared, boundary: str, rows: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    """Returns the features (N, F) that a head may see behind a boundary, by the field's name."""
+    material = replace(ready.material, rows={"train": rows}, pool=rows)
+    stages = stages_behind(material, boundary)
+    prefix = open_prefix(material, boundary, stages if boundary == FEATURES else ())
+    cached = activations(material, prefix, "train")
+    features = features_of(material, prefix, cached, stages)
+    found = {"last": features[:, -material.backbone.features :]}
+    return {"stages": features, **found} if stages else found
+
+
+def _setting(ready: Prepared, base: Recipe, plan: SearchPlan) -> Setting:
+    """Returns what all trials share: every rung has folds of its own, or the validation images."""
+    material, plain = ready.material, _unsealed(ready)
+    parts: list[tuple[Fold, ...]] = []
+    for number in range(len(plan.rungs)):
+        if plan.folds == 1:
+            parts.append((Fold(material.rows["train"], material.rows["val"]),))
+            continue
+        names = [str(label) for label in plain.labels]
+        fold_of = folds(names, plain.groups, plan.folds, base.seed + number)
+        parts.append(
+            tuple(
+                Fold(plain.rows[fold_of != fold], plain.rows[fold_of == fold])
+                for fold in range(plan.folds)
+            )
+        )
+    return Setting(
+        cache_dir=material.cache_dir,
+        pixels=ready.pixels.key,
+        rows=plain.rows,
+        labels=plain.labels,
+        groups=plain.groups,
+        classes=material.classes,
+        boundary=boundary_without_clock(material, base),
+        folds=tuple(parts),
+        device=str(material.device),
+    )
+
+
+def _cache_views(
+    setting: Setting, base: Recipe, plan: SearchPlan, record: RunRecord, progress: Progress
+) -> None:
+    """Caches the views that the first trials need, so that trials take what training takes."""
+    began = time.monotonic()
+    material = replace(
+        fresh_material(setting, base), rows={"train": setting.rows, "val": setting.rows},
+        labels={"train": setting.labels, "val": setting.labels}, progress=progress,
+    )  # fmt: skip
+    start = start_from(material, base, setting.boundary, setting.heads[0][0])
+    views = len(training_data(material, base, start, plan.rungs[0].epochs).views)
+    step = PlanStep(
+        stage="views", planned=f"{views} views for the first trials",
+        seconds=time.monotonic() - began,
+    )  # fmt: skip
+    record.plan.append(step)
+
+
+def _try_recipes(
+    setting: Setting,
+    base: Recipe,
+    plan: SearchPlan,
+    request: Request,
+    clock: Clock,
+    ready: Prepared,
+    folder: Path,
+    progress: Progress,
+) -> tuple[Trial, SearchPlan]:
+    """Stage 3: runs the rungs and returns the best trial of the last one, and what was done."""
+    known = read_trials(folder)
+    progress.say(f"search: {_planned(plan)}" + (f"; {len(known)} are known" if known else ""))
+    finished = list(known)
+    asking = Asking(base, request.sampler, drawn_families(request.settings))
 
     def journal(trial: Trial) -> None:
         append_trial(folder, trial)
         finished.append(trial)
-        progress.say(_describe(trial, base, finished, rungs))
+        progress.say(_describe(trial, base, finished, plan))
 
-    best = search(base, rungs, known, evaluate, journal)
-    at_first = next((t for t in finished if (t.rung, t.number) == (0, 0)), None)
-    changes = differences(best.model_dump(), base.model_dump())
+    def why_stop(
+        tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
+    ) -> str:
+        left = None if clock.budget_s is None else seconds_for_training(ready, base, clock)
+        return _why_stop(tried, finished, plan, rung, left)
+
+    with open_executor(
+        request.engine, run_trial, setting, workers=request.workers,
+        address=request.address or None,
+    ) as executor:  # fmt: skip
+        return run_rungs(asking, plan, known, executor, journal, why_stop)
+
+
+def _why_stop(
+    tried: Sequence[Trial],
+    finished: Sequence[Trial],
+    plan: SearchPlan,
+    number: int,
+    left: float | None,
+) -> str:
+    """Returns why no further trial of a rung is worth it; empty where one is."""
+    rung = plan.rungs[number]
+    reason = enough(tried, rung.trials - len(tried)) if number == 0 else ""
+    if reason or left is None or not plan.finish_s or not finished:
+        return reason
+    epoch_s = max((trial.seconds / trial.epochs for trial in finished), default=0.0)
+    trials_s = epoch_s * sum(rung.epochs for rung in plan.rungs[number:])
+    # A trial's epoch sees fewer images than one of the whole schedule, or more where it is
+    # cross-validated; it loads the network, too.
+    parts = plan.folds - 1 if plan.folds > 1 else 0.85
+    finish_s = max(plan.finish_s, epoch_s * plan.epochs / parts)
+    if left < trials_s + finish_s:
+        return "the time for trials was used up"
+    return ""
+
+
+def _why_ended(plan: SearchPlan, best: Trial | None) -> str:
+    if best is not None and not pays(best):
+        return "fine-tuning does not pay: no trial validates better than the head it began with"
+    reasons = [rung.ended for rung in plan.rungs if rung.ended]
+    return reasons[0] if reasons else "all planned trials were run"
+
+
+def _planned(plan: SearchPlan) -> str:
+    each = [f"{rung.trials} recipes for {rung.epochs} epochs" for rung in plan.rungs]
+    return ", then ".join(each) + (
+        f", each cross-validated in {plan.folds} parts" if plan.folds > 1 else ""
+    )
+
+
+def _describe_trials(
+    base: Recipe, plan: SearchPlan, trials: Sequence[Trial], best: Trial
+) -> PlanStep:
+    """Returns what was planned and what became of it."""
+    changes = differences(best.recipe, base.model_dump(mode="json"))
     chosen = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
-    failed = sum(trial.state == "failed" for trial in finished)
-    happened = f"kept {chosen or 'the recipe that it started from'}"
-    if at_first is not None and at_first.val_loss is not None:
-        happened += f"; it had a validation log loss of {at_first.val_loss:.3f} in the first rung"
+    happened = f"{len(trials)} trials; best: {chosen or 'the recipe that it started from'}"
+    happened += f", log loss {best.val_loss:.3f}, {best.val_right} of {best.val_images} right"
+    if best.start_loss is not None:
+        happened += f" (before training {best.start_loss:.3f})"
+    failed = sum(trial.state == "failed" for trial in trials)
     if failed:
         happened += f"; {failed} trials failed"
-    seconds = sum(trial.seconds for trial in finished)
-    record.plan.append(
-        PlanStep(stage="search", planned=planned, happened=happened, seconds=seconds)
+    ended = [rung.ended for rung in plan.rungs if rung.ended]
+    if ended:
+        happened += f"; ended because {ended[0]}"
+    seconds = sum(trial.seconds for trial in trials)
+    return PlanStep(stage="search", planned=_planned(plan), happened=happened, seconds=seconds)
+
+
+def _unsealed(ready: Prepared) -> Plain:
+    material, split, groups = ready.material, ready.split, ready.audited.groups
+    return Plain(
+        np.concatenate([material.rows["train"], material.rows["val"]]),
+        np.concatenate([material.labels["train"], material.labels["val"]]),
+        np.concatenate([groups[split.train], groups[split.val]]),
     )
-    progress.say(f"search: {happened}")
-    write_recipe(folder, best)
-    return best
 
 
-def _solved_head(ready: Prepared, base: Recipe) -> Solved | None:
-    """Solves the head once for all trials: they differ in how they train only."""
-    material = _fresh(ready, base)
-    return solved_by(start_from(material, base, boundary_without_clock(material, base)))
+def _at_boundary(base: Recipe, boundary: str) -> Recipe:
+    """Returns the recipe with the boundary that was chosen, so that it is chosen no more."""
+    if boundary == FEATURES:
+        if isinstance(base.freezing, HeadOnly):
+            return base
+        return parse_recipe({**base.model_dump(), "freezing": HeadOnly().model_dump()})
+    if getattr(base.freezing, "boundary", "") == "auto" and not getattr(base.freezing, "blocks", 0):
+        freezing = {**base.freezing.model_dump(), "boundary": boundary}
+        return parse_recipe({**base.model_dump(), "freezing": freezing})
+    return base
 
 
-def _evaluate(ready: Prepared, recipe: Recipe, epochs: int, head: Solved | None) -> Score:
-    """Trains a recipe from the pretrained backbone and scores it at its best temperature."""
-    material = _fresh(ready, recipe)
-    start = start_from(material, recipe, boundary_without_clock(material, recipe), head)
-    data = training_data(material, recipe, start, epochs)
-    blocks, frozen = blocks_of(material, start), frozen_of(material, start)
-    for _ in train(
-        start.suffix, start.head, data, recipe, epochs, None, material.device, blocks, frozen
-    ):
-        pass
-    logits = validation_logits(start.model, data, material.device)
-    loss, accuracy = calibrated_score(logits, data.val_labels)
-    return Score(loss, round(accuracy * len(data.val_labels)), len(data.val_labels))
+def _describe_head(head: Linear | object) -> str:
+    fields = {k: v for k, v in vars(head).items() if k not in {"name", "init", "dropout"}}
+    name = getattr(head, "name", "")
+    return f"{name} ({', '.join(f'{k} = {shown(v)}' for k, v in fields.items())})"
 
 
-def _fresh(ready: Prepared, recipe: Recipe) -> Material:
-    """Returns the material with a backbone as it was loaded: a trial changes the one it has."""
-    backbone = backbone_of(recipe)
-    traced = trace(backbone.model, backbone.preprocessing.resolution)
-    return replace(ready.material, backbone=backbone, traced=traced, progress=SILENT)
-
-
-def _describe(trial: Trial, base: Recipe, finished: list[Trial], rungs: list[Rung]) -> str:
+def _describe(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: SearchPlan) -> str:
     """Returns a line on a trial, the best so far in its rung, and the time left."""
     name = f"trial {trial.number + 1}, {trial.epochs} epochs"
     changes = differences(trial.recipe, base.model_dump(mode="json"))
     what = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
-    left = _seconds_left(finished, rungs)
-    ending = f"about {format_duration(left)} left"
+    left = _seconds_left(finished, plan)
+    ending = f"at most about {format_duration(left)} of trials left"
     if trial.val_loss is None:
         return f"{name}: failed ({trial.cause}); {ending}"
     best = ranked([each for each in finished if each.rung == trial.rung])[0]
+    low, high = wilson_interval(best.val_right, best.val_images)
     return (
         f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} right "
-        f"({what or 'as given'}); best so far {best.val_loss:.3f}; {ending}"
+        f"({what or 'as given'}); best so far {best.val_loss:.3f} ({low:.1%} to {high:.1%} right); "
+        f"{ending}"
     )
 
 
-def _seconds_left(finished: list[Trial], rungs: list[Rung]) -> float:
+def _seconds_left(finished: Sequence[Trial], plan: SearchPlan) -> float:
     """Returns what the trials that are left take, at the speed so far."""
     epochs = sum(trial.epochs for trial in finished)
-    planned = sum(rung.trials * rung.epochs for rung in rungs)
+    planned = sum(rung.trials * rung.epochs for rung in plan.rungs)
     return sum(trial.seconds for trial in finished) / epochs * max(0, planned - epochs)

@@ -20,9 +20,9 @@ from headstart.averages import (
     keep_epoch,
     use_average,
 )
-from headstart.batches import epoch_batches, gather, steps_an_epoch, to_tensor
+from headstart.batches import Images, epoch_batches, gather, steps_an_epoch, to_tensor
 from headstart.errors import HeadstartError, RecipeError
-from headstart.evaluate import fit_temperature, softmax
+from headstart.evaluate import score
 from headstart.fingerprints import (
     Acted,
     Observed,
@@ -50,7 +50,8 @@ class EpochRecord(BaseModel):
         progress: Share of the schedule that lies behind, in [0, 1].
         lr: Learning rate of the backbone's last block at the end of the epoch.
         train_loss: Mean of what is made small over the epoch; None for epoch 0.
-        val_loss: Mean log loss on validation of the weights that would be kept now.
+        val_loss: Mean log loss on validation of the weights that would be kept now; None where
+            no images are held out.
         val_accuracy: Their accuracy on validation.
         images_per_s: Images trained on in a second, validation not counted.
         seconds: Wall time of the epoch.
@@ -63,8 +64,8 @@ class EpochRecord(BaseModel):
     progress: float
     lr: float
     train_loss: float | None
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
     images_per_s: float | None
     seconds: float
     acted: tuple[Acted, ...] = ()
@@ -77,7 +78,8 @@ class TrainData:
     Attributes:
         views: One array (N, ...) a view of the training images.
         labels: (N,), in 0 … C-1.
-        val: Activations of the evaluation views of the validation images (M, ...).
+        val: Activations of the evaluation views of the validation images (M, ...); None where
+            no images are held out.
         val_labels: (M,).
         plain: Activations of the evaluation views of the training images (N, ...), where a head
             remembers them or views are compared with them.
@@ -85,18 +87,18 @@ class TrainData:
         space: Dimensions of the activations that are height and width; empty without any.
     """
 
-    views: Sequence[NDArray[Any]]
+    views: Sequence[Images]
     labels: NDArray[np.int64]
-    val: NDArray[Any]
+    val: Images | None
     val_labels: NDArray[np.int64]
-    plain: NDArray[Any] | None = None
-    val_mirrored: NDArray[Any] | None = None
+    plain: Images | None = None
+    val_mirrored: Images | None = None
     space: tuple[int, ...] = ()
 
     @property
     def classes(self) -> int:
         """Number of classes C."""
-        return 1 + int(max(self.labels.max(), self.val_labels.max()))
+        return 1 + int(max(self.labels.max(), self.val_labels.max(initial=0)))
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -181,7 +183,8 @@ def train(
         use_average(path, seen)
         val_loss, val_accuracy = _validate(model, head, data, device)
         if isinstance(recipe.averaging, GreedySoup):
-            keep_epoch(path, val_loss)  # of the last step's weights: a soup has no other average
+            # Of the last step's weights: a soup has no other average.
+            keep_epoch(path, _known(val_loss))
         if progress >= 1 and _finish(model, head, data, recipe, device, path, guard, batches, seen):
             val_loss, val_accuracy = _validate(model, head, data, device)
         acted = fingerprints(recipe, seen) if progress >= 1 or epoch == 1 else ()
@@ -203,7 +206,7 @@ def train(
 
 
 def predict(
-    model: nn.Module, inputs: NDArray[Any], batch_size: int = 64, device: torch.device | None = None
+    model: nn.Module, inputs: Images, batch_size: int = 64, device: torch.device | None = None
 ) -> NDArray[np.float32]:
     """Returns the model's outputs (N, C) in eval mode for activations (N, ...)."""
     model.eval()
@@ -220,6 +223,7 @@ def validation_logits(
     model: nn.Module, data: TrainData, device: torch.device
 ) -> NDArray[np.float32]:
     """Returns logits (M, C) of the validation images; with their mirror images' where averaged."""
+    assert data.val is not None
     logits = predict(model, data.val, device=device)
     if data.val_mirrored is not None:
         logits += predict(model, data.val_mirrored, device=device)
@@ -227,29 +231,26 @@ def validation_logits(
     return logits
 
 
-def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Returns mean log loss (nats) and accuracy."""
-    likelihood = softmax(logits)[np.arange(len(labels)), labels]
-    loss = -np.log(np.maximum(likelihood, 1e-12)).mean()
-    return float(loss), float((logits.argmax(1) == labels).mean())
-
-
-def calibrated_score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Returns log loss at the best temperature, and accuracy: what candidates are compared by."""
-    temperature = fit_temperature(logits, labels)
-    return score((logits / temperature).astype(np.float32), labels)
-
-
 def _validate(
     model: nn.Module, head: Head, data: TrainData, device: torch.device
-) -> tuple[float, float]:
+) -> tuple[float | None, float | None]:
     """Returns log loss and accuracy on validation of the weights as they are now."""
     if isinstance(head.out, Neighbours):
         assert data.plain is not None
         embed = nn.Sequential(model[0], head.embed)  # type: ignore[index]
         embeddings = torch.from_numpy(predict(embed, data.plain, device=device))
         head.out.remember(embeddings.to(device), torch.from_numpy(data.labels))
+    if data.val is None:
+        return None, None
     return score(validation_logits(model, data, device), data.val_labels)
+
+
+def _known(loss: float | None) -> float:
+    if loss is None:
+        raise RecipeError(
+            "averaging = greedy_soup chooses by held-out images, and here none are held out."
+        )
+    return loss
 
 
 def _batches(data: TrainData, recipe: Recipe, epoch: int) -> list[NDArray[np.int64]]:
@@ -278,7 +279,7 @@ def _finish(
     Returns:
         Whether this changed what is in the modules.
     """
-    finish_path(path, lambda: _validate(model, head, data, device)[0], seen)
+    finish_path(path, lambda: _known(_validate(model, head, data, device)[0]), seen)
     if isinstance(recipe.averaging, SWA | GreedySoup) and not guard.freeze_statistics:
         # The statistics of a mean of weights are no mean of statistics.
         inputs = (to_tensor(gather(data.views, rows, 0), device) for rows in batches)

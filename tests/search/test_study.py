@@ -1,24 +1,26 @@
 """The study: rungs, journal, failures, and the same result however often it is stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headstart.artifacts.journal import JOURNAL, Trial, append_trial, read_trials
+from headstart.artifacts.journal import JOURNAL, SearchPlan, Trial, append_trial, read_trials
 from headstart.errors import HeadstartError, RunError
 from headstart.recipe import Recipe, parse_recipe
+from headstart.search.outcome import Outcome, attempt
+from headstart.search.rungs import Asking, run_rungs
 from headstart.search.study import (
-    Rung,
-    Score,
     differences,
+    drawn_families,
+    enough,
     leaderboard,
     plan_rungs,
     prior_recipes,
     ranked,
-    search,
 )
+from headstart.search.trial import Job, Score
 
 BASE = parse_recipe({"epochs": 8, "views": 2})
 
@@ -27,7 +29,34 @@ def score_of(recipe: Recipe, epochs: int) -> Score:
     """A made-up score that likes a learning rate of 3e-4, SGD less, and long schedules."""
     rate = abs(np.log(recipe.optimizer.lr / 3e-4))
     loss = 0.2 + 0.1 * rate + 0.3 * (recipe.optimizer.name == "sgd") + 0.5 / epochs
-    return Score(loss, round(100 * float(np.exp(-loss))), 100)
+    return scored(loss)
+
+
+def scored(loss: float, start_loss: float = 9.0, blend: float = 1.0) -> Score:
+    right = round(100 * float(np.exp(-loss)))
+    bits = "1" * right + "0" * (100 - right)
+    return Score(loss, bits, 1.0, blend, False, start_loss, "0" * 100, 1.0)
+
+
+class Made:
+    """An executor of made-up trials."""
+
+    def __init__(self, evaluate: Callable[[Recipe, int], Score], slots: int = 1) -> None:
+        self.evaluate, self.slots = evaluate, slots
+        self.jobs: list[Job] = []
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome[Score]]]:
+        for position, job in reversed(list(enumerate(jobs))):
+            self.jobs.append(job)
+
+            def work(evaluate: Callable[[Recipe, int], Score], job: Job) -> Score:
+                return evaluate(parse_recipe(job.recipe), job.epochs)
+
+            yield position, attempt(work, self.evaluate, job)
+
+
+def plan_of(trials: int, epochs: int = 8) -> SearchPlan:
+    return SearchPlan(rungs=tuple(plan_rungs(trials, epochs)), folds=1, epochs=epochs)
 
 
 def run(
@@ -35,6 +64,7 @@ def run(
     trials: int = 12,
     evaluate: Callable[[Recipe, int], Score] = score_of,
     stop_after: int | None = None,
+    executor: Made | None = None,
 ) -> Recipe | None:
     """Searches with a journal in `folder`; may be stopped dead after so many new trials."""
 
@@ -51,15 +81,21 @@ def run(
         written += 1
 
     try:
-        return search(BASE, plan_rungs(trials, 8), read_trials(folder), evaluate, journal)
+        best, _ = run_rungs(
+            Asking(BASE), plan_of(trials), read_trials(folder), executor or Made(evaluate), journal
+        )
     except Killed:
         return None
+    return parse_recipe(best.recipe)
 
 
 def test_rungs_are_whole_schedules_of_growing_length() -> None:
-    assert plan_rungs(12, 8) == [Rung(12, 2), Rung(4, 4)]
-    assert plan_rungs(2, 8) == [Rung(2, 2)]
-    assert plan_rungs(1, 1) == [Rung(1, 1)]
+    def pairs(trials: int, epochs: int) -> list[tuple[int, int]]:
+        return [(rung.trials, rung.epochs) for rung in plan_rungs(trials, epochs)]
+
+    assert pairs(12, 8) == [(12, 2), (4, 4)]
+    assert pairs(2, 8) == [(2, 2)]
+    assert pairs(1, 1) == [(1, 1)]
 
 
 def test_finds_a_better_recipe_and_journals_every_trial(tmp_path: Path) -> None:
@@ -82,6 +118,7 @@ def test_trials_share_what_is_cached_and_the_first_is_the_base(tmp_path: Path) -
         for name in ("backbone", "head", "activation", "augmentation", "views", "seed"):
             assert getattr(recipe, name) == getattr(BASE, name)
         assert recipe.freezing.boundary == "auto"  # type: ignore[union-attr]
+        assert recipe.averaging.name != "greedy_soup", "the winner is trained without validation"
     assert len({str(t.recipe) for t in read_trials(tmp_path) if t.rung == 0}) == 20
 
 
@@ -119,7 +156,7 @@ def test_a_broken_journal_is_named(tmp_path: Path) -> None:
 
 def test_failures_are_failures_with_their_cause_and_the_search_goes_on(tmp_path: Path) -> None:
     errors = iter(
-        [HeadstartError("the loss is not finite."), RuntimeError("out of memory"), MemoryError()]
+        [HeadstartError("the loss is not finite."), RuntimeError("it broke"), ArithmeticError()]
     )
 
     def evaluate(recipe: Recipe, epochs: int) -> Score:
@@ -130,7 +167,7 @@ def test_failures_are_failures_with_their_cause_and_the_search_goes_on(tmp_path:
 
     assert run(tmp_path, evaluate=evaluate) is not None
     failed = [trial for trial in read_trials(tmp_path) if trial.state == "failed"]
-    assert [t.cause for t in failed] == ["the loss is not finite.", "out of memory", "MemoryError"]
+    assert [t.cause for t in failed] == ["the loss is not finite.", "it broke", "ArithmeticError"]
     assert all(t.val_loss is None and "Traceback" in t.traceback for t in failed)
     rows = leaderboard(read_trials(tmp_path), BASE.model_dump(mode="json"))
     assert [row.failed for row in rows[-3:]] == [t.cause for t in failed]
@@ -186,7 +223,100 @@ def test_searches_around_any_base(tmp_path: Path, settings: dict[str, object]) -
     base = parse_recipe({"epochs": 4, **settings})
     assert prior_recipes(base)[0] == base
     journal: list[Trial] = []
-    search(base, plan_rungs(10, 4), [], score_of, journal.append)
+    run_rungs(Asking(base), plan_of(10, 4), [], Made(score_of), journal.append)
     for trial in journal:
         assert trial.state == "done", trial.cause
         assert parse_recipe(trial.recipe).head == base.head
+
+
+def test_what_runs_side_by_side_is_told_in_the_order_of_numbers(tmp_path: Path) -> None:
+    assert run(tmp_path, executor=Made(score_of, slots=4)) is not None
+    trials = read_trials(tmp_path)
+    assert [t.number for t in trials[:4]] == [0, 1, 2, 3], "though they ended the other way round"
+    assert len(trials) == 16
+
+
+def test_a_trial_without_memory_runs_again_with_smaller_batches(tmp_path: Path) -> None:
+    def evaluate(recipe: Recipe, epochs: int) -> Score:
+        if recipe.batch_size > 8:
+            raise MemoryError
+        return score_of(recipe, epochs)
+
+    executor = Made(evaluate)
+    best = run(tmp_path, trials=2, executor=executor)
+    assert best is not None
+    assert best.batch_size == 8
+    assert [job.recipe["batch_size"] for job in executor.jobs[:3]] == [32, 16, 8]
+    assert "ran out of memory" in read_trials(tmp_path)[0].note
+
+
+def test_memory_that_never_suffices_is_a_failure(tmp_path: Path) -> None:
+    def evaluate(recipe: Recipe, epochs: int) -> Score:
+        if recipe.optimizer.lr == BASE.optimizer.lr:
+            raise MemoryError("no memory")
+        return score_of(recipe, epochs)
+
+    assert run(tmp_path, trials=3, evaluate=evaluate) is not None
+    assert read_trials(tmp_path)[0].state == "failed"
+
+
+def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:
+    journal: list[Trial] = []
+    made = Made(lambda recipe, epochs: scored(0.5, start_loss=0.4))
+    best, plan = run_rungs(Asking(BASE), plan_of(12), [], made, journal.append)
+    assert len(journal) == 12, "no rule was given, so all of the first rung ran"
+    assert len(plan.rungs) == 1, "but nothing goes on"
+    assert "does not pay" in enough(journal[:3], 9)
+    assert enough(journal[:2], 10) == ""
+    assert best.val_loss == 0.5
+
+
+def test_it_stops_where_the_gain_is_within_the_noise() -> None:
+    def trial(number: int, right: int, shift: int = 0) -> Trial:
+        bits = np.roll(np.array(["1"] * right + ["0"] * (100 - right)), shift)
+        return Trial(
+            rung=0, number=number, state="done", recipe={}, epochs=1, val_loss=1 - right / 100,
+            val_right=right, val_images=100, val_bits="".join(bits),
+        )  # fmt: skip
+
+    alike = [trial(number, 90, shift=3 * number) for number in range(8)]
+    assert "less than the noise" in enough(alike, 8)
+    assert enough(alike[:7], 8) == "", "too few to know how they spread"
+    # Each better by five images of the same, and the two best alike: what is to come may be better.
+    apart = [trial(number, 55 + 5 * min(number, 6)) for number in range(8)]
+    assert enough(apart, 60) == ""
+
+
+def test_a_rung_that_ends_early_lets_fewer_go_on(tmp_path: Path) -> None:
+    journal: list[Trial] = []
+
+    def why_stop(
+        tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
+    ) -> str:
+        return "the time is up" if rung == 0 and len(tried) == 4 else ""
+
+    _, plan = run_rungs(Asking(BASE), plan_of(12), [], Made(score_of), journal.append, why_stop)
+    assert [(rung.trials, rung.ended) for rung in plan.rungs] == [(4, "the time is up"), (2, "")]
+    assert len(journal) == 6
+
+
+def test_random_search_draws_from_the_first_trial_on() -> None:
+    journal: list[Trial] = []
+    asking = Asking(BASE, "random")
+    run_rungs(asking, plan_of(10), [], Made(score_of), journal.append)
+    assert parse_recipe(journal[0].recipe) != BASE
+    again: list[Trial] = []
+    run_rungs(asking, plan_of(10), [], Made(score_of), again.append)
+    assert [t.recipe for t in again] == [t.recipe for t in journal]
+
+
+def test_what_is_set_by_hand_is_not_drawn() -> None:
+    families = drawn_families(["optimizer.lr=1e-3", "schedule=cosine", "views=3"])
+    assert "optimizer" not in families
+    assert "schedule" not in families
+    assert "criterion" in families
+    journal: list[Trial] = []
+    run_rungs(Asking(BASE, "tpe", families), plan_of(14), [], Made(score_of), journal.append)
+    recipes = [parse_recipe(trial.recipe) for trial in journal]
+    assert all(recipe.optimizer == BASE.optimizer for recipe in recipes)
+    assert len({recipe.criterion for recipe in recipes}) > 1

@@ -2,14 +2,18 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from headstart.artifacts.files import write_text
 from headstart.errors import RunError
 
 JOURNAL = "trials.jsonl"
+HEADS = "heads.jsonl"
+PLAN = "plan.json"
 
 
 class Trial(BaseModel):
@@ -24,6 +28,12 @@ class Trial(BaseModel):
         val_loss: Log loss on validation at the best temperature, in nats.
         val_right: Validation images that were right.
         val_images: Of so many.
+        val_bits: One character a validation image, `1` where it was right.
+        temperature: The best one.
+        start_loss: The log loss before training, of the head alone.
+        start_temperature: Its best one.
+        start_bits: As `val_bits`, before training.
+        note: What was changed so that it could run.
         seconds: Wall time.
         cause: Why it failed, in one line.
         traceback: Where it failed.
@@ -39,9 +49,101 @@ class Trial(BaseModel):
     val_loss: float | None = None
     val_right: int = 0
     val_images: int = 0
+    val_bits: str = ""
+    temperature: float = 1.0
+    start_loss: float | None = None
+    start_temperature: float = 1.0
+    start_bits: str = ""
+    note: str = ""
     seconds: float = 0.0
     cause: str = ""
     traceback: str = ""
+
+
+class HeadRecord(BaseModel):
+    """One head that was tried on cached features.
+
+    Attributes:
+        head: The method, as plain data.
+        loss: Cross-validated log loss in nats at the best temperature.
+        right: Images that were right.
+        images: Of so many.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    head: dict[str, Any]
+    loss: float
+    right: int
+    images: int
+
+
+class Rung(BaseModel):
+    """Trials that train for the same number of epochs, each on a whole schedule of that length.
+
+    Attributes:
+        trials: How many.
+        epochs: Of each.
+        ended: Why there were no more, where fewer ran than were planned.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    trials: int
+    epochs: int
+    ended: str = ""
+
+
+class SearchPlan(BaseModel):
+    """What a search does once everything is measured; a resumed one does the same.
+
+    Attributes:
+        rungs: Shortest schedules first.
+        folds: 1 scores trials on the validation images; more cross-validates them.
+        epochs: Of the winner's whole schedule.
+        finish_s: Seconds that this was expected to take; 0 without a clock.
+        head_loss: Cross-validated log loss in nats of the best head on frozen features; None where
+            heads were not searched.
+        head_right: Images that it had right.
+        head_images: Of so many.
+        head_temperature: Its best one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rungs: tuple[Rung, ...]
+    folds: int
+    epochs: int
+    finish_s: float = 0.0
+    head_loss: float | None = None
+    head_right: int = 0
+    head_images: int = 0
+    head_temperature: float = 1.0
+
+
+def write_heads(folder: Path, heads: Sequence[HeadRecord]) -> None:
+    """Writes the heads that were tried, the best first."""
+    write_text(folder / HEADS, "".join(head.model_dump_json() + "\n" for head in heads))
+
+
+def write_plan(folder: Path, plan: SearchPlan) -> None:
+    """Writes what the search is going to do; from then on it counts."""
+    write_text(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
+
+
+def read_plan(folder: Path) -> SearchPlan | None:
+    """Reads the plan of a search, or returns None where none was made yet.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        return SearchPlan.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
 
 
 def append_trial(folder: Path, trial: Trial) -> None:

@@ -69,16 +69,26 @@ class Request(BaseModel):
     Attributes:
         source: The data set as it was named.
         boxes: Whether images are cropped to boxes that the source gives.
-        trials: Recipes to try.
+        trials: Recipes to try; None where the budget decides.
         split_seed: Of the split.
+        settings: What was set by hand, and is not searched.
+        sampler: What draws recipes.
+        engine: Where trials run.
+        workers: Trials that run at a time.
+        address: Of a Ray cluster.
     """
 
     model_config = ConfigDict(frozen=True)
 
     source: str
     boxes: Literal["crop", "keep"]
-    trials: int
+    trials: int | None
     split_seed: int
+    settings: tuple[str, ...] = ()
+    sampler: Literal["tpe", "random"] = "tpe"
+    engine: Literal["here", "processes", "ray"] = "here"
+    workers: int = 1
+    address: str = ""
 
 
 class RunRecord(BaseModel):

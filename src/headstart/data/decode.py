@@ -176,6 +176,22 @@ def decode_dataset(
         ) from error
 
 
+def open_pixels(cache_dir: Path, key: str) -> Pixels:
+    """Returns images that were decoded before.
+
+    Args:
+        cache_dir: Folder of all caches.
+        key: Of the pixels.
+
+    Raises:
+        HeadstartError: If they are no longer there.
+    """
+    folder = cache_dir / "pixels" / key
+    if not _is_complete(folder):
+        raise HeadstartError(f"the decoded images in {folder} were removed meanwhile.")
+    return _read(folder, key)
+
+
 def decode_job(job: Job, short_side: int, folder: Path) -> dict[str, Any]:
     """Decodes one image into the files in `folder` and returns what the index says of it.
 

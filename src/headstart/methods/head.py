@@ -53,6 +53,12 @@ class Linear(Method):
     init: _Init = "probe"
     features: _Features = "auto"
     dropout: _Dropout = 0.0
+    penalty: Annotated[
+        float, Field(ge=0, le=100, description="L2, where it is solved; 0: cross-validated")
+    ] = 0.0
+    smoothing: Annotated[
+        float, Field(ge=0, le=0.5, description="of the labels, where it is solved")
+    ] = 0.0
 
     def build(self, features: int, classes: int, activation: nn.Module) -> Head:
         """Returns the head, drawn from torch's generator."""

@@ -43,7 +43,8 @@ def loss_curves(epochs: Sequence[EpochRecord]) -> str:
     x = [e.epoch for e in epochs]
     training = [np.nan if e.train_loss is None else e.train_loss for e in epochs]
     axes.plot(x, training, "s--", color=_SECOND, label="training", markersize=3.5)
-    axes.plot(x, [e.val_loss for e in epochs], "o-", color=_FIRST, label="validation", markersize=4)
+    validation = [np.nan if e.val_loss is None else e.val_loss for e in epochs]
+    axes.plot(x, validation, "o-", color=_FIRST, label="validation", markersize=4)
     _whole_numbers(axes)
     axes.legend(frameon=False, labelcolor=_INK)
     return _inline_svg(figure, "loss")
@@ -52,7 +53,8 @@ def loss_curves(epochs: Sequence[EpochRecord]) -> str:
 def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
     """Returns an inline SVG of the validation accuracy over the epochs."""
     figure, axes = _axes("epoch", "validation accuracy, %")
-    values = [100 * e.val_accuracy for e in epochs]
+    epochs = [epoch for epoch in epochs if epoch.val_accuracy is not None]
+    values = [100 * (e.val_accuracy or 0.0) for e in epochs]
     axes.plot([e.epoch for e in epochs], values, "o-", color=_FIRST, markersize=4)
     for index, offset in ((0, (7, -9)), (-1, (-9, 7))):  # beside a line that rises
         axes.annotate(

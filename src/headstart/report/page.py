@@ -169,6 +169,7 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
         f"{'at the start' if e.epoch == 0 else f'after epoch {e.epoch}'} "
         f"{percent(e.val_accuracy)}{NO_BREAK}%"
         for e in dict.fromkeys([*epochs[:1], *epochs[-1:]])
+        if e.val_accuracy is not None
     ]
     took = format_duration(record.seconds)
     if record.budget_s is not None:

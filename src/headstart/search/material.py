@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from headstart.backbones.catalog import load_backbone
 from headstart.backbones.cut import FEATURES, INPUT, Traced, prefix, suffix
 from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
 from headstart.backbones.weights import Backbone
@@ -22,6 +23,7 @@ from headstart.data.views import view_batches
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.method import Method
 from headstart.progress import Progress
+from headstart.recipe import Recipe
 
 _VIEW_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
@@ -41,6 +43,8 @@ class Material:
         device: Where to run and train.
         cache_dir: Folder of the cache.
         progress: Where progress is shown.
+        pool: Rows that run through a prefix together, where the parts are subsets of them that
+            change from trial to trial.
     """
 
     pixels: Pixels
@@ -53,6 +57,43 @@ class Material:
     device: torch.device
     cache_dir: Path
     progress: Progress
+    pool: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Some rows of an array, in an order of their own, read when they are asked for.
+
+    Attributes:
+        array: (N, ...).
+        rows: Which of it, (M,).
+    """
+
+    array: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, ...)."""
+        return (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the array."""
+        return self.array.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        picked: NDArray[Any] = self.array[self.rows[key]]
+        return picked
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array[self.rows], dtype)
+
+
+Activations = NDArray[Any] | Picked
 
 
 @dataclass(frozen=True)
@@ -62,6 +103,18 @@ class PrefixRun:
     boundary: str
     engine: Engine
     depends_on: dict[str, Any]
+
+
+def backbone_of(recipe: Recipe) -> Backbone:
+    """Loads the backbone that a recipe asks for."""
+    choice = recipe.backbone
+    return load_backbone(
+        choice.name,
+        weights=choice.weights,
+        resolution=choice.resolution or None,
+        drop_path=choice.drop_path,
+        seed=recipe.seed,
+    )
 
 
 def open_prefix(material: Material, boundary: str, taps: Sequence[str] = ()) -> PrefixRun:
@@ -107,7 +160,7 @@ def activations(
     seed: int = 0,
     number: int = 0,
     mirror: bool = False,
-) -> NDArray[Any]:
+) -> Activations:
     """Returns activations (N, ...) of one view of every image of a part, cached or computed.
 
     Args:
@@ -119,7 +172,8 @@ def activations(
         number: Of the view.
         mirror: Whether evaluation views are mirrored.
     """
-    rows = material.rows[part]
+    wanted = material.rows[part]
+    rows = wanted if material.pool is None else material.pool
     preprocessing = material.backbone.preprocessing
     policy = augmentation or NoAugmentation()
     augment = policy.build(  # type: ignore[attr-defined]
@@ -131,7 +185,7 @@ def activations(
         view |= {"seed": seed, "number": number}
     if mirror:
         view |= {"mirror": True}
-    return cached_activations(
+    stored = cached_activations(
         material.cache_dir,
         {**run.depends_on, "view": view},
         len(rows),
@@ -149,10 +203,15 @@ def activations(
         _description(run.boundary, part, number, augment is not None),
         material.progress,
     )
+    if material.pool is None:
+        return stored
+    order = np.argsort(rows)
+    picked = Picked(stored, order[np.searchsorted(rows, wanted, sorter=order)])
+    return np.asarray(picked) if run.boundary == FEATURES else picked
 
 
 def features_of(
-    material: Material, run: PrefixRun, cached: NDArray[Any], taps: Sequence[str]
+    material: Material, run: PrefixRun, cached: Activations, taps: Sequence[str]
 ) -> NDArray[np.float32]:
     """Returns the network's features (N, F), as it is now, from cached activations (N, ...)."""
     if run.boundary == FEATURES:

@@ -1,20 +1,16 @@
 """The stages of training one recipe: where to cut, the head from the probe, then the suffix."""
 
 import copy
-import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
-from headstart.backbones.cut import FEATURES, INPUT, Boundary, space_dims, suffix
+from headstart.backbones.cut import FEATURES, INPUT, space_dims, suffix
 from headstart.backbones.engine import Normalize
 from headstart.backbones.parts import (
     blocks_behind,
@@ -23,36 +19,26 @@ from headstart.backbones.parts import (
     frozen_tensors,
     swap_activations,
 )
-from headstart.cache import cache_limit
-from headstart.data.images import load_image
-from headstart.data.views import augmented_view, eval_view
 from headstart.errors import RecipeError
+from headstart.evaluate import score
 from headstart.fingerprints import Acted
 from headstart.methods.activation import Keep, head_activation
 from headstart.methods.augmentation import NoAugmentation
-from headstart.methods.batch_mixing import NoMixing
 from headstart.methods.freezing import Full, HeadOnly
 from headstart.methods.head import Head, Linear
-from headstart.methods.metric_loss import NoMetricLoss
 from headstart.probe import Validated, cross_validate, fit_probe
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.material import (
+    Activations,
     Material,
     PrefixRun,
     activations,
     features_of,
     open_prefix,
-    seconds_of,
 )
-from headstart.search.plan import (
-    Speed,
-    share_of_disk,
-    unmeasured_boundary,
-    views_for,
-)
-from headstart.train import TrainData, check_space, predict, score
+from headstart.search.plan import unmeasured_boundary, views_for
+from headstart.train import TrainData, check_space, predict
 
-_SAMPLE = 8
 _GAP_IMAGES = 192
 STAGES_MUST_GAIN = 0.02
 """Share of the log loss that features of several stages must save to be worth their size."""
@@ -76,7 +62,7 @@ class Start:
     """
 
     prefix: PrefixRun
-    cached: dict[str, NDArray[Any]]
+    cached: dict[str, Activations]
     taps: tuple[str, ...]
     features: int
     suffix: nn.Module
@@ -145,78 +131,6 @@ def check_head_alone(recipe: Recipe, boundary: str) -> None:
         parse_recipe({**recipe.model_dump(), "freezing": "head_only"}, "training the head alone")
 
 
-def measure_decoding(paths: list[Any], short_side: int) -> float:
-    """Returns the seconds to decode an image in one process, from a small sample."""
-    sample = paths[:: max(1, len(paths) // _SAMPLE)][:_SAMPLE]
-    start = time.monotonic()
-    for path in sample:
-        try:
-            load_image(path, None, short_side)
-        except ValueError:  # the audit will name it
-            continue
-    return (time.monotonic() - start) / len(sample)
-
-
-def measure_features(material: Material) -> float:
-    """Returns the seconds that the whole frozen backbone takes for an image."""
-    run = open_prefix(material, FEATURES)
-    resolution = material.backbone.preprocessing.resolution
-    size = run.engine.batch_size
-    batch = np.zeros((size, resolution, resolution, 3), np.uint8)
-    return seconds_of(lambda: run.engine.run(batch), 2) / size
-
-
-def measure_speeds(
-    material: Material, recipe: Recipe, boundaries: Sequence[Boundary], features_s: float
-) -> dict[str, Speed]:
-    """Measures, for each boundary, what an image costs before and after it.
-
-    Args:
-        material: What to work with.
-        recipe: Says what a view and a training step are.
-        boundaries: Where to cut.
-        features_s: Seconds that the whole frozen backbone takes for an image.
-    """
-    view_s = _view_seconds(material, recipe)
-    return {
-        boundary.name: Speed(
-            prefix_s=features_s * boundary.position + view_s,
-            train_s=_training_seconds(material, recipe, boundary),
-            bytes_per_view=2 * int(np.prod(boundary.shape)),
-        )
-        for boundary in boundaries
-    }
-
-
-def _training_seconds(material: Material, recipe: Recipe, boundary: Boundary) -> float:
-    """Returns the seconds that training the suffix takes for an image."""
-    shape = boundary.shape
-    # Any head costs next to nothing beside the suffix.
-    head = nn.Linear(material.backbone.features, len(material.classes))
-    model = nn.Sequential(suffix(material.traced, boundary.name), head)
-    model.to(material.device)
-    model.to(memory_format=torch.channels_last)
-    size = min(recipe.batch_size, 32)
-    batch = torch.rand(size, *shape, device=material.device)
-    if batch.ndim == 4:
-        batch = batch.contiguous(memory_format=torch.channels_last)
-
-    def step() -> None:
-        # In eval mode no statistic moves, and the gradients cost the same.
-        model.eval()(batch).logsumexp(1).sum().backward()
-        model.zero_grad()
-        if material.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    passes = 1.0
-    # A metric term sees the images of a mixed batch unmixed, too.
-    mixing = recipe.batch_mixing
-    if not isinstance(mixing, NoMixing) and not isinstance(recipe.metric_loss, NoMetricLoss):
-        passes += mixing.probability
-    # Optimizer, averaging and fetching the batch come on top.
-    return passes * 1.15 * seconds_of(step, 2) / size
-
-
 def start_from(
     material: Material, recipe: Recipe, boundary: str, known: Solved | None = None
 ) -> Start:
@@ -235,7 +149,7 @@ def start_from(
     wanted = recipe.head.features
     if recipe.head.init == "random" and wanted == "auto":
         wanted = "last"
-    stages = () if wanted == "last" else _stages_behind(material, boundary)
+    stages = () if wanted == "last" else stages_behind(material, boundary)
     prefix = open_prefix(material, boundary, stages if boundary == FEATURES else ())
     # The prefix is a copy: what changes from here on is the suffix alone.
     acted = _swap(material, recipe, boundary)
@@ -281,7 +195,7 @@ def training_data(
         epochs: Length of training.
         until: On `time.monotonic`: no further view is begun after it.
     """
-    views: list[NDArray[Any]] = [start.cached["train"]]
+    views: list[Activations] = [start.cached["train"]]
     if not isinstance(recipe.augmentation, NoAugmentation):
         views = []
         for number in range(recipe.views or views_for(epochs)):
@@ -330,13 +244,7 @@ def view_gap(
     return scores[0], scores[1]
 
 
-def disk_for_views(material: Material) -> float:
-    """Returns how many bytes cached views may take."""
-    material.cache_dir.mkdir(parents=True, exist_ok=True)
-    return share_of_disk(shutil.disk_usage(material.cache_dir).free, cache_limit())
-
-
-def augmented(material: Material, recipe: Recipe, start: Start, number: int) -> NDArray[Any]:
+def augmented(material: Material, recipe: Recipe, start: Start, number: int) -> Activations:
     """Returns the activations (N, ...) of augmented view `number` of the training images."""
     array = activations(material, start.prefix, "train", recipe.augmentation, recipe.seed, number)
     width = start.cached["train"].shape[1]
@@ -367,10 +275,13 @@ def _solve(
     of_last_layer: list[Validated] = []
 
     def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        columns = embeddings.numpy()
-        known = validated if isinstance(recipe.head, Linear) else None
-        of_last_layer.append(known or _validate(material, recipe, columns))
-        probe = fit_probe(columns, labels, classes, of_last_layer[0])
+        columns, method = embeddings.numpy(), recipe.head
+        if isinstance(method, Linear) and method.penalty:
+            probe = fit_probe(columns, labels, classes, method.penalty, method.smoothing)
+        else:
+            known = validated if isinstance(method, Linear) else None
+            of_last_layer.append(known or _validate(material, recipe, columns))
+            probe = fit_probe(columns, labels, classes, of_last_layer[0].strength)
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
     with torch.no_grad():
@@ -390,7 +301,7 @@ def _validate(material: Material, recipe: Recipe, columns: NDArray[np.float32]) 
     )
 
 
-def _stages_behind(material: Material, boundary: str) -> tuple[str, ...]:
+def stages_behind(material: Material, boundary: str) -> tuple[str, ...]:
     """Returns the stage ends whose features a head may see: all of them, or those behind a cut."""
     names = [each.name for each in material.traced.boundaries]
     first = 0 if boundary == FEATURES else names.index(boundary)
@@ -428,7 +339,7 @@ def _swap(material: Material, recipe: Recipe, boundary: str) -> list[Acted]:
     return acted
 
 
-def _test_time_flip(cached: dict[str, NDArray[Any]]) -> Acted:
+def _test_time_flip(cached: dict[str, Activations]) -> Acted:
     if np.array_equal(cached["val"], cached["val_mirrored"]):
         raise RecipeError(
             "test_time_flip does nothing: every validation image is its own mirror image."
@@ -446,20 +357,3 @@ def _tap_width(material: Material, taps: tuple[str, ...]) -> int:
     channels_first = getattr(material.traced.model, "output_fmt", "NCHW") == "NCHW"
     shapes = [material.traced.boundary(tap).shape for tap in taps]
     return sum(s[0] if len(s) == 3 and channels_first else s[-1] for s in shapes)
-
-
-def _view_seconds(material: Material, recipe: Recipe) -> float:
-    preprocessing = material.backbone.preprocessing
-    augment = recipe.augmentation.build(
-        preprocessing.resolution, preprocessing.interpolation, preprocessing.fill
-    )
-    rows = material.rows["train"][:_SAMPLE]
-    start = time.monotonic()
-    for row in rows:
-        image = Image.fromarray(material.pixels.image(int(row)))
-        if augment is None:
-            eval_view(image, preprocessing)
-        else:
-            augmented_view(image, augment, recipe.seed, int(row), 0)
-    # A thread of its own makes views while the prefix runs, on processors that both share.
-    return (time.monotonic() - start) / len(rows) / 2

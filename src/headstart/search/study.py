@@ -6,22 +6,27 @@ search, the rung and the trial's number. So a search repeats, and one that was k
 it was.
 """
 
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from headstart.artifacts.journal import Trial, read_trials
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from headstart.artifacts.journal import Rung, Trial, read_trials
 from headstart.errors import HeadstartError, RunError
 from headstart.inference_stats import wilson_interval
+from headstart.methods.averaging import GreedySoup
 from headstart.methods.criterion import CrossEntropy
 from headstart.methods.method import Range
 from headstart.methods.optimizer import SGD, AdamW
 from headstart.recipe import Recipe, load_recipe, parse_recipe
-from headstart.search.space import draw_recipe
+from headstart.search.outcome import Outcome
+from headstart.search.space import RandomSuggest, draw_recipe
+from headstart.search.trial import Job, Score
 
 if TYPE_CHECKING:
     import optuna
@@ -32,29 +37,17 @@ FAMILIES = (
 """What is drawn. The rest decides what is cached, so that all trials share one cache."""
 _FREEZING = ("last_blocks", "gradual")
 """The ways of freezing that can share a boundary; another one that was chosen by hand stays."""
+_AVERAGING = ("none", "ema", "swa")
+"""A greedy soup chooses by held-out images, and the winner is trained without any."""
+Sampler = Literal["tpe", "random"]
 SEARCH_RECIPE = "search.toml"
 """The file of the run that holds what a search started from."""
 KEEP = 3
 """One of so many trials goes on to the next rung."""
+_LOOK_AFTER = 3
+"""Trials after which it is asked whether training beats the head alone."""
 _STARTUP = 8
 """Trials before Optuna's sampler learns from them."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a trial's validation showed: log loss in nats, and images right of so many."""
-
-    loss: float
-    right: int
-    images: int
-
-
-@dataclass(frozen=True)
-class Rung:
-    """Trials that train for the same number of epochs, each on a whole schedule of that length."""
-
-    trials: int
-    epochs: int
 
 
 def plan_rungs(trials: int, epochs: int) -> list[Rung]:
@@ -62,46 +55,61 @@ def plan_rungs(trials: int, epochs: int) -> list[Rung]:
 
     Successive halving (Jamieson & Talwalkar, AISTATS 2016), with a third going on.
     """
-    rungs = [Rung(trials, max(1, epochs // 4))]
+    rungs = [Rung(trials=trials, epochs=max(1, epochs // 4))]
     if trials >= KEEP:
-        rungs.append(Rung(-(-trials // KEEP), max(1, epochs // 2)))
+        rungs.append(Rung(trials=-(-trials // KEEP), epochs=max(1, epochs // 2)))
     return rungs
 
 
-def search(
-    base: Recipe,
-    rungs: Sequence[Rung],
-    known: Sequence[Trial],
-    evaluate: Callable[[Recipe, int], Score],
-    journal: Callable[[Trial], None],
-) -> Recipe:
-    """Tries recipes and returns the best of the last rung.
+def trial_epochs(trials: int, epochs: int) -> int:
+    """Returns the epochs that all rungs take together."""
+    return sum(rung.trials * rung.epochs for rung in plan_rungs(trials, epochs))
+
+
+def drawn_families(settings: Sequence[str], families: Sequence[str] = FAMILIES) -> tuple[str, ...]:
+    """Returns what is drawn of some families: what was set by hand stays as it is."""
+    by_hand = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
+    return tuple(family for family in families if family not in by_hand)
+
+
+def enough(tried: Sequence[Trial], more: int) -> str:
+    """Returns why further trials are not worth it; empty where they are.
 
     Args:
-        base: The first recipe tried, and what all have in common.
-        rungs: From `plan_rungs`.
-        known: Trials that were journalled before, in this search.
-        evaluate: Trains a recipe for so many epochs and scores it on validation.
-        journal: Writes a trial; it counts only when this has returned.
-
-    Raises:
-        HeadstartError: If every trial of a rung failed.
+        tried: Trials of the first rung so far.
+        more: How many would follow.
     """
-    done = {(trial.rung, trial.number): trial for trial in known}
+    good = [trial for trial in tried if trial.val_loss is not None]
+    if len(good) >= _LOOK_AFTER and not any(pays(trial) for trial in good):
+        return "fine-tuning does not pay: no trial validates better than the head it began with"
+    if len(good) < _STARTUP:
+        return ""
+    shares = np.array([trial.val_right / trial.val_images for trial in good])
+    spread = max(float(shares.std(ddof=1)), 1e-9)
+    gain = spread * (_expected_best(len(good) + more) - _expected_best(len(good)))
+    first, second = (_bits(trial) for trial in ranked(good)[:2])
+    noise = float((first - second).std()) / len(first) ** 0.5
+    if gain < noise:
+        return (
+            f"{more} more trials would gain about {gain:.2%}, less than the noise of validation "
+            f"({noise:.2%})"
+        )
+    return ""
 
-    def run(rung: int, number: int, recipe: Recipe) -> Trial:
-        if (rung, number) not in done:
-            done[rung, number] = _try(rung, number, recipe, rungs[rung].epochs, evaluate)
-            journal(done[rung, number])
-        return done[rung, number]
 
-    tried: list[Trial] = []
-    for number in range(rungs[0].trials):
-        tried.append(run(0, number, _ask(base, tried, number)))
-    for rung, plan in enumerate(rungs[1:], start=1):
-        best = ranked(tried)[: plan.trials]
-        tried = [run(rung, each.number, parse_recipe(each.recipe)) for each in best]
-    return parse_recipe(ranked(tried)[0].recipe)
+def _expected_best(number: int) -> float:
+    """Returns the expected maximum of so many standard normals (Blom 1958)."""
+    return float(norm.ppf((number - 0.375) / (number + 0.25)))
+
+
+def _bits(trial: Trial) -> NDArray[np.float64]:
+    return np.array([bit == "1" for bit in trial.val_bits], np.float64)
+
+
+def pays(trial: Trial) -> bool:
+    """Returns whether training beat the head that the trial started from."""
+    assert trial.val_loss is not None
+    return trial.start_loss is None or trial.val_loss < trial.start_loss
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
@@ -119,28 +127,34 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(good, key=lambda trial: (trial.val_loss, trial.number))
 
 
-def prior_recipes(base: Recipe) -> list[Recipe]:
+def prior_recipes(base: Recipe, families: Sequence[str] = FAMILIES) -> list[Recipe]:
     """Returns what is worth trying first on small data: effective learning rates, then decay.
 
     The learning rate matters most in fine-tuning (Li et al., ICLR 2020); layer-wise decay spares
     the early blocks; plain cross-entropy and SGD are the field's other habits.
+
+    Args:
+        base: The first of them.
+        families: Those that may differ from it.
     """
     optimizer = base.optimizer
-
-    def changed(**families: Any) -> Recipe:
-        return parse_recipe({**base.model_dump(), **families})
+    recipes: list[dict[str, Any]] = [{}]
 
     def rate(factor: float) -> dict[str, Any]:
         return {**optimizer.model_dump(), "lr": optimizer.lr * factor}
 
-    recipes = [base, changed(optimizer=rate(0.4)), changed(optimizer=rate(2.0))]
+    recipes += [{"optimizer": rate(2.0)}, {"optimizer": rate(0.4)}]
     if "layer_decay" in type(base.freezing).model_fields:
         decayed = {**base.freezing.model_dump(), "layer_decay": 0.8}
-        recipes.append(changed(optimizer=rate(2.0), freezing=decayed))
+        recipes.append({"optimizer": rate(2.0), "freezing": decayed})
     other = SGD() if isinstance(optimizer, AdamW) else AdamW()
-    recipes.append(changed(optimizer=other.model_dump()))
-    recipes.append(changed(criterion=CrossEntropy().model_dump()))
-    return recipes
+    recipes.append({"optimizer": other.model_dump()})
+    recipes.append({"criterion": CrossEntropy().model_dump()})
+    return [
+        parse_recipe({**base.model_dump(), **changed})
+        for changed in recipes
+        if changed.keys() <= set(families)
+    ]
 
 
 def differences(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +235,7 @@ def leaderboard_of(folder: Path) -> list[Row]:
     """
     trials = read_trials(folder)
     if not trials:
-        raise RunError(f"{folder} holds no trials: it is no run of a search with --trials.")
+        raise RunError(f"{folder} holds no trials: no recipes were searched in it.")
     return leaderboard(trials, load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json"))
 
 
@@ -287,28 +301,47 @@ def _options(name: str, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
     return f"{name} of {'/'.join(options)}", options
 
 
-def _ask(base: Recipe, tried: Sequence[Trial], number: int) -> Recipe:
-    """Returns the recipe of a trial of the first rung, given those before it."""
-    priors = prior_recipes(base)
+def ask(
+    base: Recipe,
+    tried: Sequence[Trial],
+    number: int,
+    sampler: Sampler = "tpe",
+    families: Sequence[str] = FAMILIES,
+) -> Recipe:
+    """Returns the recipe of a trial of the first rung.
+
+    Args:
+        base: What all have in common.
+        tried: Trials of this rung that have ended.
+        number: Of the trial.
+        sampler: `tpe` begins with what is known to be good and learns from what was tried;
+            `random` draws every recipe independently.
+        families: Those to draw.
+    """
+    own = base.freezing.name
+    only: dict[str, tuple[str, ...]] = {"freezing": _FREEZING if own in _FREEZING else (own,)}
+    if "averaging" in families and not isinstance(base.averaging, GreedySoup):
+        only["averaging"] = _AVERAGING
+    seed = int.from_bytes(sha256(f"{base.seed}/0/{number}".encode()).digest()[:4], "little")
+    if sampler == "random":
+        return draw_recipe(RandomSuggest(seed), base, families, only)
+    priors = prior_recipes(base, families)
     if number < len(priors):
         return priors[number]
     import optuna  # noqa: PLC0415 - takes a second, and only searches need it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    seed = int.from_bytes(sha256(f"{base.seed}/0/{number}".encode()).digest()[:4], "little")
-    sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP, seed=seed)
-    study = optuna.create_study(sampler=sampler, direction="minimize")
-    own = base.freezing.name
-    only = {"freezing": _FREEZING if own in _FREEZING else (own,)}
+    learner = optuna.samplers.TPESampler(n_startup_trials=_STARTUP, seed=seed)
+    study = optuna.create_study(sampler=learner, direction="minimize")
     for trial in tried:
         reading = _Reading(parse_recipe(trial.recipe))
         try:
-            draw_recipe(reading, base, FAMILIES, only)
+            draw_recipe(reading, base, families, only)
         except LookupError:  # set by hand to what no search draws: nothing to learn from
             continue
         if trial.val_loss is not None:
             study.add_trial(_as_optuna(reading, trial.val_loss))
-    return draw_recipe(_OptunaSuggest(study.ask()), base, FAMILIES, only)
+    return draw_recipe(_OptunaSuggest(study.ask()), base, families, only)
 
 
 def _as_optuna(reading: _Reading, loss: float) -> "optuna.trial.FrozenTrial":
@@ -327,25 +360,23 @@ def _as_optuna(reading: _Reading, loss: float) -> "optuna.trial.FrozenTrial":
     return create_trial(params=reading.params, distributions=distributions, value=loss)
 
 
-def _try(
-    rung: int,
-    number: int,
-    recipe: Recipe,
-    epochs: int,
-    evaluate: Callable[[Recipe, int], Score],
-) -> Trial:
-    began = time.monotonic()
-    plain = recipe.model_dump(mode="json")
-    try:
-        score = evaluate(recipe, epochs)
-    except (HeadstartError, RuntimeError, MemoryError, ArithmeticError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Trial(
-            rung=rung, number=number, state="failed", recipe=plain, epochs=epochs,
-            seconds=time.monotonic() - began, cause=cause, traceback=traceback.format_exc(),
-        )  # fmt: skip
+def as_trial(job: Job, outcome: Outcome[Score], note: str = "") -> Trial:
+    """Returns what the journal says of a job that ended; the blend becomes part of the recipe."""
+    score = outcome.value
+    recipe = dict(job.recipe)
+    common: dict[str, Any] = {
+        "rung": job.rung, "number": job.number, "epochs": job.epochs,
+        "seconds": outcome.seconds, "note": note,
+    }  # fmt: skip
+    if score is None:
+        failed = {"cause": outcome.cause, "traceback": outcome.traceback}
+        return Trial(state="failed", recipe=recipe, **failed, **common)
+    recipe["blend"] = score.blend
+    if score.flip:
+        recipe["test_time_flip"] = True
     return Trial(
-        rung=rung, number=number, state="done", recipe=plain, epochs=epochs, val_loss=score.loss,
-        val_right=score.right, val_images=score.images,
-        seconds=time.monotonic() - began,
+        state="done", recipe=recipe, val_loss=score.loss, val_right=score.right.count("1"),
+        val_images=len(score.right), val_bits=score.right, temperature=score.temperature,
+        start_loss=score.start_loss, start_bits=score.start_right,
+        start_temperature=score.start_temperature, **common,
     )  # fmt: skip

@@ -1,0 +1,164 @@
+"""Stage 1 of a search: which backbone, by cross-validated probes on its frozen features."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones.cut import FEATURES, trace
+from headstart.data.decode import decode_dataset
+from headstart.evaluate import fit_temperature, softmax
+from headstart.preparing import Prepared
+from headstart.probe import STRENGTHS, out_of_fold
+from headstart.progress import SILENT, Progress
+from headstart.recipe import Recipe, parse_recipe
+from headstart.search.material import activations, backbone_of, open_prefix
+from headstart.search.stages import stages_behind
+
+MULTIPLY_ADDS = {
+    "tf_efficientnet_lite0": 407e6,
+    "tf_efficientnet_lite1": 631e6,
+    "tf_efficientnet_lite2": 899e6,
+}
+"""Candidates, all there without a network, and what they cost an image (their authors' README)."""
+MOST_IMAGES = 500
+PASSES = 16
+"""A candidate is looked at where so many passes over all images fit into the time that is left."""
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What frozen features are worth.
+
+    Attributes:
+        name: Of the backbone.
+        losses: Cross-validated log loss (M,) of each image, in nats at the best temperature.
+        right: Images right.
+        seconds: That it took.
+    """
+
+    name: str
+    losses: NDArray[np.float64]
+    right: int
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        """Mean log loss in nats."""
+        return float(self.losses.mean())
+
+
+def candidates(base: Recipe, features_s: float, images: int, seconds: float | None) -> list[str]:
+    """Returns the backbones to look at, that of the recipe first.
+
+    Args:
+        base: The recipe.
+        features_s: Seconds that its backbone takes for an image.
+        images: That are not sealed.
+        seconds: For all that is still to come; None without a clock.
+    """
+    own = base.backbone.name
+    if own not in MULTIPLY_ADDS:  # chosen by hand, or from a recipe that was
+        return [own]
+    names = [own, *(name for name in MULTIPLY_ADDS if name != own)]
+    if seconds is None:
+        return names
+    unit_s = features_s / MULTIPLY_ADDS[own]
+    fits = {
+        name: PASSES * images * unit_s * cost <= seconds for name, cost in MULTIPLY_ADDS.items()
+    }
+    return [name for name in names if name == own or fits[name]]
+
+
+def screen(
+    ready: Prepared,
+    base: Recipe,
+    names: Sequence[str],
+    workers: int | None,
+    progress: Progress,
+) -> list[Screened]:
+    """Scores backbones on the same images, some of those that are not sealed.
+
+    Args:
+        ready: The data, for the backbone of the recipe.
+        base: The recipe.
+        names: Of the backbones.
+        workers: Processes that decode images.
+        progress: Where progress is shown.
+    """
+    rows = np.concatenate([ready.material.rows[part] for part in ("train", "val")])
+    labels = np.concatenate([ready.material.labels[part] for part in ("train", "val")])
+    groups = np.concatenate([ready.audited.groups[ready.split.train],
+                             ready.audited.groups[ready.split.val]])  # fmt: skip
+    random = np.random.default_rng(base.seed)
+    some = np.sort(random.permutation(len(rows))[:MOST_IMAGES])
+    found = []
+    for name in progress.track(names, "screening backbones", len(names)):
+        began = time.monotonic()
+        features, width = _features(ready, with_backbone(base, name), rows[some], workers)
+        labels_here, groups_here = labels[some], groups[some]
+        each = []
+        for columns in (features, features[:, -width:]):
+            found_here = out_of_fold(
+                columns, labels_here, len(ready.material.classes), groups_here, STRENGTHS,
+                seed=base.seed,
+            )  # fmt: skip
+            each += [_losses(logits, labels_here) for logits in found_here]
+        losses, right = min(each, key=lambda pair: float(pair[0].mean()))
+        found.append(Screened(name, losses, right, time.monotonic() - began))
+    return found
+
+
+def clearly_better(screened: Sequence[Screened]) -> Screened:
+    """Returns the best backbone, or the first where none is better by more than chance."""
+    own, *others = screened
+    best = own
+    for other in others:
+        gain = own.losses - other.losses
+        if gain.mean() > gain.std() / len(gain) ** 0.5 and other.loss < best.loss:
+            best = other
+    return best
+
+
+def with_backbone(recipe: Recipe, name: str) -> Recipe:
+    """Returns the recipe with another backbone."""
+    if recipe.backbone.name == name:
+        return recipe
+    return parse_recipe({**recipe.model_dump(), "backbone": {"name": name}})
+
+
+def _features(
+    ready: Prepared, recipe: Recipe, rows: NDArray[np.int64], workers: int | None
+) -> tuple[NDArray[np.float32], int]:
+    """Returns the features (N, F) of all stages, and how many of them are the last ones."""
+    material = replace(ready.material, progress=SILENT, pool=None, rows={"train": rows})
+    if recipe.backbone.name != material.backbone.name:
+        network = backbone_of(recipe)
+        preprocessing = network.preprocessing
+        items = [ready.dataset.items[int(row)] for row in rows]
+        cache: Path = material.cache_dir
+        material = replace(
+            material,
+            backbone=network,
+            traced=trace(network.model, preprocessing.resolution),
+            pixels=decode_dataset(items, preprocessing.resize, cache, workers=workers),
+            rows={"train": np.arange(len(rows))},
+        )
+    prefix = open_prefix(material, FEATURES, stages_behind(material, FEATURES))
+    features = np.asarray(activations(material, prefix, "train"), np.float32)
+    return features, material.backbone.features
+
+
+def _losses(
+    logits: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], int]:
+    """Returns each image's log loss at the best temperature, and how many are right."""
+    tested = np.isfinite(logits[:, 0])
+    logits, labels = logits[tested], labels[tested]
+    probabilities = softmax(logits, fit_temperature(logits, labels))
+    likelihood = probabilities[np.arange(len(labels)), labels]
+    losses = -np.log(np.maximum(likelihood, 1e-12))
+    return losses, int((logits.argmax(1) == labels).sum())

@@ -1,0 +1,128 @@
+"""The rungs of a search: recipes are asked for, run, journalled, and the best go on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from headstart.artifacts.journal import Rung, SearchPlan, Trial
+from headstart.recipe import Recipe
+from headstart.search.executors import Executor
+from headstart.search.study import FAMILIES, KEEP, Sampler, as_trial, ask, pays, ranked
+from headstart.search.trial import Job, Score
+
+SMALLEST_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How recipes are asked for.
+
+    Attributes:
+        base: What all have in common.
+        sampler: What draws.
+        families: What is drawn.
+    """
+
+    base: Recipe
+    sampler: Sampler = "tpe"
+    families: Sequence[str] = FAMILIES
+
+
+WhyStop = Callable[[Sequence[Trial], Sequence[Trial], SearchPlan, int], str]
+"""Trials of a rung so far, all trials, the plan and the rung's number to why it should end."""
+
+
+def run_rungs(
+    asking: Asking,
+    plan: SearchPlan,
+    known: Sequence[Trial],
+    executor: Executor[Job, Score],
+    journal: Callable[[Trial], None],
+    why_stop: WhyStop = lambda tried, finished, plan, rung: "",
+) -> tuple[Trial, SearchPlan]:
+    """Runs all rungs and returns the best trial of the last one, and the plan as it was kept.
+
+    Trials run as many at a time as the executor has slots; what they teach counts from the next
+    time on, in the order of their numbers, so that the same slots give the same search.
+
+    Args:
+        asking: How recipes are asked for.
+        plan: The rungs.
+        known: Trials that were journalled before, in this search.
+        executor: Runs trials.
+        journal: Writes a trial; it counts only when this has returned.
+        why_stop: Returns why a rung should end before all of its trials have run, or nothing.
+
+    Raises:
+        HeadstartError: If every trial of a rung failed.
+    """
+    done = {(trial.rung, trial.number): trial for trial in known}
+    best: list[Trial] = []
+    for number in range(len(plan.rungs)):
+        rung = plan.rungs[number]
+        tried: list[Trial] = []
+        while len(tried) < rung.trials and not rung.ended:
+            reason = why_stop(tried, list(done.values()), plan, number)
+            if reason:
+                rung = rung.model_copy(update={"trials": len(tried), "ended": reason})
+                break
+            size = min(executor.slots, rung.trials - len(tried))
+            places = range(len(tried), len(tried) + size)
+            jobs = [_job(asking, plan, number, place, tried, best) for place in places]
+            for trial in _run(executor, [j for j in jobs if (number, j.number) not in done]):
+                journal(trial)
+                done[number, trial.number] = trial
+            tried += [done[number, job.number] for job in jobs]
+        plan = _with_rung(plan, number, rung)
+        if tried:
+            best = ranked(tried)
+        if not tried or not any(pays(trial) for trial in best):
+            rungs = plan.rungs[: number + (1 if tried else 0)]
+            return best[0], plan.model_copy(update={"rungs": rungs or plan.rungs[:1]})
+    return best[0], plan
+
+
+def _with_rung(plan: SearchPlan, number: int, rung: Rung) -> SearchPlan:
+    """Returns the plan with a rung as it was run; no more than its best go on to the next."""
+    rungs = [*plan.rungs[:number], rung, *plan.rungs[number + 1 :]]
+    if number + 1 < len(rungs) and not rungs[number + 1].ended:
+        going_on = min(rungs[number + 1].trials, max(1, -(-rung.trials // KEEP)))
+        rungs[number + 1] = rungs[number + 1].model_copy(update={"trials": going_on})
+    return plan.model_copy(update={"rungs": tuple(rungs)})
+
+
+def _job(
+    asking: Asking,
+    plan: SearchPlan,
+    rung: int,
+    place: int,
+    tried: Sequence[Trial],
+    best: Sequence[Trial],
+) -> Job:
+    """Returns the next job: a recipe that is asked for, or the next best of the rung before."""
+    base, epochs = asking.base, plan.rungs[rung].epochs
+    flips = rung == len(plan.rungs) - 1 and bool(getattr(base.augmentation, "flip", True))
+    if rung:
+        survivor = best[place]
+        # The blend that a short schedule liked is no choice for a longer one.
+        recipe = {**survivor.recipe, "blend": base.blend, "test_time_flip": base.test_time_flip}
+        return Job(survivor.number, rung, recipe, epochs, flips)
+    asked = ask(base, tried, place, asking.sampler, asking.families)
+    return Job(place, rung, asked.model_dump(mode="json"), epochs, flips)
+
+
+def _run(executor: Executor[Job, Score], jobs: Sequence[Job]) -> list[Trial]:
+    """Runs jobs; those that lack memory run again with smaller batches. In order of numbers."""
+    trials: dict[int, Trial] = {}
+    waiting = [(job, "") for job in jobs]
+    while waiting:
+        again = []
+        for position, outcome in executor.run([job for job, _ in waiting]):
+            job, note = waiting[position]
+            size = int(job.recipe["batch_size"]) // 2
+            if outcome.out_of_memory and size >= SMALLEST_BATCH:
+                smaller = replace(job, recipe={**job.recipe, "batch_size": size})
+                again.append((smaller, f"batches of {size}, as larger ones ran out of memory"))
+            else:
+                trials[job.number] = as_trial(job, outcome, note)
+        waiting = again
+    return [trials[job.number] for job in jobs]

@@ -1,0 +1,298 @@
+"""One trial: a recipe trained on cached activations and scored on the images held out from it.
+
+A trial is a function from plain data to plain data, so that it runs alike in this process, in
+another one and on another machine.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.averages import blend
+from headstart.backbones.cut import trace
+from headstart.data.decode import Pixels, open_pixels
+from headstart.evaluate import calibrated_score, fit_temperature, softmax
+from headstart.methods.activation import Keep
+from headstart.methods.averaging import GreedySoup
+from headstart.methods.head import NearestNeighbours
+from headstart.progress import SILENT
+from headstart.recipe import Recipe, parse_recipe
+from headstart.search.material import Material, activations, backbone_of
+from headstart.search.stages import (
+    Solved,
+    Start,
+    blocks_of,
+    frozen_of,
+    solved_by,
+    start_from,
+    training_data,
+)
+from headstart.train import TrainData, predict, train
+
+BLENDS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the trained weights among which validation chooses."""
+
+open_once = lru_cache(maxsize=2)(open_pixels)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of the pixels that a trial trains on, and those that it is scored on."""
+
+    train: NDArray[np.int64]
+    held: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials of a search share.
+
+    Attributes:
+        cache_dir: Folder of the cache.
+        pixels: Key of the decoded images in it.
+        rows: Rows of the pixels that are not sealed (N,).
+        labels: Their class numbers (N,).
+        groups: Their group numbers (N,).
+        classes: Names of the classes.
+        boundary: Where all of them cut.
+        folds: By rung.
+        heads: The solved head by rung and fold; None where it starts at random.
+        device: Where to train.
+    """
+
+    cache_dir: Path
+    pixels: str
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    classes: tuple[str, ...]
+    boundary: str
+    folds: tuple[tuple[Fold, ...], ...]
+    heads: tuple[tuple[Solved | None, ...], ...] = ()
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recipe to try.
+
+    Attributes:
+        number: Of the trial.
+        rung: Says which folds.
+        recipe: As plain data.
+        epochs: Length of the schedule.
+        flips: Whether to try the mean with the mirror images' logits, too.
+    """
+
+    number: int
+    rung: int
+    recipe: Mapping[str, Any]
+    epochs: int
+    flips: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the held-out images showed, with the weights blended as they like best.
+
+    Attributes:
+        loss: Log loss in nats at the best temperature.
+        right: One character an image, `1` where it was right, in the order of their rows.
+        temperature: The best one.
+        blend: Share of the trained weights.
+        flip: Whether the mean with the mirror images' logits is clearly better.
+        start_loss: As `loss`, before training.
+        start_right: As `right`, before training.
+        start_temperature: As `temperature`, before training.
+    """
+
+    loss: float
+    right: str
+    temperature: float
+    blend: float
+    flip: bool
+    start_loss: float
+    start_right: str
+    start_temperature: float
+
+
+def run_trial(setting: Setting, job: Job) -> Score:
+    """Trains a recipe from the pretrained backbone, once a fold, and scores it.
+
+    Args:
+        setting: What it shares with other trials.
+        job: What to try.
+    """
+    recipe = parse_recipe(job.recipe)
+    parts = setting.folds[job.rung]
+    shares = BLENDS if recipe.blend == 1 and not isinstance(recipe.head, NearestNeighbours) else ()
+    logits: dict[tuple[float, bool], list[NDArray[np.float32]]] = {}
+    labels, rows = [], []
+    material = fresh_material(setting, recipe)
+    as_loaded = deepcopy(material.backbone.model.state_dict())
+    for number, fold in enumerate(parts):
+        if number and isinstance(recipe.activation, Keep):
+            material.backbone.model.load_state_dict(as_loaded)
+        elif number:
+            material = fresh_material(setting, recipe)
+        here = with_fold(material, setting, fold)
+        known = setting.heads[job.rung][number] if setting.heads else None
+        for key, found in _held_logits(here, setting, job, recipe, known, shares).items():
+            logits.setdefault(key, []).append(found)
+        labels.append(here.labels["val"])
+        rows.append(fold.held)
+    order = np.argsort(np.concatenate(rows))
+    truth = np.concatenate(labels)[order]
+    together = {key: np.concatenate(found)[order] for key, found in logits.items()}
+    return _score(together, truth)
+
+
+def fresh_material(setting: Setting, recipe: Recipe) -> Material:
+    """Returns what a trial works with; its backbone is as it was loaded."""
+    backbone = backbone_of(recipe)
+    device = torch.device(setting.device)
+    return Material(
+        pixels=_pixels(setting),
+        rows={},
+        labels={},
+        groups=setting.groups,
+        classes=setting.classes,
+        backbone=backbone,
+        traced=trace(backbone.model, backbone.preprocessing.resolution),
+        device=device,
+        cache_dir=setting.cache_dir,
+        progress=SILENT,
+        pool=setting.rows,
+    )
+
+
+def with_fold(material: Material, setting: Setting, fold: Fold) -> Material:
+    """Returns the material with a fold's images for its parts."""
+    place = {int(row): position for position, row in enumerate(setting.rows)}
+    at = {
+        part: np.array([place[int(row)] for row in rows], np.int64)
+        for part, rows in (("train", fold.train), ("val", fold.held))
+    }
+    return replace(
+        material,
+        rows={"train": fold.train, "val": fold.held},
+        labels={part: setting.labels[positions] for part, positions in at.items()},
+        groups=setting.groups[at["train"]],
+    )
+
+
+def solve_heads(setting: Setting, recipe: Recipe) -> tuple[tuple[Solved | None, ...], ...]:
+    """Returns the head that every trial starts from, by rung and fold."""
+    material = fresh_material(setting, recipe)
+    known: dict[bytes, Solved | None] = {}
+    for fold in (fold for rung in setting.folds for fold in rung):
+        key = fold.train.tobytes()
+        if key not in known:
+            here = with_fold(material, setting, fold)
+            known[key] = solved_by(start_from(here, recipe, setting.boundary))
+    return tuple(tuple(known[fold.train.tobytes()] for fold in rung) for rung in setting.folds)
+
+
+def train_silently(
+    material: Material, start: Start, data: TrainData, recipe: Recipe, epochs: int
+) -> None:
+    """Trains to the end of the schedule."""
+    blocks, frozen = blocks_of(material, start), frozen_of(material, start)
+    device = material.device
+    for _ in train(start.suffix, start.head, data, recipe, epochs, None, device, blocks, frozen):
+        pass
+
+
+def weights_of(start: Start) -> dict[str, torch.Tensor]:
+    """Returns a copy of the weights and buffers of suffix and head."""
+    return deepcopy(start.model.state_dict())
+
+
+def _pixels(setting: Setting) -> Pixels:
+    return open_once(setting.cache_dir, setting.pixels)
+
+
+def _held_logits(
+    material: Material,
+    setting: Setting,
+    job: Job,
+    recipe: Recipe,
+    known: Solved | None,
+    shares: tuple[float, ...],
+) -> dict[tuple[float, bool], NDArray[np.float32]]:
+    """Trains once and returns the held-out logits (M, C) by share of the trained weights and flip.
+
+    Share 0 is the start.
+    """
+    start = start_from(material, recipe, setting.boundary, known)
+    data = training_data(material, recipe, start, job.epochs)
+    held, mirrored = start.cached["val"], start.cached.get("val_mirrored")
+    if job.flips and mirrored is None:
+        mirrored = activations(material, start.prefix, "val", mirror=True)
+    model = start.model.to(material.device)
+    found: dict[tuple[float, bool], NDArray[np.float32]] = {}
+
+    def look(share: float) -> None:
+        plain = predict(model, held, device=material.device)
+        if mirrored is not None:
+            flipped = predict(model, mirrored, device=material.device)
+            found[share, True] = np.asarray((plain + flipped) / 2, np.float32)
+        if not recipe.test_time_flip:
+            found[share, False] = plain
+
+    look(0.0)
+    before = weights_of(start)
+    if not isinstance(recipe.averaging, GreedySoup):  # nothing else chooses by held-out images
+        data = replace(data, val=None, val_mirrored=None)
+    train_silently(material, start, data, recipe, job.epochs)
+    after = weights_of(start)
+    for share in shares or (recipe.blend,):
+        model.load_state_dict(blend(before, after, share))
+        look(share)
+    return found
+
+
+def _score(
+    logits: Mapping[tuple[float, bool], NDArray[np.float32]], labels: NDArray[np.int64]
+) -> Score:
+    """Returns the score of the best blend; mirror images count where they are clearly better."""
+    plain = not all(flip for _, flip in logits)
+    ranked = sorted(
+        (calibrated_score(found, labels)[0], share)
+        for (share, flip), found in logits.items()
+        if share > 0 and flip is not plain
+    )
+    loss, share = ranked[0]
+    flip = not plain
+    if plain and (share, True) in logits:
+        gain = _losses(logits[share, False], labels) - _losses(logits[share, True], labels)
+        if gain.mean() > gain.std() / len(gain) ** 0.5:
+            flip, loss = True, calibrated_score(logits[share, True], labels)[0]
+    best, start = logits[share, flip], logits[0.0, not plain]
+    return Score(
+        loss=loss,
+        right=_bits(best, labels),
+        temperature=fit_temperature(best, labels),
+        blend=share,
+        flip=flip,
+        start_loss=calibrated_score(start, labels)[0],
+        start_right=_bits(start, labels),
+        start_temperature=fit_temperature(start, labels),
+    )
+
+
+def _losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns the log loss (N,) of every image at the best temperature."""
+    likelihood = softmax(logits, fit_temperature(logits, labels))[np.arange(len(labels)), labels]
+    return -np.log(np.maximum(likelihood, 1e-12))
+
+
+def _bits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
+    return "".join("1" if right else "0" for right in logits.argmax(1) == labels)
