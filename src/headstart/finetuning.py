@@ -62,15 +62,7 @@ def begin(
     if by_clock:
         ahead_s = images * ready.features_s + _probe_allowance(material)
         boundary = affordable_boundary(ready, recipe, clock, ahead_s)
-    try:
-        check_head_alone(recipe, boundary)
-    except RecipeError as error:
-        if not by_clock:
-            raise
-        raise BudgetError(
-            "this budget leaves no time to train more than the head, and the recipe needs more: "
-            f"{error} Give a larger --budget, or --epochs."
-        ) from None
+    check_affordable(recipe, boundary, by_clock)
     if material.traced.reason:
         record.notes.append(
             f"{material.backbone.name} is cut at its ends only: {material.traced.reason}."
@@ -101,6 +93,24 @@ def begin(
     record.plan.append(step)
     progress.say(f"{step.stage}: {step.happened}")
     return start
+
+
+def check_affordable(recipe: Recipe, boundary: str, by_clock: bool) -> None:
+    """Refuses to train the head alone where the recipe needs more.
+
+    Raises:
+        BudgetError: If it was the clock that left no time for more.
+        RecipeError: If it was not.
+    """
+    try:
+        check_head_alone(recipe, boundary)
+    except RecipeError as error:
+        if not by_clock:
+            raise
+        raise BudgetError(
+            "this budget leaves no time to train more than the head, and the recipe needs more: "
+            f"{error} Give a larger --budget, or --epochs."
+        ) from None
 
 
 def affordable_boundary(

@@ -27,7 +27,7 @@ from headstart.backbones.cut import FEATURES
 from headstart.data.splits import folds
 from headstart.errors import RecipeError
 from headstart.evaluate import fit_temperature
-from headstart.finetuning import affordable_boundary, seconds_for_training
+from headstart.finetuning import affordable_boundary, check_affordable, seconds_for_training
 from headstart.finishing import Finished, finish
 from headstart.inference_stats import wilson_interval
 from headstart.methods.freezing import HeadOnly
@@ -161,6 +161,7 @@ def _plan(
     if request.trials is None:
         shape = _shape(ready, base, clock)
         boundary = shape.boundary if shape else FEATURES
+        check_affordable(base, boundary, by_clock=fixed_boundary(ready.material, base) is None)
     else:
         boundary = boundary_without_clock(ready.material, base)
         check_head_alone(base, boundary)

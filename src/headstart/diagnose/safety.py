@@ -143,7 +143,8 @@ def check_operations(
             cached = activations(material, run, part, mirror=operation == "flip")
         else:
             cached = activations(material, run, part, FixedView(operation=operation))
-        return quarters(cached, space) if space else cached
+        maps = np.asarray(cached)
+        return quarters(maps, space) if space else maps
 
     classes = len(material.classes)
     return judge_operations(
@@ -211,7 +212,7 @@ def judge_operations(
     """
     train, val = _float(features_of("train", None)), _float(features_of("val", None))
     validated = cross_validate(train, labels["train"], classes, groups, seed=seed)
-    probe = fit_probe(train, labels["train"], classes, validated)
+    probe = fit_probe(train, labels["train"], classes, validated.strength)
     plain = _right(probe, val, labels["val"])
     changed = [_right(probe, features_of("val", each), labels["val"]) for each in operations]
     p_values = holm([mcnemar_exact(plain, right) for right in changed])
@@ -223,7 +224,7 @@ def judge_operations(
         if p_value <= LEVEL and interval[0] > TOLERANCE:
             both = np.concatenate([train, _float(features_of("train", operation))])
             twice = np.concatenate([labels["train"]] * 2)
-            taught = _right(fit_probe(both, twice, classes, validated), val, labels["val"])
+            taught = _right(fit_probe(both, twice, classes, validated.strength), val, labels["val"])
             harm, (least, _) = paired_difference([Cell("val", taught, plain)], seed=seed)
             safe = least <= TOLERANCE or harm < HARM * drop
         evidence = _evidence(plain, right, p_value, harm, safe)

@@ -96,7 +96,7 @@ def out_of_fold_probabilities(
                 "Too few groups of images to judge each by the others: one fold holds all of a "
                 "class that is needed to learn from. Add images."
             )
-        probe = fit_probe(features[~held], labels[~held], classes, validated)
+        probe = fit_probe(features[~held], labels[~held], classes, validated.strength)
         probabilities[held] = softmax(probe.logits(features[held]))
     return probabilities
 

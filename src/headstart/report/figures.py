@@ -51,9 +51,8 @@ def loss_curves(epochs: Sequence[EpochRecord]) -> str:
 
 
 def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
-    """Returns an inline SVG of the validation accuracy over the epochs."""
+    """Returns an inline SVG of the accuracy over the epochs, all of which were validated."""
     figure, axes = _axes("epoch", "validation accuracy, %")
-    epochs = [epoch for epoch in epochs if epoch.val_accuracy is not None]
     values = [100 * (e.val_accuracy or 0.0) for e in epochs]
     axes.plot([e.epoch for e in epochs], values, "o-", color=_FIRST, markersize=4)
     for index, offset in ((0, (7, -9)), (-1, (-9, 7))):  # beside a line that rises

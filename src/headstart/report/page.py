@@ -77,7 +77,8 @@ def write_report(folder: Path) -> Path:
     """
     record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
     epochs, predictions = read_epochs(folder), read_predictions(folder)
-    trained = len(epochs) > 1
+    trained = any(epoch.epoch for epoch in epochs)
+    validated = [epoch for epoch in epochs if epoch.val_accuracy is not None]
     small = len(metrics.class_names) <= MATRIX_AS_TABLE
     environment = Environment(
         loader=PackageLoader("headstart.report", "."),
@@ -97,7 +98,7 @@ def write_report(folder: Path) -> Path:
         facts=_facts(record, epochs),
         figures=_figures(metrics),
         loss_svg=loss_curves(epochs) if trained else None,
-        accuracy_svg=accuracy_curve(epochs) if trained else None,
+        accuracy_svg=accuracy_curve(validated) if len(validated) > 1 else None,
         reliability_svg=reliability_diagram(predictions) if predictions else None,
         matrix_picture=None if small else confusion_image(metrics.confusion),
         classes=_by_recall(metrics.classes),
