@@ -115,7 +115,7 @@ def test_the_leaderboard_as_table_json_and_csv(searched: Run) -> None:
         return done.stdout
 
     assert len(printed().splitlines()) == 1 + 4
-    assert "as given" in printed()
+    assert "optimizer.lr" in printed()
     rows = json.loads(printed("--json"))
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
     assert printed("--csv").startswith("rank,trial,")

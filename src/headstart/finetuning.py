@@ -160,9 +160,9 @@ def seconds_for_training(ready: Prepared, recipe: Recipe, clock: Clock) -> float
     assert left is not None
     passes = 2 if recipe.test_time_flip else 1
     test_s = passes * ready.features_s + 1.5 * ready.decode_s + REPORT_S_PER_IMAGE
-    # The training images' embeddings are taken once more.
+    # The training images' embeddings are taken once more, from what is cached at the boundary.
     gallery = len(ready.split.train) + len(ready.split.val)
-    closing: float = len(ready.split.test) * test_s + gallery * ready.features_s
+    closing: float = len(ready.split.test) * test_s + gallery * ready.features_s / 2
     closing += _averaging_seconds(ready, recipe)
     return left - closing - CLOSING_S
 

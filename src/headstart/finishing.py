@@ -17,7 +17,7 @@ from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.stages import Start, blocks_of, frozen_of, start_from, training_data, view_gap
-from headstart.search.study import pays
+from headstart.search.study import pays, short
 from headstart.search.trial import Setting, fresh_material, weights_of
 from headstart.train import EpochRecord, train
 
@@ -63,10 +63,13 @@ def finish(
         record: Of the run.
         progress: Where progress is shown.
     """
-    winner = best if best is not None and pays(best) else None
+    winner = best if best is not None and pays(best, plan.epochs) else None
     recipe = base
     if winner is not None:
-        recipe = parse_recipe({**winner.recipe, "epochs": plan.epochs})
+        whole = {**winner.recipe, "epochs": plan.epochs}
+        if short(winner, plan.epochs):  # what a short schedule liked says little of it
+            whole["blend"] = base.blend
+        recipe = parse_recipe(whole)
     material = replace(
         fresh_material(setting, recipe),
         rows={"train": setting.rows, "val": ready.material.rows["val"]},

@@ -25,7 +25,7 @@ MULTIPLY_ADDS = {
 }
 """Candidates, all there without a network, and what they cost an image (their authors' README)."""
 MOST_IMAGES = 500
-PASSES = 16
+PASSES = 24
 """A candidate is looked at where so many passes over all images fit into the time that is left."""
 
 

@@ -42,14 +42,15 @@ from headstart.search.heads import search_heads
 from headstart.search.material import activations, features_of, open_prefix
 from headstart.search.measuring import disk_for_views, measure_speeds
 from headstart.search.plan import (
+    FEWEST_EPOCHS,
     TARGET_EPOCHS,
-    SearchShape,
+    Speed,
     candidate_boundaries,
-    folds_for,
-    shape_search,
+    choose_epochs,
     views_for,
 )
 from headstart.search.rungs import Asking, run_rungs
+from headstart.search.shape import SearchShape, folds_for, least_search, shape_search
 from headstart.search.stages import (
     boundary_without_clock,
     check_head_alone,
@@ -75,7 +76,7 @@ NOTHING_TO_TRY = (
     "--trials tries ways to train, and here the head is solved in closed form and nothing else "
     "trains; choose another freezing, or leave --trials out."
 )
-HEADS_SHARE = 0.12
+HEADS_SHARE = 0.06
 """Share of the time up to which heads are tried."""
 
 
@@ -117,7 +118,7 @@ def search(
         HeadstartError: If every trial failed.
         RecipeError: If there is nothing to search with `request.trials`.
     """
-    plan = read_plan(folder)
+    plan, base_epochs = read_plan(folder), base.epochs
     if plan is None:
         planned = _plan(ready, base, request, clock, folder, record, workers, progress)
         if planned is None:
@@ -133,6 +134,9 @@ def search(
         best, plan = _try_recipes(setting, base, plan, request, clock, ready, folder, progress)
         record.plan.append(_describe_trials(base, plan, read_trials(folder), best))
         progress.say(f"search: {record.plan[-1].happened}")
+        if clock.budget_s is not None and not base_epochs:
+            left = seconds_for_training(ready, base, clock)
+            plan = _fitted(plan, read_trials(folder), left, len(setting.rows), base.views)
         write_plan(folder, plan)
     record.stop_reason = record.stop_reason or _why_ended(plan, best)
     done = finish(ready, setting, base, plan, best, clock, folder, record, progress)
@@ -151,15 +155,18 @@ def _plan(
     progress: Progress,
 ) -> tuple[Prepared, Recipe, SearchPlan] | None:
     """Screens backbones, searches heads and plans the trials; None where there is no time."""
-    shape = None
+    speeds: dict[str, Speed] = {}
     if request.trials is None:
-        shape = _shape(ready, base, clock)
+        speeds = _speeds(ready, base)
+        shape = _shape(ready, base, clock, speeds, heads_too=True)
         if shape is None and affordable_boundary(ready, base, clock, 0.0) != FEATURES:
             record.notes.append("The budget allows one recipe: nothing was searched.")
             return None
+    own = base.backbone
     ready, base = _with_best_backbone(ready, base, request, clock, workers, record, progress)
     if request.trials is None:
-        shape = _shape(ready, base, clock)
+        speeds = speeds if base.backbone == own else _speeds(ready, base)
+        shape = _shape(ready, base, clock, speeds, heads_too=True)
         boundary = shape.boundary if shape else FEATURES
         check_affordable(base, boundary, by_clock=fixed_boundary(ready.material, base) is None)
     else:
@@ -177,34 +184,48 @@ def _plan(
         return ready, base, plan.model_copy(
             update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
         )  # fmt: skip
-    if trainable:
-        shape = _shape(ready, base, clock)
-    if shape is None or not trainable:
+    if boundary not in speeds or not trainable:
         if plan.head_loss is None:
             return None
         record.stop_reason = "the budget leaves no time to try more than heads"
         return ready, base, plan
+    speed = speeds[boundary]
+    # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
+    shape = _shape(ready, base, clock, {boundary: speed}) or least_search(boundary, base.epochs)
     views = shape.views if shape.views < views_for(shape.epochs) else base.views
     base = base.model_copy(update={"views": views, "epochs": shape.epochs})
     update = {
         "rungs": tuple(plan_rungs(shape.trials, shape.epochs)),
         "folds": shape.folds,
         "epochs": shape.epochs,
-        "finish_s": shape.finish_s,
+        "view_s": speed.prefix_s,
+        "train_s": speed.train_s,
     }
     return ready, base, plan.model_copy(update=update)
 
 
-def _shape(ready: Prepared, base: Recipe, clock: Clock) -> SearchShape | None:
-    """Measures and returns the search that fits into what is left of the budget."""
+def _speeds(ready: Prepared, base: Recipe) -> dict[str, Speed]:
+    """Measures what an image costs at the boundaries that may be taken."""
     material = ready.material
     fixed = fixed_boundary(material, base)
     traced = material.traced
     bounds = [traced.boundary(fixed)] if fixed else candidate_boundaries(traced)
-    speeds = measure_speeds(material, base, bounds, ready.features_s)
+    return measure_speeds(material, base, bounds, ready.features_s)
+
+
+def _shape(
+    ready: Prepared,
+    base: Recipe,
+    clock: Clock,
+    speeds: dict[str, Speed],
+    heads_too: bool = False,
+) -> SearchShape | None:
+    """Returns the search that fits into what is left of the budget, after heads where they are."""
     images = len(_unsealed(ready).rows)
-    seconds = seconds_for_training(ready, base, clock) - 2 * images * ready.features_s
-    disk = disk_for_views(material)
+    seconds = seconds_for_training(ready, base, clock)
+    if heads_too:
+        seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * ready.features_s
+    disk = disk_for_views(ready.material)
     return shape_search(speeds, images, seconds, disk, trial_epochs, base.epochs)
 
 
@@ -402,7 +423,8 @@ def _try_recipes(
         tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
     ) -> str:
         left = None if clock.budget_s is None else seconds_for_training(ready, base, clock)
-        return _why_stop(tried, finished, plan, rung, left)
+        images = len(setting.rows)
+        return _why_stop(tried, finished, plan, rung, left, images, base.views)
 
     with open_executor(
         request.engine, run_trial, setting, workers=request.workers,
@@ -417,25 +439,45 @@ def _why_stop(
     plan: SearchPlan,
     number: int,
     left: float | None,
+    images: int,
+    views: int,
 ) -> str:
     """Returns why no further trial of a rung is worth it; empty where one is."""
     rung = plan.rungs[number]
-    reason = enough(tried, rung.trials - len(tried)) if number == 0 else ""
-    if reason or left is None or not plan.finish_s or not finished:
+    reason = enough(tried, rung.trials - len(tried), plan.epochs) if number == 0 else ""
+    if reason or left is None or not plan.train_s or not finished:
         return reason
-    epoch_s = max((trial.seconds / trial.epochs for trial in finished), default=0.0)
+    epoch_s = max(trial.seconds / trial.epochs for trial in finished)
     trials_s = epoch_s * sum(rung.epochs for rung in plan.rungs[number:])
-    # A trial's epoch sees fewer images than one of the whole schedule, or more where it is
-    # cross-validated; it loads the network, too.
-    parts = plan.folds - 1 if plan.folds > 1 else 0.85
-    finish_s = max(plan.finish_s, epoch_s * plan.epochs / parts)
-    if left < trials_s + finish_s:
+    speed = _speed(plan, finished)
+    if left < trials_s + speed.seconds(images, plan.epochs, _missing_views(plan, views)):
         return "the time for trials was used up"
     return ""
 
 
+def _speed(plan: SearchPlan, trials: Sequence[Trial]) -> Speed:
+    """Returns what an image costs, by what was measured and by what the trials took."""
+    seen_s = [trial.train_s for trial in trials if trial.train_s]
+    return Speed(plan.view_s, float(np.median(seen_s)) if seen_s else plan.train_s, 0)
+
+
+def _missing_views(plan: SearchPlan, views: int) -> int:
+    """Returns how many views the whole schedule needs beyond those of the first trials."""
+    return max(0, (views or views_for(plan.epochs)) - (views or views_for(plan.rungs[0].epochs)))
+
+
+def _fitted(
+    plan: SearchPlan, trials: Sequence[Trial], left: float, images: int, views: int
+) -> SearchPlan:
+    """Returns the plan with as many epochs for the winner as the time that is left allows."""
+    speed = _speed(plan, trials)
+    more_views = _missing_views(plan, views)
+    epochs = choose_epochs(speed, images, left - more_views * images * speed.prefix_s, views=0)
+    return plan.model_copy(update={"epochs": max(FEWEST_EPOCHS, epochs)})
+
+
 def _why_ended(plan: SearchPlan, best: Trial | None) -> str:
-    if best is not None and not pays(best):
+    if best is not None and not pays(best, plan.epochs):
         return "fine-tuning does not pay: no trial validates better than the head it began with"
     reasons = [rung.ended for rung in plan.rungs if rung.ended]
     return reasons[0] if reasons else "all planned trials were run"

@@ -266,8 +266,8 @@ def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:
     best, plan = run_rungs(Asking(BASE), plan_of(12), [], made, journal.append)
     assert len(journal) == 12, "no rule was given, so all of the first rung ran"
     assert len(plan.rungs) == 1, "but nothing goes on"
-    assert "does not pay" in enough(journal[:3], 9)
-    assert enough(journal[:2], 10) == ""
+    assert "does not pay" in enough(journal[:3], 9, 8)
+    assert enough(journal[:2], 10, 8) == ""
     assert best.val_loss == 0.5
 
 
@@ -280,11 +280,11 @@ def test_it_stops_where_the_gain_is_within_the_noise() -> None:
         )  # fmt: skip
 
     alike = [trial(number, 90, shift=3 * number) for number in range(8)]
-    assert "less than the noise" in enough(alike, 8)
-    assert enough(alike[:7], 8) == "", "too few to know how they spread"
+    assert "less than the noise" in enough(alike, 8, 8)
+    assert enough(alike[:7], 8, 8) == "", "too few to know how they spread"
     # Each better by five images of the same, and the two best alike: what is to come may be better.
     apart = [trial(number, 55 + 5 * min(number, 6)) for number in range(8)]
-    assert enough(apart, 60) == ""
+    assert enough(apart, 60, 8) == ""
 
 
 def test_a_rung_that_ends_early_lets_fewer_go_on(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ class Trial(BaseModel):
         start_loss: The log loss before training, of the head alone.
         start_temperature: Its best one.
         start_bits: As `val_bits`, before training.
+        gain_noise: Standard error, over images, of the log loss that training saved.
         note: What was changed so that it could run.
+        train_s: Seconds to train on an image once.
         seconds: Wall time.
         cause: Why it failed, in one line.
         traceback: Where it failed.
@@ -54,7 +56,9 @@ class Trial(BaseModel):
     start_loss: float | None = None
     start_temperature: float = 1.0
     start_bits: str = ""
+    gain_noise: float = 0.0
     note: str = ""
+    train_s: float = 0.0
     seconds: float = 0.0
     cause: str = ""
     traceback: str = ""
@@ -101,7 +105,8 @@ class SearchPlan(BaseModel):
         rungs: Shortest schedules first.
         folds: 1 scores trials on the validation images; more cross-validates them.
         epochs: Of the winner's whole schedule.
-        finish_s: Seconds that this was expected to take; 0 without a clock.
+        view_s: Seconds for one view of an image, as measured; 0 without a clock.
+        train_s: Seconds to train on an image once, as measured.
         head_loss: Cross-validated log loss in nats of the best head on frozen features; None where
             heads were not searched.
         head_right: Images that it had right.
@@ -114,7 +119,8 @@ class SearchPlan(BaseModel):
     rungs: tuple[Rung, ...]
     folds: int
     epochs: int
-    finish_s: float = 0.0
+    view_s: float = 0.0
+    train_s: float = 0.0
     head_loss: float | None = None
     head_right: int = 0
     head_images: int = 0

@@ -108,7 +108,8 @@ def _kinds(
     rows = len(next(iter(features.values())))
     if affordable_folds(rows, widest, classes) == 1:
         return [(which, 0.0) for which in features]
-    return [(which, smoothing) for smoothing in (*SMOOTHINGS, None) for which in features]
+    smoothings = (SMOOTHINGS[0], None, *SMOOTHINGS[1:])  # the likeliest first: time may run out
+    return [(which, smoothing) for smoothing in smoothings for which in features]
 
 
 def _out_of_fold(

@@ -17,7 +17,7 @@ from headstart.backbones.catalog import load_backbone
 from headstart.backbones.cut import FEATURES, INPUT, Traced, prefix, suffix
 from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
 from headstart.backbones.weights import Backbone
-from headstart.cache import cached_activations
+from headstart.cache import cache_key, cached_activations
 from headstart.data.decode import Pixels
 from headstart.data.views import view_batches
 from headstart.methods.augmentation import NoAugmentation
@@ -25,6 +25,8 @@ from headstart.methods.method import Method
 from headstart.progress import Progress
 from headstart.recipe import Recipe
 
+_engines: dict[str, Engine] = {}
+_MOST_ENGINES = 4
 _VIEW_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
 
@@ -141,6 +143,10 @@ def open_prefix(material: Material, boundary: str, taps: Sequence[str] = ()) -> 
     }
     if boundary == INPUT:
         return PrefixRun(boundary, identity_engine(), depends_on)
+    # A prefix is pretrained and stays as it is: what was exported once serves every trial.
+    key = cache_key({**depends_on, "pixels": "", "device": str(material.device)})
+    if key in _engines:
+        return PrefixRun(boundary, _engines[key], depends_on)
     if taps:
         assert boundary == FEATURES
         network = suffix(material.traced, INPUT, taps)
@@ -149,6 +155,9 @@ def open_prefix(material: Material, boundary: str, taps: Sequence[str] = ()) -> 
     normalize = Normalize(preprocessing.mean, preprocessing.std)
     example = np.zeros((2, preprocessing.resolution, preprocessing.resolution, 3), np.uint8)
     engine = make_engine(nn.Sequential(normalize, network).eval(), example, material.device)
+    if len(_engines) == _MOST_ENGINES:
+        _engines.pop(next(iter(_engines)))
+    _engines[key] = engine
     return PrefixRun(boundary, engine, depends_on)
 
 

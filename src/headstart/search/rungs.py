@@ -75,7 +75,7 @@ def run_rungs(
         plan = _with_rung(plan, number, rung)
         if tried:
             best = ranked(tried)
-        if not tried or not any(pays(trial) for trial in best):
+        if not tried or not any(pays(trial, plan.epochs) for trial in best):
             rungs = plan.rungs[: number + (1 if tried else 0)]
             return best[0], plan.model_copy(update={"rungs": rungs or plan.rungs[:1]})
     return best[0], plan

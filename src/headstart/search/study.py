@@ -72,15 +72,16 @@ def drawn_families(settings: Sequence[str], families: Sequence[str] = FAMILIES) 
     return tuple(family for family in families if family not in by_hand)
 
 
-def enough(tried: Sequence[Trial], more: int) -> str:
+def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
     """Returns why further trials are not worth it; empty where they are.
 
     Args:
         tried: Trials of the first rung so far.
         more: How many would follow.
+        whole: Epochs of the whole schedule.
     """
     good = [trial for trial in tried if trial.val_loss is not None]
-    if len(good) >= _LOOK_AFTER and not any(pays(trial) for trial in good):
+    if len(good) >= _LOOK_AFTER and not any(pays(trial, whole) for trial in good):
         return "fine-tuning does not pay: no trial validates better than the head it began with"
     if len(good) < _STARTUP:
         return ""
@@ -106,10 +107,25 @@ def _bits(trial: Trial) -> NDArray[np.float64]:
     return np.array([bit == "1" for bit in trial.val_bits], np.float64)
 
 
-def pays(trial: Trial) -> bool:
-    """Returns whether training beat the head that the trial started from."""
-    assert trial.val_loss is not None
-    return trial.start_loss is None or trial.val_loss < trial.start_loss
+def short(trial: Trial, whole: int) -> bool:
+    """Returns whether a trial's schedule was much shorter than the whole one, in epochs."""
+    return 3 * trial.epochs < whole
+
+
+def pays(trial: Trial, whole: int) -> bool:
+    """Returns whether training beats the head that the trial started from.
+
+    A short schedule that is not clearly worse, by more than the noise, is given the benefit of the
+    doubt: a longer one is better.
+
+    Args:
+        trial: That ended well.
+        whole: Epochs of the whole schedule.
+    """
+    if trial.start_loss is None or trial.val_loss is None:
+        return True
+    allowed = trial.gain_noise if short(trial, whole) else 0.0
+    return trial.start_loss - trial.val_loss > -allowed
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
@@ -378,5 +394,6 @@ def as_trial(job: Job, outcome: Outcome[Score], note: str = "") -> Trial:
         state="done", recipe=recipe, val_loss=score.loss, val_right=score.right.count("1"),
         val_images=len(score.right), val_bits=score.right, temperature=score.temperature,
         start_loss=score.start_loss, start_bits=score.start_right,
-        start_temperature=score.start_temperature, **common,
+        start_temperature=score.start_temperature, gain_noise=score.gain_noise,
+        train_s=score.train_s, **common,
     )  # fmt: skip

@@ -36,7 +36,7 @@ from headstart.search.stages import (
 )
 from headstart.train import TrainData, predict, train
 
-BLENDS = (0.25, 0.5, 0.75, 1.0)
+BLENDS = (0.5, 0.75, 1.0)
 """Shares of the trained weights among which validation chooses."""
 
 open_once = lru_cache(maxsize=2)(open_pixels)
@@ -111,6 +111,8 @@ class Score:
         start_loss: As `loss`, before training.
         start_right: As `right`, before training.
         start_temperature: As `temperature`, before training.
+        gain_noise: Standard error, over images, of the log loss that training saved.
+        train_s: Seconds to train on an image once.
     """
 
     loss: float
@@ -121,6 +123,8 @@ class Score:
     start_loss: float
     start_right: str
     start_temperature: float
+    gain_noise: float = 0.0
+    train_s: float = 0.0
 
 
 def run_trial(setting: Setting, job: Job) -> Score:
@@ -134,7 +138,7 @@ def run_trial(setting: Setting, job: Job) -> Score:
     parts = setting.folds[job.rung]
     shares = BLENDS if recipe.blend == 1 and not isinstance(recipe.head, NearestNeighbours) else ()
     logits: dict[tuple[float, bool], list[NDArray[np.float32]]] = {}
-    labels, rows = [], []
+    labels, rows, train_s = [], [], []
     material = fresh_material(setting, recipe)
     as_loaded = deepcopy(material.backbone.model.state_dict())
     for number, fold in enumerate(parts):
@@ -144,14 +148,16 @@ def run_trial(setting: Setting, job: Job) -> Score:
             material = fresh_material(setting, recipe)
         here = with_fold(material, setting, fold)
         known = setting.heads[job.rung][number] if setting.heads else None
-        for key, found in _held_logits(here, setting, job, recipe, known, shares).items():
+        held, seconds = _held_logits(here, setting, job, recipe, known, shares)
+        for key, found in held.items():
             logits.setdefault(key, []).append(found)
+        train_s.append(seconds)
         labels.append(here.labels["val"])
         rows.append(fold.held)
     order = np.argsort(np.concatenate(rows))
     truth = np.concatenate(labels)[order]
     together = {key: np.concatenate(found)[order] for key, found in logits.items()}
-    return _score(together, truth)
+    return replace(_score(together, truth), train_s=float(np.mean(train_s)))
 
 
 def fresh_material(setting: Setting, recipe: Recipe) -> Material:
@@ -202,12 +208,12 @@ def solve_heads(setting: Setting, recipe: Recipe) -> tuple[tuple[Solved | None, 
 
 def train_silently(
     material: Material, start: Start, data: TrainData, recipe: Recipe, epochs: int
-) -> None:
-    """Trains to the end of the schedule."""
+) -> float:
+    """Trains to the end of the schedule and returns the seconds that an image took each time."""
     blocks, frozen = blocks_of(material, start), frozen_of(material, start)
     device = material.device
-    for _ in train(start.suffix, start.head, data, recipe, epochs, None, device, blocks, frozen):
-        pass
+    records = train(start.suffix, start.head, data, recipe, epochs, None, device, blocks, frozen)
+    return float(np.mean([1 / (record.images_per_s or np.inf) for record in records]))
 
 
 def weights_of(start: Start) -> dict[str, torch.Tensor]:
@@ -226,10 +232,10 @@ def _held_logits(
     recipe: Recipe,
     known: Solved | None,
     shares: tuple[float, ...],
-) -> dict[tuple[float, bool], NDArray[np.float32]]:
+) -> tuple[dict[tuple[float, bool], NDArray[np.float32]], float]:
     """Trains once and returns the held-out logits (M, C) by share of the trained weights and flip.
 
-    Share 0 is the start.
+    Share 0 is the start. The seconds that training took for an image come with them.
     """
     start = start_from(material, recipe, setting.boundary, known)
     data = training_data(material, recipe, start, job.epochs)
@@ -251,12 +257,12 @@ def _held_logits(
     before = weights_of(start)
     if not isinstance(recipe.averaging, GreedySoup):  # nothing else chooses by held-out images
         data = replace(data, val=None, val_mirrored=None)
-    train_silently(material, start, data, recipe, job.epochs)
+    train_s = train_silently(material, start, data, recipe, job.epochs)
     after = weights_of(start)
     for share in shares or (recipe.blend,):
         model.load_state_dict(blend(before, after, share))
         look(share)
-    return found
+    return found, train_s
 
 
 def _score(
@@ -276,6 +282,7 @@ def _score(
         if gain.mean() > gain.std() / len(gain) ** 0.5:
             flip, loss = True, calibrated_score(logits[share, True], labels)[0]
     best, start = logits[share, flip], logits[0.0, not plain]
+    saved = _losses(start, labels) - _losses(best, labels)
     return Score(
         loss=loss,
         right=_bits(best, labels),
@@ -285,6 +292,7 @@ def _score(
         start_loss=calibrated_score(start, labels)[0],
         start_right=_bits(start, labels),
         start_temperature=fit_temperature(start, labels),
+        gain_noise=float(saved.std() / len(saved) ** 0.5),
     )
 
 
