@@ -101,6 +101,9 @@ def fit(
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster that runs already: auto, or HOST:PORT.")
     ] = None,
+    trial_memory: Annotated[
+        float | None, typer.Option(help="GB that a trial may take, with --engine processes.")
+    ] = None,
     strategy: Annotated[
         Strategy | None, typer.Option(help="Train the head alone, or the last blocks too.")
     ] = None,
@@ -142,6 +145,7 @@ def fit(
             engine=engine.value,
             jobs=jobs,
             address=address,
+            trial_memory=trial_memory,
             recipe=recipe,
             strategy=strategy.value if strategy else None,
             backbone=backbone,

@@ -61,6 +61,7 @@ def fit(
     engine: EngineName = "here",
     jobs: int = 1,
     address: str | None = None,
+    trial_memory: float | None = None,
     recipe: str | Recipe | None = None,
     strategy: Strategy | None = None,
     backbone: str | None = None,
@@ -91,6 +92,8 @@ def fit(
         engine: Where trials run: `here`, in `processes`, or on a `ray` cluster.
         jobs: Trials that run at a time.
         address: Of a Ray cluster that runs already.
+        trial_memory: GB that a trial may take, where it has a process of its own; what is free by
+            default.
         recipe: The one recipe to train, without a search: a recipe, a named one (`default`,
             `probe`, `naive`), or a TOML or JSON file. With trials, what the search starts from.
         strategy: `head` trains the head alone; `finetune` the last blocks with it.
@@ -125,7 +128,7 @@ def fit(
         request = Request(
             source=_named(source), boxes=boxes, trials=trials, split_seed=split_seed,
             settings=(*by_hand, *settings), sampler=sampler, engine=engine, workers=jobs,
-            address=address or "",
+            address=address or "", trial_memory=int(1e9 * (trial_memory or 0)),
         )  # fmt: skip
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     if out is not None:
@@ -175,7 +178,10 @@ def resume(
         ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
         clear_unfinished(path)
         fresh = _first_record(ready, clock, record.command, asked)
-        fresh = fresh.model_copy(update={"started_at": record.started_at})
+        # What was measured before it was stopped is told, and is not measured again.
+        known = [step for step in record.plan if step.stage in {"backbones", "heads"}]
+        told = {"started_at": record.started_at, "plan": known if begun else []}
+        fresh = fresh.model_copy(update=told)
         return _run(ready, base, clock, path, fresh, cache, workers, progress)
 
 

@@ -6,6 +6,7 @@ are tried on short schedules. All of it is journalled, so that a search that was
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from headstart.artifacts.journal import (
     write_heads,
     write_plan,
 )
-from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe
+from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe, write_record
 from headstart.backbones.cut import FEATURES
 from headstart.data.splits import folds
 from headstart.errors import RecipeError
@@ -37,12 +38,14 @@ from headstart.progress import Progress, format_duration
 from headstart.recipe import Recipe, parse_recipe
 from headstart.screening import candidates, clearly_better, screen, with_backbone
 from headstart.search.clock import Clock
-from headstart.search.executors import open_executor
+from headstart.search.executors import Executor, open_executor
 from headstart.search.heads import search_heads
-from headstart.search.material import activations, features_of, open_prefix
+from headstart.search.material import Picked, activations, features_of, open_prefix
 from headstart.search.measuring import disk_for_views, measure_speeds
+from headstart.search.parcel import pack, run_sent_trial
 from headstart.search.plan import (
     FEWEST_EPOCHS,
+    MOST_EPOCHS,
     TARGET_EPOCHS,
     Speed,
     candidate_boundaries,
@@ -70,7 +73,15 @@ from headstart.search.study import (
     shown,
     trial_epochs,
 )
-from headstart.search.trial import Fold, Setting, fresh_material, run_trial, solve_heads
+from headstart.search.trial import (
+    Fold,
+    Job,
+    Score,
+    Setting,
+    fresh_material,
+    run_trial,
+    solve_heads,
+)
 
 NOTHING_TO_TRY = (
     "--trials tries ways to train, and here the head is solved in closed form and nothing else "
@@ -126,12 +137,16 @@ def search(
         ready, base, plan = planned
         write_recipe(folder, base, SEARCH_RECIPE)
         write_plan(folder, plan)
+        write_record(folder, record)  # what was found so far is told by a resumed run, too
     setting = _setting(ready, base, plan)
+    _say_disk(ready, base, plan, record, progress)
     best = None
     if plan.rungs:
         setting = replace(setting, heads=solve_heads(setting, base))
-        _cache_views(setting, base, plan, record, progress)
-        best, plan = _try_recipes(setting, base, plan, request, clock, ready, folder, progress)
+        entries = _cache_views(setting, base, plan, record, progress)
+        best, plan = _try_recipes(
+            setting, entries, base, plan, request, clock, ready, folder, progress
+        )
         record.plan.append(_describe_trials(base, plan, read_trials(folder), best))
         progress.say(f"search: {record.plan[-1].happened}")
         if clock.budget_s is not None and not base_epochs:
@@ -380,26 +395,51 @@ def _setting(ready: Prepared, base: Recipe, plan: SearchPlan) -> Setting:
     )
 
 
+def _say_disk(
+    ready: Prepared, base: Recipe, plan: SearchPlan, record: RunRecord, progress: Progress
+) -> None:
+    """Says how much of the disk the search takes at most, before it does."""
+    shape = ready.material.traced.boundary(boundary_without_clock(ready.material, base)).shape
+    views = (base.views or views_for(MOST_EPOCHS)) if plan.rungs else 0
+    images = len(_unsealed(ready).rows)
+    activations_bytes = images * (views + 2) * 2 * int(np.prod(shape))
+    text = (
+        f"The cache takes at most {(activations_bytes + ready.pixels.data.nbytes) / 1e6:,.0f} MB: "
+        f"{images} images decoded, and activations of {views + 2} views of each."
+    )
+    record.notes.append(text)
+    progress.say(f"disk: {text}")
+
+
 def _cache_views(
     setting: Setting, base: Recipe, plan: SearchPlan, record: RunRecord, progress: Progress
-) -> None:
-    """Caches the views that the first trials need, so that trials take what training takes."""
+) -> list[Path]:
+    """Caches the views that the first trials need, so that trials take what training takes.
+
+    Returns:
+        The folders of the cache that trials read.
+    """
     began = time.monotonic()
     material = replace(
         fresh_material(setting, base), rows={"train": setting.rows, "val": setting.rows},
         labels={"train": setting.labels, "val": setting.labels}, progress=progress,
     )  # fmt: skip
     start = start_from(material, base, setting.boundary, setting.heads[0][0])
-    views = len(training_data(material, base, start, plan.rungs[0].epochs).views)
+    views = training_data(material, base, start, plan.rungs[0].epochs).views
     step = PlanStep(
-        stage="views", planned=f"{views} views for the first trials",
+        stage="views",
+        planned=f"{len(views)} views for the first trials",
         seconds=time.monotonic() - began,
-    )  # fmt: skip
+    )
     record.plan.append(step)
+    arrays = [each.array for each in (*views, *start.cached.values()) if isinstance(each, Picked)]
+    stored = [Path(str(array.filename)).parent for array in arrays if isinstance(array, np.memmap)]
+    return list(dict.fromkeys([setting.cache_dir / "pixels" / setting.pixels, *stored]))
 
 
 def _try_recipes(
     setting: Setting,
+    entries: list[Path],
     base: Recipe,
     plan: SearchPlan,
     request: Request,
@@ -426,11 +466,23 @@ def _try_recipes(
         images = len(setting.rows)
         return _why_stop(tried, finished, plan, rung, left, images, base.views)
 
-    with open_executor(
-        request.engine, run_trial, setting, workers=request.workers,
-        address=request.address or None,
-    ) as executor:  # fmt: skip
+    with _open_executor(request, setting, entries) as executor:
         return run_rungs(asking, plan, known, executor, journal, why_stop)
+
+
+def _open_executor(
+    request: Request, setting: Setting, entries: list[Path]
+) -> AbstractContextManager[Executor[Job, Score]]:
+    if request.engine == "ray":
+        parcel = pack(setting, entries)
+        address = request.address or None
+        return open_executor(
+            "ray", run_sent_trial, parcel, workers=request.workers, address=address
+        )
+    limit = request.trial_memory or None
+    return open_executor(
+        request.engine, run_trial, setting, workers=request.workers, memory_limit=limit
+    )
 
 
 def _why_stop(

@@ -76,6 +76,7 @@ class Request(BaseModel):
         engine: Where trials run.
         workers: Trials that run at a time.
         address: Of a Ray cluster.
+        trial_memory: Bytes that a trial may take in a process of its own; 0: what is free.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -89,6 +90,7 @@ class Request(BaseModel):
     engine: Literal["here", "processes", "ray"] = "here"
     workers: int = 1
     address: str = ""
+    trial_memory: int = 0
 
 
 class RunRecord(BaseModel):

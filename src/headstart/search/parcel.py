@@ -1,0 +1,78 @@
+"""A search's setting for another machine: what lies in the cache travels with it.
+
+The cache is content-addressed, so a machine that has an entry, as it shares the folder or has
+worked on the same data before, needs no other; one that has not writes what was sent.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.cache import default_cache_dir
+from headstart.search.trial import Job, Score, Setting, run_trial
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A setting with the cache entries that its trials read.
+
+    Attributes:
+        setting: As it is on the machine that drives the search.
+        entries: The bytes of every file by its path in the cache: arrays, as these are not copied
+            where several processes of a machine read them.
+    """
+
+    setting: Setting
+    entries: Mapping[str, NDArray[np.uint8]]
+
+
+def pack(setting: Setting, folders: list[Path]) -> Parcel:
+    """Returns the setting with all files of some folders of the cache.
+
+    Args:
+        setting: Of the trials.
+        folders: In its cache.
+    """
+    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
+    root = setting.cache_dir
+    return Parcel(setting, {str(f.relative_to(root)): np.fromfile(f, np.uint8) for f in files})
+
+
+def run_sent_trial(parcel: Parcel, job: Job) -> Score:
+    """Runs a trial where the parcel has arrived."""
+    return run_trial(unpack(parcel), job)
+
+
+def unpack(parcel: Parcel) -> Setting:
+    """Returns the setting for this machine; entries that it lacks are written into its cache."""
+    cache = parcel.setting.cache_dir
+    folders = {str(Path(name).parent) for name in parcel.entries}
+    if all((cache / folder).is_dir() for folder in folders):
+        return parcel.setting
+    cache = default_cache_dir()
+    for folder in sorted(folders):
+        if not (cache / folder).is_dir():
+            _write(cache / folder, parcel, folder)
+    return replace(parcel.setting, cache_dir=cache)
+
+
+def _write(target: Path, parcel: Parcel, folder: str) -> None:
+    """Writes an entry under a temporary name and renames it: others may do the same."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".parcel-", dir=target.parent))
+    try:
+        for name, data in parcel.entries.items():
+            if str(Path(name).parent) == folder:
+                data.tofile(draft / Path(name).name)
+        try:
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
