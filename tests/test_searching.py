@@ -58,7 +58,8 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
 
 @pytest.mark.slow
 def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_path: Path) -> None:
-    run = fit(pictures, out=tmp_path / "run", trials=4, epochs=4, settings=SETTINGS)
+    ruinous = [*SETTINGS, "optimizer.lr=0.05"]
+    run = fit(pictures, out=tmp_path / "run", trials=4, epochs=4, settings=ruinous)
     steps = {step.stage: step for step in run.record.plan}
     assert list(steps) == ["heads", "views", "search", "finish"]
     heads = (run.folder / "heads.jsonl").read_text().splitlines()
@@ -186,3 +187,32 @@ def test_two_processes_on_one_run_folder_are_refused(tmp_path: Path) -> None:
             holder.stdout.close()
     with locked(tmp_path):  # a process that is gone holds nothing
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_trials_elsewhere_are_the_trials_here(
+    engine: Any, searched: Run, pictures: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray")
+    run = fit(pictures, out=tmp_path / "run", cache_dir=shared_cache, engine=engine, **ARGUMENTS)
+    here, there = read_trials(searched.folder), read_trials(run.folder)
+    assert [(t.rung, t.number, t.state) for t in there] == [
+        (t.rung, t.number, t.state) for t in here
+    ]
+    for one, other in zip(here[:4], there[:4], strict=True):
+        assert other.val_loss == pytest.approx(one.val_loss, rel=1e-3)
+    assert run.record.status == "done"
+
+
+@pytest.mark.slow
+def test_an_ensemble_trains_several_and_ships_one_network(pictures: Path, tmp_path: Path) -> None:
+    run = fit(pictures, out=tmp_path / "run", trials=3, epochs=2, ensemble=2, settings=TRAINED)
+    assert run.record.chosen == "ensemble of 2"
+    assert json.loads((run.folder / "bundle" / "bundle.json").read_text())["members"] == 2
+    image = next(pictures.rglob("*.png"))
+    (prediction,) = run.predict([image])
+    assert prediction.label in run.record.classes
+    with pytest.raises(InputError, match="one at least"):
+        fit(pictures, out=tmp_path / "other", ensemble=0)

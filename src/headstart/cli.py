@@ -101,6 +101,9 @@ def fit(
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster that runs already: auto, or HOST:PORT.")
     ] = None,
+    ensemble: Annotated[
+        int, typer.Option(help="Average so many of the best; their frozen part runs once.")
+    ] = 1,
     trial_memory: Annotated[
         float | None, typer.Option(help="GB that a trial may take, with --engine processes.")
     ] = None,
@@ -146,6 +149,7 @@ def fit(
             jobs=jobs,
             address=address,
             trial_memory=trial_memory,
+            ensemble=ensemble,
             recipe=recipe,
             strategy=strategy.value if strategy else None,
             backbone=backbone,

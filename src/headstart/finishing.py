@@ -1,17 +1,19 @@
 """The last stage of a search: the winner is trained on all images that are not sealed."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.run import PlanStep, RunRecord, append_epoch
 from headstart.averages import blend
 from headstart.errors import HeadstartError
 from headstart.finetuning import describe_epoch, seconds_for_training
-from headstart.fingerprints import untrained
+from headstart.fingerprints import Acted, untrained
 from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
@@ -31,12 +33,14 @@ class Finished:
         recipe: What was trained.
         start: Holds the weights.
         temperature: For its logits, from images that were held out in the search.
+        others: Further members of an ensemble, which differ from it behind the boundary alone.
     """
 
     ready: Prepared
     recipe: Recipe
     start: Start
     temperature: float
+    others: tuple[Member, ...] = ()
 
 
 def finish(
@@ -44,72 +48,118 @@ def finish(
     setting: Setting,
     base: Recipe,
     plan: SearchPlan,
-    best: Trial | None,
+    best: Sequence[Trial],
     clock: Clock,
     folder: Path,
     record: RunRecord,
     progress: Progress,
 ) -> Finished:
-    """Trains the winner anew, validation images included, for its whole schedule.
+    """Trains the winners anew, validation images included, for their whole schedule.
 
     Args:
         ready: The data, for the backbone that was chosen.
         setting: Of the trials.
         base: What the search started from.
         plan: Of the search.
-        best: The best trial, if there were any.
+        best: The best trial, if there were any; more are the members of an ensemble.
         clock: The budget.
         folder: Of the run.
         record: Of the run.
         progress: Where progress is shown.
     """
-    winner = best if best is not None and pays(best, plan.epochs) else None
-    recipe = base
-    if winner is not None:
+    began = time.monotonic()
+    record.boundary = setting.boundary
+    if plan.head_loss is not None:
+        append_epoch(folder, _before(plan, plan.head_loss))
+    winners = [trial for trial in best if pays(trial, plan.epochs)]
+    if not winners:
+        here = _with_all_images(ready, setting, base, progress)
+        start = start_from(here.material, base, setting.boundary)
+        record.acted, record.chosen = list(start.acted), "head on frozen features"
+        record.acted += untrained(base, record.stop_reason)
+        temperature = best[0].start_temperature if best else plan.head_temperature
+        done = Finished(here, base, start, temperature)
+        happened = "the head was solved on training and validation images"
+    else:
+        done, happened = _train_winners(
+            ready, setting, base, plan, winners, clock, folder, record, progress
+        )
+    record.plan.append(
+        PlanStep(
+            stage="finish",
+            planned="train the winner on training and validation images"
+            if len(winners) < 2
+            else f"train the {len(winners)} winners on training and validation images",
+            happened=happened,
+            seconds=time.monotonic() - began,
+        )
+    )
+    progress.say(f"finish: {happened}")
+    return done
+
+
+def _train_winners(
+    ready: Prepared,
+    setting: Setting,
+    base: Recipe,
+    plan: SearchPlan,
+    winners: Sequence[Trial],
+    clock: Clock,
+    folder: Path,
+    record: RunRecord,
+    progress: Progress,
+) -> tuple[Finished, str]:
+    """Trains one network a winner and returns the first with the others, and what happened."""
+    done: Finished | None = None
+    happened = ""
+    for number, winner in enumerate(winners):
         whole = {**winner.recipe, "epochs": plan.epochs}
+        # An image is mirrored for all members or for none.
+        whole["test_time_flip"] = winners[0].recipe["test_time_flip"]
         if short(winner, plan.epochs):  # what a short schedule liked says little of it
             whole["blend"] = base.blend
         recipe = parse_recipe(whole)
+        here = _with_all_images(ready, setting, recipe, progress)
+        start = start_from(here.material, recipe, setting.boundary)
+        before = weights_of(start)
+        acted = list(start.acted)
+        try:
+            left = len(winners) - number
+            told, found = _train(here, recipe, start, clock, left, folder, record, progress)
+            acted += found
+        except HeadstartError as error:
+            # The search has shown that the recipe works; more data and epochs may still diverge.
+            start.model.load_state_dict(before)
+            record.notes.append(f"The whole schedule failed, so the head is kept: {error}")
+            told = "failed; the head is kept"
+        happened += f"{'; ' if happened else ''}{told}"
+        if done is None:
+            done = Finished(here, recipe, start, winner.temperature)
+            record.acted = acted
+            record.chosen = "head on frozen features" if "failed" in told else "fine-tuned"
+        else:
+            member = Member(here.material.backbone.model, start.head)
+            done = replace(done, others=(*done.others, member))
+    assert done is not None
+    if done.others:
+        record.chosen = f"ensemble of {len(done.others) + 1}"
+        # Each was calibrated alone; the mean of their logits lies between them.
+        temperature = float(np.mean([winner.temperature for winner in winners]))
+        done = replace(done, temperature=temperature)
+    return done, happened
+
+
+def _with_all_images(
+    ready: Prepared, setting: Setting, recipe: Recipe, progress: Progress
+) -> Prepared:
+    """Returns the data with a fresh backbone and all images that are not sealed to train on."""
     material = replace(
         fresh_material(setting, recipe),
         rows={"train": setting.rows, "val": ready.material.rows["val"]},
         labels={"train": setting.labels, "val": ready.material.labels["val"]},
         progress=progress,
     )
-    ready = replace(ready, material=material)
-    began = time.monotonic()
-    boundary = setting.boundary
-    start = start_from(material, recipe, boundary)
-    record.boundary, record.acted = boundary, list(start.acted)
-    if plan.head_loss is not None:
-        append_epoch(folder, _before(plan, plan.head_loss))
-    temperature = best.start_temperature if best is not None else plan.head_temperature
-    if winner is None:
-        record.chosen = "head on frozen features"
-        record.acted += untrained(recipe, record.stop_reason)
-        happened = "the head was solved on training and validation images"
-    else:
-        before = weights_of(start)
-        try:
-            happened = _train(ready, recipe, start, plan, clock, folder, record, progress)
-            temperature = winner.temperature
-            record.chosen = "fine-tuned"
-        except HeadstartError as error:
-            # The search has shown that the recipe works; more data and epochs may still diverge.
-            start.model.load_state_dict(before)
-            record.chosen = "head on frozen features"
-            record.notes.append(f"The whole schedule failed, so the head is kept: {error}")
-            happened = "failed; the head is kept"
-    record.plan.append(
-        PlanStep(
-            stage="finish",
-            planned="train the winner on training and validation images",
-            happened=happened,
-            seconds=time.monotonic() - began,
-        )
-    )
-    progress.say(f"finish: {happened}")
-    return Finished(ready, recipe, start, temperature)
+    return replace(ready, material=material)
 
 
 def _before(plan: SearchPlan, loss: float) -> EpochRecord:
@@ -125,13 +175,24 @@ def _train(
     ready: Prepared,
     recipe: Recipe,
     start: Start,
-    plan: SearchPlan,
     clock: Clock,
+    left: int,
     folder: Path,
     record: RunRecord,
     progress: Progress,
-) -> str:
-    """Trains the whole schedule and returns what happened."""
+) -> tuple[str, tuple[Acted, ...]]:
+    """Trains the whole schedule and returns what happened, and what each method did.
+
+    Args:
+        ready: The data.
+        recipe: To train.
+        start: Where it begins.
+        clock: The budget.
+        left: Networks that are still to be trained, this one included: they share the time.
+        folder: Of the run; it gets the epochs of the first network.
+        record: Of the run.
+        progress: Where progress is shown.
+    """
     material = ready.material
     epochs = recipe.epochs
     data = training_data(material, recipe, start, epochs)
@@ -139,7 +200,8 @@ def _train(
     data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))
     deadline = None
     if clock.budget_s is not None:
-        deadline = time.monotonic() + max(1.0, seconds_for_training(ready, recipe, clock))
+        seconds = seconds_for_training(ready, recipe, clock) / left
+        deadline = time.monotonic() + max(1.0, seconds)
     before = weights_of(start)
     last: EpochRecord | None = None
     records = train(
@@ -154,11 +216,11 @@ def _train(
         frozen_of(material, start),
     )
     for last in progress.track(records, "training on all images", epochs):
-        append_epoch(folder, last)
+        if not record.epochs:
+            append_epoch(folder, last)
         progress.say(describe_epoch(last, epochs))
     assert last is not None
-    record.acted += last.acted
-    record.epochs = last.epoch
+    record.epochs = record.epochs or last.epoch
     if recipe.blend < 1:
         start.model.load_state_dict(blend(before, weights_of(start), recipe.blend))
     gap = view_gap(material, recipe, start, start.model, data)
@@ -167,4 +229,4 @@ def _train(
     happened = f"{last.epoch} of {epochs} epochs on {len(data.labels)} images"
     if recipe.blend < 1:
         happened += f"; kept are weights {recipe.blend:.0%} of the way from where they began"
-    return happened
+    return happened, last.acted

@@ -62,6 +62,7 @@ def fit(
     jobs: int = 1,
     address: str | None = None,
     trial_memory: float | None = None,
+    ensemble: int = 1,
     recipe: str | Recipe | None = None,
     strategy: Strategy | None = None,
     backbone: str | None = None,
@@ -94,6 +95,7 @@ def fit(
         address: Of a Ray cluster that runs already.
         trial_memory: GB that a trial may take, where it has a process of its own; what is free by
             default.
+        ensemble: Networks to average, the best of the search; their frozen part runs once.
         recipe: The one recipe to train, without a search: a recipe, a named one (`default`,
             `probe`, `naive`), or a TOML or JSON file. With trials, what the search starts from.
         strategy: `head` trains the head alone; `finetune` the last blocks with it.
@@ -120,6 +122,8 @@ def fit(
     chosen = _recipe(recipe or "default", strategy, backbone, weights, epochs, seed, settings)
     request = None
     if trials is not None or not one_recipe:
+        if ensemble < 1:
+            raise InputError(f"an ensemble of {ensemble} was asked for; ask for one at least.")
         if trials is not None and trials < 1:
             raise InputError(f"{trials} trials were asked for; ask for one at least.")
         if trials is not None and chosen.closed_form:
@@ -128,7 +132,7 @@ def fit(
         request = Request(
             source=_named(source), boxes=boxes, trials=trials, split_seed=split_seed,
             settings=(*by_hand, *settings), sampler=sampler, engine=engine, workers=jobs,
-            address=address or "", trial_memory=int(1e9 * (trial_memory or 0)),
+            address=address or "", ensemble=ensemble, trial_memory=int(1e9 * (trial_memory or 0)),
         )  # fmt: skip
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     if out is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.bundle import Bundle, load_bundle, run_bundle, save_bundle
+from headstart.artifacts.bundle import Bundle, Member, load_bundle, run_bundle, save_bundle
 from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.run import RunRecord, TestPrediction, write_result
 from headstart.data.types import Item
@@ -50,8 +50,7 @@ def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -
             "data_sha256": ready.pixels.key,
             "versions": record.versions,
         },
-        network.model,
-        start.head,
+        [Member(network.model, start.head), *done.others],
     )
     gallery = _keep_embeddings(ready, start, folder)
     bundle = load_bundle(folder / "bundle")

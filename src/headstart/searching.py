@@ -140,20 +140,23 @@ def search(
         write_record(folder, record)  # what was found so far is told by a resumed run, too
     setting = _setting(ready, base, plan)
     _say_disk(ready, base, plan, record, progress)
-    best = None
+    ranking: list[Trial] = []
     if plan.rungs:
         setting = replace(setting, heads=solve_heads(setting, base))
         entries = _cache_views(setting, base, plan, record, progress)
-        best, plan = _try_recipes(
+        ranking, plan = _try_recipes(
             setting, entries, base, plan, request, clock, ready, folder, progress
         )
-        record.plan.append(_describe_trials(base, plan, read_trials(folder), best))
+        record.plan.append(_describe_trials(base, plan, read_trials(folder), ranking[0]))
         progress.say(f"search: {record.plan[-1].happened}")
         if clock.budget_s is not None and not base_epochs:
             left = seconds_for_training(ready, base, clock)
-            plan = _fitted(plan, read_trials(folder), left, len(setting.rows), base.views)
+            networks = min(request.ensemble, len(ranking))
+            trials, images = read_trials(folder), len(setting.rows)
+            plan = _fitted(plan, trials, left, images, base.views, networks)
         write_plan(folder, plan)
-    record.stop_reason = record.stop_reason or _why_ended(plan, best)
+    record.stop_reason = record.stop_reason or _why_ended(plan, ranking[0] if ranking else None)
+    best = ranking[: request.ensemble]
     done = finish(ready, setting, base, plan, best, clock, folder, record, progress)
     write_recipe(folder, done.recipe)
     return done
@@ -171,9 +174,10 @@ def _plan(
 ) -> tuple[Prepared, Recipe, SearchPlan] | None:
     """Screens backbones, searches heads and plans the trials; None where there is no time."""
     speeds: dict[str, Speed] = {}
+    networks = request.ensemble
     if request.trials is None:
         speeds = _speeds(ready, base)
-        shape = _shape(ready, base, clock, speeds, heads_too=True)
+        shape = _shape(ready, base, clock, speeds, networks, heads_too=True)
         if shape is None and affordable_boundary(ready, base, clock, 0.0) != FEATURES:
             record.notes.append("The budget allows one recipe: nothing was searched.")
             return None
@@ -181,7 +185,7 @@ def _plan(
     ready, base = _with_best_backbone(ready, base, request, clock, workers, record, progress)
     if request.trials is None:
         speeds = speeds if base.backbone == own else _speeds(ready, base)
-        shape = _shape(ready, base, clock, speeds, heads_too=True)
+        shape = _shape(ready, base, clock, speeds, networks, heads_too=True)
         boundary = shape.boundary if shape else FEATURES
         check_affordable(base, boundary, by_clock=fixed_boundary(ready.material, base) is None)
     else:
@@ -194,7 +198,7 @@ def _plan(
     if request.trials is not None:
         if not trainable:
             raise RecipeError(NOTHING_TO_TRY)
-        rungs = plan_rungs(request.trials, base.epochs)
+        rungs = plan_rungs(request.trials, base.epochs, networks)
         folds_used = folds_for(len(_unsealed(ready).rows))
         return ready, base, plan.model_copy(
             update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
@@ -206,11 +210,13 @@ def _plan(
         return ready, base, plan
     speed = speeds[boundary]
     # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
-    shape = _shape(ready, base, clock, {boundary: speed}) or least_search(boundary, base.epochs)
+    shape = _shape(ready, base, clock, {boundary: speed}, networks) or least_search(
+        boundary, base.epochs
+    )
     views = shape.views if shape.views < views_for(shape.epochs) else base.views
     base = base.model_copy(update={"views": views, "epochs": shape.epochs})
     update = {
-        "rungs": tuple(plan_rungs(shape.trials, shape.epochs)),
+        "rungs": tuple(plan_rungs(shape.trials, shape.epochs, networks)),
         "folds": shape.folds,
         "epochs": shape.epochs,
         "view_s": speed.prefix_s,
@@ -233,6 +239,7 @@ def _shape(
     base: Recipe,
     clock: Clock,
     speeds: dict[str, Speed],
+    networks: int,
     heads_too: bool = False,
 ) -> SearchShape | None:
     """Returns the search that fits into what is left of the budget, after heads where they are."""
@@ -241,7 +248,7 @@ def _shape(
     if heads_too:
         seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * ready.features_s
     disk = disk_for_views(ready.material)
-    return shape_search(speeds, images, seconds, disk, trial_epochs, base.epochs)
+    return shape_search(speeds, images, seconds, disk, trial_epochs, base.epochs, networks)
 
 
 def _with_best_backbone(
@@ -447,12 +454,12 @@ def _try_recipes(
     ready: Prepared,
     folder: Path,
     progress: Progress,
-) -> tuple[Trial, SearchPlan]:
-    """Stage 3: runs the rungs and returns the best trial of the last one, and what was done."""
+) -> tuple[list[Trial], SearchPlan]:
+    """Stage 3: runs the rungs and returns the trials of the last one, and what was done."""
     known = read_trials(folder)
     progress.say(f"search: {_planned(plan)}" + (f"; {len(known)} are known" if known else ""))
     finished = list(known)
-    asking = Asking(base, request.sampler, drawn_families(request.settings))
+    asking = Asking(base, request.sampler, drawn_families(request.settings), request.ensemble)
 
     def journal(trial: Trial) -> None:
         append_trial(folder, trial)
@@ -519,12 +526,18 @@ def _missing_views(plan: SearchPlan, views: int) -> int:
 
 
 def _fitted(
-    plan: SearchPlan, trials: Sequence[Trial], left: float, images: int, views: int
+    plan: SearchPlan,
+    trials: Sequence[Trial],
+    left: float,
+    images: int,
+    views: int,
+    networks: int,
 ) -> SearchPlan:
     """Returns the plan with as many epochs for the winner as the time that is left allows."""
     speed = _speed(plan, trials)
     more_views = _missing_views(plan, views)
-    epochs = choose_epochs(speed, images, left - more_views * images * speed.prefix_s, views=0)
+    seconds = (left - more_views * images * speed.prefix_s) / networks
+    epochs = choose_epochs(speed, images, seconds, views=0)
     return plan.model_copy(update={"epochs": max(FEWEST_EPOCHS, epochs)})
 
 

@@ -9,6 +9,7 @@ import torch
 from headstart.artifacts.bundle import (
     BundleSpec,
     Classifier,
+    Member,
     assemble,
     load_bundle,
     run_bundle,
@@ -67,8 +68,8 @@ def saved(
     head = Linear().build(features, 3, activation.build())
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     fields = spec(backbone, features, taps, activation, flip)
-    checked = save_bundle(folder, fields, backbone.model, head)
-    return folder, assemble(backbone.model, head, checked)
+    checked = save_bundle(folder, fields, [Member(backbone.model, head)])
+    return folder, assemble([Member(backbone.model, head)], checked)
 
 
 def test_reloading_gives_the_same_logits(saved: tuple[Path, Classifier]) -> None:
@@ -115,7 +116,7 @@ def test_a_flipped_classifier_does_not_tell_left_from_right() -> None:
 
     def logits(flip: bool, batch: torch.Tensor) -> torch.Tensor:
         fields = {**spec(backbone, backbone.features, (), flip=flip), "weights_sha256": ""}
-        network = assemble(backbone.model, head, BundleSpec.model_validate(fields))
+        network = assemble([Member(backbone.model, head)], BundleSpec.model_validate(fields))
         with torch.inference_mode():
             return network(batch)[:, :3]
 
@@ -131,9 +132,37 @@ def test_a_head_that_remembers_images_comes_back_with_them(tmp_path: Path) -> No
     features = torch.randn(12, backbone.features)
     method.start(head, features, torch.arange(12) % 3, lambda _: (features, features))
     fields = {**spec(backbone, backbone.features, ()), "head": method}
-    save_bundle(tmp_path / "bundle", fields, backbone.model, head)
-    again = load_bundle(tmp_path / "bundle").network.head
+    save_bundle(tmp_path / "bundle", fields, [Member(backbone.model, head)])
+    (again,) = load_bundle(tmp_path / "bundle").network.heads
     torch.testing.assert_close(again(features), head(features))
+
+
+@pytest.mark.parametrize("boundary", ["blocks.4", "features", "input"])
+def test_an_ensemble_is_the_mean_of_its_members_and_shares_what_is_frozen(
+    tmp_path: Path, boundary: str
+) -> None:
+    members = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        backbone = load_backbone(resolution=64)
+        if boundary != "features":
+            with torch.no_grad():
+                backbone.model.conv_head.weight.mul_(1 + seed / 10)  # type: ignore[operator,union-attr]
+        head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+        members.append(Member(backbone.model, head))
+    fields = {**spec(backbone, backbone.features, ()), "boundary": boundary}
+    save_bundle(tmp_path / "all", fields, members)
+    views = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
+    alone = []
+    with torch.inference_mode():
+        for number, member in enumerate(members):
+            save_bundle(tmp_path / f"{number}", fields, [member])
+            alone.append(load_bundle(tmp_path / f"{number}").network(views))
+        together = load_bundle(tmp_path / "all").network(views)
+    torch.testing.assert_close(together[:, :3], torch.stack(alone)[:, :, :3].mean(0))
+    torch.testing.assert_close(together[:, 3:], alone[0][:, 3:])
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("all", "0")]
+    assert sizes[0] < 1.4 * sizes[1], "what all members share is stored once"
 
 
 def test_damage_is_noticed(saved: tuple[Path, Classifier], tmp_path: Path) -> None:

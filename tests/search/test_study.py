@@ -86,7 +86,7 @@ def run(
         )
     except Killed:
         return None
-    return parse_recipe(best.recipe)
+    return parse_recipe(best[0].recipe)
 
 
 def test_rungs_are_whole_schedules_of_growing_length() -> None:
@@ -268,7 +268,7 @@ def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:
     assert len(plan.rungs) == 1, "but nothing goes on"
     assert "does not pay" in enough(journal[:3], 9, 8)
     assert enough(journal[:2], 10, 8) == ""
-    assert best.val_loss == 0.5
+    assert best[0].val_loss == 0.5
 
 
 def test_it_stops_where_the_gain_is_within_the_noise() -> None:
@@ -320,3 +320,11 @@ def test_what_is_set_by_hand_is_not_drawn() -> None:
     recipes = [parse_recipe(trial.recipe) for trial in journal]
     assert all(recipe.optimizer == BASE.optimizer for recipe in recipes)
     assert len({recipe.criterion for recipe in recipes}) > 1
+
+
+def test_an_ensemble_keeps_as_many_as_it_wants() -> None:
+    asking = Asking(BASE, winners=3)
+    plan = SearchPlan(rungs=tuple(plan_rungs(4, 8, winners=3)), folds=1, epochs=8)
+    best, _ = run_rungs(asking, plan, [], Made(score_of), lambda trial: None)
+    assert len(best) == 3
+    assert [trial.val_loss for trial in best] == sorted(t.val_loss or 0.0 for t in best)

@@ -18,7 +18,7 @@ from torch import nn
 
 from headstart.artifacts.files import replacing, write_text
 from headstart.backbones.catalog import build_backbone
-from headstart.backbones.cut import suffix, trace
+from headstart.backbones.cut import FEATURES, INPUT, prefix, suffix, trace
 from headstart.backbones.engine import Normalize, make_engine
 from headstart.backbones.parts import swap_activations
 from headstart.backbones.weights import Preprocessing
@@ -54,6 +54,7 @@ class BundleSpec(BaseModel):
     preprocessing: Preprocessing
     temperature: float
     recipe: dict[str, Any]
+    members: int = 1
     weights_sha256: str
     pretrained_sha256: str
     licence: str
@@ -90,46 +91,92 @@ class Outputs:
 
 
 class Classifier(nn.Module):
-    """The whole network: uint8 views (N, R, R, 3) to logits and embeddings (N, C + E)."""
+    """The whole network: uint8 views (N, R, R, 3) to logits and embeddings (N, C + E).
 
-    def __init__(self, features: nn.Module, head: Head, flip: bool) -> None:
+    Members of an ensemble share the trunk, so that it runs once for all of them.
+    """
+
+    def __init__(
+        self, trunk: nn.Module, branches: Sequence[nn.Module], heads: Sequence[Head], flip: bool
+    ) -> None:
         super().__init__()
-        self.features, self.head, self.flip = features, head, flip
+        self.trunk, self.flip = trunk, flip
+        self.branches, self.heads = nn.ModuleList(branches), nn.ModuleList(heads)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, averaged with the mirror images' where asked, then the embeddings."""
-        embeddings = self.head.embed(self.features(views))
-        logits = self.head.out(embeddings)
+        """Returns the mean logits of all members, and of mirror images where asked.
+
+        The first member's embeddings follow them.
+        """
+        logits, embeddings = self._look(views)
         if self.flip:
-            logits = (logits + self.head(self.features(views.flip(2)))) / 2
+            logits = (logits + self._look(views.flip(2))[0]) / 2
         return torch.cat([logits, embeddings], 1)
 
+    def _look(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shared = self.trunk(views)
+        each = [head.embed(branch(shared)) for branch, head in self._members()]
+        logits = [head.out(seen) for (_, head), seen in zip(self._members(), each, strict=True)]
+        return torch.stack(logits).mean(0) if len(logits) > 1 else logits[0], each[0]
 
-def assemble(backbone: nn.Module, head: Head, spec: BundleSpec) -> Classifier:
-    """Returns the whole network in eval mode; the backbone gets the recipe's activations."""
-    traced = trace(backbone, spec.preprocessing.resolution)
-    if getattr(spec.activation, "where", "") in {"suffix", "both"}:
-        swap_activations(traced, spec.boundary, spec.activation.build)
-    features = suffix(traced, "input", spec.taps) if spec.taps else backbone
+    def _members(self) -> list[tuple[nn.Module, Any]]:
+        return list(zip(self.branches, self.heads, strict=True))
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble."""
+
+    backbone: nn.Module
+    head: Head
+
+
+def assemble(members: Sequence[Member], spec: BundleSpec) -> Classifier:
+    """Returns the whole network in eval mode; backbones get the recipe's activations."""
     normalize = Normalize(spec.preprocessing.mean, spec.preprocessing.std)
-    return Classifier(nn.Sequential(normalize, features), head, spec.test_time_flip).eval()
+    networks = []
+    for member in members:
+        network = trace(member.backbone, spec.preprocessing.resolution)
+        if getattr(spec.activation, "where", "") in {"suffix", "both"}:
+            swap_activations(network, spec.boundary, spec.activation.build)
+        networks.append(network)
+    heads = [member.head for member in members]
+    branches: list[nn.Module] = [nn.Identity() for _ in members]
+    if len(members) == 1:
+        whole = suffix(networks[0], INPUT, spec.taps) if spec.taps else members[0].backbone
+        trunk = nn.Sequential(normalize, whole)
+    elif spec.boundary == FEATURES:
+        trunk = nn.Sequential(normalize, suffix(networks[0], INPUT, spec.taps))
+    else:
+        start = nn.Identity() if spec.boundary == INPUT else prefix(networks[0], spec.boundary)
+        trunk = nn.Sequential(normalize, start)
+        branches = [suffix(network, spec.boundary, spec.taps) for network in networks]
+    return Classifier(trunk, branches, heads, spec.test_time_flip).eval()
 
 
-def save_bundle(
-    folder: Path, spec: dict[str, Any], backbone: nn.Module, head: nn.Module
-) -> BundleSpec:
-    """Writes the bundle and returns its spec; `spec` holds all fields but the weights' hash."""
+def save_bundle(folder: Path, spec: dict[str, Any], members: Sequence[Member]) -> BundleSpec:
+    """Writes the bundle and returns its spec.
+
+    Args:
+        folder: Of the bundle.
+        spec: All fields but the weights' hash and the number of members.
+        members: One network, or several that differ behind the boundary alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
-        for part, module in (("backbone", backbone), ("head", head))
-        for name, tensor in module.state_dict().items()
-    }
+    tensors = _tensors(members[0])
+    for number, member in enumerate(members[1:], start=1):
+        # What it shares with the first one is stored once.
+        tensors |= {
+            f"member{number}.{name}": tensor
+            for name, tensor in _tensors(member).items()
+            if not torch.equal(tensor, tensors[name])
+        }
     weights = folder / "model.safetensors"
     with replacing(weights) as draft:
         save_file(tensors, draft)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    checked = BundleSpec.model_validate({**spec, "weights_sha256": digest})
+    known = {"weights_sha256": digest, "members": len(members)}
+    checked = BundleSpec.model_validate({**spec, **known})
     write_text(folder / "bundle.json", checked.model_dump_json(indent=1) + "\n")
     return checked
 
@@ -153,13 +200,29 @@ def load_bundle(folder: Path) -> Bundle:
         raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
     except (OSError, ValidationError, SafetensorError) as error:
         raise RunError(f"cannot read the bundle {folder}: {error}") from None
+    members = [_load_member(spec, tensors, number) for number in range(spec.members)]
+    return Bundle(spec, assemble(members, spec))
+
+
+def _load_member(spec: BundleSpec, tensors: dict[str, torch.Tensor], number: int) -> Member:
     backbone = build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)
     head = spec.head.build(spec.features, len(spec.classes), head_activation(spec.activation))
-    for part, module in (("backbone", backbone), ("head", head)):
-        prefix = part + "."
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        module.load_state_dict(state)
-    return Bundle(spec, assemble(backbone, head, spec))
+    own = f"member{number}."
+    mine = {k.removeprefix(own): v for k, v in tensors.items() if k.startswith(own)}
+    parts: tuple[tuple[str, nn.Module], ...] = (("backbone", backbone), ("head", head))
+    for part, module in parts:
+        start = part + "."
+        state = {k: v for k, v in {**tensors, **mine}.items() if k.startswith(start)}
+        module.load_state_dict({k.removeprefix(start): v for k, v in state.items()})
+    return Member(backbone, head)
+
+
+def _tensors(member: Member) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
+        for part, module in (("backbone", member.backbone), ("head", member.head))
+        for name, tensor in module.state_dict().items()
+    }
 
 
 def run_bundle(
@@ -212,8 +275,8 @@ def run_bundle(
 
 def _embedding_width(bundle: Bundle) -> int:
     with torch.inference_mode():
-        head: Head = bundle.network.head
-        return int(head.embed(torch.zeros(1, bundle.spec.features)).shape[1])
+        embed: nn.Module = bundle.network.heads[0].embed  # type: ignore[assignment]
+        return int(embed(torch.zeros(1, bundle.spec.features)).shape[1])
 
 
 def _runner(bundle: Bundle, images: int) -> Any:

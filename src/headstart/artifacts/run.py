@@ -76,6 +76,7 @@ class Request(BaseModel):
         engine: Where trials run.
         workers: Trials that run at a time.
         address: Of a Ray cluster.
+        ensemble: Networks to average.
         trial_memory: Bytes that a trial may take in a process of its own; 0: what is free.
     """
 
@@ -90,6 +91,7 @@ class Request(BaseModel):
     engine: Literal["here", "processes", "ray"] = "here"
     workers: int = 1
     address: str = ""
+    ensemble: int = 1
     trial_memory: int = 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.recipe import Recipe
 from headstart.search.executors import Executor
-from headstart.search.study import FAMILIES, KEEP, Sampler, as_trial, ask, pays, ranked
+from headstart.search.study import FAMILIES, Sampler, as_trial, ask, going_on, pays, ranked
 from headstart.search.trial import Job, Score
 
 SMALLEST_BATCH = 4
@@ -20,11 +20,13 @@ class Asking:
         base: What all have in common.
         sampler: What draws.
         families: What is drawn.
+        winners: Trials that must be left in the end.
     """
 
     base: Recipe
     sampler: Sampler = "tpe"
     families: Sequence[str] = FAMILIES
+    winners: int = 1
 
 
 WhyStop = Callable[[Sequence[Trial], Sequence[Trial], SearchPlan, int], str]
@@ -38,8 +40,8 @@ def run_rungs(
     executor: Executor[Job, Score],
     journal: Callable[[Trial], None],
     why_stop: WhyStop = lambda tried, finished, plan, rung: "",
-) -> tuple[Trial, SearchPlan]:
-    """Runs all rungs and returns the best trial of the last one, and the plan as it was kept.
+) -> tuple[list[Trial], SearchPlan]:
+    """Runs all rungs and returns the trials of the last one, the best first, and the plan as run.
 
     Trials run as many at a time as the executor has slots; what they teach counts from the next
     time on, in the order of their numbers, so that the same slots give the same search.
@@ -72,21 +74,21 @@ def run_rungs(
                 journal(trial)
                 done[number, trial.number] = trial
             tried += [done[number, job.number] for job in jobs]
-        plan = _with_rung(plan, number, rung)
+        plan = _with_rung(plan, number, rung, asking.winners)
         if tried:
             best = ranked(tried)
         if not tried or not any(pays(trial, plan.epochs) for trial in best):
             rungs = plan.rungs[: number + (1 if tried else 0)]
-            return best[0], plan.model_copy(update={"rungs": rungs or plan.rungs[:1]})
-    return best[0], plan
+            return best, plan.model_copy(update={"rungs": rungs or plan.rungs[:1]})
+    return best, plan
 
 
-def _with_rung(plan: SearchPlan, number: int, rung: Rung) -> SearchPlan:
+def _with_rung(plan: SearchPlan, number: int, rung: Rung, winners: int) -> SearchPlan:
     """Returns the plan with a rung as it was run; no more than its best go on to the next."""
     rungs = [*plan.rungs[:number], rung, *plan.rungs[number + 1 :]]
     if number + 1 < len(rungs) and not rungs[number + 1].ended:
-        going_on = min(rungs[number + 1].trials, max(1, -(-rung.trials // KEEP)))
-        rungs[number + 1] = rungs[number + 1].model_copy(update={"trials": going_on})
+        fewer = min(rungs[number + 1].trials, going_on(rung.trials, winners))
+        rungs[number + 1] = rungs[number + 1].model_copy(update={"trials": fewer})
     return plan.model_copy(update={"rungs": tuple(rungs)})
 
 

@@ -67,6 +67,7 @@ def shape_search(
     disk_bytes: float,
     trial_epochs: Callable[[int, int], int],
     fixed_epochs: int = 0,
+    networks: int = 1,
 ) -> SearchShape | None:
     """Returns the search that fits into the time, or None where not even its least does.
 
@@ -82,11 +83,12 @@ def shape_search(
         disk_bytes: For the cached views.
         trial_epochs: Epochs that all rungs take together, given trials and a schedule's length.
         fixed_epochs: Length of the whole schedule, where it is not to be chosen.
+        networks: That are trained for it in the end.
     """
     left = UNHURRIED * seconds
 
     def whole_s(shape: SearchShape) -> float:
-        return speeds[shape.boundary].seconds(images, shape.epochs, shape.views)
+        return speeds[shape.boundary].seconds(images, networks * shape.epochs, shape.views)
 
     def fits(shape: SearchShape) -> bool:
         speed = speeds[shape.boundary]

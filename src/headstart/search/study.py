@@ -50,15 +50,25 @@ _STARTUP = 8
 """Trials before Optuna's sampler learns from them."""
 
 
-def plan_rungs(trials: int, epochs: int) -> list[Rung]:
+def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
     """Returns the rungs before the full schedule: a quarter of its epochs, then a half.
 
     Successive halving (Jamieson & Talwalkar, AISTATS 2016), with a third going on.
+
+    Args:
+        trials: In the first rung.
+        epochs: Of the full schedule.
+        winners: So many go on at least, where there are as many.
     """
     rungs = [Rung(trials=trials, epochs=max(1, epochs // 4))]
     if trials >= KEEP:
-        rungs.append(Rung(trials=-(-trials // KEEP), epochs=max(1, epochs // 2)))
+        rungs.append(Rung(trials=going_on(trials, winners), epochs=max(1, epochs // 2)))
     return rungs
+
+
+def going_on(trials: int, winners: int = 1) -> int:
+    """Returns how many of a rung's trials go on to the next: a third, or as many as must win."""
+    return min(trials, max(winners, -(-trials // KEEP)))
 
 
 def trial_epochs(trials: int, epochs: int) -> int:

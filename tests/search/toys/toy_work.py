@@ -120,3 +120,26 @@ def square(shared: tuple[Path, str], job: int) -> int:
     while len(list(folder.iterdir())) < 2:
         time.sleep(0.05)
     return job * job
+
+
+def trial_like(shared: int, job: Any) -> Any:
+    """A trial of a search that goes wrong in the ways that trials do, by the recipe's seed.
+
+    Recipes that hold more than eight images a batch with the seed 1 take too much memory.
+    """
+    from headstart.errors import HeadstartError
+    from headstart.search.trial import Score
+
+    schedule = job.recipe["schedule"]["name"]
+    if job.number == 1 and job.recipe["batch_size"] > 8:
+        hog = np.ones(shared, np.uint8)
+        time.sleep(20)
+        return hog
+    if job.number == 2:
+        raise HeadstartError("training diverged in epoch 1: the loss is not finite.")
+    if job.number == 3:
+        raise RuntimeError("it broke")
+    if job.number == 4:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    loss = 0.3 + 0.01 * job.number + 0.1 * (schedule == "constant")
+    return Score(loss, "1" * 70 + "0" * 30, 1.0, 1.0, False, 0.9, "0" * 100, 1.0)
