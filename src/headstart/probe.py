@@ -103,8 +103,7 @@ def out_of_fold(
         progress: Where progress is shown.
     """
     n_folds = affordable_folds(len(features), features.shape[1], classes)
-    names = [str(label) for label in labels]
-    fold_of = folds(names, groups, max(2, n_folds), seed)
+    fold_of = parted(labels, groups, n_folds, seed)
     logits = np.full((len(strengths), len(features), classes), np.nan, np.float32)
     for fold in progress.track(range(n_folds), "cross-validating the head", n_folds):
         held = fold_of == fold
@@ -134,6 +133,16 @@ def fit_probe(
     """
     stronger = [each for each in STRENGTHS if each > strength]
     return _fit_path(features, labels, classes, [*stronger, strength], smoothing)[-1]
+
+
+def parted(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], n_folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Returns the fold (N,) of every image: two folds at least, no more than there are groups."""
+    number = min(max(2, n_folds), len(np.unique(groups)))
+    if number < 2:  # nothing can be parted
+        return np.zeros(len(labels), np.int64)
+    return folds([str(label) for label in labels], groups, number, seed)
 
 
 def affordable_folds(rows: int, features: int, classes: int) -> int:

@@ -25,7 +25,6 @@ from headstart.artifacts.journal import (
 )
 from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe, write_record
 from headstart.backbones.cut import FEATURES
-from headstart.data.splits import folds
 from headstart.errors import RecipeError
 from headstart.evaluate import fit_temperature
 from headstart.finetuning import affordable_boundary, check_affordable, seconds_for_training
@@ -34,6 +33,7 @@ from headstart.inference_stats import wilson_interval
 from headstart.methods.freezing import HeadOnly
 from headstart.methods.head import MLP, Linear
 from headstart.preparing import Prepared, change_backbone
+from headstart.probe import parted
 from headstart.progress import Progress, format_duration
 from headstart.recipe import Recipe, parse_recipe
 from headstart.screening import candidates, clearly_better, screen, with_backbone
@@ -381,12 +381,11 @@ def _setting(ready: Prepared, base: Recipe, plan: SearchPlan) -> Setting:
         if plan.folds == 1:
             parts.append((Fold(material.rows["train"], material.rows["val"]),))
             continue
-        names = [str(label) for label in plain.labels]
-        fold_of = folds(names, plain.groups, plan.folds, base.seed + number)
+        fold_of = parted(plain.labels, plain.groups, plan.folds, base.seed + number)
         parts.append(
             tuple(
                 Fold(plain.rows[fold_of != fold], plain.rows[fold_of == fold])
-                for fold in range(plan.folds)
+                for fold in np.unique(fold_of)
             )
         )
     return Setting(

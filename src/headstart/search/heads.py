@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.splits import folds
 from headstart.evaluate import calibrated_score
 from headstart.methods.head import Cosine, Linear
-from headstart.probe import STRENGTHS, affordable_folds, out_of_fold
+from headstart.probe import STRENGTHS, affordable_folds, out_of_fold, parted
 from headstart.progress import SILENT, Progress
 
 PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 4)) for exponent in range(4, 21))
@@ -146,11 +145,11 @@ def _cosines(
     seed: int,
 ) -> NDArray[np.float32]:
     """Returns the out-of-fold logits (N, C) of heads that point at each class's mean direction."""
-    n_folds = max(2, affordable_folds(len(columns), columns.shape[1], classes))
-    fold_of = folds([str(label) for label in labels], groups, n_folds, seed)
+    n_folds = affordable_folds(len(columns), columns.shape[1], classes)
+    fold_of = parted(labels, groups, n_folds, seed)
     directions = columns / np.maximum(np.linalg.norm(columns, axis=1, keepdims=True), 1e-12)
     logits = np.zeros((len(labels), classes), np.float32)
-    for fold in range(n_folds):
+    for fold in np.unique(fold_of):
         held = fold_of == fold
         for number in range(classes):
             rows = ~held & (labels == number)
