@@ -216,3 +216,14 @@ def test_an_ensemble_trains_several_and_ships_one_network(pictures: Path, tmp_pa
     assert prediction.label in run.record.classes
     with pytest.raises(InputError, match="one at least"):
         fit(pictures, out=tmp_path / "other", ensemble=0)
+
+
+@pytest.mark.slow
+def test_a_soup_by_hand_leaves_the_validation_images_to_choose_by(
+    pictures: Path, tmp_path: Path
+) -> None:
+    soup = [*TRAINED, "averaging=soup"]
+    run = fit(pictures, out=tmp_path / "run", trials=1, epochs=2, settings=soup)
+    assert run.record.chosen == "fine-tuned"
+    finish = next(step for step in run.record.plan if step.stage == "finish")
+    assert f"on {run.record.n_train} images" in finish.happened

@@ -14,13 +14,14 @@ from headstart.averages import blend
 from headstart.errors import HeadstartError
 from headstart.finetuning import describe_epoch, seconds_for_training
 from headstart.fingerprints import Acted, untrained
+from headstart.methods.averaging import GreedySoup
 from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.stages import Start, blocks_of, frozen_of, start_from, training_data, view_gap
 from headstart.search.study import pays, short
-from headstart.search.trial import Setting, fresh_material, weights_of
+from headstart.search.trial import Fold, Setting, fresh_material, weights_of, with_fold
 from headstart.train import EpochRecord, train
 
 
@@ -152,7 +153,14 @@ def _train_winners(
 def _with_all_images(
     ready: Prepared, setting: Setting, recipe: Recipe, progress: Progress
 ) -> Prepared:
-    """Returns the data with a fresh backbone and all images that are not sealed to train on."""
+    """Returns the data with a fresh backbone and all images that are not sealed to train on.
+
+    A soup chooses its ingredients by images that are held out, so it has to leave these.
+    """
+    if isinstance(recipe.averaging, GreedySoup):
+        fold = Fold(ready.material.rows["train"], ready.material.rows["val"])
+        material = with_fold(fresh_material(setting, recipe), setting, fold)
+        return replace(ready, material=replace(material, progress=progress))
     material = replace(
         fresh_material(setting, recipe),
         rows={"train": setting.rows, "val": ready.material.rows["val"]},
@@ -197,7 +205,8 @@ def _train(
     epochs = recipe.epochs
     data = training_data(material, recipe, start, epochs)
     record.views = len(data.views)
-    data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))
+    if not isinstance(recipe.averaging, GreedySoup):
+        data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))
     deadline = None
     if clock.budget_s is not None:
         seconds = seconds_for_training(ready, recipe, clock) / left

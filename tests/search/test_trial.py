@@ -1,0 +1,134 @@
+"""Trials on small pictures: what they score, that they repeat, and that they travel."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.averages import blend
+from headstart.preparing import Prepared
+from headstart.recipe import Recipe, parse_recipe
+from headstart.search import trial as trial_module
+from headstart.search.parcel import pack, run_sent_trial, unpack
+from headstart.search.trial import Fold, Job, Score, Setting, _score, run_trial, solve_heads
+
+BASE = parse_recipe(
+    {
+        "backbone": {"resolution": 64},
+        "freezing": {"name": "last_blocks", "boundary": "blocks.5"},
+        "batch_size": 16,
+        "views": 2,
+        "epochs": 2,
+        "head": {"name": "linear", "features": "last", "penalty": 0.01},
+    }
+)
+
+
+@pytest.fixture
+def setting(prepared: Prepared) -> Setting:
+    material = prepared.material
+    rows = np.concatenate([material.rows["train"], material.rows["val"]])
+    labels = np.concatenate([material.labels["train"], material.labels["val"]])
+    half = np.arange(len(rows)) % 2 == 0
+    both = (Fold(rows[half], rows[~half]), Fold(rows[~half], rows[half]))
+    return Setting(
+        cache_dir=material.cache_dir,
+        pixels=material.pixels.key,
+        rows=rows,
+        labels=labels,
+        groups=np.arange(len(rows)),
+        classes=material.classes,
+        boundary="blocks.5",
+        folds=(both, (Fold(material.rows["train"], material.rows["val"]),)),
+    )
+
+
+def job(recipe: Recipe = BASE, rung: int = 0, flips: bool = False) -> Job:
+    return Job(0, rung, recipe.model_dump(mode="json"), 1, flips)
+
+
+@pytest.mark.slow
+def test_every_fold_is_scored_and_the_same_trial_scores_the_same(setting: Setting) -> None:
+    with_heads = replace(setting, heads=solve_heads(setting, BASE))
+    score = run_trial(with_heads, job())
+    assert len(score.right) == len(score.start_right) == len(setting.rows)
+    assert score.right.count("1") > 0.7 * len(setting.rows)
+    assert score.blend in trial_module.BLENDS
+    assert score.start_loss > 0
+    assert score.train_s > 0
+    again = run_trial(with_heads, job())
+    assert replace(again, train_s=0.0) == replace(score, train_s=0.0)
+    # A head that is solved in the trial itself is the one that was solved before.
+    alone = run_trial(setting, job())
+    assert alone.loss == pytest.approx(score.loss, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_held_out_part_is_scored_alone_and_mirror_images_when_asked(setting: Setting) -> None:
+    score = run_trial(setting, job(rung=1, flips=True))
+    assert len(score.right) == len(setting.folds[1][0].held)
+    soup = parse_recipe({**BASE.model_dump(), "averaging": "soup"})
+    assert run_trial(setting, job(soup, rung=1)).loss > 0, "a soup chooses by what is held out"
+
+
+@pytest.mark.slow
+def test_a_trial_travels_with_what_it_reads(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run_trial(setting, job(rung=1))
+    parcel = pack(setting, [setting.cache_dir / "pixels" / setting.pixels])
+    assert unpack(parcel) is setting, "a machine that has the entries needs no other"
+    away = replace(parcel, setting=replace(setting, cache_dir=tmp_path / "not" / "here"))
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+    trial_module.open_once.cache_clear()
+    score = run_sent_trial(away, job(rung=1))
+    assert score.loss == pytest.approx(here.loss, rel=1e-6)
+    assert score.right == here.right
+    assert (tmp_path / "cache" / "pixels" / setting.pixels / "index.json").exists()
+    assert not list((tmp_path / "cache").rglob(".parcel-*"))
+    shutil.rmtree(tmp_path / "cache")
+    trial_module.open_once.cache_clear()
+
+
+def logits(right: list[bool], margin: float) -> np.ndarray:
+    """Two classes; the label is always 0."""
+    return np.array([[margin, 0.0] if each else [0.0, margin] for each in right], np.float32)
+
+
+def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> None:
+    labels = np.zeros(40, np.int64)
+    wrong = {share: [row >= count for row in range(40)] for share, count in
+             ((0.0, 20), (0.5, 4), (0.75, 8), (1.0, 12))}  # fmt: skip
+    found = {(share, False): logits(right, 2.0) for share, right in wrong.items()}
+    score = _score(found, labels)
+    assert isinstance(score, Score)
+    assert score.blend == 0.5
+    assert score.right == "0" * 4 + "1" * 36
+    assert score.start_right == "0" * 20 + "1" * 20
+    # At the best temperature the loss is the entropy of the share of errors.
+    share = 4 / 40
+    expected = -(share * np.log(share) + (1 - share) * np.log(1 - share))
+    assert score.loss == pytest.approx(expected, abs=1e-4)
+    assert score.temperature == pytest.approx(2.0 / np.log((1 - share) / share), rel=1e-2)
+    assert score.gain_noise > 0
+    assert not score.flip
+    same = {**found, (0.5, True): found[0.5, False]}
+    assert not _score(same, labels).flip, "no better is not better"
+    better = {**found, (0.5, True): logits([True] * 40, 2.0)}
+    assert _score(better, labels).flip
+    only = {(share, True): logits(right, 2.0) for share, right in wrong.items()}
+    assert _score(only, labels).blend == 0.5, "flips that were asked for by hand are always there"
+
+
+def test_a_blend_lies_between_and_leaves_the_rest() -> None:
+    before = {"w": torch.zeros(2), "n": torch.tensor(1), "m": torch.zeros(0, 3), "s": torch.ones(1)}
+    after = {"w": torch.ones(2), "n": torch.tensor(5), "m": torch.ones(4, 3), "s": torch.ones(1)}
+    found = blend(before, after, 0.25)
+    assert torch.equal(found["w"], torch.full((2,), 0.25))
+    assert int(found["n"]) == 5, "counts are no weights"
+    assert found["m"].shape == (4, 3), "what has grown is as it is now"
+    assert torch.equal(found["s"], torch.ones(1)), "what did not move does not, to the last bit"
+    assert torch.equal(blend(before, after, 1.0)["w"], after["w"])
