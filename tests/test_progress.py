@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from headstart.progress import SILENT, PlainProgress, for_stream, format_duration
+from headstart.progress import SILENT, PlainProgress, RichProgress, for_stream, format_duration
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,30 @@ def test_a_pipe_gets_plain_lines_with_time_left() -> None:
 def test_silence_passes_items_through() -> None:
     SILENT.say("nothing")
     assert list(SILENT.track(iter("ab"), "work", 2)) == ["a", "b"]
+
+
+def test_a_terminal_gets_a_table_over_the_bars_and_its_lines_back() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80)
+    progress = RichProgress(console)
+    progress.board([("stage", "trials"), ("3 epochs", "1 of [bold]6")])
+    for _ in progress.track(range(2), "training", 2):
+        progress.say("a line [not markup]")
+    progress.board([("stage", "trials"), ("3 epochs", "2 of 6")])
+    progress.board(())
+    text = stream.getvalue()
+    for expected in ("stage", "1 of [bold]6", "training", "a line [not markup]", "2 of 6"):
+        assert expected in text
+    assert progress._live is None, "nothing is drawn any more"
+
+
+def test_a_bar_is_taken_away_when_work_breaks_off() -> None:
+    from rich.console import Console
+
+    progress = RichProgress(Console(file=io.StringIO(), force_terminal=True))
+    with pytest.raises(KeyError):
+        for _ in progress.track(range(2), "training", 2):
+            raise KeyError
+    assert progress._live is None

@@ -2,8 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TextIO, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -19,6 +24,13 @@ class Progress(Protocol):
         """Prints one line."""
         ...
 
+    def board(self, rows: Sequence[Sequence[str]]) -> None:
+        """Shows a table that stays, the first row its header, in the place of the last one.
+
+        No rows take it away.
+        """
+        ...
+
 
 class SilentProgress:
     """Shows nothing: what library calls use unless told otherwise."""
@@ -29,6 +41,9 @@ class SilentProgress:
 
     def say(self, message: str) -> None:
         """Prints nothing."""
+
+    def board(self, rows: Sequence[Sequence[str]]) -> None:
+        """Shows nothing."""
 
 
 class PlainProgress:
@@ -53,34 +68,74 @@ class PlainProgress:
         """Prints one line."""
         print(message, file=self._stream, flush=True)
 
+    def board(self, rows: Sequence[Sequence[str]]) -> None:
+        """Shows nothing: a table that changes in its place needs a terminal."""
+
 
 class RichProgress:
-    """Bars with time left, on a terminal."""
+    """Bars with time left under a table, on a terminal."""
 
-    def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    def __init__(self, console: "Console | None" = None) -> None:
+        from rich import progress  # noqa: PLC0415 - only a terminal needs it
+        from rich.console import Console  # noqa: PLC0415
 
-        self._console = Console(stderr=True)
-
-    def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
-        """Yields `items` under a bar that disappears when they end."""
-        from rich import progress  # noqa: PLC0415
-
-        columns = (
+        self._console = console or Console(stderr=True)
+        self._bars = progress.Progress(
             progress.TextColumn("[progress.description]{task.description}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
+            console=self._console,
         )
-        with progress.Progress(*columns, console=self._console, transient=True) as bars:
-            task = bars.add_task(description, total=total)
+        self._table: Table | None = None
+        self._live: Live | None = None
+
+    def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
+        """Yields `items` under a bar that disappears when they end."""
+        task = self._bars.add_task(description, total=total)
+        self._draw()
+        try:
             for item in items:
                 yield item
-                bars.advance(task)
+                self._bars.advance(task)
+        finally:
+            self._bars.remove_task(task)
+            self._draw()
 
     def say(self, message: str) -> None:
         """Prints one line above any bar."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def board(self, rows: Sequence[Sequence[str]]) -> None:
+        """Shows a table above the bars; no rows take it away."""
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        self._table = None
+        if rows:
+            self._table = Table()
+            for name in rows[0]:
+                self._table.add_column(Text(name))
+            for row in rows[1:]:
+                self._table.add_row(*map(Text, row))
+        self._draw()
+
+    def _draw(self) -> None:
+        """Draws what there is to be seen, and gives the lines back when there is nothing."""
+        from rich.console import Group  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
+
+        if self._table is None and not self._bars.task_ids:
+            if self._live is not None:
+                self._live.stop()
+            self._live = None
+            return
+        parts = [part for part in (self._table, self._bars) if part is not None]
+        if self._live is None:
+            self._live = Live(Group(*parts), console=self._console, transient=True)
+            self._live.start()
+        else:
+            self._live.update(Group(*parts))
 
 
 SILENT = SilentProgress()

@@ -464,6 +464,7 @@ def _try_recipes(
         append_trial(folder, trial)
         finished.append(trial)
         progress.say(_describe(trial, base, finished, plan))
+        progress.board(_board(finished, plan))
 
     def why_stop(
         tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
@@ -472,8 +473,12 @@ def _try_recipes(
         images = len(setting.rows)
         return _why_stop(tried, finished, plan, rung, left, images, base.views)
 
-    with _open_executor(request, setting, entries) as executor:
-        return run_rungs(asking, plan, known, executor, journal, why_stop)
+    progress.board(_board(finished, plan))
+    try:
+        with _open_executor(request, setting, entries) as executor:
+            return run_rungs(asking, plan, known, executor, journal, why_stop)
+    finally:
+        progress.board(())
 
 
 def _open_executor(
@@ -617,6 +622,26 @@ def _describe(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: Searc
         f"({what or 'as given'}); best so far {best.val_loss:.3f} ({low:.1%} to {high:.1%} right); "
         f"{ending}"
     )
+
+
+def _board(finished: Sequence[Trial], plan: SearchPlan) -> list[tuple[str, ...]]:
+    """Returns a table of the rungs: how far each is, the best so far, and the time left."""
+    rows: list[tuple[str, ...]] = [("stage", "trials", "best so far (95 %)", "time left at most")]
+    for number, rung in enumerate(plan.rungs):
+        here = [trial for trial in finished if trial.rung == number]
+        good = [trial for trial in here if trial.val_loss is not None]
+        best = "–"
+        if good:
+            first = ranked(good)[0]
+            low, high = wilson_interval(first.val_right, first.val_images)
+            share = first.val_right / first.val_images
+            best = f"{share:.1%} ({low:.1%} to {high:.1%}), log loss {first.val_loss:.3f}"
+        epochs = sum(trial.epochs for trial in finished)
+        seconds = sum(trial.seconds for trial in finished) / max(1, epochs)
+        left = max(0, rung.trials - len(here)) * rung.epochs * seconds
+        shown_left = format_duration(left) if finished else "–"
+        rows.append((f"{rung.epochs} epochs", f"{len(here)} of {rung.trials}", best, shown_left))
+    return rows
 
 
 def _seconds_left(finished: Sequence[Trial], plan: SearchPlan) -> float:
