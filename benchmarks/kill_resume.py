@@ -49,7 +49,7 @@ def main() -> None:
         )
         after = dice.uniform(0, seconds / 6)
         # Before the run folder is there, nothing was begun that could be gone on with.
-        while process.poll() is None and not (parts / "search.toml").exists():
+        while process.poll() is None and not (parts / "run.json").exists():
             time.sleep(0.01)
         try:
             process.wait(after)

@@ -3,14 +3,14 @@
     python benchmarks/probe_rate.py
 
 runs `headstart fit flowers17 --budget 3m` once, or reads the run that `--run` names, and divides
-the trials of the stage "heads" by the seconds of its step in the plan.
+the heads in its `heads.jsonl` by the seconds of the step "heads" in its plan.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from records import BENCH, DATA, ON_CPU, fit, read_run, read_trials
+from records import BENCH, DATA, ON_CPU, fit, read_run
 
 
 def main() -> None:
@@ -29,11 +29,10 @@ def main() -> None:
     seconds = sum(step["seconds"] or 0 for step in steps)
     if not seconds:
         sys.exit(f"{run} searched no heads: its plan has no timed step of the stage 'heads'.")
-    trials = [trial for trial in read_trials(run) if trial.get("stage") == "heads"]
-    failed = sum(trial["state"] == "failed" for trial in trials)
+    heads = (run / "heads.jsonl").read_text(encoding="utf-8").splitlines()
     print(
-        f"{60 * len(trials) / seconds:.0f} heads a minute: {len(trials)} in {seconds:.1f} s, "
-        f"{failed} of them failed ({'; '.join(step['happened'] for step in steps)})"
+        f"{60 * len(heads) / seconds:.0f} heads a minute: {len(heads)} in {seconds:.1f} s "
+        f"({'; '.join(step['happened'] for step in steps)})"
     )
 
 

@@ -61,7 +61,7 @@ def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_p
     ruinous = [*SETTINGS, "optimizer.lr=0.05"]
     run = fit(pictures, out=tmp_path / "run", trials=4, epochs=4, settings=ruinous)
     steps = {step.stage: step for step in run.record.plan}
-    assert list(steps) == ["heads", "views", "search", "finish"]
+    assert list(steps) == ["frozen prefix", "heads", "views", "search", "finish"]
     heads = (run.folder / "heads.jsonl").read_text().splitlines()
     assert len(heads) > 50
     losses = [json.loads(line)["loss"] for line in heads]

@@ -183,7 +183,8 @@ def resume(
         clear_unfinished(path)
         fresh = _first_record(ready, clock, record.command, asked)
         # What was measured before it was stopped is told, and is not measured again.
-        known = [step for step in record.plan if step.stage in {"backbones", "heads"}]
+        measured = {"backbones", "frozen prefix", "heads"}
+        known = [step for step in record.plan if step.stage in measured]
         told = {"started_at": record.started_at, "plan": known if begun else []}
         fresh = fresh.model_copy(update=told)
         return _run(ready, base, clock, path, fresh, cache, workers, progress)

@@ -321,6 +321,13 @@ def _with_best_head(
     if head.features != "auto":
         features = {head.features: features[head.features]}
     searched_from = time.monotonic()
+    record.plan.append(
+        PlanStep(
+            stage="frozen prefix",
+            planned=f"run the frozen part up to {boundary!r} once on every image",
+            seconds=searched_from - began,
+        )
+    )
     found = search_heads(
         features, plain.labels, len(ready.material.classes), plain.groups, base.seed, until,
         progress,
@@ -347,7 +354,7 @@ def _with_best_head(
         planned="cross-validate heads on cached features",
         happened=f"{len(found.trials)} heads in {seconds:.1f} s; {_describe_head(best.head)}: log "
         f"loss {best.loss:.3f}, {best.right} of {best.images} right",
-        seconds=time.monotonic() - began,
+        seconds=seconds,
     )
     record.plan.append(step)
     progress.say(f"{step.stage}: {step.happened}")
