@@ -31,7 +31,7 @@ LAYERS = (
     {"artifacts", "checking"},
     {"search"},
     {"diagnose"},
-    {"predict", "report"},
+    {"diffing", "predict", "report"},
     {
         "finetuning",
         "finishing",

@@ -7,6 +7,7 @@ from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
     from headstart.checking import check
+    from headstart.diffing import diff
     from headstart.fitting import fit, resume
     from headstart.predict import Neighbour, Prediction, Run
     from headstart.recipe import Recipe
@@ -22,6 +23,7 @@ _HOMES = {
     "Recipe": "headstart.recipe",
     "Run": "headstart.predict",
     "check": "headstart.checking",
+    "diff": "headstart.diffing",
     "fit": "headstart.fitting",
     "resume": "headstart.fitting",
     "show": "headstart.showing",
@@ -36,6 +38,7 @@ __all__ = [
     "Recipe",
     "Run",
     "check",
+    "diff",
     "fit",
     "resume",
     "show",

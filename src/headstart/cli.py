@@ -221,6 +221,32 @@ def leaderboard(
 
 
 @app.command()
+def diff(
+    context: typer.Context,
+    a: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    b: Annotated[Path, typer.Argument(help="The folder of another.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what differs between two runs, and whether one is really more accurate."""
+    with _errors(context):
+        from headstart.diffing import diff as run_diff
+
+        found = run_diff(a, b)
+        if as_json:
+            print(found.model_dump_json(indent=1))
+            return
+        for warning in found.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        rows = [
+            (part, change.what, *("–" if v is None else str(v) for v in (change.a, change.b)))
+            for part in ("recipe", "data", "backbone", "budget", "software")
+            for change in getattr(found, part)
+        ]
+        _print_table(("part", "what", f"A: {a}", f"B: {b}"), rows)
+        print(found.accuracy.verdict)
+
+
+@app.command()
 def predict(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],

@@ -279,6 +279,23 @@ def read_predictions(folder: Path) -> list[TestPrediction]:
         raise RunError(f"{folder} is no finished run: it has no predictions.csv.") from None
 
 
+def read_split_parts(folder: Path) -> dict[str, str]:
+    """Reads which part every image of a run is in, `train`, `val` or `test`, by its name.
+
+    Raises:
+        RunError: If the run has no readable split.
+    """
+    path = folder / "split.csv"
+    try:
+        # surrogateescape: as it was written.
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+    except OSError:
+        raise RunError(f"{folder} is no run with a split: it has no split.csv.") from None
+    except (KeyError, csv.Error):
+        raise RunError(f"{path} is damaged: it wants the columns path and split.") from None
+
+
 def now() -> str:
     """Returns the time as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
