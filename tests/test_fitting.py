@@ -39,6 +39,7 @@ def test_a_run_holds_everything(tuned: Run) -> None:
     assert {path.name for path in (tuned.folder / "bundle").iterdir()} == {
         "bundle.json",
         "model.safetensors",
+        "range.safetensors",
     }
     record = read_record(tuned.folder)
     assert record.status == "done"

@@ -19,6 +19,7 @@ LAYERS = (
         "averages",
         "batches",
         "cache",
+        "calibration",
         "evaluate",
         "fingerprints",
         "guard",

@@ -251,6 +251,10 @@ def predict(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    set_coverage: Annotated[
+        float | None,
+        typer.Option(help="Say sets of classes that hold the true one so often: 0.9, 0.95, …"),
+    ] = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
@@ -260,7 +264,7 @@ def predict(
             raise InputError("give --json or --csv, not both.")
         from headstart.predict import open_bundle, predict_images
 
-        predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr))
+        predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr), set_coverage)
         _print_predictions(predictions, as_json, as_csv)
         if any(prediction.error for prediction in predictions):
             raise typer.Exit(1)
@@ -526,11 +530,38 @@ def _print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: b
         import csv
 
         writer = csv.writer(sys.stdout)
-        writer.writerow(("image", "label", "probability", "error"))
-        writer.writerows((p.image, p.label, p.probability, p.error) for p in predictions)
+        import json
+
+        columns = ("classes", "distance", "limit", "unlike")
+        writer.writerow(("image", "label", "probability", "error", *columns))
+        for p in predictions:
+            # A class's name may hold any separator; JSON says where it ends.
+            classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
+            unlike = "" if p.distance is None else str(p.unlike).lower()
+            found = (classes, p.distance, p.limit, unlike)
+            writer.writerow((p.image, p.label, p.probability, p.error, *found))
         return
-    rows = [(p.image, p.error or p.label, f"{p.probability:.1%}") for p in predictions]
-    _print_table(("image", "class", "probability"), rows)
+    rows = [
+        (p.image, p.error or p.label, f"{p.probability:.1%}", p.warning)
+        if p.coverage is None
+        else (
+            p.image,
+            ", ".join(f"{name} {p.probabilities[name]:.1%}" for name in p.classes),
+            f"{sum(p.probabilities[name] for name in p.classes):.1%}",
+            p.warning,
+        )
+        for p in predictions
+    ]
+    coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
+    which = "class" if coverage is None else f"classes, one of them the true one in {coverage:.0%}"
+    _print_table(("image", which, "probability", "warning"), rows)
+    unlike_ones = sum(p.unlike for p in predictions)
+    if unlike_ones:
+        print(
+            f"warning: {unlike_ones} of {len(predictions)} images are unlike the training images; "
+            "what is said of them is a guess.",
+            file=sys.stderr,
+        )
 
 
 def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

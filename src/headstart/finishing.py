@@ -31,12 +31,16 @@ class Finished:
         recipe: What was trained.
         start: Holds the weights.
         temperature: For its logits, from images that were held out in the search.
+        sets: Thresholds of class sets, from the same images; empty where there were none.
+        held: Number of those images.
     """
 
     ready: Prepared
     recipe: Recipe
     start: Start
     temperature: float
+    sets: tuple[float, ...] = ()
+    held: int = 0
 
 
 def finish(
@@ -83,7 +87,9 @@ def finish(
     record.boundary, record.acted = boundary, list(start.acted)
     if plan.head_loss is not None:
         append_epoch(folder, _before(plan, plan.head_loss))
-    temperature = best.start_temperature if best is not None else plan.head_temperature
+    temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
+    if best is not None:
+        temperature, sets, held = best.start_temperature, best.start_sets, best.val_images
     if winner is None:
         record.chosen = "head on frozen features"
         record.acted += untrained(recipe, record.stop_reason)
@@ -92,7 +98,7 @@ def finish(
         before = weights_of(start)
         try:
             happened = _train(ready, recipe, start, plan, clock, folder, record, progress)
-            temperature = winner.temperature
+            temperature, sets = winner.temperature, winner.sets
             record.chosen = "fine-tuned"
         except HeadstartError as error:
             # The search has shown that the recipe works; more data and epochs may still diverge.
@@ -109,7 +115,7 @@ def finish(
         )
     )
     progress.say(f"finish: {happened}")
-    return Finished(ready, recipe, start, temperature)
+    return Finished(ready, recipe, start, temperature, sets, held)
 
 
 def _before(plan: SearchPlan, loss: float) -> EpochRecord:

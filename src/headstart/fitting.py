@@ -23,6 +23,7 @@ from headstart.artifacts.run import (
     write_start,
 )
 from headstart.cache import default_cache_dir, evict
+from headstart.calibration import set_thresholds
 from headstart.data.audit import summary_rows
 from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split, split_notes
@@ -217,8 +218,10 @@ def _run(
         if done is None:
             start = begin(ready, chosen, clock, record, progress)
             logits = finetune(ready, chosen, clock, start, folder, record, progress)
-            temperature = fit_temperature(logits, ready.material.labels["val"])
-            done = Finished(ready, chosen, start, temperature)
+            labels = ready.material.labels["val"]
+            temperature = fit_temperature(logits, labels)
+            sets = set_thresholds(logits, labels, temperature)
+            done = Finished(ready, chosen, start, temperature, sets, len(labels))
         metrics = prove(done, folder, record, progress)
         record.seconds = clock.elapsed()
         write_record(folder, record)
