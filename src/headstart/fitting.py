@@ -40,6 +40,7 @@ from headstart.preparing import Prepared, prepare
 from headstart.progress import SILENT, Progress
 from headstart.proving import prove
 from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
+from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.executors import EngineName
@@ -226,6 +227,7 @@ def _run(
         record.seconds = clock.elapsed()
         write_record(folder, record)
         write_report(folder)
+        write_model_card(folder)
         evict(cache)
     # Last: a run that is done lacks nothing.
     record.status = "done"

@@ -197,15 +197,28 @@ def save_bundle(
     return checked
 
 
+def read_spec(folder: Path) -> BundleSpec:
+    """Reads what a bundle says of itself, without its weights.
+
+    Raises:
+        RunError: If it is no bundle or cannot be read.
+    """
+    try:
+        return BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
+    except (OSError, ValidationError) as error:
+        raise RunError(f"cannot read the bundle {folder}: {error}") from None
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Rebuilds the classifier from a bundle's folder alone.
 
     Raises:
         RunError: If it is no bundle, is of a newer format, or is damaged.
     """
-    weights = folder / "model.safetensors"
+    weights, spec = folder / "model.safetensors", read_spec(folder)
     try:
-        spec = BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         if spec.format != FORMAT:
             raise RunError(f"{folder} has format {spec.format}; this headstart reads {FORMAT}.")
@@ -215,7 +228,7 @@ def load_bundle(folder: Path) -> Bundle:
         gallery = _gallery(folder, spec.range) if spec.range else None
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
-    except (OSError, ValidationError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise RunError(f"cannot read the bundle {folder}: {error}") from None
     backbone = build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)
     head = spec.head.build(spec.features, len(spec.classes), head_activation(spec.activation))
