@@ -32,7 +32,7 @@ LAYERS = (
     {"artifacts", "checking"},
     {"search"},
     {"diagnose"},
-    {"diffing", "predict", "report"},
+    {"diffing", "predict", "report", "suspecting"},
     {
         "finetuning",
         "finishing",

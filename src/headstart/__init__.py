@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from headstart.recipe import Recipe
     from headstart.showing import show
     from headstart.sklearn import HeadstartClassifier
+    from headstart.suspecting import suspects
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ _HOMES = {
     "fit": "headstart.fitting",
     "resume": "headstart.fitting",
     "show": "headstart.showing",
+    "suspects": "headstart.suspecting",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "fit",
     "resume",
     "show",
+    "suspects",
 ]
 
 

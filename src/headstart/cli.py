@@ -290,6 +290,35 @@ def check(
 
 
 @app.command()
+def suspects(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="A folder or manifest as in `fit`, or a run.")],
+    out: Annotated[Path, typer.Option(help="A .csv file for all of them.")] = Path("suspects.csv"),
+    as_json: AsJson = False,
+    boxes: BoxesOption = Boxes.crop,
+) -> None:
+    """Find images that deserve a look: labels that may be wrong, copies, outliers."""
+    with _errors(context):
+        from headstart.diagnose.suspects import check_writable, write_suspects_csv
+        from headstart.suspecting import suspects as find
+
+        check_writable(out)
+        found = find(source, boxes=boxes.value, progress=for_stream(sys.stderr))
+        write_suspects_csv(out, found.suspects)
+        if as_json:
+            import json
+            from dataclasses import asdict
+
+            print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+            return
+        first = found.suspects[:20]
+        rows = [(f"{s.score:.2f}", s.kind, s.path, s.label, s.suggested, s.why) for s in first]
+        _print_table(("score", "kind", "image", "label", "perhaps", "why"), rows)
+        sealed = f"; {found.sealed} test images stay sealed" if found.sealed else ""
+        print(f"{len(found.suspects)} of {found.images} images deserve a look{sealed}: {out}")
+
+
+@app.command()
 def backbones(
     context: typer.Context,
     pattern: Annotated[str | None, typer.Argument(help="Part of a name, or a * pattern.")] = None,

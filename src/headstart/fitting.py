@@ -135,7 +135,7 @@ def fit(
     dataset = load_dataset(source, labels=labels, boxes=boxes)
     folder = Path(out) if out else _default_folder(dataset)
     ready = prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
-    record = _first_record(ready, clock, command, request)
+    record = _first_record(ready, clock, command, request, _named(source), boxes)
     claim_folder(folder)
     with locked(folder):
         write_start(folder, record, chosen, ready.audited.audit)
@@ -176,7 +176,7 @@ def resume(
         given = split if split.exists() else None
         ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
         clear_unfinished(path)
-        fresh = _first_record(ready, clock, record.command, asked)
+        fresh = _first_record(ready, clock, record.command, asked, asked.source, asked.boxes)
         fresh = fresh.model_copy(update={"started_at": record.started_at})
         return _run(ready, base, clock, path, fresh, cache, workers, progress)
 
@@ -316,7 +316,12 @@ def _default_folder(dataset: Dataset) -> Path:
 
 
 def _first_record(
-    ready: Prepared, clock: Clock, command: str, request: Request | None
+    ready: Prepared,
+    clock: Clock,
+    command: str,
+    request: Request | None,
+    source: str,
+    boxes: Literal["crop", "keep"],
 ) -> RunRecord:
     dataset, split, network = ready.dataset, ready.split, ready.material.backbone
     names = [dataset.items[int(index)].label for index in ready.audited.kept]
@@ -325,6 +330,8 @@ def _first_record(
         started_at=now(),
         budget_s=clock.budget_s,
         request=request,
+        source=source,
+        boxes=boxes,
         data_name=dataset.name,
         data_root=str(dataset.root.resolve()),
         licence=dataset.licence,

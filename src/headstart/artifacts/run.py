@@ -101,6 +101,8 @@ class RunRecord(BaseModel):
     budget_s: float | None = None
     request: Request | None = None
     stop_reason: str = ""
+    source: str | None = None  # empty for Python objects; None in runs that did not keep it
+    boxes: Literal["crop", "keep"] = "crop"
     data_name: str
     data_root: str
     licence: str | None = None
