@@ -11,7 +11,7 @@ metrics.json      the figures on the sealed test
 predictions.csv   one row a test image
 embeddings.safetensors  of the training images
 report.html       what a person looks at
-bundle/           the classifier
+bundle/           the classifier, with its model card
 """
 
 import csv
