@@ -50,6 +50,24 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("pictures"), 16)
 
 
+@pytest.fixture(scope="session")
+def noisy_pictures() -> Callable[..., Path]:
+    """Writes pictures that are hard to tell apart, by seeds of their own."""
+
+    def write(folder: Path, seeds: range) -> Path:
+        for kind in CLASSES:
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            for seed in seeds:
+                clear = np.asarray(picture(kind, seed), np.float32)
+                rng = np.random.default_rng([7, CLASSES.index(kind), seed])
+                noisy = clear + rng.normal(0, 80, clear.shape)
+                image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+                image.save(folder / kind / f"{seed:03d}.png")
+        return folder
+
+    return write
+
+
 @pytest.fixture
 def two_classes(tmp_path: Path) -> Path:
     """Two classes of 8 pictures that a test may spoil."""

@@ -37,8 +37,10 @@ def test_a_run_holds_everything(tuned: Run) -> None:
         "predictions.csv", "report.html", "bundle", "embeddings.safetensors",
     }  # fmt: skip
     assert {path.name for path in (tuned.folder / "bundle").iterdir()} == {
+        "MODEL_CARD.md",
         "bundle.json",
         "model.safetensors",
+        "range.safetensors",
     }
     record = read_record(tuned.folder)
     assert record.status == "done"

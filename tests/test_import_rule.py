@@ -19,6 +19,7 @@ LAYERS = (
         "averages",
         "batches",
         "cache",
+        "calibration",
         "evaluate",
         "fingerprints",
         "guard",
@@ -31,7 +32,7 @@ LAYERS = (
     {"artifacts", "checking"},
     {"search"},
     {"diagnose"},
-    {"predict", "report"},
+    {"diffing", "predict", "report", "suspecting"},
     {
         "finetuning",
         "finishing",

@@ -7,11 +7,13 @@ from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
     from headstart.checking import check
+    from headstart.diffing import diff
     from headstart.fitting import fit, resume
     from headstart.predict import Neighbour, Prediction, Run
     from headstart.recipe import Recipe
     from headstart.showing import show
     from headstart.sklearn import HeadstartClassifier
+    from headstart.suspecting import suspects
 
 __version__ = "0.1.0"
 
@@ -22,9 +24,11 @@ _HOMES = {
     "Recipe": "headstart.recipe",
     "Run": "headstart.predict",
     "check": "headstart.checking",
+    "diff": "headstart.diffing",
     "fit": "headstart.fitting",
     "resume": "headstart.fitting",
     "show": "headstart.showing",
+    "suspects": "headstart.suspecting",
 }
 
 __all__ = [
@@ -36,9 +40,11 @@ __all__ = [
     "Recipe",
     "Run",
     "check",
+    "diff",
     "fit",
     "resume",
     "show",
+    "suspects",
 ]
 
 

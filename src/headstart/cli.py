@@ -229,10 +229,40 @@ def leaderboard(
 
 
 @app.command()
+def diff(
+    context: typer.Context,
+    a: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    b: Annotated[Path, typer.Argument(help="The folder of another.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what differs between two runs, and whether one is really more accurate."""
+    with _errors(context):
+        from headstart.diffing import diff as run_diff
+
+        found = run_diff(a, b)
+        if as_json:
+            print(found.model_dump_json(indent=1))
+            return
+        for warning in found.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        rows = [
+            (part, change.what, *("–" if v is None else str(v) for v in (change.a, change.b)))
+            for part in ("recipe", "data", "backbone", "budget", "software")
+            for change in getattr(found, part)
+        ]
+        _print_table(("part", "what", f"A: {a}", f"B: {b}"), rows)
+        print(found.accuracy.verdict)
+
+
+@app.command()
 def predict(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    set_coverage: Annotated[
+        float | None,
+        typer.Option(help="Say sets of classes that hold the true one so often: 0.9, 0.95, …"),
+    ] = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
@@ -242,7 +272,7 @@ def predict(
             raise InputError("give --json or --csv, not both.")
         from headstart.predict import open_bundle, predict_images
 
-        predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr))
+        predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr), set_coverage)
         _print_predictions(predictions, as_json, as_csv)
         if any(prediction.error for prediction in predictions):
             raise typer.Exit(1)
@@ -265,6 +295,35 @@ def check(
             print(found.model_dump_json(indent=1))
             return
         _print_table(("what", "severity", "finding"), summary_rows(found))
+
+
+@app.command()
+def suspects(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="A folder or manifest as in `fit`, or a run.")],
+    out: Annotated[Path, typer.Option(help="A .csv file for all of them.")] = Path("suspects.csv"),
+    as_json: AsJson = False,
+    boxes: BoxesOption = Boxes.crop,
+) -> None:
+    """Find images that deserve a look: labels that may be wrong, copies, outliers."""
+    with _errors(context):
+        from headstart.diagnose.suspects import check_writable, write_suspects_csv
+        from headstart.suspecting import suspects as find
+
+        check_writable(out)
+        found = find(source, boxes=boxes.value, progress=for_stream(sys.stderr))
+        write_suspects_csv(out, found.suspects)
+        if as_json:
+            import json
+            from dataclasses import asdict
+
+            print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+            return
+        first = found.suspects[:20]
+        rows = [(f"{s.score:.2f}", s.kind, s.path, s.label, s.suggested, s.why) for s in first]
+        _print_table(("score", "kind", "image", "label", "perhaps", "why"), rows)
+        sealed = f"; {found.sealed} test images stay sealed" if found.sealed else ""
+        print(f"{len(found.suspects)} of {found.images} images deserve a look{sealed}: {out}")
 
 
 @app.command()
@@ -508,11 +567,38 @@ def _print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: b
         import csv
 
         writer = csv.writer(sys.stdout)
-        writer.writerow(("image", "label", "probability", "error"))
-        writer.writerows((p.image, p.label, p.probability, p.error) for p in predictions)
+        import json
+
+        columns = ("classes", "distance", "limit", "unlike")
+        writer.writerow(("image", "label", "probability", "error", *columns))
+        for p in predictions:
+            # A class's name may hold any separator; JSON says where it ends.
+            classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
+            unlike = "" if p.distance is None else str(p.unlike).lower()
+            found = (classes, p.distance, p.limit, unlike)
+            writer.writerow((p.image, p.label, p.probability, p.error, *found))
         return
-    rows = [(p.image, p.error or p.label, f"{p.probability:.1%}") for p in predictions]
-    _print_table(("image", "class", "probability"), rows)
+    rows = [
+        (p.image, p.error or p.label, f"{p.probability:.1%}", p.warning)
+        if p.coverage is None
+        else (
+            p.image,
+            ", ".join(f"{name} {p.probabilities[name]:.1%}" for name in p.classes),
+            f"{sum(p.probabilities[name] for name in p.classes):.1%}",
+            p.warning,
+        )
+        for p in predictions
+    ]
+    coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
+    which = "class" if coverage is None else f"classes, one of them the true one in {coverage:.0%}"
+    _print_table(("image", which, "probability", "warning"), rows)
+    unlike_ones = sum(p.unlike for p in predictions)
+    if unlike_ones:
+        print(
+            f"warning: {unlike_ones} of {len(predictions)} images are unlike the training images; "
+            "what is said of them is a guess.",
+            file=sys.stderr,
+        )
 
 
 def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -35,6 +35,8 @@ class Finished:
         start: Holds the weights.
         temperature: For its logits, from images that were held out in the search.
         others: Further members of an ensemble, which differ from it behind the boundary alone.
+        sets: Thresholds of class sets, from the same images; empty where there were none.
+        held: Number of those images.
     """
 
     ready: Prepared
@@ -42,6 +44,8 @@ class Finished:
     start: Start
     temperature: float
     others: tuple[Member, ...] = ()
+    sets: tuple[float, ...] = ()
+    held: int = 0
 
 
 def finish(
@@ -78,8 +82,7 @@ def finish(
         start = start_from(here.material, base, setting.boundary)
         record.acted, record.chosen = list(start.acted), "head on frozen features"
         record.acted += untrained(base, record.stop_reason)
-        temperature = best[0].start_temperature if best else plan.head_temperature
-        done = Finished(here, base, start, temperature)
+        done = _head_alone(here, base, start, plan, best[0] if best else None)
         happened = "the head was solved on training and validation images"
     else:
         done, happened = _train_winners(
@@ -134,20 +137,35 @@ def _train_winners(
             record.notes.append(f"The whole schedule failed, so the head is kept: {error}")
             told = "failed; the head is kept"
         happened += f"{'; ' if happened else ''}{told}"
-        if done is None:
-            done = Finished(here, recipe, start, winner.temperature)
-            record.acted = acted
-            record.chosen = "head on frozen features" if "failed" in told else "fine-tuned"
+        if done is None and "failed" in told:
+            done = _head_alone(here, recipe, start, plan, winner)
+            record.acted, record.chosen = acted, "head on frozen features"
+        elif done is None:
+            held = winner.val_images
+            done = Finished(here, recipe, start, winner.temperature, (), winner.sets, held)
+            record.acted, record.chosen = acted, "fine-tuned"
         else:
             member = Member(here.material.backbone.model, start.head)
             done = replace(done, others=(*done.others, member))
     assert done is not None
     if done.others:
         record.chosen = f"ensemble of {len(done.others) + 1}"
-        # Each was calibrated alone; the mean of their logits lies between them.
+        # Each was calibrated alone; the mean of their logits lies between them. Sets promise a
+        # coverage, and no held-out image has seen the mean.
         temperature = float(np.mean([winner.temperature for winner in winners]))
-        done = replace(done, temperature=temperature)
+        done = replace(done, temperature=temperature, sets=(), held=0)
     return done, happened
+
+
+def _head_alone(
+    ready: Prepared, recipe: Recipe, start: Start, plan: SearchPlan, trial: Trial | None
+) -> Finished:
+    """Returns the head as it was solved, with what the images held out from it calibrate."""
+    if trial is None:
+        temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
+    else:
+        temperature, sets, held = trial.start_temperature, trial.start_sets, trial.val_images
+    return Finished(ready, recipe, start, temperature, (), sets, held)
 
 
 def _with_all_images(

@@ -23,6 +23,7 @@ from headstart.artifacts.run import (
     write_start,
 )
 from headstart.cache import default_cache_dir, evict
+from headstart.calibration import set_thresholds
 from headstart.data.audit import summary_rows
 from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split, split_notes
@@ -39,6 +40,7 @@ from headstart.preparing import Prepared, prepare
 from headstart.progress import SILENT, Progress
 from headstart.proving import prove
 from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
+from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.executors import EngineName
@@ -140,7 +142,7 @@ def fit(
     dataset = load_dataset(source, labels=labels, boxes=boxes)
     folder = Path(out) if out else _default_folder(dataset)
     ready = prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
-    record = _first_record(ready, clock, command, request)
+    record = _first_record(ready, clock, command, request, _named(source), boxes)
     claim_folder(folder)
     with locked(folder):
         write_start(folder, record, chosen, ready.audited.audit)
@@ -181,7 +183,7 @@ def resume(
         given = split if split.exists() else None
         ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
         clear_unfinished(path)
-        fresh = _first_record(ready, clock, record.command, asked)
+        fresh = _first_record(ready, clock, record.command, asked, asked.source, asked.boxes)
         # What was measured before it was stopped is told, and is not measured again.
         measured = {"backbones", "frozen prefix", "heads"}
         known = [step for step in record.plan if step.stage in measured]
@@ -228,12 +230,15 @@ def _run(
         if done is None:
             start = begin(ready, chosen, clock, record, progress)
             logits = finetune(ready, chosen, clock, start, folder, record, progress)
-            temperature = fit_temperature(logits, ready.material.labels["val"])
-            done = Finished(ready, chosen, start, temperature)
+            labels = ready.material.labels["val"]
+            temperature = fit_temperature(logits, labels)
+            sets = set_thresholds(logits, labels, temperature)
+            done = Finished(ready, chosen, start, temperature, (), sets, len(labels))
         metrics = prove(done, folder, record, progress)
         record.seconds = clock.elapsed()
         write_record(folder, record)
         write_report(folder)
+        write_model_card(folder)
         evict(cache)
     # Last: a run that is done lacks nothing.
     record.status = "done"
@@ -322,7 +327,12 @@ def _default_folder(dataset: Dataset) -> Path:
 
 
 def _first_record(
-    ready: Prepared, clock: Clock, command: str, request: Request | None
+    ready: Prepared,
+    clock: Clock,
+    command: str,
+    request: Request | None,
+    source: str,
+    boxes: Literal["crop", "keep"],
 ) -> RunRecord:
     dataset, split, network = ready.dataset, ready.split, ready.material.backbone
     names = [dataset.items[int(index)].label for index in ready.audited.kept]
@@ -331,6 +341,8 @@ def _first_record(
         started_at=now(),
         budget_s=clock.budget_s,
         request=request,
+        source=source,
+        boxes=boxes,
         data_name=dataset.name,
         data_root=str(dataset.root.resolve()),
         licence=dataset.licence,

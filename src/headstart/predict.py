@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.bundle import Bundle, load_bundle, run_bundle
 from headstart.artifacts.embeddings import read_embeddings
 from headstart.artifacts.run import RunRecord, read_metrics, read_record
+from headstart.diagnose.conformal import Range, Threshold, distance, prediction_set
 from headstart.errors import DataError, InputError
 from headstart.evaluate import Metrics, softmax
 from headstart.progress import SILENT, Progress
@@ -27,6 +29,14 @@ class Prediction(BaseModel):
         probability: Its calibrated probability.
         probabilities: Of every class.
         error: Why the image could not be read.
+        classes: The classes, likeliest first, of which one is the true one as often as was asked;
+            empty where no coverage was asked for.
+        coverage: How often that is.
+        distance: Cosine distance to the k-th nearest training image; None where the bundle has no
+            range.
+        limit: The distance from which on an image is unlike the training images.
+        unlike: Whether it is; its class is then a guess.
+        warning: The same in words; empty where it is not.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +46,12 @@ class Prediction(BaseModel):
     probability: float = 0.0
     probabilities: dict[str, float] = {}
     error: str = ""
+    classes: tuple[str, ...] = ()
+    coverage: float | None = None
+    distance: float | None = None
+    limit: float | None = None
+    unlike: bool = False
+    warning: str = ""
 
 
 class Neighbour(BaseModel):
@@ -84,10 +100,20 @@ class Run:
         return load_bundle(self.folder / "bundle")
 
     def predict(
-        self, images: Sequence[str | Path | bytes], progress: Progress = SILENT
+        self,
+        images: Sequence[str | Path | bytes],
+        progress: Progress = SILENT,
+        set_coverage: float | None = None,
     ) -> list[Prediction]:
-        """Classifies images: paths, or the bytes of image files."""
-        return predict_images(self.bundle, images, progress)
+        """Classifies images: paths, or the bytes of image files.
+
+        Args:
+            images: What to classify.
+            progress: Where progress is shown.
+            set_coverage: How often the set of classes should hold the true one: 0.8, 0.9, 0.95 or
+                0.99; no sets by default.
+        """
+        return predict_images(self.bundle, images, progress, set_coverage)
 
     def embed(
         self, images: Sequence[str | Path | bytes], progress: Progress = SILENT
@@ -115,25 +141,109 @@ def open_bundle(folder: str | Path) -> Bundle:
     return load_bundle(inner if inner.is_dir() else path)
 
 
+def class_sets(
+    bundle: Bundle, probabilities: NDArray[np.float64], coverage: float
+) -> NDArray[np.bool_]:
+    """Returns which classes (N, C) are in sets that hold the true one as often as asked.
+
+    Args:
+        bundle: The classifier.
+        probabilities: Of images (N, C).
+        coverage: How often; one of those that the bundle was calibrated for.
+
+    Raises:
+        InputError: If the bundle has no threshold for it.
+    """
+    for promised in bundle.spec.sets:
+        if abs(promised.coverage - coverage) < 1e-9:
+            threshold = Threshold("lac", promised.threshold, coverage, promised.images)
+            return prediction_set(probabilities, threshold)
+    known = ", ".join(f"{each.coverage:g}" for each in bundle.spec.sets)
+    if not known:
+        raise InputError(
+            "this classifier has no calibrated sets of classes, as an older headstart made it; fit "
+            "it again to have them."
+        )
+    raise InputError(f"sets of classes are calibrated for {known} and not for {coverage:g}.")
+
+
+def range_of(bundle: Bundle) -> Range | None:
+    """Returns what images a classifier knows; None for bundles that do not say."""
+    spec = bundle.spec.range
+    if spec is None or bundle.gallery is None:
+        return None
+    return Range(bundle.gallery, spec.k, spec.threshold, spec.false_alarm)
+
+
+def unlike_images(known: Range, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Returns which images (N,) are unlike the training images, by their embeddings (N, E)."""
+    return np.asarray(distance(embeddings, known) > known.threshold)
+
+
 def predict_images(
-    bundle: Bundle, images: Sequence[str | Path | bytes], progress: Progress = SILENT
+    bundle: Bundle,
+    images: Sequence[str | Path | bytes],
+    progress: Progress = SILENT,
+    set_coverage: float | None = None,
 ) -> list[Prediction]:
-    """Classifies images; one that cannot be read says why and does not stop the others."""
+    """Classifies images; one that cannot be read says why and does not stop the others.
+
+    Args:
+        bundle: The classifier.
+        images: Paths, or the bytes of image files.
+        progress: Where progress is shown.
+        set_coverage: How often the set of classes should hold the true one; no sets by default.
+
+    Raises:
+        InputError: If the bundle is not calibrated for that coverage; nothing is read then.
+    """
+    classes = bundle.spec.classes
+    if set_coverage is not None:
+        class_sets(bundle, np.full((1, len(classes)), 1 / len(classes)), set_coverage)
     sources = [Path(image) if isinstance(image, str) else image for image in images]
     outputs = run_bundle(bundle, sources, progress=progress)
     probabilities = softmax(outputs.logits, bundle.spec.temperature)
+    known = range_of(bundle)
+    away = None if known is None else distance(outputs.embeddings, known)
     predictions = []
     for row, image in enumerate(images):
         name = f"image {row}" if isinstance(image, bytes) else str(image)
         if row in outputs.failed:
             predictions.append(Prediction(image=name, error=outputs.failed[row]))
             continue
-        by_class = dict(zip(bundle.spec.classes, map(float, probabilities[row]), strict=True))
+        by_class = dict(zip(classes, map(float, probabilities[row]), strict=True))
         label = max(by_class, key=by_class.__getitem__)
+        found: dict[str, Any] = {}
+        if set_coverage is not None:
+            (members,) = class_sets(bundle, probabilities[row : row + 1], set_coverage)
+            order = np.argsort(-probabilities[row], kind="stable")
+            found["classes"] = tuple(classes[each] for each in order if members[each])
+            found["coverage"] = set_coverage
+        if known is not None and away is not None:
+            found |= _standing(float(away[row]), known.threshold)
         predictions.append(
-            Prediction(image=name, label=label, probability=by_class[label], probabilities=by_class)
+            Prediction(
+                image=name,
+                label=label,
+                probability=by_class[label],
+                probabilities=by_class,
+                **found,
+            )
         )
     return predictions
+
+
+def _standing(away: float, limit: float) -> dict[str, Any]:
+    """Returns how far an image is from what is known, as fields of a prediction."""
+    digits = 2 if round(away, 2) > round(limit, 2) else 5
+    warning = f"unlike the training images: distance {away:.{digits}f}, limit {limit:.{digits}f}"
+    unlike = away > limit
+    return {
+        "distance": away,
+        "limit": limit,
+        "unlike": unlike,
+        "warning": warning if unlike else "",
+    }
 
 
 def embed_images(

@@ -5,19 +5,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.bundle import Bundle, Member, load_bundle, run_bundle, save_bundle
+from headstart.artifacts.bundle import (
+    Bundle,
+    Member,
+    RangeSpec,
+    SetSpec,
+    load_bundle,
+    run_bundle,
+    save_bundle,
+)
 from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.run import RunRecord, TestPrediction, write_result
+from headstart.calibration import COVERAGES
 from headstart.data.types import Item
+from headstart.diagnose.conformal import FEW, fit_range, fit_range_within, gallery_rows
 from headstart.errors import DataError
 from headstart.evaluate import Metrics, SealedTest, compute_metrics, softmax
 from headstart.finishing import Finished
+from headstart.predict import class_sets, range_of, unlike_images
 from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.retrieval import retrieval, unit
 from headstart.search.material import features_of
 from headstart.search.stages import Start
 from headstart.train import predict
+
+_REPORTED = (0.9, 0.95)
+"""Promised coverages of class sets that the run says the truth about."""
 
 
 def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -> Metrics:
@@ -31,6 +45,11 @@ def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -
     """
     ready, recipe, start, temperature = done.ready, done.recipe, done.start, done.temperature
     material, network = ready.material, ready.material.backbone
+    gallery = _keep_embeddings(ready, start, folder)
+    sets = [
+        SetSpec(coverage=coverage, threshold=threshold, images=done.held)
+        for coverage, threshold in zip(COVERAGES, done.sets, strict=False)
+    ]
     save_bundle(
         folder / "bundle",
         {
@@ -49,14 +68,16 @@ def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -
             "licence": network.licence,
             "data_sha256": ready.pixels.key,
             "versions": record.versions,
+            "sets": sets,
         },
         [Member(network.model, start.head), *done.others],
+        _range(ready, start, gallery),
     )
-    gallery = _keep_embeddings(ready, start, folder)
     bundle = load_bundle(folder / "bundle")
     items = [ready.dataset.items[int(index)] for index in ready.audited.kept[ready.split.test]]
     sealed = SealedTest(items)
-    metrics, predictions = _test(bundle, sealed, ready, gallery, temperature, progress)
+    metrics, predictions, notes = _test(bundle, sealed, ready, gallery, temperature, progress)
+    record.notes += notes
     record.test_opened_at = sealed.opened_at or ""
     write_result(folder, metrics, predictions)
     return metrics
@@ -69,7 +90,7 @@ def _test(
     gallery: NDArray[np.float32],
     temperature: float,
     progress: Progress,
-) -> tuple[Metrics, list[TestPrediction]]:
+) -> tuple[Metrics, list[TestPrediction], list[str]]:
     items = sealed.open("every choice is made")
     paths, boxes = [item.path for item in items], [item.box for item in items]
     outputs = run_bundle(bundle, paths, boxes, progress, "sealed test")
@@ -97,7 +118,61 @@ def _test(
         )
         for row in rows
     ]
-    return metrics, predictions
+    return metrics, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)
+
+
+def _promises(
+    bundle: Bundle,
+    probabilities: NDArray[np.float64],
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+) -> list[str]:
+    """Says what became of the promised rates of sets and range on the sealed test."""
+    notes, rows = [], np.arange(len(labels))
+    for promised in bundle.spec.sets:
+        if promised.coverage not in _REPORTED:
+            continue
+        sets = class_sets(bundle, probabilities, promised.coverage)
+        held, size = sets[rows, labels].mean(), sets.sum(1).mean()
+        notes.append(
+            f"Sets of classes for {promised.coverage:.0%} held the true class of {held:.1%} of "
+            f"{len(rows)} test images, with {size:.2f} classes a set."
+        )
+    known = range_of(bundle)
+    if known is not None:
+        unlike = int(unlike_images(known, embeddings).sum())
+        notes.append(
+            f"{unlike} of {len(rows)} test images were called unlike the training images "
+            f"({known.false_alarm:.0%} were to be expected)."
+        )
+    return notes
+
+
+def _range(
+    ready: Prepared, start: Start, vectors: NDArray[np.float32]
+) -> tuple[RangeSpec, NDArray[np.float16]]:
+    """Returns from which distance on an image is unlike the training images, and their gallery.
+
+    It comes from the validation images, unless these were trained on too or are few; then from the
+    training images, each measured without its own group.
+    """
+    material = ready.material
+    labels = material.labels["train"]
+    rows = gallery_rows(labels)
+    rounded = vectors.astype(np.float16)  # what is shipped is what is calibrated
+    held_out = not np.isin(material.rows["val"], material.rows["train"]).any()
+    if held_out and len(material.rows["val"]) >= FEW:
+        held = features_of(material, start.prefix, start.cached["val"], start.taps)
+        calibration = predict(start.head.embed, held, device=material.device)
+        known = fit_range(rounded[rows], labels[rows], calibration)
+        how = f"{len(calibration)} validation images"
+    else:
+        known = fit_range_within(rounded, labels, material.groups, rows)
+        how = f"{len(labels)} training images, each without its group"
+    spec = RangeSpec(
+        k=known.k, threshold=known.threshold, false_alarm=known.false_alarm, calibrated_on=how
+    )
+    return spec, rounded[rows]
 
 
 def _keep_embeddings(ready: Prepared, start: Start, folder: Path) -> NDArray[np.float32]:

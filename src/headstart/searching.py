@@ -25,6 +25,7 @@ from headstart.artifacts.journal import (
 )
 from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe, write_record
 from headstart.backbones.cut import FEATURES
+from headstart.calibration import set_thresholds
 from headstart.errors import RecipeError
 from headstart.evaluate import fit_temperature
 from headstart.finetuning import affordable_boundary, check_affordable, seconds_for_training
@@ -346,9 +347,11 @@ def _with_best_head(
     best = found.trials[0]
     chosen = best.head.model_copy(update={"dropout": head.dropout})
     tested = np.isfinite(found.logits[:, 0])
-    temperature = 1.0
+    temperature, sets = 1.0, tuple[float, ...]()
     if tested.any():
-        temperature = fit_temperature(found.logits[tested], plain.labels[tested])
+        held, labels = found.logits[tested], plain.labels[tested]
+        temperature = fit_temperature(held, labels)
+        sets = set_thresholds(held, labels, temperature)
     step = PlanStep(
         stage="heads",
         planned="cross-validate heads on cached features",
@@ -361,7 +364,7 @@ def _with_best_head(
     plan = nothing.model_copy(
         update={
             "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
-            "head_temperature": temperature,
+            "head_temperature": temperature, "head_sets": sets,
         }
     )  # fmt: skip
     return parse_recipe({**base.model_dump(), "head": chosen.model_dump()}), plan

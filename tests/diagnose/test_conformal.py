@@ -11,6 +11,8 @@ from headstart.diagnose.conformal import (
     calibrate,
     distance,
     fit_range,
+    fit_range_within,
+    gallery_rows,
     out_of_range,
     prediction_set,
 )
@@ -140,6 +142,38 @@ def test_false_alarms_stay_at_their_rate() -> None:
         alarms.append(out_of_range(images[100:], known).mean())
     error = 3 * np.std(alarms) / np.sqrt(len(alarms))
     assert 0.1 - 1 / 41 - error <= np.mean(alarms) <= 0.1 + error
+
+
+def test_a_range_from_training_images_leaves_out_their_own_group() -> None:
+    # Copies at 0 and 90 degrees: without its group, each is nearest to the other pair.
+    images = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    labels, rows = np.zeros(4, np.int64), np.arange(4)
+    known = fit_range_within(images, labels, np.array([0, 0, 1, 1]), rows, 0.5, k=1)
+    assert known.threshold == pytest.approx(1.0)
+    alone = fit_range_within(images, labels, np.arange(4), rows, 0.5, k=1)
+    assert alone.threshold == pytest.approx(0.0, abs=1e-6)
+
+
+def test_false_alarms_of_a_range_from_training_images() -> None:
+    alarms = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(160) % 4
+        images = rng.normal(size=(4, 16))[labels] * 2 + rng.normal(size=(160, 16))
+        rows = gallery_rows(labels[:100], 40)
+        known = fit_range_within(images[:100], labels[:100], np.arange(100), rows, 0.1)
+        alarms.append(out_of_range(images[100:], known).mean())
+    error = 3 * np.std(alarms) / np.sqrt(len(alarms))
+    # An image of the gallery is measured by one image fewer than others are.
+    assert 0.05 <= np.mean(alarms) <= 0.1 + error
+
+
+def test_a_gallery_is_even_over_classes() -> None:
+    labels = np.array([0] * 50 + [1] * 50 + [2] * 3)
+    rows = gallery_rows(labels, 23)
+    assert np.bincount(labels[rows]).tolist() == [10, 10, 3]
+    assert np.array_equal(rows, np.unique(rows))
+    assert np.array_equal(gallery_rows(labels, 500), np.arange(103))
 
 
 @pytest.mark.slow

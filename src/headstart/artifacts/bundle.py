@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -29,12 +31,49 @@ from headstart.errors import DataError, RunError
 from headstart.methods.activation import Activation, head_activation
 from headstart.methods.head import Head, HeadMethod
 from headstart.progress import SILENT, Progress
+from headstart.retrieval import unit
 
 FORMAT = 1
 ENGINE_PAYS_FROM = 96
 """Images from which on exporting the network costs less than it saves."""
 
 ImageSource = Path | bytes
+
+
+class SetSpec(BaseModel):
+    """From which probability on a class is in a set that holds the true one as often as promised.
+
+    Attributes:
+        coverage: Share of the sets that hold the true class.
+        threshold: A class is in if 1 - p(class) is at most this.
+        images: Held-out images that it comes from.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    coverage: float
+    threshold: float
+    images: int
+
+
+class RangeSpec(BaseModel):
+    """From which distance on an image is unlike all training images.
+
+    Attributes:
+        k: The k-th nearest embedding in `range.safetensors` counts.
+        threshold: The cosine distance.
+        false_alarm: Share of images like the training images that are flagged, by calibration.
+        calibrated_on: Which images that was.
+        sha256: Of `range.safetensors`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    k: int
+    threshold: float
+    false_alarm: float
+    calibrated_on: str
+    sha256: str = ""
 
 
 class BundleSpec(BaseModel):
@@ -60,6 +99,8 @@ class BundleSpec(BaseModel):
     licence: str
     data_sha256: str
     versions: dict[str, str]
+    sets: tuple[SetSpec, ...] = ()  # bundles made before there were sets and ranges have neither
+    range: RangeSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +110,13 @@ class Bundle:
     Attributes:
         spec: What is known of it.
         network: uint8 views (N, R, R, 3) to logits and embeddings (N, C + E), in eval mode.
+        gallery: Embeddings (G, E), of length 1, that images in range are near to; None where the
+            bundle has no range.
     """
 
     spec: BundleSpec
     network: "Classifier"
+    gallery: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,13 +198,19 @@ def assemble(members: Sequence[Member], spec: BundleSpec) -> Classifier:
     return Classifier(trunk, branches, heads, spec.test_time_flip).eval()
 
 
-def save_bundle(folder: Path, spec: dict[str, Any], members: Sequence[Member]) -> BundleSpec:
+def save_bundle(
+    folder: Path,
+    spec: dict[str, Any],
+    members: Sequence[Member],
+    known: tuple[RangeSpec, NDArray[np.float16]] | None = None,
+) -> BundleSpec:
     """Writes the bundle and returns its spec.
 
     Args:
         folder: Of the bundle.
-        spec: All fields but the weights' hash and the number of members.
+        spec: All fields but the range, the weights' hash and the number of members.
         members: One network, or several that differ behind the boundary alone.
+        known: The range and its gallery (G, E).
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = _tensors(members[0])
@@ -175,10 +225,31 @@ def save_bundle(folder: Path, spec: dict[str, Any], members: Sequence[Member]) -
     with replacing(weights) as draft:
         save_file(tensors, draft)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    known = {"weights_sha256": digest, "members": len(members)}
-    checked = BundleSpec.model_validate({**spec, **known})
+    if known is not None:
+        limits, gallery = known
+        path = folder / "range.safetensors"
+        with replacing(path) as draft:
+            save_arrays({"gallery": np.ascontiguousarray(gallery, np.float16)}, draft)
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        spec = {**spec, "range": limits.model_copy(update={"sha256": found})}
+    last = {"weights_sha256": digest, "members": len(members)}
+    checked = BundleSpec.model_validate({**spec, **last})
     write_text(folder / "bundle.json", checked.model_dump_json(indent=1) + "\n")
     return checked
+
+
+def read_spec(folder: Path) -> BundleSpec:
+    """Reads what a bundle says of itself, without its weights.
+
+    Raises:
+        RunError: If it is no bundle or cannot be read.
+    """
+    try:
+        return BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
+    except (OSError, ValidationError) as error:
+        raise RunError(f"cannot read the bundle {folder}: {error}") from None
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -187,21 +258,21 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         RunError: If it is no bundle, is of a newer format, or is damaged.
     """
-    weights = folder / "model.safetensors"
+    weights, spec = folder / "model.safetensors", read_spec(folder)
     try:
-        spec = BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         if spec.format != FORMAT:
             raise RunError(f"{folder} has format {spec.format}; this headstart reads {FORMAT}.")
         if digest != spec.weights_sha256:
             raise RunError(f"{weights} is damaged: its hash is not the one in bundle.json.")
         tensors = load_file(weights)
+        gallery = _gallery(folder, spec.range) if spec.range else None
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
-    except (OSError, ValidationError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise RunError(f"cannot read the bundle {folder}: {error}") from None
     members = [_load_member(spec, tensors, number) for number in range(spec.members)]
-    return Bundle(spec, assemble(members, spec))
+    return Bundle(spec, assemble(members, spec), gallery)
 
 
 def _load_member(spec: BundleSpec, tensors: dict[str, torch.Tensor], number: int) -> Member:
@@ -223,6 +294,18 @@ def _tensors(member: Member) -> dict[str, torch.Tensor]:
         for part, module in (("backbone", member.backbone), ("head", member.head))
         for name, tensor in module.state_dict().items()
     }
+
+
+def _gallery(folder: Path, known: RangeSpec) -> NDArray[np.float32]:
+    """Reads the gallery of a range.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    path = folder / "range.safetensors"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != known.sha256:
+        raise RunError(f"{path} is damaged: its hash is not the one in bundle.json.")
+    return unit(load_arrays(path)["gallery"])
 
 
 def run_bundle(

@@ -33,6 +33,8 @@ class Trial(BaseModel):
         start_loss: The log loss before training, of the head alone.
         start_temperature: Its best one.
         start_bits: As `val_bits`, before training.
+        sets: Thresholds of class sets, see `calibration.set_thresholds`.
+        start_sets: As `sets`, before training.
         gain_noise: Standard error, over images, of the log loss that training saved.
         note: What was changed so that it could run.
         train_s: Seconds to train on an image once.
@@ -56,6 +58,8 @@ class Trial(BaseModel):
     start_loss: float | None = None
     start_temperature: float = 1.0
     start_bits: str = ""
+    sets: tuple[float, ...] = ()
+    start_sets: tuple[float, ...] = ()
     gain_noise: float = 0.0
     note: str = ""
     train_s: float = 0.0
@@ -112,6 +116,7 @@ class SearchPlan(BaseModel):
         head_right: Images that it had right.
         head_images: Of so many.
         head_temperature: Its best one.
+        head_sets: Its thresholds of class sets.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -125,6 +130,7 @@ class SearchPlan(BaseModel):
     head_right: int = 0
     head_images: int = 0
     head_temperature: float = 1.0
+    head_sets: tuple[float, ...] = ()
 
 
 def write_heads(folder: Path, heads: Sequence[HeadRecord]) -> None:

@@ -11,7 +11,7 @@ metrics.json      the figures on the sealed test
 predictions.csv   one row a test image
 embeddings.safetensors  of the training images
 report.html       what a person looks at
-bundle/           the classifier
+bundle/           the classifier, with its model card
 """
 
 import csv
@@ -105,6 +105,8 @@ class RunRecord(BaseModel):
     budget_s: float | None = None
     request: Request | None = None
     stop_reason: str = ""
+    source: str | None = None  # empty for Python objects; None in runs that did not keep it
+    boxes: Literal["crop", "keep"] = "crop"
     data_name: str
     data_root: str
     licence: str | None = None
@@ -281,6 +283,23 @@ def read_predictions(folder: Path) -> list[TestPrediction]:
             return [TestPrediction.model_validate(row) for row in csv.DictReader(file)]
     except OSError:
         raise RunError(f"{folder} is no finished run: it has no predictions.csv.") from None
+
+
+def read_split_parts(folder: Path) -> dict[str, str]:
+    """Reads which part every image of a run is in, `train`, `val` or `test`, by its name.
+
+    Raises:
+        RunError: If the run has no readable split.
+    """
+    path = folder / "split.csv"
+    try:
+        # surrogateescape: as it was written.
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+    except OSError:
+        raise RunError(f"{folder} is no run with a split: it has no split.csv.") from None
+    except (KeyError, csv.Error):
+        raise RunError(f"{path} is damaged: it wants the columns path and split.") from None
 
 
 def now() -> str:

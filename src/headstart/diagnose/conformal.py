@@ -5,12 +5,12 @@ calibrate on images that it was not trained on.
 """
 
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from headstart.calibration import conformal_quantile
 from headstart.errors import HeadstartError
 from headstart.retrieval import unit
 
@@ -18,6 +18,11 @@ Score = Literal["lac", "aps"]
 
 NEIGHBOURS = 3
 """Which nearest training image is looked at; classes of few images ask for a small number."""
+
+GALLERY = 2000
+"""Training images, at most, that distances are measured to."""
+FEW = 40
+"""Held-out images below which a range is calibrated on the training images themselves."""
 
 _BLOCK = 512
 
@@ -74,7 +79,7 @@ def calibrate(
     if y.shape != p.shape[:1] or (y.size and not (y.min() >= 0 and y.max() < p.shape[1])):
         raise HeadstartError(f"Probabilities of shape {p.shape} do not fit {y.size} labels.")
     of_truth = _scores(p, score)[np.arange(len(y)), y]
-    value = min(_conformal_quantile(of_truth, coverage), 1.0)
+    value = min(conformal_quantile(of_truth, coverage), 1.0)
     return Threshold(score, value, coverage, len(y))
 
 
@@ -144,23 +149,64 @@ def fit_range(
     Raises:
         HeadstartError: There is no training image, or the share is not between 0 and 1.
     """
-    if not len(embeddings):
-        raise HeadstartError("There is no training image to measure distances from.")
-    counts = np.bincount(labels)
-    k = max(1, min(k, int(counts[counts > 0].min())))
-    unbounded = Range(unit(embeddings), k, 2.0, false_alarm)
-    threshold = _conformal_quantile(distance(calibration, unbounded), 1 - false_alarm)
-    return replace(unbounded, threshold=min(threshold, 2.0))
+    unbounded = _unbounded(embeddings, labels, false_alarm, k)
+    return _bounded(unbounded, distance(calibration, unbounded))
+
+
+def fit_range_within(
+    embeddings: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    false_alarm: float = 0.05,
+    k: int = NEIGHBOURS,
+) -> Range:
+    """Learns the same as `fit_range` where no image was held out, from the training images alone.
+
+    Each is measured by the gallery without its own group. That is right for embeddings that were
+    not trained on the images. Where they were, training images lie a little closer together than
+    others do, so that a little more than the wanted share of other images may be flagged. At 128
+    pixels and 5 %, after fine-tuning on all images that are not sealed, 6 % of the 341 test images
+    of flowers17 were flagged, and 85 % of ants and bees; in a run of ants and bees, 8 % of its 153.
+
+    Args:
+        embeddings: (N, E), of the training images.
+        labels: Their class numbers (N,).
+        groups: Their group numbers (N,): copies of one image would make all distances small.
+        rows: Those that are the gallery, see `gallery_rows`.
+        false_alarm: Wanted share, between 0 and 1.
+        k: Which nearest image is looked at.
+
+    Raises:
+        HeadstartError: There is no training image, or the share is not between 0 and 1.
+    """
+    unbounded = _unbounded(embeddings[rows], labels[rows], false_alarm, k)
+    others = groups[rows]
+    away = []
+    for start in range(0, len(embeddings), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        own = groups[block, None] == others[None]
+        away.append(_kth_distance(embeddings[block], unbounded, own))
+    return _bounded(unbounded, np.concatenate(away))
+
+
+def gallery_rows(labels: NDArray[np.int64], most: int = GALLERY) -> NDArray[np.int64]:
+    """Returns which images (G,) stand for all, at most so many, as even over classes as can be."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(rank[order], kind="stable")[:most]])
 
 
 def distance(embeddings: NDArray[np.floating], known: Range) -> NDArray[np.float64]:
     """Returns the cosine distance (N,), 0 to 2, of embeddings (N, E) to the k-th nearest image."""
     blocks = [
-        np.partition(unit(embeddings[start : start + _BLOCK]) @ known.gallery.T, -known.k, axis=1)
+        _kth_distance(embeddings[start : start + _BLOCK], known)
         for start in range(0, len(embeddings), _BLOCK)
     ]
-    cosines = [block[:, -known.k].astype(np.float64) for block in blocks]
-    return 1 - np.concatenate([np.empty(0), *cosines])
+    return np.concatenate([np.empty(0), *blocks])
 
 
 def out_of_range(embeddings: NDArray[np.floating], known: Range) -> NDArray[np.bool_]:
@@ -168,14 +214,31 @@ def out_of_range(embeddings: NDArray[np.floating], known: Range) -> NDArray[np.b
     return np.asarray(distance(embeddings, known) > known.threshold)
 
 
-def _conformal_quantile(scores: NDArray[np.float64], share: float) -> float:
-    """Returns what at least `share` of further scores do not exceed; infinite if n is too small."""
-    if not 0 < share < 1:
-        raise HeadstartError(f"The wanted share must lie between 0 and 1; it is {share:g}.")
-    n = len(scores)
-    # Less a hair: 0.9 * 10 must be 9 and not a little more, which would be rounded up to 10.
-    rank = ceil((n + 1) * share - 1e-9)
-    return float(np.sort(scores)[rank - 1]) if rank <= n else float("inf")
+def _unbounded(
+    embeddings: NDArray[np.floating], labels: NDArray[np.int64], false_alarm: float, k: int
+) -> Range:
+    """Returns a range that flags nothing."""
+    if not len(embeddings):
+        raise HeadstartError("There is no training image to measure distances from.")
+    counts = np.bincount(labels)
+    k = max(1, min(k, int(counts[counts > 0].min())))
+    return Range(unit(embeddings), k, 2.0, false_alarm)
+
+
+def _bounded(unbounded: Range, away: NDArray[np.float64]) -> Range:
+    """Returns the range with its threshold from the distances of calibration images."""
+    threshold = conformal_quantile(away, 1 - unbounded.false_alarm)
+    return replace(unbounded, threshold=min(threshold, 2.0))
+
+
+def _kth_distance(
+    embeddings: NDArray[np.floating], known: Range, left_out: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Returns distances (N,) to the k-th nearest, without those (N, G) that are left out."""
+    cosines = unit(embeddings) @ known.gallery.T
+    if left_out is not None:
+        cosines[left_out] = -1  # as far as can be
+    return 1 - np.partition(cosines, -known.k, axis=1)[:, -known.k].astype(np.float64)
 
 
 def _scores(p: NDArray[np.float64], score: Score) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from headstart.artifacts.files import replacing
 from headstart.data.audit import Finding
 from headstart.data.splits import folds
 from headstart.data.types import Dataset
-from headstart.errors import DataError
+from headstart.errors import DataError, InputError
 from headstart.evaluate import softmax
 from headstart.probe import cross_validate, fit_probe
 from headstart.retrieval import unit
@@ -231,12 +231,26 @@ def find_suspects(
     return tuple(sorted(found, key=lambda suspect: (-suspect.score, suspect.row)))
 
 
+def check_writable(path: Path) -> None:
+    """Refuses a file to which `write_suspects_csv` cannot write, before any work.
+
+    Raises:
+        InputError: Its folder is missing, or it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a .csv file to write to.")
+
+
 def write_suspects_csv(path: Path, suspects: Iterable[Suspect]) -> None:
     """Writes suspects as a table, one row each, in their order.
 
     Raises:
+        InputError: As `check_writable`.
         DiskFullError: There is no space left.
     """
+    check_writable(path)
     # surrogateescape: a file name need not be valid UTF-8.
     with (
         replacing(path) as draft,

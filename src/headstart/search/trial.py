@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from headstart.averages import blend
 from headstart.backbones.cut import trace
+from headstart.calibration import set_thresholds
 from headstart.data.decode import Pixels, open_pixels
 from headstart.evaluate import calibrated_score, fit_temperature, softmax
 from headstart.methods.activation import Keep
@@ -111,6 +112,8 @@ class Score:
         start_loss: As `loss`, before training.
         start_right: As `right`, before training.
         start_temperature: As `temperature`, before training.
+        sets: Thresholds of class sets, see `calibration.set_thresholds`.
+        start_sets: As `sets`, before training.
         gain_noise: Standard error, over images, of the log loss that training saved.
         train_s: Seconds to train on an image once.
     """
@@ -123,6 +126,8 @@ class Score:
     start_loss: float
     start_right: str
     start_temperature: float
+    sets: tuple[float, ...] = ()
+    start_sets: tuple[float, ...] = ()
     gain_noise: float = 0.0
     train_s: float = 0.0
 
@@ -282,16 +287,19 @@ def _score(
         if gain.mean() > gain.std() / len(gain) ** 0.5:
             flip, loss = True, calibrated_score(logits[share, True], labels)[0]
     best, start = logits[share, flip], logits[0.0, not plain]
+    temperature, start_temperature = (fit_temperature(each, labels) for each in (best, start))
     saved = _losses(start, labels) - _losses(best, labels)
     return Score(
         loss=loss,
         right=_bits(best, labels),
-        temperature=fit_temperature(best, labels),
+        temperature=temperature,
         blend=share,
         flip=flip,
         start_loss=calibrated_score(start, labels)[0],
         start_right=_bits(start, labels),
-        start_temperature=fit_temperature(start, labels),
+        start_temperature=start_temperature,
+        sets=set_thresholds(best, labels, temperature),
+        start_sets=set_thresholds(start, labels, start_temperature),
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )
 

@@ -1,0 +1,231 @@
+"""`MODEL_CARD.md` in the bundle: what it is for, what it was made of, and where it fails.
+
+The form is Hugging Face's: metadata as YAML between two lines of dashes, then Markdown.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from headstart.artifacts.bundle import BundleSpec, read_spec
+from headstart.artifacts.files import write_text
+from headstart.artifacts.run import RunRecord, read_metrics, read_record
+from headstart.backbones.cut import FEATURES, INPUT
+from headstart.evaluate import ClassMetrics, Metrics
+from headstart.inference_stats import Interval
+from headstart.progress import format_duration
+from headstart.report.page import percent
+
+WEAKEST = 5
+"""Classes of the worst recalls, and pairs most mixed up, that are named."""
+
+HUB_LICENCES = frozenset(
+    [
+        "apache-2.0",
+        "mit",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc0-1.0",
+        "cc-by-4.0",
+        "cc-by-sa-4.0",
+        "cc-by-nc-4.0",
+        "cc-by-nc-sa-4.0",
+        "cc-by-nd-4.0",
+        "cc-by-nc-nd-4.0",
+        "gpl-3.0",
+        "lgpl-3.0",
+        "agpl-3.0",
+        "mpl-2.0",
+        "unknown",
+    ]
+)
+"""Licences that the hub knows by these names; any other is `other`, with its name beside it."""
+
+# What JSON writes as it is and YAML cannot hold or would fold: other controls, line separators,
+# byte order marks, and halves of surrogate pairs, which UTF-8 cannot hold either.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# An underscore between letters or digits is one; at either end of them it is emphasis.
+_MARKDOWN = re.compile(r"([\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_]))")
+
+
+def write_model_card(folder: Path) -> Path:
+    """Writes the card of a run's classifier into its bundle, and returns its path.
+
+    It is drawn from what the run folder holds alone.
+
+    Raises:
+        RunError: If the folder is no finished run.
+        DiskFullError: If there is no space left.
+    """
+    record, metrics = read_record(folder), read_metrics(folder)
+    spec = read_spec(folder / "bundle")
+    environment = Environment(
+        loader=PackageLoader("headstart.report", "."),
+        autoescape=False,  # Markdown; what people named goes through the filter `text`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "text": text, "percent": percent, "interval": _interval, "duration": format_duration,
+    }  # fmt: skip
+    tested = [each for each in metrics.classes if each.recall is not None]
+    card = environment.get_template("model_card.md").render(
+        front=front_matter(record, metrics, spec),
+        record=record,
+        metrics=metrics,
+        spec=spec,
+        trained=_trained(record),
+        figures=_figures(metrics),
+        weak=_weak(tested),
+        untested=[each.name for each in metrics.classes if each.recall is None],
+        confusions=metrics.top_confusions[:WEAKEST],
+        command=fenced(record.command) if record.command else "",
+        versions=", ".join(f"{name} {number}" for name, number in record.versions.items()),
+    )
+    path = folder / "bundle" / "MODEL_CARD.md"
+    write_text(path, card)
+    return path
+
+
+def front_matter(record: RunRecord, metrics: Metrics, spec: BundleSpec) -> str:
+    """Returns the metadata as YAML: strings in JSON's quotes, which are YAML's too."""
+    licence = spec.licence.lower()
+    known = licence in HUB_LICENCES
+    base = _hub_name(spec)
+    shares = {
+        "accuracy": ("Accuracy", metrics.accuracy, metrics.accuracy_interval),
+        "balanced_accuracy": (
+            "Balanced accuracy", metrics.balanced_accuracy, metrics.balanced_accuracy_interval,
+        ),
+        "f1": ("Macro F1", metrics.macro_f1, metrics.macro_f1_interval),
+    }  # fmt: skip
+    measured = [
+        {
+            "type": kind,
+            "value": value,
+            "name": f"{name} (95 % interval {interval[0]:.4f} to {interval[1]:.4f})",
+        }
+        for kind, (name, value, interval) in shares.items()
+    ]
+    data: dict[str, Any] = {
+        "license": licence if known else "other",
+        **({} if known else {"license_name": spec.licence}),
+        "library_name": "headstart",
+        "tags": ["image-classification", "transfer-learning", "headstart", "timm"],
+        "pipeline_tag": "image-classification",
+        **({"base_model": base} if base else {}),
+        "metrics": list(shares),
+        "model-index": [
+            {
+                "name": f"{record.data_name} {record.backbone}",
+                "results": [
+                    {
+                        "task": {"type": "image-classification", "name": "Image classification"},
+                        "dataset": {
+                            "type": "imagefolder", "name": record.data_name, "split": "test",
+                        },
+                        "metrics": measured,
+                    }
+                ],
+            }
+        ],
+    }  # fmt: skip
+    return "\n".join(_yaml(data))
+
+
+def text(value: object) -> str:
+    """Returns text for the inside of a line of Markdown, whatever it holds."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    return _MARKDOWN.sub(r"\\\1", line)
+
+
+def fenced(code: str) -> str:
+    """Returns a block of code that nothing in it can end."""
+    longest = max((len(run) for run in re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    printable = "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in code
+    )
+    return f"{fence}sh\n{printable}\n{fence}"
+
+
+def _yaml(value: Any, indent: str = "") -> list[str]:
+    """Returns lines of YAML for mappings, lists and scalars."""
+    if isinstance(value, Mapping):
+        lines = []
+        for key, inner in value.items():
+            if isinstance(inner, Mapping | list):
+                lines += [f"{indent}{key}:", *_yaml(inner, indent + "  ")]
+            else:
+                lines.append(f"{indent}{key}: {_scalar(inner)}")
+        return lines
+    lines = []
+    for inner in value:
+        if isinstance(inner, Mapping | list):
+            first, *rest = _yaml(inner, indent + "  ")
+            lines += [f"{indent}- {first.lstrip()}", *rest]
+        else:
+            lines.append(f"{indent}- {_scalar(inner)}")
+    return lines
+
+
+def _scalar(value: str | float) -> str:
+    """Returns a scalar as JSON that is YAML too."""
+    written = json.dumps(value, ensure_ascii=False)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+
+
+def _hub_name(spec: BundleSpec) -> str:
+    """Returns the hub's name of the pretrained network; empty where there is none."""
+    choice = spec.recipe.get("backbone", {})
+    if choice.get("weights", "pretrained") != "pretrained":
+        return ""
+    from timm.models import get_pretrained_cfg  # noqa: PLC0415 - heavy
+
+    try:
+        config = get_pretrained_cfg(spec.backbone)
+    except (RuntimeError, ValueError):
+        return ""
+    if config is None or not config.hf_hub_id:
+        return ""
+    whole = not config.hf_hub_id.endswith("/")
+    return str(config.hf_hub_id) if whole else f"{config.hf_hub_id}{spec.backbone}"
+
+
+def _trained(record: RunRecord) -> str:
+    """Says which part of the network was trained."""
+    if record.chosen in {"probe", "head on frozen features"} or record.boundary == FEATURES:
+        return "the head alone, on features of the frozen backbone"
+    if record.boundary == INPUT:
+        return "the whole network"
+    return f"everything behind {text(record.boundary)}; what lies before it is as pretrained"
+
+
+def _figures(metrics: Metrics) -> list[tuple[str, str, str]]:
+    """Returns the figures as (name, value, 95 % interval)."""
+    shares = [
+        ("Accuracy", metrics.accuracy, metrics.accuracy_interval),
+        ("Balanced accuracy", metrics.balanced_accuracy, metrics.balanced_accuracy_interval),
+        ("Macro F1", metrics.macro_f1, metrics.macro_f1_interval),
+    ]
+    return [
+        *((name, f"{percent(value)} %", f"{_interval(ends)} %") for name, value, ends in shares),
+        ("Log loss", f"{metrics.log_loss:.3f}", ""),
+        ("Calibration error", f"{percent(metrics.ece)} %", ""),
+    ]
+
+
+def _interval(ends: Interval) -> str:
+    return f"{percent(ends[0])} to {percent(ends[1])}"
+
+
+def _weak(tested: Sequence[ClassMetrics]) -> list[ClassMetrics]:
+    """Returns the classes of the worst recalls, of those that are not always right."""
+    imperfect = [each for each in tested if each.recall is not None and each.recall < 1]
+    return sorted(imperfect, key=lambda each: (each.recall, -each.n, each.name))[:WEAKEST]

@@ -1,0 +1,173 @@
+"""Which images of a data set deserve a look, judged by features of a frozen network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.artifacts.run import read_record, read_split_parts
+from headstart.backbones.cut import FEATURES, trace
+from headstart.cache import default_cache_dir
+from headstart.data.audit import Finding, audit
+from headstart.data.decode import decode_dataset
+from headstart.data.sources import load_dataset
+from headstart.data.types import Dataset
+from headstart.diagnose.suspects import Suspect, find_suspects, out_of_fold_probabilities
+from headstart.errors import DataError, RunError
+from headstart.progress import SILENT, Progress
+from headstart.recipe import Recipe, load_recipe
+from headstart.search.material import Material, activations, backbone_of, open_prefix
+
+Boxes = Literal["crop", "keep"]
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Images that deserve a look.
+
+    Attributes:
+        images: Number of images that were judged.
+        sealed: Number of a run's test images, which were not judged.
+        suspects: The image that deserves it most first.
+    """
+
+    images: int
+    sealed: int
+    suspects: tuple[Suspect, ...]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A data set, and which of its images are judged by which network."""
+
+    dataset: Dataset
+    recipe: Recipe
+    sealed: frozenset[str]
+    wanted: frozenset[str] | None
+
+
+def suspects(
+    source: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    boxes: Boxes = "crop",
+    cache_dir: str | Path | None = None,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> Suspects:
+    """Finds labels that may be wrong, copies under other labels, and outliers.
+
+    Every image is judged by a probe on frozen features that was fitted without it and its group;
+    see `diagnose.suspects`. Of a run, it is the run's own backbone as it was before training, and
+    the sealed test stays sealed: only training and validation images are judged or named.
+
+    Args:
+        source: A run folder, or what `fit` takes: a folder, a manifest, a DataFrame, a list.
+        labels: Of a list of paths.
+        boxes: Whether images are cropped to boxes that the source gives; a run knows it.
+        cache_dir: Folder of the cache; `$HEADSTART_CACHE` or the user's cache folder by default.
+        workers: Processes that decode images.
+        progress: Where progress is shown.
+
+    Raises:
+        DataError: If there are too few images to judge each by the others.
+        RunError: If it is a run whose images are not found.
+    """
+    if _is_run(source):
+        judged = _of_run(Path(source))
+    else:
+        dataset = load_dataset(source, labels=labels, boxes=boxes)
+        judged = _Judged(dataset, Recipe(), frozenset(), None)
+    dataset, recipe = judged.dataset, judged.recipe
+    cache = Path(cache_dir) if cache_dir else default_cache_dir()
+    network = backbone_of(recipe)
+    preprocessing = network.preprocessing
+    pixels = decode_dataset(
+        dataset.items, preprocessing.resize, cache, workers=workers, progress=progress
+    )
+    audited = audit(dataset, pixels.facts, preprocessing.resolution)
+    chosen = np.array(
+        [
+            judged.wanted is None or dataset.key(int(row)) in judged.wanted
+            for row in audited.kept
+        ],
+        bool,
+    )  # fmt: skip
+    rows, groups = audited.kept[chosen], audited.groups[chosen]
+    names = [dataset.items[int(row)].label for row in rows]
+    classes = tuple(sorted(set(names)))
+    if len(classes) < 2:
+        raise DataError(f"{dataset.name} has images of {len(classes)} class; two are needed.")
+    numbers = np.array([classes.index(name) for name in names], np.int64)
+    material = Material(
+        pixels=pixels,
+        rows={"train": rows},
+        labels={"train": numbers},
+        groups=groups,
+        classes=classes,
+        backbone=network,
+        traced=trace(network.model, preprocessing.resolution),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        cache_dir=cache,
+        progress=progress,
+    )
+    features: NDArray[np.float32] = np.asarray(
+        activations(material, open_prefix(material, FEATURES), "train"), np.float32
+    )
+    probabilities = out_of_fold_probabilities(features, numbers, len(classes), groups, recipe.seed)
+    findings = _without(audited.audit.findings, judged.sealed)
+    found = find_suspects(dataset, rows, classes, probabilities, features, findings)
+    return Suspects(len(rows), len(judged.sealed), found)
+
+
+def _is_run(source: Any) -> bool:
+    return isinstance(source, str | Path) and (Path(source) / "run.json").is_file()
+
+
+def _of_run(folder: Path) -> _Judged:
+    """Returns the images of a run that are not sealed, and its recipe.
+
+    Raises:
+        RunError: If its images are not where they were.
+    """
+    record = read_record(folder)
+    parts = read_split_parts(folder)
+    asked = record.request or record
+    source = record.data_root if asked.source is None else asked.source
+    if not source:
+        raise RunError(
+            f"the images of {folder} were given in Python, by no path that could be read again; "
+            "give them once more instead of the run."
+        )
+    try:
+        dataset = load_dataset(source, boxes=asked.boxes)
+    except DataError as error:
+        raise RunError(f"cannot find the images of {folder} again: {error}") from None
+    wanted = frozenset(key for key, part in parts.items() if part != "test")
+    here = {dataset.key(row) for row in range(len(dataset.items))}
+    absent = sorted(wanted - here)
+    if absent:
+        raise RunError(
+            f"{len(absent)} of the {len(wanted)} images that {folder} was trained on are not in "
+            f"{source} any more, such as {absent[0]}; give the folder of images instead."
+        )
+    # What is not in the split was left out as broken or a copy; the test alone is sealed.
+    sealed = frozenset(key for key, part in parts.items() if part == "test")
+    recipe = load_recipe(str(folder / "recipe.toml"))
+    return _Judged(dataset, recipe, sealed, wanted)
+
+
+def _without(findings: Sequence[Finding], sealed: frozenset[str]) -> list[Finding]:
+    """Returns the findings without sealed images, and without those that need them."""
+    known = []
+    for finding in findings:
+        files = tuple(file for file in finding.files if file not in sealed)
+        if len(files) == len(finding.files):
+            known.append(finding)
+        elif len(files) > 1:
+            known.append(finding.model_copy(update={"files": files}))
+    return known
