@@ -395,5 +395,5 @@ def as_trial(job: Job, outcome: Outcome[Score], note: str = "") -> Trial:
         val_images=len(score.right), val_bits=score.right, temperature=score.temperature,
         start_loss=score.start_loss, start_bits=score.start_right,
         start_temperature=score.start_temperature, gain_noise=score.gain_noise,
-        train_s=score.train_s, **common,
+        train_s=score.train_s, acted=score.acted, **common,
     )  # fmt: skip
