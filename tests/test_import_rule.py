@@ -36,6 +36,7 @@ LAYERS = (
         "finetuning",
         "finishing",
         "fitting",
+        "ledger",
         "preparing",
         "proving",
         "screening",
