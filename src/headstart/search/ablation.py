@@ -56,6 +56,9 @@ def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
     if chosen.closed_form:
         plain = {family: getattr(naive, family) for family in (*_BY_GRADIENT, "blend")}
         chosen = chosen.model_copy(update=plain)
+    if chosen.head.init == "random" and chosen.head.features == "auto":  # which is the last then
+        head = chosen.head.model_copy(update={"features": "last"})
+        chosen = chosen.model_copy(update={"head": head})
     fields = ("backbone", "views", "batch_size", "seed")
     common = {field: getattr(chosen, field) for field in fields}
     naive = naive.model_copy(update={**common, "epochs": epochs})

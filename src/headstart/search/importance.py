@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.artifacts.journal import Trial
+from headstart.artifacts.journal import Trial, read_trials
+from headstart.errors import RunError
 from headstart.methods.method import Choices, Method, Range, searched
 from headstart.recipe import FAMILIES, parse_recipe
 
@@ -64,6 +66,18 @@ def importance(trials: Sequence[Trial]) -> list[tuple[str, float]]:
         return []
     found = [(name, share / total) for name, share in shares.items()]
     return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+
+
+def importance_of(folder: Path) -> list[tuple[str, float]]:
+    """Returns the importance of choices in the search of a run folder.
+
+    Raises:
+        RunError: If there was no search in it.
+    """
+    trials = read_trials(folder)
+    if not trials:
+        raise RunError(f"{folder} holds no trials: no recipes were searched in it.")
+    return importance(trials)
 
 
 def _columns(trials: Sequence[Trial]) -> dict[str, list[Any]]:
