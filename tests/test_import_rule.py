@@ -37,6 +37,7 @@ LAYERS = (
         "finetuning",
         "finishing",
         "fitting",
+        "ledger",
         "preparing",
         "proving",
         "screening",

@@ -16,6 +16,7 @@ from headstart.errors import HeadstartError, InputError
 from headstart.progress import for_stream
 
 if TYPE_CHECKING:
+    from headstart.artifacts.ledger import Ledger
     from headstart.predict import Prediction, Run
 
 app = typer.Typer(
@@ -190,11 +191,17 @@ def leaderboard(
     run: Annotated[Path, typer.Argument(help="The folder of a search.")],
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Say which choices mattered instead.")
+    ] = False,
 ) -> None:
     """Rank the recipes that a search tried."""
     with _errors(context):
         if as_json and as_csv:
             raise InputError("give --json or --csv, not both.")
+        if importance:
+            _print_importance(run, as_json, as_csv)
+            return
         from dataclasses import asdict, fields
 
         from headstart.search.study import Row, leaderboard_of
@@ -252,6 +259,53 @@ def diff(
         ]
         _print_table(("part", "what", f"A: {a}", f"B: {b}"), rows)
         print(found.accuracy.verdict)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Argument(help="The images, as for `fit`. [default: those of --run]"),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe to take apart. [default: default]")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A finished run: take its recipe, write into it, redraw its report."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Length of every row's schedule.")] = 6,
+    seeds: Annotated[int, typer.Option(help="Trainings of each row.")] = 1,
+    budget: Annotated[
+        str, typer.Option(help="Ceiling on the wall time: rows that do not fit are left out.")
+    ] = "10m",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe, as in `fit`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the ledger; run again, it goes on.")
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    boxes: BoxesOption = Boxes.crop,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Measure what each method brings, from the naive recipe on and with one left out."""
+    with _errors(context):
+        if as_json and as_csv:
+            raise InputError("give --json or --csv, not both.")
+        from headstart.ledger import compare as run_compare
+
+        ledger = run_compare(
+            source, recipe=recipe, run=run, epochs=epochs, seeds=seeds, budget=budget,
+            settings=settings or [], out=out, split_seed=split_seed, boxes=boxes.value,
+            workers=workers, progress=for_stream(sys.stderr), started=_process_start(),
+        )  # fmt: skip
+        _print_ledger(ledger, as_json, as_csv)
+        if run is not None:
+            print(f"report: {run / 'report.html'}", file=sys.stderr)
 
 
 @app.command()
@@ -551,6 +605,58 @@ def _print_run(run: "Run") -> None:
         print(f"mixed up: {mistake.count} x {mistake.actual!r} taken for {mistake.predicted!r}")
     print(f"report: {run.folder / 'report.html'}")
     print(f"use it: headstart predict {run.folder} IMAGE …")
+
+
+def _print_importance(run: Path, as_json: bool, as_csv: bool) -> None:
+    from headstart.search.importance import TOO_FEW, importance_of
+
+    shares = importance_of(run)
+    if not shares:
+        print(TOO_FEW, file=sys.stderr)
+    if as_json:
+        import json
+
+        print(json.dumps([{"choice": name, "share": share} for name, share in shares], indent=1))
+    elif as_csv:
+        import csv
+
+        csv.writer(sys.stdout).writerows([("choice", "share"), *shares])
+    elif shares:
+        _print_table(("choice", "share"), [(name, _percent(share)) for name, share in shares])
+
+
+def _print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        print(ledger.model_dump_json(indent=1))
+        return
+    if as_csv:
+        import csv
+
+        fields = [
+            "part", "name", "change", "epochs", "seeds", "images", "accuracy", "loss", "gain",
+            "low", "high", "loss_gain", "p", "p_holm", "seconds", "acted", "failed",
+        ]  # fmt: skip
+        writer = csv.DictWriter(sys.stdout, fields, extrasaction="ignore")
+        writer.writeheader()
+        for row in ledger.rows:
+            low, high = row.interval or (None, None)
+            acted = "; ".join(f"{each.state}: {each.evidence}" for each in row.acted)
+            values = {**row.model_dump(), "name": row.name, "low": low, "high": high}
+            writer.writerow({**values, "acted": acted})
+        return
+    from headstart.report.brought import shown
+
+    columns = (
+        "recipe", "gain, points", "95 % interval", "p, corrected", "accuracy", "log loss",
+        "what changed", "what it was seen to do",
+    )  # fmt: skip
+    rows = [
+        (r.name, r.gain, r.interval, r.p, r.accuracy, r.loss, r.change, r.acted)
+        for r in map(shown, ledger.rows)
+    ]
+    _print_table(columns, rows)
+    if ledger.left_out:
+        print(f"not measured, as the time was up: {', '.join(ledger.left_out)}", file=sys.stderr)
 
 
 def _percent(share: float | None) -> str:

@@ -139,7 +139,7 @@ def search(
         write_recipe(folder, base, SEARCH_RECIPE)
         write_plan(folder, plan)
         write_record(folder, record)  # what was found so far is told by a resumed run, too
-    setting = _setting(ready, base, plan)
+    setting = shared_setting(ready, base, plan)
     _say_disk(ready, base, plan, record, progress)
     ranking: list[Trial] = []
     if plan.rungs:
@@ -193,7 +193,7 @@ def _plan(
         boundary = boundary_without_clock(ready.material, base)
         check_head_alone(base, boundary)
         base = base.model_copy(update={"epochs": base.epochs or TARGET_EPOCHS})
-    base = _at_boundary(base, boundary)
+    base = at_boundary(base, boundary)
     base, plan = _with_best_head(ready, base, boundary, request, clock, folder, record, progress)
     trainable = boundary != FEATURES or base.head.init == "random" or isinstance(base.head, MLP)
     if request.trials is not None:
@@ -383,7 +383,7 @@ def _features(
     return {"stages": features, **found} if stages else found
 
 
-def _setting(ready: Prepared, base: Recipe, plan: SearchPlan) -> Setting:
+def shared_setting(ready: Prepared, base: Recipe, plan: SearchPlan) -> Setting:
     """Returns what all trials share: every rung has folds of its own, or the validation images."""
     material, plain = ready.material, _unsealed(ready)
     parts: list[tuple[Fold, ...]] = []
@@ -598,7 +598,7 @@ def _unsealed(ready: Prepared) -> Plain:
     )
 
 
-def _at_boundary(base: Recipe, boundary: str) -> Recipe:
+def at_boundary(base: Recipe, boundary: str) -> Recipe:
     """Returns the recipe with the boundary that was chosen, so that it is chosen no more."""
     if boundary == FEATURES:
         if isinstance(base.freezing, HeadOnly):

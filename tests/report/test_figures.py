@@ -2,19 +2,23 @@ import base64
 import xml.etree.ElementTree as ET
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.artifacts.ledger import LedgerRow
 from headstart.artifacts.run import TestPrediction
 from headstart.report.figures import (
     THUMBNAIL,
     accuracy_curve,
     confusion_image,
+    gain_chart,
     loss_curves,
     photograph,
     reliability_diagram,
+    waterfall,
 )
 from headstart.train import EpochRecord
 
@@ -143,3 +147,38 @@ def test_no_photograph_where_the_image_is_gone_or_broken(
     if content is not None:
         path.write_bytes(content)
     assert photograph(path) is None
+
+
+def row(part: Any, name: str, accuracy: float, gain: float | None = None) -> LedgerRow:
+    interval = None if gain is None else (gain - 0.05, gain + 0.05)
+    families = (name,) if name else ()
+    return LedgerRow(
+        part=part, families=families, change="", epochs=6, accuracy=accuracy, gain=gain,
+        interval=interval,
+    )  # fmt: skip
+
+
+def test_the_waterfall_names_every_step_and_its_gain() -> None:
+    rows = [
+        row("ladder", "", 0.8),
+        row("ladder", "batch_mixing", 0.9, 0.1),
+        row("ladder", "averaging", 0.875, -0.025),
+    ]
+    svg = waterfall(rows)
+    text = " ".join(parsed(svg).itertext())
+    for shown in ("naive", "batch mixing", "averaging", "chosen recipe", "80.0", "+10.0", "87.5"):
+        assert shown in text
+    assert "\N{MINUS SIGN}2.5" in text
+    for variable in ("--ink", "--muted", "--line", "--first", "--second"):
+        assert variable in svg
+    assert "100" in text
+    assert "120" not in text, "no share of images is above 100 %"
+
+
+def test_the_chart_of_gains_names_the_methods() -> None:
+    rows = [row("left_out", "schedule", 0.8, 0.1), row("left_out", "averaging", 0.9, 0.0)]
+    text = " ".join(parsed(gain_chart(rows)).itertext())
+    assert "schedule" in text
+    assert "without" not in text, "the gain is that of having it"
+    assert "+10.0" in text
+    assert " 0.0 " in text

@@ -4,12 +4,15 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headstart.artifacts.files import write_text
 from headstart.errors import RunError
+from headstart.fingerprints import Acted
+
+M = TypeVar("M", bound=BaseModel)
 
 JOURNAL = "trials.jsonl"
 HEADS = "heads.jsonl"
@@ -38,6 +41,7 @@ class Trial(BaseModel):
         gain_noise: Standard error, over images, of the log loss that training saved.
         note: What was changed so that it could run.
         train_s: Seconds to train on an image once.
+        acted: What each method was seen to do.
         seconds: Wall time.
         cause: Why it failed, in one line.
         traceback: Where it failed.
@@ -63,6 +67,7 @@ class Trial(BaseModel):
     gain_noise: float = 0.0
     note: str = ""
     train_s: float = 0.0
+    acted: tuple[Acted, ...] = ()
     seconds: float = 0.0
     cause: str = ""
     traceback: str = ""
@@ -160,12 +165,7 @@ def read_plan(folder: Path) -> SearchPlan | None:
 
 def append_trial(folder: Path, trial: Trial) -> None:
     """Adds a trial to the journal; when this returns, it outlives a crash."""
-    path = folder / JOURNAL
-    _drop_torn_line(path)
-    with path.open("a", encoding="utf-8") as journal:
-        journal.write(trial.model_dump_json() + "\n")
-        journal.flush()
-        os.fsync(journal.fileno())
+    append_line(folder / JOURNAL, trial)
 
 
 def read_trials(folder: Path) -> list[Trial]:
@@ -174,12 +174,29 @@ def read_trials(folder: Path) -> list[Trial]:
     Raises:
         RunError: If another line cannot be read.
     """
-    path = folder / JOURNAL
+    return read_lines(folder / JOURNAL, Trial)
+
+
+def append_line(path: Path, line: BaseModel) -> None:
+    """Adds a line to a journal; when this returns, it outlives a crash."""
+    _drop_torn_line(path)
+    with path.open("a", encoding="utf-8") as journal:
+        journal.write(line.model_dump_json() + "\n")
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
+def read_lines(path: Path, model: type[M]) -> list[M]:
+    """Reads a journal, without a last line that was torn by a crash; none where there is no file.
+
+    Raises:
+        RunError: If another line cannot be read.
+    """
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     try:
-        return [Trial.model_validate(json.loads(line)) for line in lines[:-1] if line]
+        return [model.model_validate(json.loads(line)) for line in lines[:-1] if line]
     except (ValueError, ValidationError) as error:
         raise RunError(f"cannot read {path}: {error}") from None
 

@@ -4,6 +4,7 @@ run.json          what was asked, planned and done, on what machine, and how it 
 recipe.toml       the recipe, to be given back in with --recipe
 search.toml       what a search started from
 trials.jsonl      the recipes that a search tried, and what they scored
+ledger.json       what each method brought, as `compare` measured it; ledger.jsonl is its journal
 split.csv         train, val or test for every image, to be given back in with --split
 audit.json        what is wrong with the data
 epochs.jsonl      one record an epoch

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from headstart.artifacts.ledger import LedgerRow
 from headstart.artifacts.run import TestPrediction
 from headstart.data.decode import load_image
 from headstart.errors import DataError
@@ -84,6 +85,81 @@ def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
     axes.scatter(x, y, 14 + 90 * n / n.max(), color=_FIRST, zorder=3)
     axes.set(xlim=(0, 104), ylim=(0, 104))
     return _inline_svg(figure, "reliability")
+
+
+def waterfall(rows: Sequence[LedgerRow]) -> str:
+    """Returns an inline SVG of how the accuracy climbs from row to row, each on the one before.
+
+    The first bar is the accuracy of the row that others start from, the last that of the row where
+    it ends; those between are gains (blue) and losses (orange), with the gain's interval as a line.
+    """
+    names = [row.name.removeprefix("+ ") for row in rows]
+    ends = [100 * (row.accuracy or 0.0) for row in rows]
+    figure, axes = _bars([*names, "chosen recipe"], "held-out images right, %")
+    starts = [ends[0], *ends[:-1]]
+    edges = [
+        np.clip(start + 100 * np.array(row.interval or (0.0, 0.0)), 0, 100)
+        for row, start in zip(rows, starts, strict=True)
+    ]
+    left = max(0.0, 5 * np.floor((min(*ends, *np.ravel(edges)) - 6) / 5))
+    axes.barh(0, ends[0] - left, left=left, height=0.62, color=_MUTED)
+    _beside(axes, ends[0], 0, f"{ends[0]:.1f}")
+    for place in range(1, len(rows)):
+        start, end = ends[place - 1], ends[place]
+        colour = _FIRST if end >= start else _SECOND
+        axes.barh(place, end - start, left=start, height=0.62, color=colour)
+        # What a bar starts from is where the one above it ended.
+        axes.vlines(start, place - 0.69, place + 0.31, color=_MUTED, linewidth=1)
+        low, high = edges[place]
+        axes.hlines(place, low, high, color=_INK, linewidth=1)
+        _beside(axes, max(start, end, high), place, _signed(end - start))
+    axes.barh(len(rows), ends[-1] - left, left=left, height=0.62, color=_MUTED)
+    _beside(axes, ends[-1], len(rows), f"{ends[-1]:.1f}")
+    axes.set_xlim(left, 100 + 0.17 * (100 - left))
+    axes.set_xticks([tick for tick in axes.get_xticks() if left <= tick <= 100])
+    return _inline_svg(figure, "waterfall")
+
+
+def gain_chart(rows: Sequence[LedgerRow]) -> str:
+    """Returns an inline SVG of what each row's methods gain, as points with their intervals."""
+    figure, axes = _bars(
+        [row.name.removeprefix("without ") for row in rows], "gain, percentage points"
+    )
+    axes.axvline(0, color=_MUTED, linewidth=1)
+    for place, row in enumerate(rows):
+        gain = 100 * (row.gain or 0.0)
+        low, high = (100 * edge for edge in row.interval or (0.0, 0.0))
+        colour = _FIRST if gain >= 0 else _SECOND
+        axes.hlines(place, low, high, color=colour, linewidth=1.5)
+        axes.plot([gain], [place], "o", color=colour, markersize=6)
+        _beside(axes, max(high, gain), place, _signed(gain))
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.17 * (high - low))
+    return _inline_svg(figure, "gains")
+
+
+def _bars(names: Sequence[str], x_label: str) -> "tuple[Figure, Axes]":
+    """Returns axes with a named line for each row, the first at the top."""
+    figure, axes = _axes(x_label, "")
+    figure.set_size_inches(4.4, 0.75 + 0.27 * len(names))
+    axes.set_yticks(range(len(names)), [_two_lines(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _two_lines(name: str) -> str:
+    return name.replace(" + ", " +\n", 1) if len(name) > 22 else name
+
+
+def _beside(axes: "Axes", x: float, y: float, text: str) -> None:
+    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", color=_INK)
+
+
+def _signed(points: float) -> str:
+    value = round(points, 1)
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") if value else "0.0"
 
 
 def confusion_image(confusion: Sequence[Sequence[int]]) -> str:

@@ -24,6 +24,7 @@ from headstart.data.audit import Finding
 from headstart.evaluate import ClassMetrics, Metrics
 from headstart.inference_stats import Interval
 from headstart.progress import format_duration
+from headstart.report.brought import what_each_brought
 from headstart.report.figures import (
     accuracy_curve,
     confusion_image,
@@ -104,6 +105,7 @@ def write_report(folder: Path) -> Path:
         classes=_by_recall(metrics.classes),
         class_digits=_digits(max(c.n for c in metrics.classes)),
         leaderboard=leaderboard_of(folder) if read_trials(folder) else [],
+        brought=what_each_brought(folder),
         mistakes=_worst_mistakes(predictions, Path(record.data_root)),
         n_wrong=metrics.n - metrics.correct,
         audit=audit,

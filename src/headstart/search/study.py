@@ -405,6 +405,6 @@ def as_trial(job: Job, outcome: Outcome[Score], note: str = "") -> Trial:
         val_images=len(score.right), val_bits=score.right, temperature=score.temperature,
         start_loss=score.start_loss, start_bits=score.start_right,
         start_temperature=score.start_temperature, gain_noise=score.gain_noise,
-        sets=score.sets, start_sets=score.start_sets,
-        train_s=score.train_s, **common,
+        sets=score.sets, start_sets=score.start_sets, train_s=score.train_s, acted=score.acted,
+        **common,
     )  # fmt: skip

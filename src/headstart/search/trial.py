@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.averages import blend
-from headstart.backbones.cut import trace
+from headstart.backbones.cut import FEATURES, trace
 from headstart.calibration import set_thresholds
 from headstart.data.decode import Pixels, open_pixels
 from headstart.evaluate import calibrated_score, fit_temperature, softmax
+from headstart.fingerprints import Acted, untrained
 from headstart.methods.activation import Keep
 from headstart.methods.averaging import GreedySoup
-from headstart.methods.head import NearestNeighbours
+from headstart.methods.head import MLP, NearestNeighbours
 from headstart.progress import SILENT
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.material import Material, activations, backbone_of
@@ -90,6 +91,8 @@ class Job:
         recipe: As plain data.
         epochs: Length of the schedule.
         flips: Whether to try the mean with the mirror images' logits, too.
+        blends: Shares of the trained weights among which the held-out images choose, where the
+            recipe keeps all of them; none keeps the recipe's.
     """
 
     number: int
@@ -97,6 +100,7 @@ class Job:
     recipe: Mapping[str, Any]
     epochs: int
     flips: bool = False
+    blends: tuple[float, ...] = BLENDS
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Score:
         start_sets: As `sets`, before training.
         gain_noise: Standard error, over images, of the log loss that training saved.
         train_s: Seconds to train on an image once.
+        acted: What each method was seen to do, in the first fold.
     """
 
     loss: float
@@ -130,6 +135,7 @@ class Score:
     start_sets: tuple[float, ...] = ()
     gain_noise: float = 0.0
     train_s: float = 0.0
+    acted: tuple[Acted, ...] = ()
 
 
 def run_trial(setting: Setting, job: Job) -> Score:
@@ -141,9 +147,11 @@ def run_trial(setting: Setting, job: Job) -> Score:
     """
     recipe = parse_recipe(job.recipe)
     parts = setting.folds[job.rung]
-    shares = BLENDS if recipe.blend == 1 and not isinstance(recipe.head, NearestNeighbours) else ()
+    free = recipe.blend == 1 and not isinstance(recipe.head, NearestNeighbours)
+    shares = job.blends if free else ()
     logits: dict[tuple[float, bool], list[NDArray[np.float32]]] = {}
     labels, rows, train_s = [], [], []
+    acted: tuple[Acted, ...] = ()
     material = fresh_material(setting, recipe)
     as_loaded = deepcopy(material.backbone.model.state_dict())
     for number, fold in enumerate(parts):
@@ -153,7 +161,8 @@ def run_trial(setting: Setting, job: Job) -> Score:
             material = fresh_material(setting, recipe)
         here = with_fold(material, setting, fold)
         known = setting.heads[job.rung][number] if setting.heads else None
-        held, seconds = _held_logits(here, setting, job, recipe, known, shares)
+        held, seconds, seen = _held_logits(here, setting, job, recipe, known, shares)
+        acted = acted or seen
         for key, found in held.items():
             logits.setdefault(key, []).append(found)
         train_s.append(seconds)
@@ -162,7 +171,7 @@ def run_trial(setting: Setting, job: Job) -> Score:
     order = np.argsort(np.concatenate(rows))
     truth = np.concatenate(labels)[order]
     together = {key: np.concatenate(found)[order] for key, found in logits.items()}
-    return replace(_score(together, truth), train_s=float(np.mean(train_s)))
+    return replace(_score(together, truth), train_s=float(np.mean(train_s)), acted=acted)
 
 
 def fresh_material(setting: Setting, recipe: Recipe) -> Material:
@@ -213,12 +222,19 @@ def solve_heads(setting: Setting, recipe: Recipe) -> tuple[tuple[Solved | None, 
 
 def train_silently(
     material: Material, start: Start, data: TrainData, recipe: Recipe, epochs: int
-) -> float:
-    """Trains to the end of the schedule and returns the seconds that an image took each time."""
+) -> tuple[float, tuple[Acted, ...]]:
+    """Trains to the end of the schedule.
+
+    Returns:
+        The seconds that an image took each time, and what each method was seen to do.
+    """
     blocks, frozen = blocks_of(material, start), frozen_of(material, start)
     device = material.device
-    records = train(start.suffix, start.head, data, recipe, epochs, None, device, blocks, frozen)
-    return float(np.mean([1 / (record.images_per_s or np.inf) for record in records]))
+    records = list(
+        train(start.suffix, start.head, data, recipe, epochs, None, device, blocks, frozen)
+    )
+    image_s = float(np.mean([1 / (record.images_per_s or np.inf) for record in records]))
+    return image_s, records[-1].acted
 
 
 def weights_of(start: Start) -> dict[str, torch.Tensor]:
@@ -237,13 +253,14 @@ def _held_logits(
     recipe: Recipe,
     known: Solved | None,
     shares: tuple[float, ...],
-) -> tuple[dict[tuple[float, bool], NDArray[np.float32]], float]:
+) -> tuple[dict[tuple[float, bool], NDArray[np.float32]], float, tuple[Acted, ...]]:
     """Trains once and returns the held-out logits (M, C) by share of the trained weights and flip.
 
-    Share 0 is the start. The seconds that training took for an image come with them.
+    Share 0 is the start. The seconds that training took for an image come with them, and what each
+    method was seen to do. A head that was solved on frozen features is not trained.
     """
     start = start_from(material, recipe, setting.boundary, known)
-    data = training_data(material, recipe, start, job.epochs)
+    nothing_moves = setting.boundary == FEATURES and not isinstance(recipe.head, MLP)
     held, mirrored = start.cached["val"], start.cached.get("val_mirrored")
     if job.flips and mirrored is None:
         mirrored = activations(material, start.prefix, "val", mirror=True)
@@ -259,15 +276,19 @@ def _held_logits(
             found[share, False] = plain
 
     look(0.0)
+    if nothing_moves and recipe.head.init == "probe":
+        look(recipe.blend)
+        return found, 0.0, (*start.acted, *untrained(recipe, "the head was solved"))
+    data = training_data(material, recipe, start, job.epochs)
     before = weights_of(start)
     if not isinstance(recipe.averaging, GreedySoup):  # nothing else chooses by held-out images
         data = replace(data, val=None, val_mirrored=None)
-    train_s = train_silently(material, start, data, recipe, job.epochs)
+    train_s, acted = train_silently(material, start, data, recipe, job.epochs)
     after = weights_of(start)
     for share in shares or (recipe.blend,):
         model.load_state_dict(blend(before, after, share))
         look(share)
-    return found, train_s
+    return found, train_s, (*start.acted, *acted)
 
 
 def _score(

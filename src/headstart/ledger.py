@@ -1,0 +1,370 @@
+"""The ablation ledger: from the naive recipe to the chosen one, and with each method left out.
+
+All rows are trained for the same number of epochs from the pretrained backbone and judged on the
+same held-out images, so that what a method brought is a difference on the same images.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from headstart.artifacts.journal import Rung, SearchPlan, Trial
+from headstart.artifacts.ledger import (
+    MEASURED,
+    Ledger,
+    LedgerRow,
+    Measured,
+    append_measured,
+    read_measured,
+    write_ledger,
+)
+from headstart.artifacts.run import RunRecord, check_unclaimed, claim_folder, locked, read_record
+from headstart.backbones.cut import FEATURES
+from headstart.cache import default_cache_dir
+from headstart.data.sources import load_dataset
+from headstart.errors import BudgetError, InputError, RunError
+from headstart.methods.freezing import HeadOnly
+from headstart.preparing import Prepared, prepare
+from headstart.progress import SILENT, Progress, format_duration
+from headstart.recipe import NAMED, Recipe, load_recipe, parse_recipe, with_settings
+from headstart.report.page import write_report
+from headstart.search.ablation import (
+    Step,
+    endpoints,
+    ladder,
+    ledger_rows,
+    left_out,
+    with_seed,
+)
+from headstart.search.clock import Clock, parse_budget
+from headstart.search.measuring import measure_speeds
+from headstart.search.outcome import Outcome, attempt
+from headstart.search.plan import views_for
+from headstart.search.shape import TRIAL_S, folds_for, passes
+from headstart.search.stages import Solved, boundary_without_clock, check_head_alone
+from headstart.search.study import as_trial
+from headstart.search.trial import Job, Score, Setting, run_trial, solve_heads
+from headstart.searching import at_boundary, shared_setting
+
+EPOCHS = 6
+"""Length of every row's schedule, unless another is asked for."""
+
+
+@dataclass
+class Bench:
+    """What all rows are trained and judged with.
+
+    Attributes:
+        ready: The data and the backbone.
+        plan: One rung, with the folds.
+        seed: Of the folds.
+        heads: Heads that were solved already, by what they depend on.
+    """
+
+    ready: Prepared
+    plan: SearchPlan
+    seed: int
+    heads: dict[str, tuple[tuple[Solved | None, ...], ...]] = field(default_factory=dict)
+
+
+def compare(
+    source: str | Path | None = None,
+    *,
+    recipe: str | Recipe | None = None,
+    run: str | Path | None = None,
+    epochs: int = EPOCHS,
+    seeds: int = 1,
+    budget: str | float | None = None,
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    split_seed: int = 0,
+    boxes: Literal["crop", "keep"] = "crop",
+    workers: int | None = None,
+    cache_dir: str | Path | None = None,
+    progress: Progress = SILENT,
+    started: float | None = None,
+) -> Ledger:
+    """Measures what each method of a recipe brings, from the naive recipe on and one left out.
+
+    Every row is journalled where there is a folder for it; asked again, only what is missing is
+    trained. The test images stay sealed.
+
+    Args:
+        source: The images, as for `fit`; those of the run by default.
+        recipe: The chosen recipe: one, a named one, or a file; `default` by default.
+        run: A finished run, whose recipe and split are taken; the ledger is written into it and its
+            report is drawn anew.
+        epochs: Length of every row's schedule.
+        seeds: Trainings of each row.
+        budget: Ceiling on the wall time, as seconds or text; rows that no longer fit are left out
+            and named. None by default.
+        settings: Changes to the recipe such as `optimizer.lr=3e-4`.
+        out: Folder for the ledger, where there is no run.
+        split_seed: Of the split, where there is no run.
+        boxes: Whether images are cropped to boxes that the source gives, where there is no run.
+        workers: Processes that decode images.
+        cache_dir: Folder of the cache; `$HEADSTART_CACHE` or the user's cache folder by default.
+        progress: Where progress is shown.
+        started: When the process began, on `time.monotonic`; now by default.
+
+    Raises:
+        InputError: If what was asked for cannot be.
+        RunError: If the run is not finished, or the folder is in use.
+        BudgetError: If no two rows fit into the budget.
+    """
+    _check(source, recipe, run, epochs, seeds, settings, out)
+    limit = parse_budget(budget) if isinstance(budget, str) else budget
+    clock = Clock(started or time.monotonic(), limit)
+    split: Path | None = None
+    record: RunRecord | None = None
+    folder = next((Path(place) for place in (run, out) if place is not None), None)
+    if run is not None:
+        record = read_record(Path(run))
+        if record.status != "done":
+            raise RunError(f"{run} is not finished ({record.status}); compare needs its recipe.")
+        chosen = chosen_by(Path(run), record)
+        source, boxes = source or _source_of(record), _boxes_of(record, boxes)
+        split = Path(run) / "split.csv"
+    else:
+        chosen = load_recipe(recipe or "default") if not isinstance(recipe, Recipe) else recipe
+        chosen = with_settings(chosen, settings)
+    naive, chosen = endpoints(chosen, epochs)
+    steps = ladder(naive, chosen)
+    if len(steps) == 1:
+        raise InputError("the chosen recipe is the naive one: there is nothing to compare.")
+    steps += left_out(naive, chosen)
+    if folder is not None and run is None and not (folder / MEASURED).exists():
+        check_unclaimed(folder)
+    assert source is not None
+    dataset = load_dataset(source, boxes=boxes)
+    cache = Path(cache_dir) if cache_dir else default_cache_dir()
+    ready = prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
+    if folder is not None and run is None and not (folder / MEASURED).exists():
+        claim_folder(folder)
+    with locked(folder) if folder is not None else nullcontext():
+        bench = _bench(ready, chosen, epochs)
+        trials, missing = _measure(bench, steps, seeds, clock, folder, progress)
+        ledger = Ledger(
+            epochs=epochs,
+            seeds=seeds,
+            folds=bench.plan.folds,
+            rows=tuple(ledger_rows(steps, trials, seeds)),
+            left_out=tuple(dict.fromkeys(missing)),
+            seconds=sum(trial.seconds for trial in trials),
+        )
+        if folder is not None:
+            write_ledger(folder, ledger)
+        if run is not None:
+            write_report(Path(run))
+    return ledger
+
+
+def chosen_by(folder: Path, record: RunRecord) -> Recipe:
+    """Returns the recipe that a run ended with, cut where it was cut.
+
+    Where the head alone was kept, that is what was chosen, whatever else the recipe names.
+
+    Args:
+        folder: Of the run.
+        record: Of the run.
+    """
+    recipe = load_recipe(str(folder / "recipe.toml"))
+    if record.boundary and record.boundary != FEATURES:
+        recipe = at_boundary(recipe, record.boundary)
+    if record.chosen != "fine-tuned" and not isinstance(recipe.freezing, HeadOnly):
+        probe = NAMED["probe"]
+        head_alone = probe.model_copy(
+            update={name: getattr(recipe, name) for name in ("head", "seed", "views", "batch_size")}
+        )
+        backbone = {**recipe.backbone.model_dump(), "drop_path": 0.0}
+        head_alone = parse_recipe({**head_alone.model_dump(), "backbone": backbone})
+        return head_alone if head_alone.closed_form else recipe
+    return recipe
+
+
+def _check(
+    source: str | Path | None,
+    recipe: str | Recipe | None,
+    run: str | Path | None,
+    epochs: int,
+    seeds: int,
+    settings: Sequence[str],
+    out: str | Path | None,
+) -> None:
+    """Refuses what does not go together.
+
+    Raises:
+        InputError: Saying what to do instead.
+    """
+    if source is None and run is None:
+        raise InputError("name a folder of images, or a finished run with --run.")
+    if run is not None and (recipe is not None or settings):
+        raise InputError("--run brings its own recipe; give it without --recipe and --set.")
+    if run is not None and out is not None:
+        raise InputError("--run is where the ledger is written; leave --out out.")
+    if epochs < 1 or seeds < 1:
+        raise InputError(f"{epochs} epochs and {seeds} seeds cannot be; give 1 of each at least.")
+
+
+def _source_of(record: RunRecord) -> str:
+    named = record.request.source if record.request is not None else ""
+    return named or record.data_root
+
+
+def _boxes_of(record: RunRecord, given: Literal["crop", "keep"]) -> Literal["crop", "keep"]:
+    return record.request.boxes if record.request is not None else given
+
+
+def _bench(ready: Prepared, chosen: Recipe, epochs: int) -> Bench:
+    images = sum(len(rows) for rows in ready.material.rows.values())
+    plan = SearchPlan(
+        rungs=(Rung(trials=1, epochs=epochs),), folds=folds_for(images), epochs=epochs
+    )
+    return Bench(ready, plan, chosen.seed)
+
+
+def _measure(
+    bench: Bench,
+    steps: Sequence[Step],
+    seeds: int,
+    clock: Clock,
+    folder: Path | None,
+    progress: Progress,
+) -> tuple[list[Trial], list[str]]:
+    """Trains what is not known yet; returns all that is known, and what did not fit."""
+    data = _digest(bench)
+    known: dict[str, Trial] = {}
+    if folder is not None:
+        for measured in read_measured(folder):
+            if measured.data == data:
+                known[json.dumps(measured.trial.recipe)] = measured.trial
+    # The two ends first: what lies between them is of no use without them.
+    climb = [step for step in steps if step.part == "ladder"]
+    order = [climb[0], climb[-1], *climb[1:-1], *(s for s in steps if s.part == "left_out")]
+    wanted = [(step, with_seed(step.recipe, seed)) for seed in range(seeds) for step in order]
+    todo = list(dict.fromkeys(_key(recipe) for _, recipe in wanted if _key(recipe) not in known))
+    plan = bench.plan
+    progress.say(
+        f"compare: {len(steps)} rows, {len(todo)} trainings of {plan.epochs} epochs"
+        + (f", each cross-validated in {plan.folds} parts" if plan.folds > 1 else "")
+        + (f"; {len(known)} are known" if known else "")
+    )
+    costs = _Costs(bench, clock)
+    missing: list[str] = []
+    for step, recipe in wanted:
+        key = _key(recipe)
+        if key in known:
+            continue
+        if not costs.fits(recipe):
+            missing.append(_step_name(step))
+            continue
+        job = Job(len(known), 0, recipe.model_dump(mode="json"), plan.epochs, blends=())
+        outcome: Outcome[Score] = attempt(_train, bench, job)
+        trial = as_trial(job, outcome)
+        if folder is not None:
+            append_measured(folder, Measured(data=data, trial=trial))
+        known[key] = trial
+        costs.learn(recipe, trial.seconds)
+        name = "the chosen recipe" if step is climb[-1] else _step_name(step)
+        progress.say(_describe(name, trial, clock))
+    keys = {_key(recipe) for _, recipe in wanted}
+    trials = [trial for key, trial in known.items() if key in keys]
+    if len(trials) < 2:
+        raise BudgetError(
+            f"a budget of {format_duration(clock.budget_s or 0)} leaves no time to train two "
+            "recipes. Give a larger --budget or fewer --epochs."
+        )
+    return trials, missing
+
+
+def _train(bench: Bench, job: Job) -> Score:
+    """Trains and judges a row behind its own boundary, with its own head."""
+    recipe = parse_recipe(job.recipe)
+    setting = _setting(bench, recipe)
+    check_head_alone(recipe, setting.boundary)
+    if recipe.head.init == "probe":
+        fields = {name: getattr(recipe, name).model_dump() for name in ("head", "activation")}
+        key = json.dumps([setting.boundary, recipe.seed, fields])
+        if key not in bench.heads:
+            bench.heads[key] = solve_heads(setting, recipe)
+        setting = replace(setting, heads=bench.heads[key])
+    return run_trial(setting, job)
+
+
+def _setting(bench: Bench, recipe: Recipe) -> Setting:
+    """Returns what a row is trained with; the folds are those of all rows, whatever its seed."""
+    alike = recipe.model_copy(update={"seed": bench.seed})
+    return shared_setting(bench.ready, alike, bench.plan)
+
+
+class _Costs:
+    """What a training takes, as measured before and while rows are trained."""
+
+    def __init__(self, bench: Bench, clock: Clock) -> None:
+        self._bench, self._clock = bench, clock
+        self._planned: dict[str, float] = {}
+        self._slower = 1.0
+
+    def fits(self, recipe: Recipe) -> bool:
+        """Returns whether a training ends before the budget does."""
+        left = self._clock.left()
+        return left is None or self._slower * self._seconds(recipe) <= left
+
+    def learn(self, recipe: Recipe, seconds: float) -> None:
+        """Takes into account what a training took."""
+        if self._clock.budget_s is not None:
+            self._slower = max(self._slower, seconds / self._seconds(recipe))
+
+    def _seconds(self, recipe: Recipe) -> float:
+        material, plan = self._bench.ready.material, self._bench.plan
+        boundary = boundary_without_clock(material, recipe)
+        key = (
+            f"{boundary} {recipe.closed_form} {recipe.augmentation.name} {recipe.batch_mixing.name}"
+        )
+        if key not in self._planned:
+            bounds = [material.traced.boundary(boundary)]
+            speed = measure_speeds(material, recipe, bounds, self._bench.ready.features_s)[boundary]
+            images = sum(len(rows) for rows in material.rows.values())
+            epochs = 0 if recipe.closed_form else plan.epochs
+            views = 1 if recipe.augmentation.name == "none" else views_for(plan.epochs)
+            self._planned[key] = plan.folds * TRIAL_S + images * (
+                passes(plan.folds) * epochs * speed.train_s + views * speed.prefix_s
+            )
+        return self._planned[key]
+
+
+def _digest(bench: Bench) -> str:
+    """Returns a hash of the images and of how they are divided."""
+    material = bench.ready.material
+    setting = _setting(bench, NAMED["probe"])
+    digest = hashlib.sha256(bench.ready.pixels.key.encode())
+    arrays: list[Any] = [setting.labels]
+    arrays += [part for fold in setting.folds[0] for part in (fold.train, fold.held)]
+    for array in arrays:
+        digest.update(array.tobytes())
+    digest.update(json.dumps(material.classes).encode())
+    return digest.hexdigest()[:16]
+
+
+def _key(recipe: Recipe) -> str:
+    return json.dumps(recipe.model_dump(mode="json"))
+
+
+def _step_name(step: Step) -> str:
+    return LedgerRow(part=step.part, families=step.families, change="", epochs=0).name
+
+
+def _describe(name: str, trial: Trial, clock: Clock) -> str:
+    """Returns a line on what was trained."""
+    took = f"{format_duration(trial.seconds)}; {format_duration(clock.elapsed())} so far"
+    if trial.val_loss is None:
+        return f"{name}: failed ({trial.cause}); {took}"
+    return (
+        f"{name}: {trial.val_right} of {trial.val_images} right, log loss {trial.val_loss:.3f}; "
+        f"{took}"
+    )

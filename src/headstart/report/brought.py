@@ -1,0 +1,136 @@
+"""The report's section on what each method brought: the ledger, or what the trials say for free."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.artifacts.journal import read_trials
+from headstart.artifacts.ledger import Ledger, LedgerRow, read_ledger
+from headstart.inference_stats import wilson_interval
+from headstart.recipe import load_recipe
+from headstart.report.figures import gain_chart, waterfall
+from headstart.search.ablation import rows_of_trials
+from headstart.search.importance import TOO_FEW, importance
+from headstart.search.study import SEARCH_RECIPE
+
+_PARTS = {
+    "ladder": "From the naive recipe, one method more at a time",
+    "left_out": "The chosen recipe, one method left out at a time",
+    "trial": "Single methods among the trials",
+}
+
+
+@dataclass(frozen=True)
+class BroughtRow:
+    """A row of the table, as it is shown."""
+
+    name: str
+    change: str
+    accuracy: str
+    gain: str
+    interval: str
+    p: str
+    loss: str
+    acted: str
+
+
+@dataclass(frozen=True)
+class Brought:
+    """The section.
+
+    Attributes:
+        measured: Whether there is a ledger; the rows are from the search's own trials otherwise.
+        lead: What the rows are, in words.
+        tables: Title and rows of each part.
+        waterfall_svg: The ladder; None without one.
+        gains_svg: Gains with their intervals, of what was left out or tried.
+        missing: What was not measured.
+        importance: Parameters and their shares in percent.
+        too_few: Why there is no importance.
+        command: What measures the rest.
+    """
+
+    measured: bool
+    lead: str
+    tables: tuple[tuple[str, tuple[BroughtRow, ...]], ...]
+    waterfall_svg: str | None
+    gains_svg: str | None
+    missing: tuple[str, ...]
+    importance: tuple[tuple[str, str], ...]
+    too_few: str
+    command: str
+
+
+def what_each_brought(folder: Path) -> Brought | None:
+    """Returns the section for a run folder; None where there was neither a search nor a ledger.
+
+    Args:
+        folder: Of the run.
+    """
+    ledger, trials = read_ledger(folder), read_trials(folder)
+    if ledger is None and not trials:
+        return None
+    rows: Sequence[LedgerRow]
+    if ledger is not None:
+        rows, lead = ledger.rows, _lead(ledger)
+    else:
+        base = load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json")
+        rows, lead = rows_of_trials(trials, base), ""
+    climb = [row for row in rows if row.part == "ladder" and row.accuracy is not None]
+    others = [row for row in rows if row.part != "ladder" and row.gain is not None]
+    tables = {part: [shown(row) for row in rows if row.part == part] for part in _PARTS}
+    shares = importance(trials)
+    return Brought(
+        measured=ledger is not None,
+        lead=lead,
+        tables=tuple((_PARTS[part], tuple(each)) for part, each in tables.items() if each),
+        waterfall_svg=waterfall(climb) if len(climb) > 1 else None,
+        gains_svg=gain_chart(others) if others else None,
+        missing=ledger.left_out if ledger is not None else (),
+        importance=tuple((name, f"{100 * share:.0f}") for name, share in shares),
+        too_few=TOO_FEW if trials and not shares else "",
+        command=f"headstart compare --run {shlex.quote(str(folder))}",
+    )
+
+
+def shown(row: LedgerRow) -> BroughtRow:
+    """Returns a row for people; gains are in percentage points."""
+    if row.accuracy is None:
+        return BroughtRow(row.name, row.change, f"failed: {row.failed}", "–", "–", "–", "–", "–")
+    low, high = wilson_interval(round(row.accuracy * row.images), row.images)
+    seeds = f", mean of {row.seeds} seeds" if row.seeds > 1 else ""
+    return BroughtRow(
+        name=row.name,
+        change=row.change,
+        accuracy=f"{row.accuracy:.1%} ({low:.1%} to {high:.1%}){seeds}",
+        gain="–" if row.gain is None else points(row.gain),
+        interval="–" if row.interval is None else " to ".join(map(points, row.interval)),
+        p="–" if row.p_holm is None else _p(row.p_holm),
+        loss="–" if row.loss is None else f"{row.loss:.3f}",
+        acted="; ".join(
+            each.evidence if each.state == "acted" else f"{each.state}: {each.evidence}"
+            for each in row.acted
+        )
+        or "–",
+    )
+
+
+def points(share: float) -> str:
+    """Returns a difference of shares in percentage points, with its sign."""
+    value = round(100 * share, 1)
+    return f"{value:+.1f}".replace("-", "−") if value else "0.0"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _lead(ledger: Ledger) -> str:
+    images = max((row.images for row in ledger.rows), default=0)
+    how = f"cross-validated in {ledger.folds} parts" if ledger.folds > 1 else "held out"
+    seeds = f" from each of {ledger.seeds} seeds" if ledger.seeds > 1 else ""
+    return (
+        f"Every row was trained for {ledger.epochs} epochs{seeds} and judged on the same "
+        f"{images} images, {how}; the test images stayed sealed."
+    )

@@ -1,0 +1,58 @@
+"""Importance of choices, over made-up trials whose loss is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.artifacts.journal import Trial
+from headstart.errors import RunError
+from headstart.recipe import Recipe
+from headstart.search.importance import FEWEST_TRIALS, importance, importance_of
+from headstart.search.space import RandomSuggest, draw_recipe
+from headstart.search.study import FAMILIES
+
+
+def made(count: int, rung: int = 0, alike: bool = False) -> list[Trial]:
+    """Trials whose loss is ruled by the schedule, a little by the criterion."""
+    trials = []
+    for number in range(count):
+        recipe = draw_recipe(RandomSuggest(number), Recipe(), FAMILIES)
+        loss = 0.2 + 0.5 * (recipe.schedule.name == "constant")
+        loss += 0.02 * (recipe.criterion.name == "focal")
+        trials.append(
+            Trial(
+                rung=rung, number=number, state="done", recipe=recipe.model_dump(mode="json"),
+                epochs=2, val_loss=0.3 if alike else loss,
+            )
+        )  # fmt: skip
+    return trials
+
+
+def test_what_rules_the_loss_is_found() -> None:
+    found = importance(made(40))
+    assert found[0][0] == "schedule"
+    assert found[0][1] > 0.8
+    assert sum(share for _, share in found) == pytest.approx(1.0)
+    names = {name for name, _ in found}
+    assert "optimizer.lr" in names, "which all optimizers have"
+    assert not any("beta" in name for name in names), "which no search draws"
+    assert found == importance(made(40)), "the same each time"
+
+
+def test_too_few_or_equal_trials_say_nothing() -> None:
+    assert importance(made(FEWEST_TRIALS - 1)) == []
+    assert importance(made(20, alike=True)) == []
+    assert importance(made(20, rung=1)) == [], "later rungs hold the best alone"
+    assert importance(made(FEWEST_TRIALS)) != []
+
+
+def test_failures_do_not_count() -> None:
+    broken = [trial.model_copy(update={"state": "failed", "val_loss": None}) for trial in made(20)]
+    assert importance(broken) == []
+    assert np.isfinite([share for _, share in importance(made(12) + broken)]).all()
+
+
+def test_a_folder_without_a_search_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no trials"):
+        importance_of(tmp_path)

@@ -1,0 +1,143 @@
+"""The ledger on small pictures: measured, stopped, gone on with, and written into a run."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.artifacts.ledger import MEASURED, read_ledger, read_measured
+from headstart.artifacts.run import read_record
+from headstart.errors import BudgetError, InputError, RunError
+from headstart.fitting import fit
+from headstart.ledger import chosen_by, compare
+from headstart.predict import Run
+
+SETTINGS = ["backbone.resolution=64", "batch_size=16", "head.features=last"]
+# Little differs from naive, so that there is little to train.
+PLAIN = [
+    *SETTINGS, "augmentation=none", "averaging=none", "schedule=constant", "optimizer.lr=1e-3",
+    "optimizer.clip_norm=0", "optimizer.weight_decay=0", "criterion=cross_entropy",
+]  # fmt: skip
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "headstart", "compare", *map(str, arguments)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def probed(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("probed") / "run"
+    settings = ["backbone.resolution=64", "head.features=last"]
+    return fit(
+        pictures, out=out, cache_dir=shared_cache, strategy="head", epochs=0, settings=settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "name a folder"),
+        ({"source": "x", "run": "y", "recipe": "probe"}, "brings its own recipe"),
+        ({"run": "y", "settings": ["epochs=3"]}, "brings its own recipe"),
+        ({"run": "y", "out": "z"}, "leave --out out"),
+        ({"source": "x", "seeds": 0}, "0 seeds cannot be"),
+        ({"source": "x", "recipe": "naive"}, "nothing to compare"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(**arguments)
+
+
+def test_a_folder_in_use_is_not_written_into(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="in use"):
+        compare(pictures, out=tmp_path)
+
+
+def test_misuse_exits_with_2() -> None:
+    done = command()
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: name a folder of images")
+
+
+@pytest.mark.slow
+def test_rows_share_their_images_and_what_is_known_is_not_trained_again(
+    pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ledger"
+    ledger = compare(pictures, settings=PLAIN, epochs=1, out=out)
+    names = [row.name for row in ledger.rows]
+    assert names == ["naive", "+ freezing", "+ head", "without freezing", "without head"]
+    assert {row.images for row in ledger.rows} == {36}, "all that is not sealed, cross-validated"
+    assert [row.gain is None for row in ledger.rows] == [True, False, False, False, False]
+    for row in ledger.rows[1:]:
+        assert {each.family for each in row.acted} == set(row.families)
+        assert row.interval is not None
+        assert row.p is not None
+        assert row.p_holm is not None
+        assert row.p_holm >= row.p
+    # The last step of the ladder is the chosen recipe against itself without its head.
+    assert ledger.rows[4].gain == ledger.rows[2].gain
+    assert read_ledger(out) == ledger
+    measured = read_measured(out)
+    assert len(measured) == 4, "what two rows need is trained once"
+
+    path = out / MEASURED
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:-40])  # killed while it wrote the fourth
+    again = compare(pictures, settings=PLAIN, epochs=1, out=out)
+    assert len(read_measured(out)) == 4
+    figures = {"accuracy", "gain", "interval", "loss", "p_holm"}
+    assert [row.model_dump(include=figures) for row in again.rows] == [
+        row.model_dump(include=figures) for row in ledger.rows
+    ]
+    before = path.read_bytes()
+    compare(pictures, settings=PLAIN, epochs=1, out=out)
+    assert path.read_bytes() == before
+    compare(pictures, settings=PLAIN, epochs=1, out=out, split_seed=1)
+    assert len(read_measured(out)) == 8, "other images are another measurement"
+
+
+@pytest.mark.slow
+def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, shared_cache: Path) -> None:
+    folder = probed.folder
+    chosen = chosen_by(folder, read_record(folder))
+    assert chosen.closed_form
+    done = command("--run", folder, "--epochs", 1, "--csv")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["name"] for row in rows] == [
+        "naive", "+ freezing", "+ head", "without freezing", "without head",
+    ]  # fmt: skip
+    assert float(rows[2]["accuracy"]) > float(rows[0]["accuracy"]) - 0.5
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "What each method brought" in page
+    assert "The chosen recipe, one method left out at a time" in page
+    again = command("--run", folder, "--epochs", 1, "--json")
+    assert "0 trainings of 1 epochs" in again.stderr
+    assert len(json.loads(again.stdout)["rows"]) == 5
+
+
+@pytest.mark.slow
+def test_a_budget_leaves_out_what_does_not_fit_and_names_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "headstart.ledger._Costs.fits", lambda costs, recipe: recipe.freezing.name != "full"
+    )
+    ledger = compare(pictures, settings=PLAIN, epochs=1, out=tmp_path / "some")
+    assert ledger.left_out == ("naive", "without freezing")
+    assert [row.name for row in ledger.rows] == ["+ freezing", "+ head", "without head"]
+    assert ledger.rows[0].change.startswith("the naive recipe with freezing: ")
+    monkeypatch.setattr("headstart.ledger._Costs.fits", lambda costs, recipe: False)
+    with pytest.raises(BudgetError, match="no time to train two recipes"):
+        compare(pictures, settings=PLAIN, epochs=1, out=tmp_path / "none")
