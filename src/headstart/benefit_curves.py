@@ -321,7 +321,8 @@ def forecast(
     rng = np.random.default_rng(seed)
     images = len(hits)
     wanted = [*targets, now]
-    point = 1 - fit_power_laws(sizes, 1 - hits.mean(0)[None]).at(wanted)[0]
+    point = np.mean([law.at(wanted)[0] for law in _laws(sizes, 1 - hits.mean(0)[None])], axis=0)
+    point = 1 - point
     counts = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES)
     means = counts @ hits / images
     # One classifier beside another on nearly as many labels: by how much their accuracies differ.
@@ -329,7 +330,9 @@ def forecast(
     differ = hits[:, -1] - hits[:, -2]
     flips = float((differ.var() + 1 / images) ** 0.5 / images**0.5)
     retrained = rng.normal(0, flips, (RESAMPLES, len(sizes)))
-    fitted = 1 - fit_power_laws(sizes, 1 - (means + retrained).clip(0, 1)).at(wanted)
+    laws = _laws(sizes, 1 - (means + retrained).clip(0, 1))
+    which = rng.integers(0, len(laws), RESAMPLES)
+    fitted = 1 - np.stack([law.at(wanted) for law in laws])[which, np.arange(RESAMPLES)]
     measured = fitted + rng.normal(0, flips, (RESAMPLES, 1))
     here = measured - means[:, -1:]
     here += point - np.median(here, axis=0)
@@ -349,6 +352,13 @@ def forecast(
         )
         for column, target in enumerate(targets)
     ]
+
+
+def _laws(sizes: Sequence[int], errors: Array) -> list[PowerLaws]:
+    """Fits all sizes, and the larger ones alone: where no power law holds, they tell otherwise."""
+    fewest = min(4, len(sizes))
+    starts = range(len(sizes) - fewest + 1)
+    return [fit_power_laws(sizes[start:], errors[:, start:]) for start in starts]
 
 
 def _hull(first: Interval, second: Interval) -> Interval:

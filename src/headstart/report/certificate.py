@@ -33,6 +33,7 @@ def certificate_svg(certificate: Certificate) -> str:
     svg = svg[svg.index("<svg") :]
     # matplotlib's stylesheet would speak to the whole page, and its ids repeat in every figure.
     svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML knows them
     return re.sub(r'(id="|href="#|url\(#)', r"\g<1>certificate-", svg)
 
 
@@ -227,8 +228,8 @@ def _draw_labels(axes: "Axes", certificate: Certificate) -> None:
                   label="head on frozen features")  # fmt: skip
         axes.axvline(labels.images, color=_MUTED, linewidth=1, linestyle=":")
         axes.annotate(
-            "labels now", (labels.images, 1), (-4, -4), xycoords=("data", "axes fraction"),
-            textcoords="offset points", ha="right", va="top", color=_MUTED, fontsize=8.5,
+            "labels now", (labels.images, 0), (-4, 4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="right", va="bottom", color=_MUTED, fontsize=8.5,
             rotation=90,
         )  # fmt: skip
         ticks = [labels.sizes[0], labels.sizes[3], labels.images, labels.expected[-1].labels]
