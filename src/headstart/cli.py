@@ -468,6 +468,71 @@ def show(
 
 
 @app.command()
+def benefit(
+    context: typer.Context,
+    source: Source,
+    budget: Annotated[
+        str | None, typer.Option(help="Ceiling on the wall time: 10m, 1.5h. [default: 10m]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of every network, instead of a budget.")
+    ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(help="Percentages of the data. [default: 25,100; on a GPU 10,25,50,100]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Networks of each kind. [default: 2; on a GPU 3]")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Name of a timm model.")] = None,
+    resolution: Annotated[int, typer.Option(help="Side of a view in pixels.")] = 112,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe of both: augmentation.flip=false, …"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder; one begun is gone on with. [default: runs/NAME-benefit-TIME]"),
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    boxes: BoxesOption = Boxes.crop,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Certify what transfer brings, against training from scratch, and what more labels would."""
+    with _errors(context):
+        from headstart.benefit import benefit as run_benefit
+        from headstart.benefit import percentages
+
+        folder, certificate = run_benefit(
+            source,
+            budget=budget,
+            epochs=epochs,
+            fractions=percentages(fractions),
+            seeds=seeds,
+            backbone=backbone,
+            resolution=resolution,
+            settings=settings or [],
+            out=out,
+            split_seed=split_seed,
+            boxes=boxes.value,
+            workers=workers,
+            progress=for_stream(sys.stderr),
+            command=_command_line(),
+            started=_process_start(),
+        )
+        if as_json:
+            print(certificate.model_dump_json(indent=1))
+            return
+        from headstart.benefit_verdicts import answers
+
+        _print_table(("question", "answer", "why"), answers(certificate))
+        for note in certificate.notes:
+            print(f"note: {note}")
+        print(f"certificate: {folder / 'certificate.html'}")
+
+
+@app.command()
 def embed(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from headstart.averages import (
@@ -56,6 +56,7 @@ class EpochRecord(BaseModel):
         images_per_s: Images trained on in a second, validation not counted.
         seconds: Wall time of the epoch.
         acted: What each method was seen to do; in the last record only.
+        val_right: One character a validation image, `1` where it was right; not written to files.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,6 +70,7 @@ class EpochRecord(BaseModel):
     images_per_s: float | None
     seconds: float
     acted: tuple[Acted, ...] = ()
+    val_right: str = Field("", exclude=True, repr=False)
 
 
 @dataclass(frozen=True)
@@ -181,12 +183,12 @@ def train(
         # Batches that hold several of each class may be fewer than planned.
         progress = 1.0 if epoch == epochs else max(progress, seen.steps / total_steps)
         use_average(path, seen)
-        val_loss, val_accuracy = _validate(model, head, data, device)
+        val_loss, val_accuracy, val_right = _validate(model, head, data, device)
         if isinstance(recipe.averaging, GreedySoup):
             # Of the last step's weights: a soup has no other average.
             keep_epoch(path, _known(val_loss))
         if progress >= 1 and _finish(model, head, data, recipe, device, path, guard, batches, seen):
-            val_loss, val_accuracy = _validate(model, head, data, device)
+            val_loss, val_accuracy, val_right = _validate(model, head, data, device)
         acted = fingerprints(recipe, seen) if progress >= 1 or epoch == 1 else ()
         if progress < 1:
             go_on(path)
@@ -200,6 +202,7 @@ def train(
             images_per_s=images / max(trained - epoch_start, 1e-9),
             seconds=time.monotonic() - epoch_start,
             acted=acted if progress >= 1 else (),
+            val_right=val_right,
         )
     model.requires_grad_(True)
     model.eval()
@@ -233,16 +236,22 @@ def validation_logits(
 
 def _validate(
     model: nn.Module, head: Head, data: TrainData, device: torch.device
-) -> tuple[float | None, float | None]:
-    """Returns log loss and accuracy on validation of the weights as they are now."""
+) -> tuple[float | None, float | None, str]:
+    """Returns log loss, accuracy and which are right on validation of the weights as they are."""
     if isinstance(head.out, Neighbours):
         assert data.plain is not None
         embed = nn.Sequential(model[0], head.embed)  # type: ignore[index]
         embeddings = torch.from_numpy(predict(embed, data.plain, device=device))
         head.out.remember(embeddings.to(device), torch.from_numpy(data.labels))
     if data.val is None:
-        return None, None
-    return score(validation_logits(model, data, device), data.val_labels)
+        return None, None, ""
+    logits = validation_logits(model, data, device)
+    return *score(logits, data.val_labels), right_bits(logits, data.val_labels)
+
+
+def right_bits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
+    """Returns one character an image, `1` where logits (M, C) are right about labels (M,)."""
+    return "".join("1" if right else "0" for right in logits.argmax(1) == labels)
 
 
 def _known(loss: float | None) -> float:

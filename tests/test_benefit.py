@@ -1,0 +1,198 @@
+"""The certificate from a folder: what it plans, answers, writes and refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.artifacts.certificate import (
+    ArmName,
+    ArmRun,
+    Evaluation,
+    append_arm,
+    read_arms,
+    read_certificate,
+)
+from headstart.benefit import FEWEST_EPOCHS, MOST_EPOCHS, benefit, fit_to_budget, percentages
+from headstart.benefit_verdicts import answers, judge_fraction
+from headstart.errors import BudgetError, RecipeError, RunError
+
+TINY = {"resolution": 64, "epochs": 1, "fractions": (0.5, 1.0), "seeds": 1}
+
+
+def arm_run(
+    arm: ArmName, accuracies: list[float], seed: int = 0, losses: list[float] | None = None
+) -> ArmRun:
+    """A made-up network that is right on the easiest of 200 images, and on a few others."""
+    order = np.random.default_rng(7).permutation(200)
+    evaluations = []
+    for epoch, share in enumerate(accuracies):
+        right = order + 3 * seed < 200 * share
+        evaluations.append(
+            Evaluation(
+                epoch=epoch,
+                seconds=2.0 * epoch,
+                train_loss=None,
+                loss=losses[epoch] if losses else 1.0,
+                right="".join("01"[int(bit)] for bit in right),
+            )
+        )
+    return ArmRun(
+        purpose="curve",
+        arm=arm,
+        fraction=1.0,
+        seed=seed,
+        rate=1e-3,
+        images=100,
+        epochs=len(accuracies) - 1,
+        evaluations=tuple(evaluations),
+    )
+
+
+GOOD = [0.1, 0.7, 0.85, 0.9, 0.9, 0.9, 0.9]
+SLOW = [0.1, 0.2, 0.35, 0.45, 0.5, 0.5, 0.5]
+STILL = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4]
+
+
+def both(pretrained: list[float], scratch: list[float]) -> list[ArmRun]:
+    return [
+        arm_run(arm, curve, seed)
+        for seed in (0, 1)
+        for arm, curve in (("pretrained", pretrained), ("scratch", scratch))
+    ]
+
+
+def said(runs: list[ArmRun]) -> list[str]:
+    found = judge_fraction(runs, 0.1)
+    assert found is not None
+    return [verdict.answer for verdict in found.verdicts]
+
+
+def test_the_three_answers_follow_from_the_curves() -> None:
+    assert said(both(GOOD, SLOW)) == ["yes", "yes", "yes"]
+    assert said(both(SLOW, GOOD)) == ["no", "no", "no"]
+    assert said(both(GOOD, GOOD)) == ["cannot tell", "cannot tell", "cannot tell"] or said(
+        both(GOOD, GOOD)
+    ) == ["no", "no", "no"]
+    assert said(both(GOOD, STILL)) == ["yes", "yes", "cannot tell"]
+
+
+def test_levels_are_timed_and_what_was_not_reached_is_said() -> None:
+    found = judge_fraction(both(GOOD, STILL), 0.1)
+    assert found is not None
+    half, _, most = found.levels
+    assert half.epochs["pretrained"] == pytest.approx((half.accuracy - 0.09) / 0.6, abs=0.05)
+    assert half.seconds["pretrained"] == pytest.approx(2 * half.epochs["pretrained"])
+    assert most.epochs["scratch"] is None
+    assert "not within 6 epochs" in found.verdicts[1].why
+    assert "no plateau" in found.verdicts[2].why
+
+
+def test_a_seed_that_the_budget_cut_short_is_left_out() -> None:
+    runs = both(GOOD, SLOW)
+    cut = runs[-1].model_copy(update={"evaluations": runs[-1].evaluations[:3]})
+    found = judge_fraction([*runs[:-1], cut], 0.1)
+    assert found is not None
+    assert found.seeds == 1
+    assert len(found.curves["scratch"].accuracy) == 7
+    assert judge_fraction(runs[:1], 0.1) is None
+
+
+def test_the_journal_keeps_the_longest_of_a_network_and_no_torn_line(tmp_path: Path) -> None:
+    whole = arm_run("scratch", SLOW)
+    cut = whole.model_copy(update={"evaluations": whole.evaluations[:3]})
+    append_arm(tmp_path, cut)
+    with (tmp_path / "arms.jsonl").open("a") as journal:
+        journal.write('{"purpose": "cur')
+    assert read_arms(tmp_path) == [cut]
+    append_arm(tmp_path, whole)
+    assert read_arms(tmp_path) == [whole]
+    assert whole.whole and not cut.whole
+
+
+def test_what_fits_into_a_budget() -> None:
+    given = {"images": 800, "held": 150, "classes": 10, "fractions": (0.25, 1.0), "seeds": 2}
+    epochs, images, seeds, notes = fit_to_budget(10_000, 0.01, **given)
+    assert (epochs, images, seeds, notes) == (MOST_EPOCHS, 800, 2, ())
+    epochs, images, seeds, notes = fit_to_budget(300, 0.01, **given)
+    assert FEWEST_EPOCHS <= epochs < MOST_EPOCHS and images == 800
+    epochs, images, seeds, notes = fit_to_budget(150, 0.02, **given)
+    assert epochs == FEWEST_EPOCHS and 80 <= images < 800 and seeds == 2
+    assert "of 800 training images" in notes[0]
+    assert fit_to_budget(60, 0.02, **given)[2] == 1
+    with pytest.raises(BudgetError, match="too short to train 4 networks"):
+        fit_to_budget(20, 0.02, **given)
+
+
+def test_percentages() -> None:
+    assert percentages("10, 25%,100") == (0.1, 0.25, 1.0)
+    assert percentages(None) is None
+    with pytest.raises(RecipeError, match="write them like"):
+        percentages("a,b")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--fractions", "0,100"], "percentages above 0"),
+        (["--seeds", "0"], "ask for one at least"),
+        (["--epochs", "0"], "ask for one at least"),
+        (["--epochs", "2", "--budget", "1m"], "not both"),
+        (["--budget", "soon"], "cannot read the budget"),
+        (["--set", "backbone.weights=random"], "cannot be --set here"),
+        (["--set", "freezing=head_only"], "cannot be --set here"),
+        (["--set", "optimiser=sgd"], "did you mean 'optimizer'"),
+    ],
+)
+def test_misuse_is_answered_in_a_line(options: list[str], says: str, pictures: Path) -> None:
+    command = [sys.executable, "-m", "headstart", "benefit", str(pictures), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_in_use_is_left_alone(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="in use"):
+        benefit(pictures, out=tmp_path, **TINY)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_a_certificate_and_on(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "certificate"
+    folder, certificate = benefit(pictures, out=out, command="headstart benefit x", **TINY)
+    assert folder == out
+    assert [v.question for v in certificate.verdicts] == ["start", "slope", "asymptote"]
+    assert certificate.verdicts[2].answer == "cannot tell"
+    assert "too few to see a plateau" in certificate.verdicts[2].why
+    assert [result.images for result in certificate.fractions] == [15, 30]
+    assert certificate.labels is not None
+    assert read_certificate(out) == certificate
+    rows = answers(certificate)
+    assert [row[0] for row in rows[:3]] == ["higher start", "higher slope", "higher asymptote"]
+    page = (out / "certificate.html").read_text()
+    assert (
+        "<svg" in page
+        and "headstart benefit x" in page
+        and "http:" not in page
+        and "https:" not in page
+    )
+    assert (out / "certificate.svg").exists() and (out / "certificate.png").exists()
+    assert not list(out.glob(".*"))
+
+    # A network that is missing is trained anew, the same to the last image; the others stay.
+    journal = (out / "arms.jsonl").read_text().splitlines()
+    (out / "arms.jsonl").write_text("\n".join(journal[:-1]) + "\n")
+    again = benefit(pictures, out=out, **TINY)[1]
+    lines = (out / "arms.jsonl").read_text().splitlines()
+    assert lines[:-1] == journal[:-1]
+    before, after = (json.loads(text)["evaluations"] for text in (journal[-1], lines[-1]))
+    assert [e["right"] for e in before] == [e["right"] for e in after]
+    assert again.verdicts == certificate.verdicts
+    with pytest.raises(RunError, match="another recipe"):
+        benefit(pictures, out=out, settings=["augmentation.flip=false"], **TINY)
