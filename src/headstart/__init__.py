@@ -8,6 +8,7 @@ from headstart.errors import HeadstartError, InputError
 if TYPE_CHECKING:
     from headstart.checking import check
     from headstart.fitting import fit, resume
+    from headstart.ledger import compare
     from headstart.predict import Neighbour, Prediction, Run
     from headstart.recipe import Recipe
     from headstart.showing import show
@@ -22,6 +23,7 @@ _HOMES = {
     "Recipe": "headstart.recipe",
     "Run": "headstart.predict",
     "check": "headstart.checking",
+    "compare": "headstart.ledger",
     "fit": "headstart.fitting",
     "resume": "headstart.fitting",
     "show": "headstart.showing",
@@ -36,6 +38,7 @@ __all__ = [
     "Recipe",
     "Run",
     "check",
+    "compare",
     "fit",
     "resume",
     "show",
