@@ -54,6 +54,9 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
     assert searched.metrics.accuracy > 0.7
     page = (searched.folder / "report.html").read_text(encoding="utf-8")
     assert "Leaderboard" in page
+    assert "What each method brought" in page
+    assert f"headstart compare --run {searched.folder}" in page
+    assert all(trial.acted for trial in trials)
 
 
 @pytest.mark.slow

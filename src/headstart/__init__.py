@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from headstart.checking import check
     from headstart.diffing import diff
     from headstart.fitting import fit, resume
+    from headstart.ledger import compare
     from headstart.predict import Neighbour, Prediction, Run
     from headstart.recipe import Recipe
     from headstart.showing import show
@@ -24,6 +25,7 @@ _HOMES = {
     "Recipe": "headstart.recipe",
     "Run": "headstart.predict",
     "check": "headstart.checking",
+    "compare": "headstart.ledger",
     "diff": "headstart.diffing",
     "fit": "headstart.fitting",
     "resume": "headstart.fitting",
@@ -40,6 +42,7 @@ __all__ = [
     "Recipe",
     "Run",
     "check",
+    "compare",
     "diff",
     "fit",
     "resume",

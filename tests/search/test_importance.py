@@ -1,11 +1,14 @@
 """Importance of choices, over made-up trials whose loss is known."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headstart.artifacts.journal import Trial
+from headstart.artifacts.journal import Trial, append_trial
 from headstart.errors import RunError
 from headstart.recipe import Recipe
 from headstart.search.importance import FEWEST_TRIALS, importance, importance_of
@@ -56,3 +59,14 @@ def test_failures_do_not_count() -> None:
 def test_a_folder_without_a_search_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no trials"):
         importance_of(tmp_path)
+
+
+@pytest.mark.parametrize(("count", "words"), [(3, "Fewer than 8 recipes"), (12, "")])
+def test_the_leaderboard_prints_it(tmp_path: Path, count: int, words: str) -> None:
+    for trial in made(count):
+        append_trial(tmp_path, trial)
+    command = [sys.executable, "-m", "headstart", "leaderboard", str(tmp_path), "--importance"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert words in done.stderr
+    assert bool(json.loads(done.stdout)) is (count == 12)
