@@ -51,6 +51,9 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
     assert best.val_images == searched.record.n_train + searched.record.n_val
     assert "on 36 images" in steps["finish"].happened, "the validation images, too"
     assert searched.metrics.temperature == best.temperature
+    sets = searched.bundle.spec.sets
+    assert tuple(each.threshold for each in sets) == pytest.approx(best.sets)
+    assert {each.images for each in sets} == {best.val_images}
     assert searched.metrics.accuracy > 0.7
     page = (searched.folder / "report.html").read_text(encoding="utf-8")
     assert "Leaderboard" in page
