@@ -160,6 +160,12 @@ def test_a_folder_in_use_is_left_alone(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="in use"):
         benefit(pictures, out=tmp_path, **TINY)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "audit.json"):
+        (run / name).write_text("{}")
+    with pytest.raises(RunError, match="in use"):
+        benefit(pictures, out=run, **TINY)
 
 
 @pytest.mark.slow
@@ -194,5 +200,7 @@ def test_from_a_folder_to_a_certificate_and_on(pictures: Path, tmp_path: Path) -
     before, after = (json.loads(text)["evaluations"] for text in (journal[-1], lines[-1]))
     assert [e["right"] for e in before] == [e["right"] for e in after]
     assert again.verdicts == certificate.verdicts
+    with pytest.raises(RunError, match="begun with --fractions 50,100 and 1 epochs"):
+        benefit(pictures, out=out, **{**TINY, "epochs": 2})
     with pytest.raises(RunError, match="another recipe"):
         benefit(pictures, out=out, settings=["augmentation.flip=false"], **TINY)

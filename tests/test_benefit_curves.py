@@ -167,19 +167,22 @@ def test_asymptote_intervals_hold_as_often_as_they_promise() -> None:
 )
 def test_forecasts_hold_as_often_as_they_promise(error: object) -> None:
     sizes = [100, 140, 200, 280, 400, 560, 700]
-    held, widths = 0, []
+    held, gains_held, widths = 0, 0, []
     for number in range(60):
         rng = np.random.default_rng(number)
         hard = rng.random((600, 1))
         right = hard + rng.normal(0, 0.05, (600, 8)) > [error(n) for n in [*sizes, 1000.0]]  # type: ignore[operator]
         hits = right[:, :7].astype(float)
-        found = forecast(sizes, hits, [1000], 700, number)[0]
+        found, twice = forecast(sizes, hits, [1000, 1400], 700, number)
+        gain = error(700.0) - error(1400.0)  # type: ignore[operator]
+        gains_held += twice.gain_interval[0] <= gain <= twice.gain_interval[1]
         low, high = found.interval
         held += low <= right[:, 7].mean() <= high
         widths.append(high - low)
         assert found.new_images[0] < found.accuracy < found.new_images[1]
-    assert held >= 51
-    assert np.median(widths) <= 0.06  # of 600 images in a single order
+    assert held >= 54
+    assert gains_held >= 54
+    assert np.median(widths) <= 0.07  # of 600 images in a single order
 
 
 def test_forecasts_do_not_promise_perfection_on_other_images() -> None:

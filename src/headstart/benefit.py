@@ -145,7 +145,7 @@ def benefit(
     shares, n_seeds = _design(fractions, seeds, epochs)
     recipe = _recipe(backbone, resolution, settings)
     folder = Path(out) if out is not None else None
-    going_on = folder is not None and (folder / "audit.json").exists()
+    going_on = folder is not None and _begun(folder)
     if folder is not None and not going_on:
         check_unclaimed(folder)
     dataset = load_dataset(source, boxes=boxes)
@@ -166,6 +166,7 @@ def benefit(
                 folder, ready, recipe, images, shares, n_seeds, epochs, clock, split_seed, progress
             )
         _check_same(folder, plan, ready, recipe, split_seed)
+        _check_design(folder, plan, fractions and shares, epochs)
         _train_all(folder, ready.material, plan, images, clock, progress)
         certificate = _certify(folder, ready, plan, images, labels, clock, command)
         write_certificate(folder, certificate)
@@ -241,6 +242,27 @@ def _images(material: Material, split_seed: int) -> _Images:
         held=material.rows["val"][held],
         held_labels=material.labels["val"][held],
     )
+
+
+def _begun(folder: Path) -> bool:
+    """Says whether a folder holds a certificate that was begun; that of a `fit` has a run.json."""
+    return (folder / "audit.json").exists() and not (folder / "run.json").exists()
+
+
+def _check_design(
+    folder: Path, plan: BenefitPlan, fractions: Sequence[float] | None, epochs: int | None
+) -> None:
+    """Refuses fractions and epochs that are not those of the plan.
+
+    Raises:
+        RunError: Saying what they are.
+    """
+    if (fractions and tuple(fractions) != plan.fractions) or epochs not in {None, plan.epochs}:
+        shown = ",".join(f"{100 * share:g}" for share in plan.fractions)
+        raise RunError(
+            f"{folder} was begun with --fractions {shown} and {plan.epochs} epochs; name another "
+            "folder with --out, or leave both away to go on."
+        )
 
 
 def _check_same(

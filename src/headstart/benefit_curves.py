@@ -307,8 +307,9 @@ def forecast(
     """Returns the accuracy to expect from more labels, from how it grew with them so far.
 
     Images are drawn anew (bootstrap), all sizes together, as an image that is hard for one
-    classifier is hard for the others; every draw is fitted anew. What draws of images do not
-    show is added at every size: that classifiers from other labels are right on other images.
+    classifier is hard for the others; every draw is fitted anew and continued in one of several
+    ways. What draws of images do not show is added at every size: that classifiers from other
+    labels are right on other images.
 
     Args:
         sizes: Labels trained on (S,), rising, at least three.
@@ -321,8 +322,7 @@ def forecast(
     rng = np.random.default_rng(seed)
     images = len(hits)
     wanted = [*targets, now]
-    point = np.mean([law.at(wanted)[0] for law in _laws(sizes, 1 - hits.mean(0)[None])], axis=0)
-    point = 1 - point
+    point = 1 - np.mean(_continued(sizes, 1 - hits.mean(0)[None], wanted)[:-1, 0], axis=0)
     counts = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES)
     means = counts @ hits / images
     # One classifier beside another on nearly as many labels: by how much their accuracies differ.
@@ -330,9 +330,8 @@ def forecast(
     differ = hits[:, -1] - hits[:, -2]
     flips = float((differ.var() + 1 / images) ** 0.5 / images**0.5)
     retrained = rng.normal(0, flips, (RESAMPLES, len(sizes)))
-    laws = _laws(sizes, 1 - (means + retrained).clip(0, 1))
-    which = rng.integers(0, len(laws), RESAMPLES)
-    fitted = 1 - np.stack([law.at(wanted) for law in laws])[which, np.arange(RESAMPLES)]
+    ways = _continued(sizes, 1 - (means + retrained).clip(0, 1), wanted)
+    fitted = 1 - ways[rng.integers(0, len(ways), RESAMPLES), np.arange(RESAMPLES)]
     measured = fitted + rng.normal(0, flips, (RESAMPLES, 1))
     here = measured - means[:, -1:]
     here += point - np.median(here, axis=0)
@@ -354,11 +353,28 @@ def forecast(
     ]
 
 
-def _laws(sizes: Sequence[int], errors: Array) -> list[PowerLaws]:
-    """Fits all sizes, and the larger ones alone: where no power law holds, they tell otherwise."""
+def _continued(sizes: Sequence[int], errors: Array, wanted: Sequence[int]) -> Array:
+    """Continues learning curves in several ways, which part where no power law holds.
+
+    Power laws through all sizes and through the larger ones alone, and last a straight line over
+    the logarithm of the size through the largest ones: what levels off stays below it.
+
+    Args:
+        sizes: (S,).
+        errors: (R, S).
+        wanted: Sizes to continue to (T,).
+
+    Returns:
+        Errors (ways, R, T), none below zero.
+    """
     fewest = min(4, len(sizes))
     starts = range(len(sizes) - fewest + 1)
-    return [fit_power_laws(sizes[start:], errors[:, start:]) for start in starts]
+    ways = [fit_power_laws(sizes[k:], errors[:, k:]).at(wanted) for k in starts]
+    x = np.log(np.asarray(sizes[-fewest:], np.float64))
+    tail = errors[:, -fewest:]
+    slope = np.minimum((tail @ (x - x.mean())) / ((x - x.mean()) ** 2).sum(), 0)
+    line = tail.mean(1)[:, None] + slope[:, None] * (np.log(wanted) - x.mean())[None, :]
+    return np.stack([*ways, line.clip(0, None)])
 
 
 def _hull(first: Interval, second: Interval) -> Interval:
