@@ -107,6 +107,12 @@ def test_an_answer_follows_from_the_interval(interval: tuple[float, float], said
     assert answer(interval) == said
 
 
+def test_a_gain_that_cannot_be_negative_must_exceed_what_matters() -> None:
+    assert answer((0.001, 0.03), above=0.01) == "cannot tell"
+    assert answer((0.02, 0.03), above=0.01) == "yes"
+    assert answer((0.0, 0.005), above=0.01) == "no"
+
+
 FLAT = [0.1, 0.7, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]
 RISING = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 

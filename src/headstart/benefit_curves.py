@@ -230,15 +230,15 @@ def _by_seed(statistic: Statistic, right: Right, weights: Array) -> Array:
     return np.stack([statistic(each) for each in curves], axis=1)
 
 
-def answer(interval: Interval, matters: float = MATTERS) -> Answer:
+def answer(interval: Interval, above: float = 0.0) -> Answer:
     """Returns what follows from the interval of an advantage.
 
-    `no` where all of it lies below what matters, `yes` where all of it lies above zero.
+    `no` where all of it lies below what matters, `yes` where all of it lies above `above`.
     """
     low, high = interval
-    if high < matters:
+    if high < MATTERS:
         return "no"
-    return "yes" if low > 0 else "cannot tell"
+    return "yes" if low > above else "cannot tell"
 
 
 def why_no_plateau(right: Right, losses: Array, chance: float) -> str:

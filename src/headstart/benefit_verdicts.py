@@ -18,6 +18,7 @@ from headstart.artifacts.certificate import (
     Verdict,
 )
 from headstart.benefit_curves import (
+    MATTERS,
     Forecast,
     Right,
     after_first,
@@ -243,7 +244,8 @@ def judge_labels(curve: MeasuredCurve, tested: MeasuredCurve, seed: int) -> Labe
     accuracy = curve.hits.mean(0)
     ends = [wilson_interval(round(share * images), images) for share in accuracy]
     twice = expected[1]
-    said = answer(twice.gain_interval)
+    # No law expects fewer right answers from more labels: above zero would always be a yes.
+    said = answer(twice.gain_interval, above=MATTERS)
     why = (
         f"a head on frozen features has {percent(expected[0].accuracy)} with {images:,} labels; "
         f"twice as many would bring {percent(twice.accuracy)} ({_range(twice.new_images)} on "
