@@ -53,6 +53,8 @@ from headstart.searching import at_boundary, shared_setting
 
 EPOCHS = 6
 """Length of every row's schedule, unless another is asked for."""
+SLACK = 1.3
+"""A training is begun where so many times what it should take is left: none is interrupted."""
 
 
 @dataclass
@@ -245,7 +247,11 @@ def _measure(
                 known[json.dumps(measured.trial.recipe)] = measured.trial
     # The two ends first: what lies between them is of no use without them.
     climb = [step for step in steps if step.part == "ladder"]
-    order = [climb[0], climb[-1], *climb[1:-1], *(s for s in steps if s.part == "left_out")]
+    rest = [*climb[1:-1], *(step for step in steps if step.part == "left_out")]
+    costs = _Costs(bench, clock)
+    if clock.budget_s is not None:  # cheap ones first, so that as many as can be are measured
+        rest.sort(key=lambda step: costs.planned(step.recipe))
+    order = [climb[0], climb[-1], *rest]
     wanted = [(step, with_seed(step.recipe, seed)) for seed in range(seeds) for step in order]
     todo = list(dict.fromkeys(_key(recipe) for _, recipe in wanted if _key(recipe) not in known))
     plan = bench.plan
@@ -254,7 +260,6 @@ def _measure(
         + (f", each cross-validated in {plan.folds} parts" if plan.folds > 1 else "")
         + (f"; {len(known)} are known" if known else "")
     )
-    costs = _Costs(bench, clock)
     missing: list[str] = []
     for step, recipe in wanted:
         key = _key(recipe)
@@ -303,29 +308,41 @@ def _setting(bench: Bench, recipe: Recipe) -> Setting:
 
 
 class _Costs:
-    """What a training takes, as measured before and while rows are trained."""
+    """What a training takes: as rows like it took, or as measured times how far that was off."""
 
     def __init__(self, bench: Bench, clock: Clock) -> None:
         self._bench, self._clock = bench, clock
         self._planned: dict[str, float] = {}
-        self._slower = 1.0
+        self._took: dict[str, float] = {}
+        self._sums = [0.0, 0.0]
 
     def fits(self, recipe: Recipe) -> bool:
         """Returns whether a training ends before the budget does."""
         left = self._clock.left()
-        return left is None or self._slower * self._seconds(recipe) <= left
+        if left is None:
+            return True
+        planned, taken = self._sums
+        off = max(1.0, taken / planned) if planned else 1.0
+        known = self._took.get(self._kind(recipe))
+        return SLACK * (off * self.planned(recipe) if known is None else known) <= left
 
     def learn(self, recipe: Recipe, seconds: float) -> None:
         """Takes into account what a training took."""
-        if self._clock.budget_s is not None:
-            self._slower = max(self._slower, seconds / self._seconds(recipe))
+        if self._clock.budget_s is None:
+            return
+        kind = self._kind(recipe)
+        self._took[kind] = max(self._took.get(kind, 0.0), seconds)
+        self._sums = [self._sums[0] + self.planned(recipe), self._sums[1] + seconds]
 
-    def _seconds(self, recipe: Recipe) -> float:
+    def _kind(self, recipe: Recipe) -> str:
+        boundary = boundary_without_clock(self._bench.ready.material, recipe)
+        mixing = recipe.batch_mixing.name
+        return f"{boundary} {recipe.closed_form} {recipe.augmentation.name} {mixing}"
+
+    def planned(self, recipe: Recipe) -> float:
+        """Returns the seconds that a training should take, by what was measured on the spot."""
         material, plan = self._bench.ready.material, self._bench.plan
-        boundary = boundary_without_clock(material, recipe)
-        key = (
-            f"{boundary} {recipe.closed_form} {recipe.augmentation.name} {recipe.batch_mixing.name}"
-        )
+        boundary, key = boundary_without_clock(material, recipe), self._kind(recipe)
         if key not in self._planned:
             bounds = [material.traced.boundary(boundary)]
             speed = measure_speeds(material, recipe, bounds, self._bench.ready.features_s)[boundary]
