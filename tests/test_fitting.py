@@ -317,7 +317,7 @@ def test_a_budget_too_small_for_the_methods_says_so(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headstart.finetuning.choose_boundary", lambda *_: "features")  # no time
-    monkeypatch.setattr("headstart.searching.shape_search", lambda *_: None)
+    monkeypatch.setattr("headstart.planning.shape_search", lambda *_: None)
     with pytest.raises(BudgetError, match=r"more than the head.*activation"):
         fit(pictures, budget=60, settings=[*SMALL, "activation=mish"], out=tmp_path / "run")
 

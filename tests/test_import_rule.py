@@ -41,6 +41,7 @@ LAYERS = (
         "finishing",
         "fitting",
         "ledger",
+        "planning",
         "preparing",
         "proving",
         "screening",

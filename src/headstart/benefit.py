@@ -43,7 +43,8 @@ from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, DataError, RecipeError, RunError
 from headstart.evaluate import score
 from headstart.learning_curve import classifiers_of_full_size, measure_curve, nested_order
-from headstart.preparing import Prepared, prepare
+from headstart.methods.averaging import GreedySoup
+from headstart.preparing import Prepared, prepare, unsealed
 from headstart.probe import fit_probe
 from headstart.progress import SILENT, Progress, format_duration
 from headstart.recipe import Recipe, parse_recipe, with_settings
@@ -227,7 +228,7 @@ def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> R
         }
     )
     chosen = with_settings(base, settings)
-    if chosen.closed_form or chosen.averaging.name == "greedy_soup":
+    if chosen.closed_form or isinstance(chosen.averaging, GreedySoup):
         raise RecipeError("both arms are trained by gradient to the last epoch; leave soups out.")
     return chosen
 
@@ -298,9 +299,8 @@ def _forecast(
     if known is not None:
         return known
     material = ready.material
-    rows = np.concatenate([material.rows["train"], material.rows["val"]])
-    labels = np.concatenate([material.labels["train"], material.labels["val"]])
-    groups = np.concatenate([material.groups, ready.audited.groups[ready.split.val]])
+    all_of = unsealed(ready)
+    rows, labels, groups = all_of.rows, all_of.labels, all_of.groups
     everything = replace(material, rows={"all": rows}, labels={"all": labels})
     features = np.asarray(
         activations(everything, open_prefix(material, FEATURES), "all"), np.float32

@@ -126,7 +126,7 @@ def _train_winners(
         here = _with_all_images(ready, setting, recipe, progress)
         start = start_from(here.material, recipe, setting.boundary)
         before = weights_of(start)
-        acted = list(start.acted)
+        acted, failed = list(start.acted), False
         try:
             left = len(winners) - number
             told, found = _train(here, recipe, start, clock, left, folder, record, progress)
@@ -135,9 +135,9 @@ def _train_winners(
             # The search has shown that the recipe works; more data and epochs may still diverge.
             start.model.load_state_dict(before)
             record.notes.append(f"The whole schedule failed, so the head is kept: {error}")
-            told = "failed; the head is kept"
+            told, failed = "failed; the head is kept", True
         happened += f"{'; ' if happened else ''}{told}"
-        if done is None and "failed" in told:
+        if done is None and failed:
             done = _head_alone(here, recipe, start, plan, winner)
             record.acted, record.chosen = acted, "head on frozen features"
         elif done is None:

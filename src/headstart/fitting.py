@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from headstart.artifacts.journal import read_plan
 from headstart.artifacts.run import (
     Request,
     RunRecord,
@@ -35,6 +36,7 @@ from headstart.finishing import Finished
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
+from headstart.planning import NOTHING_TO_TRY
 from headstart.predict import Run
 from headstart.preparing import Prepared, prepare
 from headstart.progress import SILENT, Progress
@@ -45,7 +47,7 @@ from headstart.report.page import write_report
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.executors import EngineName
 from headstart.search.study import SEARCH_RECIPE, Sampler
-from headstart.searching import NOTHING_TO_TRY, search
+from headstart.searching import search
 
 Strategy = Literal["head", "finetune"]
 
@@ -121,18 +123,18 @@ def fit(
     """
     clock = Clock(started or time.monotonic(), _budget_seconds(budget, epochs, trials, recipe))
     one_recipe = recipe is not None or strategy is not None or epochs is not None
+    one_recipe = one_recipe and trials is None
+    _refuse_idle_options(one_recipe, sampler, engine, jobs, address, trial_memory, ensemble)
     chosen = _recipe(recipe or "default", strategy, backbone, weights, epochs, seed, settings)
     request = None
-    if trials is not None or not one_recipe:
-        if ensemble < 1:
-            raise InputError(f"an ensemble of {ensemble} was asked for; ask for one at least.")
+    if not one_recipe:
         if trials is not None and trials < 1:
             raise InputError(f"{trials} trials were asked for; ask for one at least.")
         if trials is not None and chosen.closed_form:
             raise RecipeError(NOTHING_TO_TRY)
         by_hand = [f"backbone={name}" for name in (backbone, weights) if name]
         request = Request(
-            source=_named(source), boxes=boxes, trials=trials, split_seed=split_seed,
+            trials=trials, split_seed=split_seed,
             settings=(*by_hand, *settings), sampler=sampler, engine=engine, workers=jobs,
             address=address or "", ensemble=ensemble, trial_memory=int(1e9 * (trial_memory or 0)),
         )  # fmt: skip
@@ -171,29 +173,72 @@ def resume(
         RunError: If there is no such search, it is done, or another process works on it.
     """
     path = Path(folder)
-    clock = Clock(started or time.monotonic())
     with locked(path):
         record = read_record(path)
-        asked = _resumable(path, record)
-        begun = (path / SEARCH_RECIPE).exists()
+        asked, source = _resumable(path, record)
+        begun = read_plan(path) is not None
+        # What was planned is done, however long it takes; what was not gets its budget anew.
+        clock = Clock(started or time.monotonic(), None if begun else record.budget_s)
         base = load_recipe(str(path / (SEARCH_RECIPE if begun else "recipe.toml")))
         cache = Path(cache_dir) if cache_dir else default_cache_dir()
-        dataset = load_dataset(asked.source, boxes=asked.boxes)
+        dataset = load_dataset(source, boxes=record.boxes)
         split = path / "split.csv"
         given = split if split.exists() else None
         ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
         clear_unfinished(path)
-        fresh = _first_record(ready, clock, record.command, asked, asked.source, asked.boxes)
+        fresh = _first_record(ready, clock, record.command, asked, source, record.boxes)
         # What was measured before it was stopped is told, and is not measured again.
         measured = {"backbones", "frozen prefix", "heads"}
         known = [step for step in record.plan if step.stage in measured]
-        told = {"started_at": record.started_at, "plan": known if begun else []}
+        told = {
+            "started_at": record.started_at,
+            "budget_s": record.budget_s,
+            "plan": known if begun else [],
+        }
         fresh = fresh.model_copy(update=told)
         return _run(ready, base, clock, path, fresh, cache, workers, progress)
 
 
-def _resumable(folder: Path, record: RunRecord) -> Request:
-    """Returns what the search of a run was asked for.
+def _refuse_idle_options(
+    one_recipe: bool,
+    sampler: Sampler,
+    engine: EngineName,
+    jobs: int,
+    address: str | None,
+    trial_memory: float | None,
+    ensemble: int,
+) -> None:
+    """Refuses options of a search that would do nothing.
+
+    Raises:
+        InputError: Naming them.
+    """
+    if ensemble < 1:
+        raise InputError(f"an ensemble of {ensemble} was asked for; ask for one at least.")
+    given = {
+        "--sampler": sampler != "tpe",
+        "--engine": engine != "here",
+        "--jobs": jobs != 1,
+        "--address": address is not None,
+        "--trial-memory": trial_memory is not None,
+        "--ensemble": ensemble != 1,
+    }
+    names = [name for name, there in given.items() if there]
+    if one_recipe and names:
+        raise InputError(
+            f"{', '.join(names)}: one recipe is trained here, without a search. Leave --recipe, "
+            "--strategy and --epochs out, or give --trials."
+        )
+    if engine == "here" and jobs != 1:
+        raise InputError(f"--jobs {jobs} needs --engine processes or ray.")
+    if engine != "processes" and trial_memory is not None:
+        raise InputError("--trial-memory needs --engine processes.")
+    if engine != "ray" and address is not None:
+        raise InputError("--address needs --engine ray.")
+
+
+def _resumable(folder: Path, record: RunRecord) -> tuple[Request, str]:
+    """Returns what the search of a run was asked for, and its data set as it was named.
 
     Raises:
         RunError: If there is nothing to go on with.
@@ -205,9 +250,9 @@ def _resumable(folder: Path, record: RunRecord) -> Request:
             f"{folder} cannot be resumed, as it was no search; run its command again "
             "with another --out."
         )
-    if not record.request.source:
+    if not record.source:
         raise RunError(f"{folder} cannot be resumed: its images were given in Python, by no path.")
-    return record.request
+    return record.request, record.source
 
 
 def _run(

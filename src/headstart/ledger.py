@@ -29,6 +29,7 @@ from headstart.cache import default_cache_dir
 from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, InputError, RunError
 from headstart.methods.freezing import HeadOnly
+from headstart.planning import at_boundary
 from headstart.preparing import Prepared, prepare
 from headstart.progress import SILENT, Progress, format_duration
 from headstart.recipe import NAMED, Recipe, load_recipe, parse_recipe, with_settings
@@ -49,7 +50,7 @@ from headstart.search.shape import TRIAL_S, folds_for, passes
 from headstart.search.stages import Solved, boundary_without_clock, check_head_alone
 from headstart.search.study import as_trial
 from headstart.search.trial import Job, Score, Setting, run_trial, solve_heads
-from headstart.searching import at_boundary, shared_setting
+from headstart.searching import shared_setting
 
 EPOCHS = 6
 """Length of every row's schedule, unless another is asked for."""
@@ -130,7 +131,7 @@ def compare(
         if record.status != "done":
             raise RunError(f"{run} is not finished ({record.status}); compare needs its recipe.")
         chosen = chosen_by(Path(run), record)
-        source, boxes = source or _source_of(record), _boxes_of(record, boxes)
+        source, boxes = source or record.source or record.data_root, record.boxes
         split = Path(run) / "split.csv"
     else:
         chosen = load_recipe(recipe or "default") if not isinstance(recipe, Recipe) else recipe
@@ -211,15 +212,6 @@ def _check(
         raise InputError("--run is where the ledger is written; leave --out out.")
     if epochs < 1 or seeds < 1:
         raise InputError(f"{epochs} epochs and {seeds} seeds cannot be; give 1 of each at least.")
-
-
-def _source_of(record: RunRecord) -> str:
-    named = record.request.source if record.request is not None else ""
-    return named or record.data_root
-
-
-def _boxes_of(record: RunRecord, given: Literal["crop", "keep"]) -> Literal["crop", "keep"]:
-    return record.request.boxes if record.request is not None else given
 
 
 def _bench(ready: Prepared, chosen: Recipe, epochs: int) -> Bench:

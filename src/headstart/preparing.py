@@ -99,6 +99,25 @@ def prepare(
     return Prepared(dataset, pixels, audited, split, material, decode_s, features_s)
 
 
+@dataclass(frozen=True)
+class Unsealed:
+    """What is not sealed, in one array each: rows of the pixels, class and group numbers (N,)."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+def unsealed(ready: Prepared) -> Unsealed:
+    """Returns the training images, then the validation images."""
+    material, split, groups = ready.material, ready.split, ready.audited.groups
+    return Unsealed(
+        np.concatenate([material.rows["train"], material.rows["val"]]),
+        np.concatenate([material.labels["train"], material.labels["val"]]),
+        np.concatenate([groups[split.train], groups[split.val]]),
+    )
+
+
 def change_backbone(ready: Prepared, recipe: Recipe, clock: Clock, workers: int | None) -> Prepared:
     """Returns the same data for another backbone: decoded for it, with the same split."""
     network = backbone_of(recipe)

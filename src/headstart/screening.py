@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headstart.backbones.cut import FEATURES, trace
 from headstart.data.decode import decode_dataset
 from headstart.evaluate import fit_temperature, softmax
-from headstart.preparing import Prepared
+from headstart.preparing import Prepared, unsealed
 from headstart.probe import STRENGTHS, out_of_fold
 from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, parse_recipe
@@ -89,10 +89,8 @@ def screen(
         workers: Processes that decode images.
         progress: Where progress is shown.
     """
-    rows = np.concatenate([ready.material.rows[part] for part in ("train", "val")])
-    labels = np.concatenate([ready.material.labels[part] for part in ("train", "val")])
-    groups = np.concatenate([ready.audited.groups[ready.split.train],
-                             ready.audited.groups[ready.split.val]])  # fmt: skip
+    all_of = unsealed(ready)
+    rows, labels, groups = all_of.rows, all_of.labels, all_of.groups
     random = np.random.default_rng(base.seed)
     some = np.sort(random.permutation(len(rows))[:MOST_IMAGES])
     found = []

@@ -1,65 +1,47 @@
-"""The search: a backbone, a head, then ways to train, each on what is cached; the winner is kept.
+"""The search: what was planned is tried on what is cached, and the winner is trained.
 
-Cheapest first: backbones are screened by probes, heads are solved on cached features, and recipes
-are tried on short schedules. All of it is journalled, so that a search that was killed goes on.
+Every step is journalled before it counts, so that a search that was killed goes on.
 """
 
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.artifacts.journal import (
-    HeadRecord,
     SearchPlan,
     Trial,
     append_trial,
     read_plan,
     read_trials,
-    write_heads,
     write_plan,
 )
 from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe, write_record
-from headstart.backbones.cut import FEATURES
-from headstart.calibration import set_thresholds
-from headstart.errors import RecipeError
-from headstart.evaluate import fit_temperature
-from headstart.finetuning import affordable_boundary, check_affordable, seconds_for_training
+from headstart.finetuning import seconds_for_training
 from headstart.finishing import Finished, finish
 from headstart.inference_stats import wilson_interval
-from headstart.methods.freezing import HeadOnly
-from headstart.methods.head import MLP, Linear
-from headstart.preparing import Prepared, change_backbone
+from headstart.planning import plan_search
+from headstart.preparing import Prepared, unsealed
 from headstart.probe import parted
 from headstart.progress import Progress, format_duration
-from headstart.recipe import Recipe, parse_recipe
-from headstart.screening import candidates, clearly_better, screen, with_backbone
+from headstart.recipe import Recipe
 from headstart.search.clock import Clock
 from headstart.search.executors import Executor, open_executor
-from headstart.search.heads import search_heads
-from headstart.search.material import Picked, activations, features_of, open_prefix
-from headstart.search.measuring import disk_for_views, measure_speeds
+from headstart.search.material import Picked
 from headstart.search.parcel import pack, run_sent_trial
 from headstart.search.plan import (
     FEWEST_EPOCHS,
     MOST_EPOCHS,
-    TARGET_EPOCHS,
     Speed,
-    candidate_boundaries,
     choose_epochs,
     views_for,
 )
 from headstart.search.rungs import Asking, run_rungs
-from headstart.search.shape import SearchShape, folds_for, least_search, shape_search
 from headstart.search.stages import (
     boundary_without_clock,
-    check_head_alone,
-    fixed_boundary,
-    stages_behind,
     start_from,
     training_data,
 )
@@ -69,10 +51,8 @@ from headstart.search.study import (
     drawn_families,
     enough,
     pays,
-    plan_rungs,
     ranked,
     shown,
-    trial_epochs,
 )
 from headstart.search.trial import (
     Fold,
@@ -83,22 +63,6 @@ from headstart.search.trial import (
     run_trial,
     solve_heads,
 )
-
-NOTHING_TO_TRY = (
-    "--trials tries ways to train, and here the head is solved in closed form and nothing else "
-    "trains; choose another freezing, or leave --trials out."
-)
-HEADS_SHARE = 0.06
-"""Share of the time up to which heads are tried."""
-
-
-@dataclass(frozen=True)
-class Plain:
-    """What is not sealed, in one array each: rows of the pixels, class and group numbers (N,)."""
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    groups: NDArray[np.int64]
 
 
 def search(
@@ -132,7 +96,7 @@ def search(
     """
     plan, base_epochs = read_plan(folder), base.epochs
     if plan is None:
-        planned = _plan(ready, base, request, clock, folder, record, workers, progress)
+        planned = plan_search(ready, base, request, clock, folder, record, workers, progress)
         if planned is None:
             return None
         ready, base, plan = planned
@@ -156,236 +120,16 @@ def search(
             trials, images = read_trials(folder), len(setting.rows)
             plan = _fitted(plan, trials, left, images, base.views, networks)
         write_plan(folder, plan)
-    record.stop_reason = record.stop_reason or _why_ended(plan, ranking[0] if ranking else None)
+    record.stop_reason = _why_ended(plan, ranking[0] if ranking else None)
     best = ranking[: request.ensemble]
     done = finish(ready, setting, base, plan, best, clock, folder, record, progress)
     write_recipe(folder, done.recipe)
     return done
 
 
-def _plan(
-    ready: Prepared,
-    base: Recipe,
-    request: Request,
-    clock: Clock,
-    folder: Path,
-    record: RunRecord,
-    workers: int | None,
-    progress: Progress,
-) -> tuple[Prepared, Recipe, SearchPlan] | None:
-    """Screens backbones, searches heads and plans the trials; None where there is no time."""
-    speeds: dict[str, Speed] = {}
-    networks = request.ensemble
-    if request.trials is None:
-        speeds = _speeds(ready, base)
-        shape = _shape(ready, base, clock, speeds, networks, heads_too=True)
-        if shape is None and affordable_boundary(ready, base, clock, 0.0) != FEATURES:
-            record.notes.append("The budget allows one recipe: nothing was searched.")
-            return None
-    own = base.backbone
-    ready, base = _with_best_backbone(ready, base, request, clock, workers, record, progress)
-    if request.trials is None:
-        speeds = speeds if base.backbone == own else _speeds(ready, base)
-        shape = _shape(ready, base, clock, speeds, networks, heads_too=True)
-        boundary = shape.boundary if shape else FEATURES
-        check_affordable(base, boundary, by_clock=fixed_boundary(ready.material, base) is None)
-    else:
-        boundary = boundary_without_clock(ready.material, base)
-        check_head_alone(base, boundary)
-        base = base.model_copy(update={"epochs": base.epochs or TARGET_EPOCHS})
-    base = at_boundary(base, boundary)
-    base, plan = _with_best_head(ready, base, boundary, request, clock, folder, record, progress)
-    trainable = boundary != FEATURES or base.head.init == "random" or isinstance(base.head, MLP)
-    if request.trials is not None:
-        if not trainable:
-            raise RecipeError(NOTHING_TO_TRY)
-        rungs = plan_rungs(request.trials, base.epochs, networks)
-        folds_used = folds_for(len(_unsealed(ready).rows))
-        return ready, base, plan.model_copy(
-            update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
-        )  # fmt: skip
-    if boundary not in speeds or not trainable:
-        if plan.head_loss is None:
-            return None
-        record.stop_reason = "the budget leaves no time to try more than heads"
-        return ready, base, plan
-    speed = speeds[boundary]
-    # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
-    shape = _shape(ready, base, clock, {boundary: speed}, networks) or least_search(
-        boundary, base.epochs
-    )
-    views = shape.views if shape.views < views_for(shape.epochs) else base.views
-    base = base.model_copy(update={"views": views, "epochs": shape.epochs})
-    update = {
-        "rungs": tuple(plan_rungs(shape.trials, shape.epochs, networks)),
-        "folds": shape.folds,
-        "epochs": shape.epochs,
-        "view_s": speed.prefix_s,
-        "train_s": speed.train_s,
-    }
-    return ready, base, plan.model_copy(update=update)
-
-
-def _speeds(ready: Prepared, base: Recipe) -> dict[str, Speed]:
-    """Measures what an image costs at the boundaries that may be taken."""
-    material = ready.material
-    fixed = fixed_boundary(material, base)
-    traced = material.traced
-    bounds = [traced.boundary(fixed)] if fixed else candidate_boundaries(traced)
-    return measure_speeds(material, base, bounds, ready.features_s)
-
-
-def _shape(
-    ready: Prepared,
-    base: Recipe,
-    clock: Clock,
-    speeds: dict[str, Speed],
-    networks: int,
-    heads_too: bool = False,
-) -> SearchShape | None:
-    """Returns the search that fits into what is left of the budget, after heads where they are."""
-    images = len(_unsealed(ready).rows)
-    seconds = seconds_for_training(ready, base, clock)
-    if heads_too:
-        seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * ready.features_s
-    disk = disk_for_views(ready.material)
-    return shape_search(speeds, images, seconds, disk, trial_epochs, base.epochs, networks)
-
-
-def _with_best_backbone(
-    ready: Prepared,
-    base: Recipe,
-    request: Request,
-    clock: Clock,
-    workers: int | None,
-    record: RunRecord,
-    progress: Progress,
-) -> tuple[Prepared, Recipe]:
-    """Stage 1: returns the data and the recipe for the backbone with the best frozen features."""
-    families = drawn_families(request.settings, ("backbone",))
-    images = len(_unsealed(ready).rows)
-    seconds = clock.left()
-    names = candidates(base, ready.features_s, images, seconds) if families else []
-    if len(names) < 2 or base.backbone != type(base.backbone)(name=base.backbone.name):
-        return ready, base
-    began = time.monotonic()
-    screened = screen(ready, base, names, workers, progress)
-    best = clearly_better(screened)
-    images = len(best.losses)
-    happened = "; ".join(
-        f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} right"
-        for each in screened
-    )
-    step = PlanStep(
-        stage="backbones",
-        planned=f"cross-validate a probe on {len(names)} backbones",
-        happened=f"{happened}; taken: {best.name}",
-        seconds=time.monotonic() - began,
-    )
-    record.plan.append(step)
-    progress.say(f"{step.stage}: {step.happened}")
-    if best.name == base.backbone.name:
-        return ready, base
-    base = with_backbone(base, best.name)
-    ready = change_backbone(ready, base, clock, workers)
-    record.backbone, record.backbone_source = (
-        ready.material.backbone.name, ready.material.backbone.source,
-    )  # fmt: skip
-    return ready, base
-
-
-def _with_best_head(
-    ready: Prepared,
-    base: Recipe,
-    boundary: str,
-    request: Request,
-    clock: Clock,
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
-) -> tuple[Recipe, SearchPlan]:
-    """Stage 2: returns the recipe with the best head on frozen features, and what it scored."""
-    nothing = SearchPlan(rungs=(), folds=1, epochs=0)
-    head = base.head
-    if (
-        not drawn_families(request.settings, ("head",))
-        or not isinstance(head, Linear)
-        or head.init != "probe"
-        or head.penalty
-    ):
-        return base, nothing
-    began = time.monotonic()
-    left = clock.left()
-    until = None if left is None else began + HEADS_SHARE * left
-    plain = _unsealed(ready)
-    features = _features(ready, boundary, plain.rows)
-    if head.features != "auto":
-        features = {head.features: features[head.features]}
-    searched_from = time.monotonic()
-    record.plan.append(
-        PlanStep(
-            stage="frozen prefix",
-            planned=f"run the frozen part up to {boundary!r} once on every image",
-            seconds=searched_from - began,
-        )
-    )
-    found = search_heads(
-        features, plain.labels, len(ready.material.classes), plain.groups, base.seed, until,
-        progress,
-    )  # fmt: skip
-    seconds = time.monotonic() - searched_from
-    write_heads(
-        folder,
-        [
-            HeadRecord(
-                head=trial.head.model_dump(mode="json"),
-                loss=trial.loss, right=trial.right, images=trial.images,
-            )
-            for trial in found.trials
-        ],
-    )  # fmt: skip
-    best = found.trials[0]
-    chosen = best.head.model_copy(update={"dropout": head.dropout})
-    tested = np.isfinite(found.logits[:, 0])
-    temperature, sets = 1.0, tuple[float, ...]()
-    if tested.any():
-        held, labels = found.logits[tested], plain.labels[tested]
-        temperature = fit_temperature(held, labels)
-        sets = set_thresholds(held, labels, temperature)
-    step = PlanStep(
-        stage="heads",
-        planned="cross-validate heads on cached features",
-        happened=f"{len(found.trials)} heads in {seconds:.1f} s; {_describe_head(best.head)}: log "
-        f"loss {best.loss:.3f}, {best.right} of {best.images} right",
-        seconds=seconds,
-    )
-    record.plan.append(step)
-    progress.say(f"{step.stage}: {step.happened}")
-    plan = nothing.model_copy(
-        update={
-            "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
-            "head_temperature": temperature, "head_sets": sets,
-        }
-    )  # fmt: skip
-    return parse_recipe({**base.model_dump(), "head": chosen.model_dump()}), plan
-
-
-def _features(
-    ready: Prepared, boundary: str, rows: NDArray[np.int64]
-) -> dict[str, NDArray[np.float32]]:
-    """Returns the features (N, F) that a head may see behind a boundary, by the field's name."""
-    material = replace(ready.material, rows={"train": rows}, pool=rows)
-    stages = stages_behind(material, boundary)
-    prefix = open_prefix(material, boundary, stages if boundary == FEATURES else ())
-    cached = activations(material, prefix, "train")
-    features = features_of(material, prefix, cached, stages)
-    found = {"last": features[:, -material.backbone.features :]}
-    return {"stages": features, **found} if stages else found
-
-
 def shared_setting(ready: Prepared, base: Recipe, plan: SearchPlan) -> Setting:
     """Returns what all trials share: every rung has folds of its own, or the validation images."""
-    material, plain = ready.material, _unsealed(ready)
+    material, plain = ready.material, unsealed(ready)
     parts: list[tuple[Fold, ...]] = []
     for number in range(len(plan.rungs)):
         if plan.folds == 1:
@@ -417,7 +161,7 @@ def _say_disk(
     """Says how much of the disk the search takes at most, before it does."""
     shape = ready.material.traced.boundary(boundary_without_clock(ready.material, base)).shape
     views = (base.views or views_for(MOST_EPOCHS)) if plan.rungs else 0
-    images = len(_unsealed(ready).rows)
+    images = len(unsealed(ready).rows)
     activations_bytes = images * (views + 2) * 2 * int(np.prod(shape))
     text = (
         f"The cache takes at most {(activations_bytes + ready.pixels.data.nbytes) / 1e6:,.0f} MB: "
@@ -481,7 +225,8 @@ def _try_recipes(
     ) -> str:
         left = None if clock.budget_s is None else seconds_for_training(ready, base, clock)
         images = len(setting.rows)
-        return _why_stop(tried, finished, plan, rung, left, images, base.views)
+        epochs = request.ensemble * plan.epochs
+        return _why_stop(tried, finished, plan, rung, left, images, epochs, base.views)
 
     progress.board(_board(finished, plan))
     try:
@@ -513,6 +258,7 @@ def _why_stop(
     number: int,
     left: float | None,
     images: int,
+    epochs: int,
     views: int,
 ) -> str:
     """Returns why no further trial of a rung is worth it; empty where one is."""
@@ -523,7 +269,7 @@ def _why_stop(
     epoch_s = max(trial.seconds / trial.epochs for trial in finished)
     trials_s = epoch_s * sum(rung.epochs for rung in plan.rungs[number:])
     speed = _speed(plan, finished)
-    if left < trials_s + speed.seconds(images, plan.epochs, _missing_views(plan, views)):
+    if left < trials_s + speed.seconds(images, epochs, _missing_views(plan, views)):
         return "the time for trials was used up"
     return ""
 
@@ -558,6 +304,8 @@ def _fitted(
 def _why_ended(plan: SearchPlan, best: Trial | None) -> str:
     if best is not None and not pays(best, plan.epochs):
         return "fine-tuning does not pay: no trial validates better than the head it began with"
+    if not plan.rungs:
+        return "the budget leaves no time to try more than heads"
     reasons = [rung.ended for rung in plan.rungs if rung.ended]
     return reasons[0] if reasons else "all planned trials were run"
 
@@ -587,33 +335,6 @@ def _describe_trials(
         happened += f"; ended because {ended[0]}"
     seconds = sum(trial.seconds for trial in trials)
     return PlanStep(stage="search", planned=_planned(plan), happened=happened, seconds=seconds)
-
-
-def _unsealed(ready: Prepared) -> Plain:
-    material, split, groups = ready.material, ready.split, ready.audited.groups
-    return Plain(
-        np.concatenate([material.rows["train"], material.rows["val"]]),
-        np.concatenate([material.labels["train"], material.labels["val"]]),
-        np.concatenate([groups[split.train], groups[split.val]]),
-    )
-
-
-def at_boundary(base: Recipe, boundary: str) -> Recipe:
-    """Returns the recipe with the boundary that was chosen, so that it is chosen no more."""
-    if boundary == FEATURES:
-        if isinstance(base.freezing, HeadOnly):
-            return base
-        return parse_recipe({**base.model_dump(), "freezing": HeadOnly().model_dump()})
-    if getattr(base.freezing, "boundary", "") == "auto" and not getattr(base.freezing, "blocks", 0):
-        freezing = {**base.freezing.model_dump(), "boundary": boundary}
-        return parse_recipe({**base.model_dump(), "freezing": freezing})
-    return base
-
-
-def _describe_head(head: Linear | object) -> str:
-    fields = {k: v for k, v in vars(head).items() if k not in {"name", "init", "dropout"}}
-    name = getattr(head, "name", "")
-    return f"{name} ({', '.join(f'{k} = {shown(v)}' for k, v in fields.items())})"
 
 
 def _describe(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: SearchPlan) -> str:

@@ -136,15 +136,14 @@ def _of_run(folder: Path) -> _Judged:
     """
     record = read_record(folder)
     parts = read_split_parts(folder)
-    asked = record.request or record
-    source = record.data_root if asked.source is None else asked.source
+    source = record.data_root if record.source is None else record.source
     if not source:
         raise RunError(
             f"the images of {folder} were given in Python, by no path that could be read again; "
             "give them once more instead of the run."
         )
     try:
-        dataset = load_dataset(source, boxes=asked.boxes)
+        dataset = load_dataset(source, boxes=record.boxes)
     except DataError as error:
         raise RunError(f"cannot find the images of {folder} again: {error}") from None
     wanted = frozenset(key for key, part in parts.items() if part != "test")

@@ -257,7 +257,7 @@ def right_bits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
 def _known(loss: float | None) -> float:
     if loss is None:
         raise RecipeError(
-            "averaging = greedy_soup chooses by held-out images, and here none are held out."
+            "averaging = soup chooses by held-out images, and here none are held out."
         )
     return loss
 

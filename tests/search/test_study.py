@@ -328,3 +328,21 @@ def test_an_ensemble_keeps_as_many_as_it_wants() -> None:
     best, _ = run_rungs(asking, plan, [], Made(score_of), lambda trial: None)
     assert len(best) == 3
     assert [trial.val_loss for trial in best] == sorted(t.val_loss or 0.0 for t in best)
+
+
+def test_a_rung_that_was_ended_is_gone_on_with_as_it_was(tmp_path: Path) -> None:
+    """What a killed finish leaves: a plan that says why the first rung ended, and its trials."""
+
+    def why_stop(
+        tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
+    ) -> str:
+        return "the time is up" if rung == 0 and len(tried) == 4 else ""
+
+    journal: list[Trial] = []
+    asking = Asking(BASE)
+    best, plan = run_rungs(asking, plan_of(12), [], Made(score_of), journal.append, why_stop)
+    again: list[Trial] = []
+    resumed, same = run_rungs(asking, plan, journal, Made(score_of), again.append)
+    assert again == [], "nothing is tried again"
+    assert resumed == best
+    assert same == plan

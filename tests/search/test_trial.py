@@ -88,7 +88,7 @@ def test_a_trial_travels_with_what_it_reads(
     assert score.loss == pytest.approx(here.loss, rel=1e-6)
     assert score.right == here.right
     assert (tmp_path / "cache" / "pixels" / setting.pixels / "index.json").exists()
-    assert not list((tmp_path / "cache").rglob(".parcel-*"))
+    assert not list((tmp_path / "cache").rglob(".draft-*"))
     shutil.rmtree(tmp_path / "cache")
     trial_module.open_once.cache_clear()
 

@@ -358,8 +358,9 @@ def run_bundle(
 
 def _embedding_width(bundle: Bundle) -> int:
     with torch.inference_mode():
-        embed: nn.Module = bundle.network.heads[0].embed  # type: ignore[assignment]
-        return int(embed(torch.zeros(1, bundle.spec.features)).shape[1])
+        head = bundle.network.heads[0]
+        assert isinstance(head, Head)
+        return int(head.embed(torch.zeros(1, bundle.spec.features)).shape[1])
 
 
 def _runner(bundle: Bundle, images: int) -> Any:

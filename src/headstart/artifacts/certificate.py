@@ -7,14 +7,14 @@ certificate.json  the answers
 certificate.svg   the picture; also as .png, and on a page of its own as .html
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.files import write_text
+from headstart.artifacts.files import read_model, write_text
+from headstart.artifacts.journal import append_line, read_lines
 from headstart.errors import RunError
 from headstart.inference_stats import Interval
 
@@ -23,7 +23,6 @@ ARMS = "arms.jsonl"
 FORECAST = "forecast.json"
 CERTIFICATE = "certificate.json"
 
-M = TypeVar("M", bound=BaseModel)
 
 ArmName = Literal["pretrained", "scratch"]
 Question = Literal["start", "slope", "asymptote"]
@@ -310,7 +309,7 @@ def read_plan(folder: Path) -> BenefitPlan | None:
     Raises:
         RunError: If it cannot be read.
     """
-    return _read(folder / PLAN, BenefitPlan) if (folder / PLAN).exists() else None
+    return read_model(folder / PLAN, BenefitPlan)
 
 
 def write_forecast(folder: Path, labels: LabelForecast) -> None:
@@ -324,7 +323,7 @@ def read_forecast(folder: Path) -> LabelForecast | None:
     Raises:
         RunError: If it cannot be read.
     """
-    return _read(folder / FORECAST, LabelForecast) if (folder / FORECAST).exists() else None
+    return read_model(folder / FORECAST, LabelForecast)
 
 
 def write_certificate(folder: Path, certificate: Certificate) -> None:
@@ -338,21 +337,15 @@ def read_certificate(folder: Path) -> Certificate:
     Raises:
         RunError: If the folder holds none.
     """
-    return _read(folder / CERTIFICATE, Certificate)
+    found = read_model(folder / CERTIFICATE, Certificate)
+    if found is None:
+        raise RunError(f"{folder} holds no {CERTIFICATE}.")
+    return found
 
 
 def append_arm(folder: Path, run: ArmRun) -> None:
     """Adds a trained network to the journal; when this returns, it outlives a crash."""
-    path = folder / ARMS
-    if path.exists():
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):  # a line that was torn by a crash
-            os.truncate(path, whole)
-    with path.open("a", encoding="utf-8") as journal:
-        journal.write(run.model_dump_json() + "\n")
-        journal.flush()
-        os.fsync(journal.fileno())
+    append_line(folder / ARMS, run)
 
 
 def read_arms(folder: Path) -> list[ArmRun]:
@@ -361,15 +354,7 @@ def read_arms(folder: Path) -> list[ArmRun]:
     Raises:
         RunError: If another line cannot be read.
     """
-    path = folder / ARMS
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    try:
-        runs = [ArmRun.model_validate_json(line) for line in lines if line]
-    except ValidationError as error:
-        raise RunError(f"cannot read {path}: {error}") from None
-    return longest(runs)
+    return longest(read_lines(folder / ARMS, ArmRun))
 
 
 def longest(runs: Sequence[ArmRun]) -> list[ArmRun]:
@@ -380,12 +365,3 @@ def longest(runs: Sequence[ArmRun]) -> list[ArmRun]:
         if key not in found or len(run.evaluations) >= len(found[key].evaluations):
             found[key] = run
     return list(found.values())
-
-
-def _read(path: Path, model: type[M]) -> M:
-    try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}.") from None
-    except ValidationError as error:
-        raise RunError(f"cannot read {path}: {error}") from None

@@ -7,9 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from headstart.errors import DiskFullError
+from pydantic import BaseModel, ValidationError
+
+from headstart.errors import DiskFullError, RunError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @contextmanager
@@ -40,6 +44,20 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file in one step."""
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def read_model(path: Path, model: type[M]) -> M | None:
+    """Reads what `write_text` wrote of a model, or returns None where there is no such file.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
 
 
 def write_json(path: Path, data: Any) -> None:

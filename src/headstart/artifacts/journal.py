@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from headstart.artifacts.files import write_text
+from headstart.artifacts.files import read_model, write_text
 from headstart.errors import RunError
 from headstart.fingerprints import Acted
 
@@ -154,13 +154,7 @@ def read_plan(folder: Path) -> SearchPlan | None:
     Raises:
         RunError: If it cannot be read.
     """
-    path = folder / PLAN
-    if not path.exists():
-        return None
-    try:
-        return SearchPlan.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+    return read_model(folder / PLAN, SearchPlan)
 
 
 def append_trial(folder: Path, trial: Trial) -> None:

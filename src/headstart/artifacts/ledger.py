@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.files import write_text
+from headstart.artifacts.files import read_model, write_text
 from headstart.artifacts.journal import Trial, append_line, read_lines
-from headstart.errors import RunError
 from headstart.fingerprints import Acted
 from headstart.inference_stats import Interval
 
@@ -127,10 +126,4 @@ def read_ledger(folder: Path) -> Ledger | None:
     Raises:
         RunError: If it cannot be read.
     """
-    path = folder / LEDGER
-    if not path.exists():
-        return None
-    try:
-        return Ledger.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+    return read_model(folder / LEDGER, Ledger)

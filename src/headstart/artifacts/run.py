@@ -68,8 +68,6 @@ class Request(BaseModel):
     """What is needed to go on with a search.
 
     Attributes:
-        source: The data set as it was named.
-        boxes: Whether images are cropped to boxes that the source gives.
         trials: Recipes to try; None where the budget decides.
         split_seed: Of the split.
         settings: What was set by hand, and is not searched.
@@ -83,8 +81,6 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    source: str
-    boxes: Literal["crop", "keep"]
     trials: int | None
     split_seed: int
     settings: tuple[str, ...] = ()

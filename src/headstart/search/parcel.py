@@ -4,6 +4,7 @@ The cache is content-addressed, so a machine that has an entry, as it shares the
 worked on the same data before, needs no other; one that has not writes what was sent.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -62,9 +63,12 @@ def unpack(parcel: Parcel) -> Setting:
 
 
 def _write(target: Path, parcel: Parcel, folder: str) -> None:
-    """Writes an entry under a temporary name and renames it: others may do the same."""
+    """Writes an entry under a temporary name and renames it: others may do the same.
+
+    `cache.evict` knows the name, and removes what a killed process left.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".parcel-", dir=target.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f".draft-{os.getpid()}-", dir=target.parent))
     try:
         for name, data in parcel.entries.items():
             if str(Path(name).parent) == folder:

@@ -62,8 +62,9 @@ def run_rungs(
     for number in range(len(plan.rungs)):
         rung = plan.rungs[number]
         tried: list[Trial] = []
-        while len(tried) < rung.trials and not rung.ended:
-            reason = why_stop(tried, list(done.values()), plan, number)
+        while len(tried) < rung.trials:
+            # A rung that was ended before has as many trials as it ended with.
+            reason = "" if rung.ended else why_stop(tried, list(done.values()), plan, number)
             if reason:
                 rung = rung.model_copy(update={"trials": len(tried), "ended": reason})
                 break
