@@ -17,8 +17,12 @@ from statistics import mean, stdev
 
 from measure import MEMORY_NOTE, markdown_table, write_whole
 from records import BENCH, DATA, DOCS, ON_CPU, Record, did, fit, provenance, read_lines
+from search_vs_fixed import summary
 
 WORK = BENCH / "results"
+SEARCHES = (
+    "What each of these runs did, and on what machine: [search_vs_fixed.md](search_vs_fixed.md)."
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def main() -> None:
         records.append(record)
         write_whole(args.results, "".join(f"{json.dumps(each)}\n" for each in records))
     if records:
-        write_whole(args.results.with_suffix(".md"), render(_ordered(records)))
+        searches = read_lines(args.results.with_name("search_vs_fixed.jsonl"))
+        write_whole(args.results.with_suffix(".md"), render(_ordered(records), searches))
     if failed:
         raise SystemExit(f"Failed: {'; '.join(failed)}. Run the script again to try them again.")
 
@@ -106,8 +111,14 @@ def run_cell(cell: Cell, data: Path) -> Record:
     return {"cell": asdict(cell), **fit(command, folder, ON_CPU)}
 
 
-def render(records: list[Record]) -> str:
-    """Returns the Markdown page for the runs."""
+def render(records: list[Record], searches: list[Record]) -> str:
+    """Returns the Markdown page.
+
+    Args:
+        records: Of this script's runs.
+        searches: Of the runs of `search_vs_fixed.py`.
+    """
+    compared = [line.replace("## ", "### ") for line in summary(searches)] if searches else []
     return "\n".join(
         [
             "# Results",
@@ -131,7 +142,10 @@ def render(records: list[Record]) -> str:
             "process to its exit, report included, with an empty cache; the ceiling is the "
             f"budget and 10 s or 5 % more. {MEMORY_NOTE}",
             "",
-            "## What each run did",
+            *(["## The search against fixed and random recipes", ""] if compared else []),
+            *compared,
+            *([SEARCHES, ""] if compared else []),
+            "## What each run of the first table did",
             "",
             *(f"- `{Cell(**record['cell']).command}`: {did(record)}" for record in records),
             "",

@@ -121,27 +121,36 @@ def _options() -> argparse.Namespace:
         help="JSON lines; the page is written beside it",
     )
     args = parser.parse_args()
-    if any(record["pinned"] != args.pin for record in read_lines(args.results)) and not args.render:
-        parser.error(f"{args.results} is of runs {'without' if args.pin else 'with'} --pin")
+    records = [] if args.render else read_lines(args.results)
+    for cell, _ in _wanted(args):
+        if any(r["cell"] == asdict(cell) and r["pinned"] != args.pin for r in records):
+            parser.error(f"{cell} has runs {'without' if args.pin else 'with'} --pin")
     return args
+
+
+def _wanted(args: argparse.Namespace) -> list[tuple[Cell, list[str]]]:
+    """Returns the cells that are wanted, with their arms in the order of their turn."""
+    wanted = []
+    for number, cell in enumerate(CELLS):
+        if args.only and cell.data not in args.only:
+            continue
+        if args.seeds and cell.split_seed not in args.seeds:
+            continue
+        arms = list(ARMS)
+        first = number % len(arms)
+        turn = [arm for arm in arms[first:] + arms[:first] if arm in args.arms]
+        wanted.append((Cell(cell.data, cell.split_seed, args.budget or cell.budget), turn))
+    return wanted
 
 
 def _missing(args: argparse.Namespace) -> list[tuple[Cell, list[str]]]:
     """Returns the cells that are wanted, with those of their arms that have no record yet."""
     known = {(json.dumps(each["cell"]), each["arm"]) for each in read_lines(args.results)}
     missing = []
-    for number, cell in enumerate(CELLS):
-        if args.only and cell.data not in args.only:
-            continue
-        if args.seeds and cell.split_seed not in args.seeds:
-            continue
-        wanted = Cell(cell.data, cell.split_seed, args.budget or cell.budget)
-        arms = list(ARMS)
-        first = number % len(arms)
-        turn = [arm for arm in arms[first:] + arms[:first] if arm in args.arms]
-        left = [arm for arm in turn if (json.dumps(asdict(wanted)), arm) not in known]
+    for cell, turn in _wanted(args):
+        left = [arm for arm in turn if (json.dumps(asdict(cell)), arm) not in known]
         if left:
-            missing.append((wanted, left))
+            missing.append((cell, left))
     return missing
 
 
@@ -212,50 +221,16 @@ def _append(path: Path, record: Record) -> None:
 
 def render(records: list[Record]) -> str:
     """Returns the Markdown page for the runs."""
-    cells = sorted({Cell(**record["cell"]) for record in records}, key=_place)
-    found = {(Cell(**record["cell"]), record["arm"]): record for record in records}
-    ordered = [found[cell, arm] for cell in cells for arm in ARMS if (cell, arm) in found]
-    pairs = {
-        other: [
-            (cell, found[cell, "searched"], found[cell, other])
-            for cell in cells
-            if (cell, "searched") in found and (cell, other) in found
-        ]
-        for other in ("fixed", "random")
-    }
-    pinned = records[0]["pinned"]
+    ordered, pairs = _ordered(records), _pairs(records)
     return "\n".join(
         [
             "# The search against fixed and random recipes",
             "",
-            f"Written by `python benchmarks/search_vs_fixed.py{' --pin' if pinned else ''}` from "
+            "Written by `python benchmarks/search_vs_fixed.py` from "
             "`search_vs_fixed.jsonl` beside this page; do not edit. Every run that ended is "
-            "listed, none is chosen. *Searched* is `headstart fit DATA --budget B`, *fixed* adds "
-            "`--recipe default`, *random* adds `--sampler random`: random recipes of the same "
-            "space, with the same caches and the same finish.",
+            "listed, none is chosen.",
             "",
-            "## The difference",
-            "",
-            _pooled(pairs),
-            "",
-            "Differences are in percentage points of accuracy on the sealed test images, the same "
-            f"for both arms; above 0 the search is better. Intervals: 95 %, {RESAMPLES:,} "
-            "bootstrap resamples (seed 0).",
-            "",
-            "**Test sets of different split seeds of one data set overlap**, and where a data set "
-            "brings its test images (hymenoptera) they are the same. *Images within cells* "
-            "resamples each cell on its own, as if the cells were independent, so its interval is "
-            "too narrow; *images, shared* draws an image with all cells of its data set that hold "
-            "it. Neither knows what another seed of training would change.",
-            "",
-            "## By cell",
-            "",
-            _table(ordered),
-            "",
-            "Accuracy is that of the sealed test set with Wilson's 95 % interval. Seconds run from "
-            "the start of the process to its exit, report included, with an empty cache; the "
-            f"ceiling is the budget and 10 s or 5 % more. {MEMORY_NOTE}",
-            "",
+            *summary(records),
             "## Cell by cell: exact McNemar",
             "",
             _tests(pairs),
@@ -270,20 +245,73 @@ def render(records: list[Record]) -> str:
                 for record in ordered
             ),
             "",
-            "- "
-            + (
-                "Pinned: as many cells at a time as the machine has cores, each with all its "
-                "processes on one core and `OMP_NUM_THREADS=1`. All arms ran under these "
-                "conditions; alone on the machine each would have come further in its time."
-                if pinned
-                else "One run at a time, with all cores."
-            ),
+            "- Cells on one core ran with `--pin`: as many cells at a time as the machine has "
+            "cores, each with all its processes on one core and `OMP_NUM_THREADS=1`, all its arms "
+            "alike. The others ran one at a time, with all cores.",
             "- The arms of a cell ran right after each other; which came first changes from cell "
             "to cell.",
             *provenance(ordered),
             "",
         ]
     )
+
+
+def summary(records: list[Record]) -> list[str]:
+    """Returns the lines with the difference between the arms and the table of the cells."""
+    return [
+        "*Searched* is `headstart fit DATA --budget B`, *fixed* adds `--recipe default`, *random* "
+        "adds `--sampler random`: random recipes of the same space, with the same caches and the "
+        "same finish.",
+        "",
+        "## The difference",
+        "",
+        _pooled(_pairs(records)),
+        "",
+        "Differences are in percentage points of accuracy on the sealed test images, the same "
+        f"for both arms; above 0 the search is better. Intervals: 95 %, {RESAMPLES:,} "
+        "bootstrap resamples (seed 0).",
+        "",
+        "**Test sets of different split seeds of one data set overlap**, and where a data set "
+        "brings its test images (hymenoptera) they are the same. *Images within cells* "
+        "resamples each cell on its own, as if the cells were independent, so its interval is "
+        "too narrow; *images, shared* draws an image with all cells of its data set that hold "
+        "it. Neither knows what another seed of training would change.",
+        "",
+        "## By cell",
+        "",
+        _table(_ordered(records)),
+        "",
+        "Accuracy is that of the sealed test set with Wilson's 95 % interval. Seconds run from "
+        "the start of the process to its exit, report included, with an empty cache; the "
+        f"ceiling is the budget and 10 s or 5 % more. {MEMORY_NOTE}",
+        "",
+    ]
+
+
+def _cells(records: list[Record]) -> list[Cell]:
+    return sorted({Cell(**record["cell"]) for record in records}, key=_place)
+
+
+def _found(records: list[Record]) -> dict[tuple[Cell, str], Record]:
+    return {(Cell(**record["cell"]), record["arm"]): record for record in records}
+
+
+def _ordered(records: list[Record]) -> list[Record]:
+    found = _found(records)
+    return [found[cell, arm] for cell in _cells(records) for arm in ARMS if (cell, arm) in found]
+
+
+def _pairs(records: list[Record]) -> dict[str, Pairs]:
+    """Returns, by the other arm, the cells in which both it and the search have run."""
+    found = _found(records)
+    return {
+        other: [
+            (cell, found[cell, "searched"], found[cell, other])
+            for cell in _cells(records)
+            if (cell, "searched") in found and (cell, other) in found
+        ]
+        for other in ("fixed", "random")
+    }
 
 
 def _place(cell: Cell) -> tuple[int, str]:
@@ -293,7 +321,7 @@ def _place(cell: Cell) -> tuple[int, str]:
 
 def _table(records: list[Record]) -> str:
     header = (
-        "data", "budget", "split seed", "arm", "test accuracy (95 %)", "test images", "s",
+        "data", "budget", "cores", "split seed", "arm", "test accuracy (95 %)", "test images", "s",
         "in budget", "memory, MB", "backbone", "kept", "ended because", "trials",
     )  # fmt: skip
     rows = []
@@ -305,6 +333,7 @@ def _table(records: list[Record]) -> str:
             (
                 cell["data"],
                 cell["budget"],
+                "1" if record["pinned"] else "all",
                 str(cell["split_seed"]),
                 record["arm"],
                 accuracy([record]),

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from headstart.artifacts.bundle import load_bundle
 from headstart.artifacts.run import read_epochs, read_predictions, read_record
-from headstart.errors import BudgetError, DataError, RunError
+from headstart.errors import BudgetError, DataError, InputError, RunError
 from headstart.fitting import fit
 from headstart.predict import Run
 from headstart.recipe import load_recipe
@@ -310,6 +311,25 @@ def test_settings_that_cannot_act_are_refused(pictures: Path, tmp_path: Path) ->
                 out=tmp_path / "run",
                 epochs=0,
             )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recipe": "default", "sampler": "random", "jobs": 2}, r"--sampler, --jobs: one recipe"),
+        ({"epochs": 1, "ensemble": 2}, r"--ensemble: one recipe"),
+        ({"jobs": 2}, r"--jobs 2 needs --engine"),
+        ({"engine": "ray", "trial_memory": 1.0}, r"--trial-memory needs --engine processes"),
+        ({"address": "auto"}, r"--address needs --engine ray"),
+        ({"ensemble": 0}, r"an ensemble of 0"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    pictures: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        fit(pictures, out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 

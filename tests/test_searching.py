@@ -115,6 +115,29 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["write_plan", "shared_setting"])
+def test_a_search_under_a_budget_goes_on_before_and_after_its_plan(
+    moment: str, pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    settings = [*SETTINGS[:1], "freezing.boundary=features"]  # heads alone: nothing takes long
+    with monkeypatch.context() as patch:
+        patch.setattr(f"headstart.searching.{moment}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(pictures, budget=60, settings=settings, out=out, cache_dir=shared_cache)
+    assert (out / "plan.json").exists() == (moment == "shared_setting")
+    assert read_record(out).status == "interrupted"
+    run = resume(out, cache_dir=shared_cache)
+    assert run.record.status == "done"
+    assert run.record.budget_s == 60
+    assert run.record.chosen == "head on frozen features"
+    assert {"heads", "finish"} <= {step.stage for step in run.record.plan}
+
+
+@pytest.mark.slow
 def test_the_leaderboard_as_table_json_and_csv(searched: Run) -> None:
     def printed(*options: str) -> str:
         command = [sys.executable, "-m", "headstart", "leaderboard", str(searched.folder)]

@@ -12,9 +12,10 @@ from PIL import Image
 
 from headstart.artifacts.run import read_split_parts
 from headstart.data.audit import Finding
+from headstart.diagnose.suspects import without_sealed
 from headstart.errors import DataError, RunError
 from headstart.fitting import fit
-from headstart.suspecting import _without, suspects
+from headstart.suspecting import suspects
 
 WRONG = {"rings/stripes-003.png": "stripes", "checks/rings-007.png": "rings"}
 
@@ -68,7 +69,7 @@ def test_findings_lose_their_sealed_images() -> None:
         return Finding(kind="near_duplicate", severity="warning", files=files, message="")
 
     found = [finding("a", "b"), finding("a", "s"), finding("a", "b", "s"), finding("s")]
-    kept = _without(found, frozenset({"s"}))
+    kept = without_sealed(found, frozenset({"s"}))
     assert [each.files for each in kept] == [("a", "b"), ("a", "b")]
 
 

@@ -236,6 +236,18 @@ def leaderboard(
 
 
 @app.command()
+def report(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+) -> None:
+    """Draw a run's report anew, from its folder alone."""
+    with _errors(context):
+        from headstart.report.page import write_report
+
+        print(write_report(run))
+
+
+@app.command()
 def diff(
     context: typer.Context,
     a: Annotated[Path, typer.Argument(help="The folder of a run.")],

@@ -20,6 +20,7 @@ from headstart.artifacts.run import (
     now,
     read_record,
     versions,
+    write_recipe,
     write_record,
     write_start,
 )
@@ -36,6 +37,7 @@ from headstart.finishing import Finished
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
+from headstart.picturing import keep_evidence
 from headstart.planning import NOTHING_TO_TRY
 from headstart.predict import Run
 from headstart.preparing import Prepared, prepare
@@ -44,6 +46,7 @@ from headstart.proving import prove
 from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
 from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report
+from headstart.safeguarding import without_unsafe
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.executors import EngineName
 from headstart.search.study import SEARCH_RECIPE, Sampler
@@ -188,12 +191,13 @@ def resume(
         clear_unfinished(path)
         fresh = _first_record(ready, clock, record.command, asked, source, record.boxes)
         # What was measured before it was stopped is told, and is not measured again.
-        measured = {"backbones", "frozen prefix", "heads"}
+        measured = {"augmentations", "backbones", "frozen prefix", "heads"}
         known = [step for step in record.plan if step.stage in measured]
         told = {
             "started_at": record.started_at,
             "budget_s": record.budget_s,
             "plan": known if begun else [],
+            "operations": record.operations if begun else [],
         }
         fresh = fresh.model_copy(update=told)
         return _run(ready, base, clock, path, fresh, cache, workers, progress)
@@ -271,15 +275,19 @@ def _run(
         done = None
         if record.request is not None:
             request = record.request
+            if read_plan(folder) is None:
+                chosen = without_unsafe(ready, chosen, request, clock, record, progress)
             done = search(ready, chosen, request, clock, folder, record, workers, progress)
         if done is None:
+            write_recipe(folder, chosen)
             start = begin(ready, chosen, clock, record, progress)
             logits = finetune(ready, chosen, clock, start, folder, record, progress)
             labels = ready.material.labels["val"]
             temperature = fit_temperature(logits, labels)
             sets = set_thresholds(logits, labels, temperature)
             done = Finished(ready, chosen, start, temperature, (), sets, len(labels))
-        metrics = prove(done, folder, record, progress)
+        proof = prove(done, folder, record, progress)
+        keep_evidence(done.ready, done.recipe, proof, folder, clock)
         record.seconds = clock.elapsed()
         write_record(folder, record)
         write_report(folder)
@@ -289,7 +297,7 @@ def _run(
     record.status = "done"
     record.seconds = clock.elapsed()
     write_record(folder, record)
-    return Run(folder, record, metrics)
+    return Run(folder, record, proof.metrics)
 
 
 def _named(source: Any) -> str:

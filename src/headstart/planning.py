@@ -11,8 +11,14 @@ from headstart.artifacts.journal import HeadRecord, SearchPlan, write_heads
 from headstart.artifacts.run import PlanStep, Request, RunRecord
 from headstart.backbones.cut import FEATURES
 from headstart.calibration import set_thresholds
+from headstart.diagnose.suspects import (
+    SUSPECTS,
+    find_suspects,
+    without_sealed,
+    write_suspects_csv,
+)
 from headstart.errors import RecipeError
-from headstart.evaluate import fit_temperature
+from headstart.evaluate import fit_temperature, softmax
 from headstart.finetuning import affordable_boundary, check_affordable, seconds_for_training
 from headstart.methods.freezing import HeadOnly
 from headstart.methods.head import MLP, Cosine, Linear
@@ -223,6 +229,7 @@ def _with_best_head(
     until = None if left is None else began + HEADS_SHARE * left
     plain = unsealed(ready)
     features = _features(ready, boundary, plain.rows)
+    pooled = features["last"]
     if head.features != "auto":
         features = {head.features: features[head.features]}
     searched_from = time.monotonic()
@@ -256,6 +263,8 @@ def _with_best_head(
         held, labels = found.logits[tested], plain.labels[tested]
         temperature = fit_temperature(held, labels)
         sets = set_thresholds(held, labels, temperature)
+        told = softmax(held, temperature)
+        _note_suspects(ready, plain.rows[tested], told, pooled[tested], folder)
     step = PlanStep(
         stage="heads",
         planned="cross-validate heads on cached features",
@@ -272,6 +281,21 @@ def _with_best_head(
         }
     )  # fmt: skip
     return parse_recipe({**base.model_dump(), "head": chosen.model_dump()}), plan
+
+
+def _note_suspects(
+    ready: Prepared,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    features: NDArray[np.float32],
+    folder: Path,
+) -> None:
+    """Writes which images deserve a look: the best head was judged by images it had not seen."""
+    sealed = {ready.dataset.key(int(row)) for row in ready.audited.kept[ready.split.test]}
+    findings = without_sealed(ready.audited.audit.findings, sealed)
+    classes = ready.material.classes
+    found = find_suspects(ready.dataset, rows, classes, probabilities, features, findings)
+    write_suspects_csv(folder / SUSPECTS, found)
 
 
 def _features(

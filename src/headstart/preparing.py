@@ -21,8 +21,9 @@ from headstart.search.material import Material, backbone_of
 from headstart.search.measuring import measure_decoding, measure_features
 from headstart.search.stages import fixed_boundary
 
-CLOSING_S = 7.0
-"""Seconds kept for comparing views, writing and reloading the bundle, and drawing the report."""
+CLOSING_S = 10.0
+"""Seconds kept for comparing views, writing and reloading the bundle, keeping pictures, and drawing
+the report."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The proof: the bundle is written, loaded again, and opens the sealed test once."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,24 @@ _REPORTED = (0.9, 0.95)
 """Promised coverages of class sets that the run says the truth about."""
 
 
-def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -> Metrics:
+@dataclass(frozen=True)
+class Proof:
+    """What the sealed test showed, and by what.
+
+    Attributes:
+        metrics: The figures.
+        bundle: The classifier, as it was loaded again.
+        tested: Embeddings of the test images (N, E), in the order of the split.
+        known: Embeddings of the training images (M, E), in the order of the material's rows.
+    """
+
+    metrics: Metrics
+    bundle: Bundle
+    tested: NDArray[np.float32]
+    known: NDArray[np.float32]
+
+
+def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -> Proof:
     """Writes the bundle, reloads it, and opens the sealed test once with what was reloaded.
 
     Args:
@@ -76,11 +94,11 @@ def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -
     bundle = load_bundle(folder / "bundle")
     items = [ready.dataset.items[int(index)] for index in ready.audited.kept[ready.split.test]]
     sealed = SealedTest(items)
-    metrics, predictions, notes = _test(bundle, sealed, ready, gallery, temperature, progress)
+    proof, predictions, notes = _test(bundle, sealed, ready, gallery, temperature, progress)
     record.notes += notes
     record.test_opened_at = sealed.opened_at or ""
-    write_result(folder, metrics, predictions)
-    return metrics
+    write_result(folder, proof.metrics, predictions)
+    return proof
 
 
 def _test(
@@ -90,7 +108,7 @@ def _test(
     gallery: NDArray[np.float32],
     temperature: float,
     progress: Progress,
-) -> tuple[Metrics, list[TestPrediction], list[str]]:
+) -> tuple[Proof, list[TestPrediction], list[str]]:
     items = sealed.open("every choice is made")
     paths, boxes = [item.path for item in items], [item.box for item in items]
     outputs = run_bundle(bundle, paths, boxes, progress, "sealed test")
@@ -118,7 +136,8 @@ def _test(
         )
         for row in rows
     ]
-    return metrics, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)
+    proof = Proof(metrics, bundle, outputs.embeddings, gallery)
+    return proof, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)
 
 
 def _promises(

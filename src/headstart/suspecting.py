@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from headstart.artifacts.run import read_record, read_split_parts
 from headstart.backbones.cut import FEATURES, trace
 from headstart.cache import default_cache_dir
-from headstart.data.audit import Finding, audit
+from headstart.data.audit import audit
 from headstart.data.decode import decode_dataset
 from headstart.data.sources import load_dataset
 from headstart.data.types import Dataset
-from headstart.diagnose.suspects import Suspect, find_suspects, out_of_fold_probabilities
+from headstart.diagnose.suspects import (
+    Suspect,
+    find_suspects,
+    out_of_fold_probabilities,
+    without_sealed,
+)
 from headstart.errors import DataError, RunError
 from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, load_recipe
@@ -119,7 +124,7 @@ def suspects(
         activations(material, open_prefix(material, FEATURES), "train"), np.float32
     )
     probabilities = out_of_fold_probabilities(features, numbers, len(classes), groups, recipe.seed)
-    findings = _without(audited.audit.findings, judged.sealed)
+    findings = without_sealed(audited.audit.findings, judged.sealed)
     found = find_suspects(dataset, rows, classes, probabilities, features, findings)
     return Suspects(len(rows), len(judged.sealed), found)
 
@@ -158,15 +163,3 @@ def _of_run(folder: Path) -> _Judged:
     sealed = frozenset(key for key, part in parts.items() if part == "test")
     recipe = load_recipe(str(folder / "recipe.toml"))
     return _Judged(dataset, recipe, sealed, wanted)
-
-
-def _without(findings: Sequence[Finding], sealed: frozenset[str]) -> list[Finding]:
-    """Returns the findings without sealed images, and without those that need them."""
-    known = []
-    for finding in findings:
-        files = tuple(file for file in finding.files if file not in sealed)
-        if len(files) == len(finding.files):
-            known.append(finding)
-        elif len(files) > 1:
-            known.append(finding.model_copy(update={"files": files}))
-    return known

@@ -11,6 +11,9 @@ epochs.jsonl      one record an epoch
 metrics.json      the figures on the sealed test
 predictions.csv   one row a test image
 embeddings.safetensors  of the training images
+suspects.csv      images that deserve a look, as the search judged them
+evidence.json     neighbours of mistakes and the map; their pictures are in pictures/
+certificate/      what transfer brings, where `benefit` was told to write it there
 report.html       what a person looks at
 bundle/           the classifier, with its model card
 """
@@ -62,6 +65,22 @@ class PlanStep(BaseModel):
     planned: str
     happened: str = ""
     seconds: float | None = None
+
+
+class CheckedOperation(BaseModel):
+    """An operation of augmentation, and whether it changes what an image is.
+
+    Attributes:
+        operation: Its name.
+        safe: Whether it may be used.
+        evidence: Why, for people.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    operation: str
+    safe: bool
+    evidence: str
 
 
 class Request(BaseModel):
@@ -122,6 +141,7 @@ class RunRecord(BaseModel):
     plan: list[PlanStep] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     acted: list[Acted] = Field(default_factory=list)
+    operations: list[CheckedOperation] = Field(default_factory=list)
     test_opened_at: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""
@@ -191,10 +211,13 @@ def clear_unfinished(folder: Path) -> None:
     for draft in folder.rglob(".*-*"):
         if draft.is_file():
             draft.unlink()
-    for name in ("epochs.jsonl", "predictions.csv", "metrics.json", "report.html"):
+    for name in (
+        "epochs.jsonl", "predictions.csv", "metrics.json", "report.html", "evidence.json",
+        "embeddings.safetensors",
+    ):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
-    (folder / "embeddings.safetensors").unlink(missing_ok=True)
-    shutil.rmtree(folder / "bundle", ignore_errors=True)
+    for name in ("bundle", "pictures"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def write_recipe(folder: Path, recipe: Recipe, name: str = "recipe.toml") -> None:

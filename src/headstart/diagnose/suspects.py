@@ -1,7 +1,7 @@
 """Which images deserve a look: labels that may be wrong, copies that disagree, and outliers."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,13 +13,15 @@ from headstart.artifacts.files import replacing
 from headstart.data.audit import Finding
 from headstart.data.splits import folds
 from headstart.data.types import Dataset
-from headstart.errors import DataError, InputError
+from headstart.errors import DataError, InputError, RunError
 from headstart.evaluate import softmax
 from headstart.probe import cross_validate, fit_probe
 from headstart.retrieval import unit
 
 Kind = Literal["label", "copies", "outlier"]
 
+SUSPECTS = "suspects.csv"
+"""The file of a run that holds what its search found."""
 FOLDS = 5
 NEIGHBOURS = 5
 """How many images of its own class an image is compared with."""
@@ -261,6 +263,37 @@ def write_suspects_csv(path: Path, suspects: Iterable[Suspect]) -> None:
         writer.writerows(
             [s.path, s.label, s.suggested, s.kind, f"{s.score:.4f}", s.why] for s in suspects
         )
+
+
+def read_suspects_csv(path: Path) -> list[dict[str, str]]:
+    """Reads what `write_suspects_csv` wrote, in its order; empty where there is no such file.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    try:
+        # surrogateescape: as it was written.
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+    except (OSError, csv.Error) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+    if rows and not {"path", "label", "suggested", "kind", "score", "why"} <= rows[0].keys():
+        raise RunError(f"{path} is damaged: it has other columns.")
+    return rows
+
+
+def without_sealed(findings: Iterable[Finding], sealed: Container[str]) -> list[Finding]:
+    """Returns the findings without sealed images, and without those that need them."""
+    known = []
+    for finding in findings:
+        files = tuple(file for file in finding.files if file not in sealed)
+        if len(files) == len(finding.files):
+            known.append(finding)
+        elif len(files) > 1:
+            known.append(finding.model_copy(update={"files": files}))
+    return known
 
 
 def _suspect(dataset: Dataset, reasons: Sequence[_Reason]) -> Suspect:

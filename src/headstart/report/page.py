@@ -1,18 +1,21 @@
 """`report.html`: one self-contained page, drawn from the run folder alone."""
 
+import hashlib
 import shlex
+from base64 import b64encode
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from headstart.artifacts.certificate import CERTIFICATE, read_certificate
+from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
 from headstart.artifacts.journal import read_trials
 from headstart.artifacts.run import (
     RunRecord,
-    TestPrediction,
     read_audit,
     read_epochs,
     read_metrics,
@@ -21,39 +24,30 @@ from headstart.artifacts.run import (
 )
 from headstart.backbones.cut import FEATURES, INPUT
 from headstart.data.audit import Finding
+from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
 from headstart.evaluate import ClassMetrics, Metrics
 from headstart.inference_stats import Interval
 from headstart.progress import format_duration
 from headstart.report.brought import what_each_brought
+from headstart.report.certificate import QUESTIONS, certificate_svg
+from headstart.report.feature_map import map_svg
 from headstart.report.figures import (
     accuracy_curve,
     confusion_image,
     loss_curves,
-    photograph,
     reliability_diagram,
 )
+from headstart.report.images import Album, mistakes, pairs, suspects
 from headstart.search.study import leaderboard_of
 from headstart.train import EpochRecord
 
-MISTAKES_SHOWN = 24
 FINDINGS_SHOWN = 50
 """Of one kind; audit.json holds them all."""
 MATRIX_AS_TABLE = 24
 """Classes up to which the confusion matrix is a table of numbers; beyond, it is a picture."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong prediction and its picture.
-
-    Attributes:
-        prediction: What the classifier said.
-        picture: A data URI, or None where the image is gone or broken.
-    """
-
-    prediction: TestPrediction
-    picture: str | None
+CERTIFICATE_FOLDER = "certificate"
+"""The folder of a run where its certificate is looked for."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +63,8 @@ class Figure:
 def write_report(folder: Path) -> Path:
     """Draws `report.html` from what the run folder holds, and returns its path.
 
-    Pictures of mistakes come from the images where they still are; the page does without them
-    where they are not.
+    Pictures that the run did not keep come from the images where they still are; the page does
+    without them where they are not.
 
     Raises:
         RunError: If the folder is no finished run.
@@ -78,6 +72,8 @@ def write_report(folder: Path) -> Path:
     """
     record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
     epochs, predictions = read_epochs(folder), read_predictions(folder)
+    evidence, album = read_evidence(folder), Album(folder, Path(record.data_root))
+    looked_at = read_suspects_csv(folder / SUSPECTS)
     trained = any(epoch.epoch for epoch in epochs)
     validated = [epoch for epoch in epochs if epoch.val_accuracy is not None]
     small = len(metrics.class_names) <= MATRIX_AS_TABLE
@@ -90,6 +86,8 @@ def write_report(folder: Path) -> Path:
     )
     environment.filters["percent"] = percent
     environment.filters["duration"] = format_duration
+    assert environment.loader is not None
+    script, _, _ = environment.loader.get_source(environment, "script.js")
     html = environment.get_template("template.html").render(
         record=record,
         metrics=metrics,
@@ -106,7 +104,20 @@ def write_report(folder: Path) -> Path:
         class_digits=_digits(max(c.n for c in metrics.classes)),
         leaderboard=leaderboard_of(folder) if read_trials(folder) else [],
         brought=what_each_brought(folder),
-        mistakes=_worst_mistakes(predictions, Path(record.data_root)),
+        script=script,
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        mistakes=mistakes(predictions, evidence, album),
+        pairs=pairs(predictions, evidence, album),
+        evidence=evidence,
+        map_svg=map_svg(evidence.map) if evidence.map else None,
+        tiles=album.tiles() if evidence.map else None,
+        views=album.views(),
+        suspects=suspects(looked_at, album),
+        n_suspects=len(looked_at),
+        certificate=_certificate(folder / CERTIFICATE_FOLDER),
+        benefit_command=_benefit_command(record, folder),
+        folder_shell=shlex.quote(str(folder)),
+        report_command=f"headstart report {shlex.quote(str(folder))}",
         n_wrong=metrics.n - metrics.correct,
         audit=audit,
         findings=_by_kind(audit.findings),
@@ -272,11 +283,18 @@ def _by_recall(classes: Sequence[ClassMetrics]) -> list[ClassMetrics]:
     return sorted(classes, key=lambda c: (c.recall is None, c.recall or 0, -c.n, c.name))
 
 
-def _worst_mistakes(predictions: Sequence[TestPrediction], root: Path) -> list[Mistake]:
-    wrong = [p for p in predictions if p.prediction != p.label]
-    worst = sorted(wrong, key=lambda p: (-p.probability, p.path))[:MISTAKES_SHOWN]
-    with ThreadPoolExecutor() as pool:
-        return list(map(Mistake, worst, pool.map(photograph, [root / p.path for p in worst])))
+def _certificate(folder: Path) -> dict[str, Any] | None:
+    """Returns what a certificate says, and its picture; None where the run has none."""
+    if not (folder / CERTIFICATE).exists():
+        return None
+    certificate = read_certificate(folder)
+    verdicts = [(QUESTIONS[each.question], each) for each in certificate.verdicts]
+    return {"verdicts": verdicts, "svg": certificate_svg(certificate), "made": certificate}
+
+
+def _benefit_command(record: RunRecord, folder: Path) -> str:
+    out = shlex.quote(str(folder / CERTIFICATE_FOLDER))
+    return f"headstart benefit {shlex.quote(record.source or record.data_root)} --out {out}"
 
 
 def _by_kind(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:

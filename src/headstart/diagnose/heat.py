@@ -1,0 +1,116 @@
+"""Where a classifier looked: Grad-CAM (Selvaraju et al., ICCV 2017), by the `grad-cam` package."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.artifacts.bundle import Classifier
+from headstart.errors import HeadstartError
+
+_BATCH = 8
+_DARKEST = 0.2
+"""What is left of the light where the classifier did not look."""
+
+
+class HeatError(HeadstartError):
+    """There is no heat map for this network or on this machine."""
+
+
+class _Logits(nn.Module):
+    """The first member of a classifier: float views (N, 3, R, R) in 0 … 255 to logits (N, C)."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.trunk, self.branch = network.trunk, network.branches[0]
+        self.head = network.heads[0]
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
+        """Returns the logits."""
+        logits: torch.Tensor = self.head(self.branch(self.trunk(views.permute(0, 2, 3, 1))))
+        return logits
+
+
+def heat_maps(
+    network: Classifier,
+    views: NDArray[np.uint8],
+    classes: Sequence[int],
+    until: float | None = None,
+) -> NDArray[np.float32]:
+    """Returns which parts of views speak for a class: (M, R, R) in 0 … 1.
+
+    Of an ensemble it is the first member; mirror images are left out.
+
+    Args:
+        network: The classifier, in eval mode.
+        views: (N, R, R, 3).
+        classes: The class of each view (N).
+        until: When to stop, on `time.monotonic`; M is the number of views that were looked at.
+
+    Raises:
+        HeatError: If the network has no map of features near its end, or the package is missing.
+    """
+    try:
+        from pytorch_grad_cam import GradCAM  # noqa: PLC0415 - it brings OpenCV
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: PLC0415
+    except ImportError as error:
+        raise HeatError(
+            f"heat maps need the package grad-cam (pip install 'headstart[explain]'): {error}"
+        ) from None
+    model = _Logits(network).eval()
+    inputs = torch.from_numpy(views).permute(0, 3, 1, 2).float()
+    layer, channels_last = _last_map(model, inputs[:1])
+    reshape = (lambda maps: maps.permute(0, 3, 1, 2)) if channels_last else None
+    found = [np.empty((0, *views.shape[1:3]), np.float32)]
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    model.requires_grad_(True)  # gradients of maps need something that asks for them
+    try:
+        with GradCAM(model=model, target_layers=[layer], reshape_transform=reshape) as cam:
+            for start in range(0, len(views), _BATCH):
+                if until is not None and time.monotonic() > until:
+                    break
+                batch = inputs[start : start + _BATCH]
+                targets = [ClassifierOutputTarget(c) for c in classes[start : start + _BATCH]]
+                found.append(np.asarray(cam(input_tensor=batch, targets=targets), np.float32))
+    finally:
+        model.zero_grad(set_to_none=True)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    return np.concatenate(found)
+
+
+def in_light(view: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Returns a view (R, R, 3) that is dark where its heat (R, R) is low: it needs no colours."""
+    light = _DARKEST + (1 - _DARKEST) * np.clip(heat, 0, 1)[..., None]
+    return np.asarray(np.round(view * light), np.uint8)
+
+
+def _last_map(model: nn.Module, views: torch.Tensor) -> tuple[nn.Module, bool]:
+    """Returns the last module whose output is a map, and whether channels are its last dimension.
+
+    Raises:
+        HeatError: If no map is to be seen behind the first quarter of the network.
+    """
+    seen: list[tuple[nn.Module, tuple[int, ...]]] = []
+
+    def note(module: nn.Module, _: object, output: object) -> None:
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else ()
+        seen.append((module, shape))
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    try:
+        with torch.inference_mode():
+            model(views)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for place in reversed(range(len(seen) // 4, len(seen))):
+        module, shape = seen[place]
+        if len(shape) == 4 and shape[2] == shape[3] > 1:
+            return module, False
+        if len(shape) == 4 and shape[1] == shape[2] > 1:
+            return module, True
+    raise HeatError("this network has no map of features near its end, so there are no heat maps")

@@ -1,0 +1,233 @@
+"""What the report shows of images is kept in the run while the images are at hand."""
+
+import time
+from collections.abc import Iterator, Sequence
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.artifacts.bundle import Bundle
+from headstart.artifacts.evidence import (
+    AUGMENTATIONS,
+    PICTURES,
+    TILES,
+    Evidence,
+    FeatureMap,
+    Near,
+    Point,
+    write_evidence,
+    write_jpeg,
+    write_pictures,
+)
+from headstart.artifacts.run import TestPrediction, read_predictions
+from headstart.data.views import eval_view
+from headstart.diagnose.heat import HeatError, heat_maps, in_light
+from headstart.diagnose.projection import FEWEST, project
+from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
+from headstart.methods.augmentation import NoAugmentation
+from headstart.preparing import Prepared
+from headstart.proving import Proof
+from headstart.recipe import Recipe
+from headstart.report.pictures import Subject, draw_augmentations
+from headstart.report.selection import (
+    NEIGHBOURS_SHOWN,
+    SUSPECTS_SHOWN,
+    shown_mistakes,
+    surest_mistakes,
+)
+from headstart.retrieval import nearest
+from headstart.search.clock import Clock
+
+_SIDE = 160
+"""Shorter side of a photograph in pixels."""
+_TILE = 48
+_ON_MAP = 600
+"""Test images on the map at most, and training images."""
+_DRAWING_S = 1.5
+"""Seconds kept for drawing the report."""
+_LEAST_S = 2.5
+"""Seconds that are taken even where the budget is used up; its ceiling allows for them."""
+_MAP_S = 0.006
+"""Seconds that an image takes on the map; a slow machine's, so that it is left out too soon."""
+
+
+def keep_evidence(
+    ready: Prepared,
+    recipe: Recipe,
+    proof: Proof,
+    folder: Path,
+    clock: Clock,
+) -> None:
+    """Keeps pictures, heat maps, neighbours and the map of a run whose test was opened.
+
+    What takes long is left out where the time is short, and is said to be missing.
+
+    Args:
+        ready: The data.
+        recipe: What was trained.
+        proof: The classifier, and the embeddings of the test.
+        folder: Of the run.
+        clock: The budget.
+    """
+    left = clock.left()
+    until = None if left is None else time.monotonic() + max(left - _DRAWING_S, _LEAST_S)
+    tested, known = proof.tested, proof.known
+    keys = [ready.dataset.key(row) for row in range(len(ready.dataset.items))]
+    row_of = {key: row for row, key in enumerate(keys)}
+    test_rows = ready.audited.kept[ready.split.test]
+    train_rows = ready.material.rows["train"]
+    predictions = read_predictions(folder)
+    (folder / PICTURES).mkdir(exist_ok=True)
+
+    wrong = shown_mistakes(predictions)
+    place = {keys[int(row)]: number for number, row in enumerate(test_rows)}
+    neighbours = _neighbours(ready, wrong, tested[[place[p.path] for p in wrong]], known)
+    suspects = [row["path"] for row in read_suspects_csv(folder / SUSPECTS)[:SUSPECTS_SHOWN]]
+    near = [each.image for found in neighbours.values() for each in found]
+    names = dict.fromkeys([*(p.path for p in wrong), *near, *suspects])
+    photographs = ((name, _small(ready, row_of[name])) for name in names if name in row_of)
+    write_pictures(folder, "photograph", photographs)
+    _draw_views(ready, recipe, folder)
+
+    notes = _keep_heat(ready, proof.bundle, surest_mistakes(predictions), row_of, folder, until)
+    feature_map = None
+    points, vectors = _points(ready, predictions, (test_rows, tested), (train_rows, known))
+    if len(points) >= FEWEST:
+        if until is not None and time.monotonic() + _MAP_S * len(points) > until:
+            notes.append("The time was too short to draw a map of the images.")
+        else:
+            feature_map = _draw_map(ready, points, vectors, row_of, folder, recipe.seed)
+    write_evidence(folder, Evidence(neighbours=neighbours, map=feature_map, notes=tuple(notes)))
+
+
+def _neighbours(
+    ready: Prepared,
+    wrong: Sequence[TestPrediction],
+    vectors: NDArray[np.float32],
+    known: NDArray[np.float32],
+) -> dict[str, tuple[Near, ...]]:
+    """Returns the training images most like each wrongly classified one."""
+    if not wrong:
+        return {}
+    rows, cosines = nearest(vectors, known, NEIGHBOURS_SHOWN)
+    train = ready.material.rows["train"]
+    return {
+        each.path: tuple(
+            Near(
+                image=ready.dataset.key(int(train[row])),
+                label=ready.dataset.items[int(train[row])].label,
+                similarity=float(cosine),
+            )
+            for row, cosine in zip(rows[number], cosines[number], strict=True)
+        )
+        for number, each in enumerate(wrong)
+    }
+
+
+def _small(ready: Prepared, row: int) -> Image.Image:
+    image = Image.fromarray(ready.pixels.image(row))
+    image.thumbnail((2 * _SIDE, 2 * _SIDE))
+    shorter = min(image.size)
+    if shorter > _SIDE:
+        scale = _SIDE / shorter
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+    return image
+
+
+def _draw_views(ready: Prepared, recipe: Recipe, folder: Path) -> None:
+    if isinstance(recipe.augmentation, NoAugmentation):
+        return
+    row = int(ready.material.rows["train"][0])
+    subject = Subject(Image.fromarray(ready.pixels.image(row)), ready.dataset.items[row].label)
+    policies = {recipe.augmentation.name: recipe.augmentation}
+    preprocessing = ready.material.backbone.preprocessing
+    draw_augmentations(
+        folder / PICTURES / AUGMENTATIONS, subject, policies, preprocessing, recipe.seed
+    )
+
+
+def _keep_heat(
+    ready: Prepared,
+    bundle: Bundle,
+    wrong: Sequence[TestPrediction],
+    row_of: dict[str, int],
+    folder: Path,
+    until: float | None,
+) -> list[str]:
+    """Keeps where the classifier looked for each wrong answer; returns what is to be said of it."""
+    if not wrong:
+        return []
+    preprocessing = bundle.spec.preprocessing
+    rows = [row_of[each.path] for each in wrong]
+    views = np.stack(
+        [eval_view(Image.fromarray(ready.pixels.image(row)), preprocessing) for row in rows]
+    )
+    classes = [bundle.spec.classes.index(each.prediction) for each in wrong]
+    try:
+        heat = heat_maps(bundle.network, views, classes, until)
+    except HeatError as error:
+        return [f"No heat maps: {error}."]
+
+    def lit() -> Iterator[tuple[str, Image.Image]]:
+        for each, view, seen in zip(wrong, views, heat, strict=False):
+            picture = Image.fromarray(in_light(view, seen))
+            picture.thumbnail((_SIDE, _SIDE))
+            yield each.path, picture
+
+    write_pictures(folder, "heat", lit())
+    if len(heat) < len(wrong):
+        return [f"The time sufficed for heat maps of {len(heat)} of {len(wrong)} mistakes."]
+    return []
+
+
+def _points(
+    ready: Prepared,
+    predictions: Sequence[TestPrediction],
+    *parts: tuple[NDArray[np.int64], NDArray[np.float32]],
+) -> tuple[list[Point], NDArray[np.float32]]:
+    """Returns images for the map, all in the middle of it, and their embeddings.
+
+    Args:
+        ready: The data.
+        predictions: On the test images.
+        parts: Rows and embeddings of the test images and of the training images.
+    """
+    said = {each.path: each.prediction for each in predictions}
+    rng = np.random.default_rng(0)
+    points, vectors = [], []
+    for rows, embeddings in parts:
+        some = np.sort(rng.permutation(len(rows))[:_ON_MAP])
+        vectors.append(embeddings[some])
+        for row in rows[some]:
+            key, label = ready.dataset.key(int(row)), ready.dataset.items[int(row)].label
+            points.append(Point(image=key, label=label, prediction=said.get(key, ""), x=0.5, y=0.5))
+    return points, np.concatenate(vectors)
+
+
+def _draw_map(
+    ready: Prepared,
+    points: Sequence[Point],
+    vectors: NDArray[np.float32],
+    row_of: dict[str, int],
+    folder: Path,
+    seed: int,
+) -> FeatureMap:
+    """Returns the map of the points by their embeddings, and keeps their tiles."""
+    places = project(vectors, seed)
+    columns = ceil(len(points) ** 0.5)
+    sheet = Image.new("RGB", (columns * _TILE, ceil(len(points) / columns) * _TILE))
+    for number, point in enumerate(points):
+        image = Image.fromarray(ready.pixels.image(row_of[point.image]))
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        tile = image.resize((_TILE, _TILE), box=(left, top, left + side, top + side))
+        sheet.paste(tile, (number % columns * _TILE, number // columns * _TILE))
+    write_jpeg(folder / PICTURES / TILES, sheet)
+    placed = [
+        point.model_copy(update={"x": round(float(x), 4), "y": round(float(y), 4)})
+        for point, (x, y) in zip(points, places, strict=True)
+    ]
+    return FeatureMap(method="t-SNE", points=tuple(placed), tile=_TILE, columns=columns)

@@ -1,0 +1,88 @@
+"use strict";
+// The page reads well without this: it makes tables sortable and the map of images speak.
+
+function valueOf(row, column) {
+  const text = row.cells[column].textContent.trim();
+  const number = Number.parseFloat(text.replace("−", "-").replaceAll(",", ""));
+  return { text, number };
+}
+
+function compare(first, second, falling) {
+  // What is not there comes last, whichever way the table is sorted.
+  const gone = (value) => value.text === "–" || value.text === "";
+  if (gone(first) || gone(second)) return gone(first) - gone(second);
+  const numbers = !Number.isNaN(first.number) && !Number.isNaN(second.number);
+  const order = numbers ? first.number - second.number : first.text.localeCompare(second.text);
+  return falling ? -order : order;
+}
+
+function sortBy(table, column) {
+  const heads = [...table.tHead.rows[0].cells];
+  const falling = heads[column].getAttribute("aria-sort") === "ascending";
+  heads.forEach((head) => head.removeAttribute("aria-sort"));
+  heads[column].setAttribute("aria-sort", falling ? "descending" : "ascending");
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  rows.sort((a, b) => compare(valueOf(a, column), valueOf(b, column), falling));
+  body.append(...rows);
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    button.addEventListener("click", () => sortBy(table, column));
+    head.append(button);
+  });
+}
+
+function speak(map) {
+  const points = [...map.querySelectorAll("circle")];
+  const told = map.querySelector(".told");
+  const tile = map.querySelector(".tile");
+  const side = Number(map.dataset.tile);
+  const columns = Number(map.dataset.columns);
+  let current = -1;
+
+  function tell(number) {
+    if (current >= 0) points[current].classList.remove("current");
+    current = number;
+    const point = points[number];
+    point.classList.add("current");
+    told.textContent = point.querySelector("title").textContent;
+    if (!tile) return;
+    tile.hidden = false;
+    const x = (number % columns) * side * 2;
+    const y = Math.floor(number / columns) * side * 2;
+    tile.style.backgroundPosition = `-${x}px -${y}px`;
+  }
+
+  const plane = map.querySelector("svg");
+  plane.addEventListener("pointermove", (event) => {
+    const box = plane.getBoundingClientRect();
+    const scale = plane.viewBox.baseVal.width / box.width;
+    const x = (event.clientX - box.left) * scale;
+    const y = (event.clientY - box.top) * scale;
+    let nearest = -1;
+    let least = 20 * 20;
+    points.forEach((point, number) => {
+      const away = (point.cx.baseVal.value - x) ** 2 + (point.cy.baseVal.value - y) ** 2;
+      if (away < least) [nearest, least] = [number, away];
+    });
+    if (nearest >= 0 && nearest !== current) tell(nearest);
+  });
+  for (const [name, step] of [["next", 1], ["previous", -1]]) {
+    map.querySelector(`button.${name}`).addEventListener("click", () => {
+      const wrong = map.querySelector("input").checked;
+      for (let moved = 1; moved <= points.length; moved += 1) {
+        const number = (current + step * moved + 2 * points.length) % points.length;
+        if (!wrong || points[number].classList.contains("wrong")) return tell(number);
+      }
+      return undefined;
+    });
+  }
+  map.querySelector(".steps").hidden = false;
+}
+
+document.querySelectorAll(".map").forEach(speak);

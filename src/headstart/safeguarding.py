@@ -1,0 +1,118 @@
+"""Before a search: operations that change what an image is are taken out of the recipe."""
+
+import json
+import time
+
+from headstart.artifacts.run import CheckedOperation, PlanStep, Request, RunRecord
+from headstart.diagnose.safety import (
+    MOST,
+    Operation,
+    Verdict,
+    check_operations,
+    unsafe_fields,
+)
+from headstart.methods.augmentation import FlipCrop, NoAugmentation
+from headstart.preparing import Prepared
+from headstart.progress import Progress
+from headstart.recipe import Recipe, with_settings
+from headstart.search.clock import Clock
+from headstart.search.study import drawn_families
+
+_SHARE = 0.05
+"""Share of the time up to which operations are checked."""
+_EXPORT_S = 3.0
+"""Seconds for the part of the network that is looked at, before any image."""
+_FEWEST = 8
+"""Validation images below which no operation can be told from chance."""
+# A flip is in every policy but one; what the policies do otherwise follows.
+_BY_WEIGHT: tuple[Operation, ...] = ("flip", "crop", "rotate_30", "rotate_90", "grey")
+
+
+def without_unsafe(
+    ready: Prepared,
+    base: Recipe,
+    request: Request,
+    clock: Clock,
+    record: RunRecord,
+    progress: Progress,
+) -> Recipe:
+    """Returns the recipe without the operations that change the class of images.
+
+    Under a budget as many operations are checked as a small share of the time allows, the most
+    used ones first. An augmentation that was set by hand stays as it is.
+
+    Args:
+        ready: The data and the backbone.
+        base: The recipe.
+        request: What was set by hand.
+        clock: The budget.
+        record: Of the run; it learns what was found.
+        progress: Where progress is shown.
+    """
+    if not drawn_families(request.settings, ("augmentation",)):
+        return base
+    used = used_operations(base)
+    checked = used[: _affordable(ready, clock)]
+    held = len(ready.material.rows["val"])
+    if not checked or held < _FEWEST:
+        if used:
+            why = "no time" if held >= _FEWEST else f"{held} validation images are too few"
+            record.notes.append(f"{why.capitalize()} to check which augmentations change a class.")
+        return base
+    began = time.monotonic()
+    verdicts = check_operations(ready.material, checked, seed=base.seed)
+    record.operations = [
+        CheckedOperation(operation=v.operation, safe=v.safe, evidence=v.evidence)
+        for v in verdicts
+    ]  # fmt: skip
+    step = PlanStep(
+        stage="augmentations",
+        planned=f"check whether {_listed(checked)} changes the class of validation images",
+        happened=_happened(verdicts),
+        seconds=time.monotonic() - began,
+    )
+    record.plan.append(step)
+    progress.say(f"{step.stage}: {step.happened}")
+    avoided = unsafe_fields(verdicts).items()
+    return with_settings(
+        base,
+        [f"{path}={v if isinstance(v, str) else json.dumps(v)}" for path, v in avoided],
+    )
+
+
+def used_operations(base: Recipe) -> tuple[Operation, ...]:
+    """Returns what the recipe's augmentation may do to an image, the most used first."""
+    policy = base.augmentation
+    if isinstance(policy, NoAugmentation):
+        return ()
+    there = {
+        "flip": policy.flip,
+        "crop": policy.min_area < 1,
+        "rotate_30": not isinstance(policy, FlipCrop),
+        "rotate_90": policy.name == "trivial_augment",
+        "grey": not isinstance(policy, FlipCrop),
+    }
+    used = tuple(operation for operation in _BY_WEIGHT if there[operation])
+    return (*used, "vertical_flip") if policy.vertical_flip else used
+
+
+def _affordable(ready: Prepared, clock: Clock) -> int:
+    """Returns how many operations can be checked in a small share of the time that is left."""
+    left = clock.left()
+    if left is None:
+        return len(_BY_WEIGHT) + 1
+    rows = ready.material.rows
+    train, val = (min(MOST[part], len(rows[part])) for part in ("train", "val"))
+    seconds = _SHARE * left - _EXPORT_S - (train + val) * ready.features_s
+    return max(0, int(seconds / max(val * ready.features_s, 1e-9)))
+
+
+def _listed(operations: tuple[Operation, ...]) -> str:
+    return ", ".join(each.replace("_", " ") for each in operations)
+
+
+def _happened(verdicts: tuple[Verdict, ...]) -> str:
+    unsafe = tuple(verdict.operation for verdict in verdicts if not verdict.safe)
+    if not unsafe:
+        return "none does"
+    return f"{_listed(unsafe)}: taken out, as the report explains"
