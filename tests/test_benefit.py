@@ -1,8 +1,10 @@
 """The certificate from a folder: what it plans, answers, writes and refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from headstart.artifacts.certificate import (
 from headstart.benefit import FEWEST_EPOCHS, MOST_EPOCHS, benefit, fit_to_budget, percentages
 from headstart.benefit_verdicts import answers, judge_fraction
 from headstart.errors import BudgetError, RecipeError, RunError
+from headstart.fitting import fit
+from headstart.report.page import write_report
 
 TINY = {"resolution": 64, "epochs": 1, "fractions": (0.5, 1.0), "seeds": 1}
 
@@ -190,6 +194,14 @@ def test_from_a_folder_to_a_certificate_and_on(pictures: Path, tmp_path: Path) -
     )
     assert (out / "certificate.svg").exists() and (out / "certificate.png").exists()
     assert not list(out.glob(".*"))
+    small = ["backbone.resolution=64"]
+    run = fit(pictures, strategy="head", epochs=0, out=tmp_path / "run", settings=small)
+    assert "Not measured." in (run.folder / "report.html").read_text()
+    shutil.copytree(out, run.folder / "certificate")
+    report = write_report(run.folder).read_text()
+    assert "Not measured." not in report
+    assert all(verdict.why in unescape(report) for verdict in certificate.verdicts)
+    assert "with start, slope and asymptote marked" in report
 
     # A network that is missing is trained anew, the same to the last image; the others stay.
     journal = (out / "arms.jsonl").read_text().splitlines()

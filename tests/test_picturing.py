@@ -21,8 +21,8 @@ def blurred(noisy_pictures: Callable[..., Path], tmp_path_factory: pytest.TempPa
     """A run that makes mistakes, and whose images are gone."""
     folder = tmp_path_factory.mktemp("blurred")
     images = noisy_pictures(folder / "images", range(40))
-    settings = ["backbone.resolution=64", "augmentation=trivial_augment", "epochs=1"]
-    run = fit(images, recipe="default", out=folder / "run", settings=settings)
+    settings = ["backbone.resolution=64", "augmentation=trivial_augment", "views=2"]
+    run = fit(images, epochs=1, out=folder / "run", settings=settings)
     shutil.rmtree(images)
     return run
 

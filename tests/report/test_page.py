@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.artifacts.evidence import Evidence, Near, write_evidence, write_pictures
 from headstart.artifacts.run import (
     PlanStep,
     RunRecord,
@@ -18,6 +21,7 @@ from headstart.artifacts.run import (
     write_start,
 )
 from headstart.data.audit import Audit, Finding
+from headstart.diagnose.suspects import SUSPECTS, Suspect, write_suspects_csv
 from headstart.errors import RunError
 from headstart.evaluate import Metrics, compute_metrics
 from headstart.recipe import Recipe
@@ -27,7 +31,7 @@ from headstart.train import EpochRecord
 NONE = "\N{EN DASH}"
 AUDIT = Audit(n_images=40, n_usable=40, classes={}, dropped={}, findings=())
 NASTY = "<script>alert(1)</script>"
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -59,7 +63,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data
         if {"td", "th"} & set(self.open):
             self.cells[-1][-1] += data
@@ -182,13 +186,17 @@ def test_page_needs_nothing_from_outside(small_run: Path) -> None:
     html, page = read(small_run)
     assert "http:" not in html
     assert "https:" not in html
-    assert not page.every("script")
+    assert page.every("script") == [{}], "one of its own, with no source elsewhere"
     assert not page.every("link")
     images = page.every("img")
     assert images
     assert all((image["src"] or "").startswith("data:image/") for image in images)
     policies = [meta for meta in page.every("meta") if "http-equiv" in meta]
-    assert "default-src 'none'" in (policies[0]["content"] or "")
+    policy = policies[0]["content"] or ""
+    assert "default-src 'none'" in policy
+    script = html[html.index("<script>") + 8 : html.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy, "no other script runs"
 
 
 def test_page_can_be_read_without_eyes(small_run: Path) -> None:
@@ -264,7 +272,8 @@ def test_mistakes_are_shown_surest_first_and_at_most_24(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", record(tmp_path, ["a", "b"]), metrics, predictions)
     _, page = read(run)
     assert "The 24 surest of 30 wrong answers" in page.text
-    shown = [int(number) for number in re.findall(r"a/(\d+)\.png", page.text)]
+    mistakes = page.text[page.text.index("The 24 surest") :]
+    shown = [int(number) for number in re.findall(r"a/(\d+)\.png", mistakes)]
     assert shown == list(range(29, 5, -1))
 
 
@@ -273,7 +282,7 @@ def test_a_mistake_without_its_image_has_no_picture(small_run: Path, tmp_path: P
     (tmp_path / "photos" / "bee" / "2.png").write_bytes(b"broken")
     _, page = read(small_run)
     assert not page.every("img")
-    assert page.text.count("no picture") == 2
+    assert page.text.count("no picture") == 4, "as mistakes, and as pairs"
     assert "ant/1.png" in page.text
     assert "bee/2.png" in page.text
 
@@ -302,9 +311,9 @@ def test_what_comes_from_the_data_stays_text(tmp_path: Path) -> None:
     audit = AUDIT.model_copy(update={"findings": (finding,)})
     run = make_run(tmp_path / "run <i> 'x'", made, metrics, predictions, audit=audit)
     html, page = read(run)
-    assert not page.every("script")
+    assert page.every("script") == [{}]
     assert not page.every("i")
-    assert "<script" not in html
+    assert html.count("<script") == 1
     assert {f"{quoted}: labelled {NASTY}, taken for b$_{{x}}$"} <= {
         image["alt"] for image in page.every("img")
     }
@@ -356,3 +365,39 @@ def test_an_unfinished_run_has_no_report(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"metrics\.json"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_suspects_are_shown_with_their_pictures(small_run: Path, tmp_path: Path) -> None:
+    odd = "bee/\udce9 gone.png"  # a file name that is not valid UTF-8
+    suspects = [
+        Suspect("ant/1.png", 1, "ant", "bee", "label", 0.9, "labelled 'ant', and"),
+        Suspect(odd, 2, "bee", "", "outlier", 0.1, "unlike other images"),
+    ]
+    write_suspects_csv(small_run / SUSPECTS, suspects)
+    _, page = read(small_run)
+    shown = page.text[page.text.index("All 2 training") :]
+    assert "perhaps bee" in shown
+    assert "unlike other images" in shown
+    assert "ant/1.png, labelled ant" in {image["alt"] for image in page.every("img")}
+    assert shown.count("no picture") == 1
+
+
+def test_what_was_not_measured_says_how_to(small_run: Path) -> None:
+    _, page = read(small_run)
+    assert f"headstart suspects {small_run}" in page.text
+    assert f"--out {small_run}/certificate" in page.text
+    assert f"headstart report {small_run}" in page.text
+
+
+def test_mixed_up_classes_are_shown(small_run: Path) -> None:
+    near = Near(image="wasp/9.png", label="bee", similarity=0.5)
+    write_evidence(small_run, Evidence(neighbours={"ant/1.png": (near,)}, notes=("No heat.",)))
+    write_pictures(small_run, "photograph", [("wasp/9.png", Image.new("RGB", (9, 9)))])
+    write_pictures(small_run, "heat", [("ant/1.png", Image.new("RGB", (9, 9)))])
+    _, page = read(small_run)
+    assert "ant taken for bee: 1" in page.text
+    alts = [image["alt"] for image in page.every("img")]
+    assert alts.count("a training image of bee") == 1
+    assert alts.count("training image of bee") == 1, "beside the mistake"
+    assert alts.count("The same, dark where it did not speak for bee.") == 1
+    assert "No heat." in page.text

@@ -126,7 +126,8 @@ def write_report(folder: Path) -> Path:
         folder_literal=repr(str(folder)),
     )
     path = folder / "report.html"
-    write_text(path, html)
+    # Names of files need not be valid Unicode.
+    write_text(path, html.encode("utf-8", "replace").decode())
     return path
 
 
