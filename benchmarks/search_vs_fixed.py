@@ -122,7 +122,7 @@ def _options() -> argparse.Namespace:
     )
     args = parser.parse_args()
     records = [] if args.render else read_lines(args.results)
-    for cell, _ in _wanted(args):
+    for cell, _ in [] if args.render else _missing(args):
         if any(r["cell"] == asdict(cell) and r["pinned"] != args.pin for r in records):
             parser.error(f"{cell} has runs {'without' if args.pin else 'with'} --pin")
     return args

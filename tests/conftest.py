@@ -68,6 +68,21 @@ def noisy_pictures() -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def mislabelled_pictures() -> Callable[[Path], Path]:
+    """Writes 40 pictures a class, of which every fifth lies in the next class's folder."""
+
+    def write(folder: Path) -> Path:
+        write_pictures(folder, 40)
+        for kind, wrong in zip(CLASSES, (*CLASSES[1:], CLASSES[0]), strict=True):
+            for number in range(0, 40, 5):
+                name = f"{number:03d}.png"
+                (folder / kind / name).rename(folder / wrong / f"{kind}-{name}")
+        return folder
+
+    return write
+
+
 @pytest.fixture
 def two_classes(tmp_path: Path) -> Path:
     """Two classes of 8 pictures that a test may spoil."""

@@ -35,7 +35,8 @@ def test_a_run_holds_everything(tuned: Run) -> None:
     names = {path.name for path in tuned.folder.iterdir()}
     assert names == {
         "run.json", "recipe.toml", "split.csv", "audit.json", "epochs.jsonl", "metrics.json",
-        "predictions.csv", "report.html", "bundle", "embeddings.safetensors",
+        "predictions.csv", "report.html", "bundle", "embeddings.safetensors", "evidence.json",
+        "pictures",
     }  # fmt: skip
     assert {path.name for path in (tuned.folder / "bundle").iterdir()} == {
         "MODEL_CARD.md",

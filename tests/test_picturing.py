@@ -17,61 +17,63 @@ from headstart.report.selection import shown_mistakes
 
 
 @pytest.fixture(scope="module")
-def blurred(noisy_pictures: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def gone(
+    mislabelled_pictures: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     """A run that makes mistakes, and whose images are gone."""
-    folder = tmp_path_factory.mktemp("blurred")
-    images = noisy_pictures(folder / "images", range(40))
+    folder = tmp_path_factory.mktemp("gone")
+    images = mislabelled_pictures(folder / "images")
     settings = ["backbone.resolution=64", "augmentation=trivial_augment", "views=2"]
     run = fit(images, epochs=1, out=folder / "run", settings=settings)
     shutil.rmtree(images)
     return run
 
 
-def test_mistakes_have_pictures_heat_and_neighbours(blurred: Run) -> None:
-    wrong = shown_mistakes(read_predictions(blurred.folder))
-    assert wrong, "the pictures are hard"
-    evidence, parts = read_evidence(blurred.folder), read_split_parts(blurred.folder)
+def test_mistakes_have_pictures_heat_and_neighbours(gone: Run) -> None:
+    wrong = shown_mistakes(read_predictions(gone.folder))
+    assert wrong, "some labels are wrong"
+    evidence, parts = read_evidence(gone.folder), read_split_parts(gone.folder)
     assert evidence.neighbours.keys() == {each.path for each in wrong}
     for each in wrong:
-        assert read_picture(blurred.folder, "photograph", each.path)
-        assert read_picture(blurred.folder, "heat", each.path)
+        assert read_picture(gone.folder, "photograph", each.path)
+        assert read_picture(gone.folder, "heat", each.path)
         near = evidence.neighbours[each.path]
         assert len(near) == 3
         assert all(parts[other.image] == "train" for other in near)
         assert [n.similarity for n in near] == sorted((n.similarity for n in near), reverse=True)
-        assert all(read_picture(blurred.folder, "photograph", other.image) for other in near)
+        assert all(read_picture(gone.folder, "photograph", other.image) for other in near)
     assert evidence.notes == ()
 
 
 def test_neighbours_are_those_that_similar_finds(
-    blurred: Run, noisy_pictures: Callable[..., Path], tmp_path: Path
+    gone: Run, mislabelled_pictures: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    images = noisy_pictures(tmp_path / "images", range(40))  # the same once more
-    name, near = next(iter(read_evidence(blurred.folder).neighbours.items()))
-    found = blurred.similar(images / name, k=3)
+    images = mislabelled_pictures(tmp_path / "images")  # the same once more
+    name, near = next(iter(read_evidence(gone.folder).neighbours.items()))
+    found = gone.similar(images / name, k=3)
     assert [each.image for each in found] == [each.image for each in near]
     assert [each.similarity for each in found] == pytest.approx(
         [each.similarity for each in near], abs=0.02
     )
 
 
-def test_the_map_shows_test_and_training_images(blurred: Run) -> None:
-    drawn = read_evidence(blurred.folder).map
+def test_the_map_shows_test_and_training_images(gone: Run) -> None:
+    drawn = read_evidence(gone.folder).map
     assert drawn is not None
-    parts = read_split_parts(blurred.folder)
-    said = {each.path: each.prediction for each in read_predictions(blurred.folder)}
+    parts = read_split_parts(gone.folder)
+    said = {each.path: each.prediction for each in read_predictions(gone.folder)}
     shown = {point.image: point.prediction for point in drawn.points}
     assert shown == {
         name: said.get(name, "") for name, part in parts.items() if part in {"train", "test"}
     }
-    assert (blurred.folder / "pictures" / "map.jpg").exists()
+    assert (gone.folder / "pictures" / "map.jpg").exists()
 
 
-def test_the_report_is_drawn_from_the_run_folder_alone(blurred: Run) -> None:
-    path = blurred.folder / "report.html"
+def test_the_report_is_drawn_from_the_run_folder_alone(gone: Run) -> None:
+    path = gone.folder / "report.html"
     before = path.read_text(encoding="utf-8")
     path.unlink()
-    command = [sys.executable, "-m", "headstart", "report", str(blurred.folder)]
+    command = [sys.executable, "-m", "headstart", "report", str(gone.folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(path)
     after = path.read_text(encoding="utf-8")
@@ -79,7 +81,7 @@ def test_the_report_is_drawn_from_the_run_folder_alone(blurred: Run) -> None:
     # The time that a run took is written after its report.
     assert len(re.findall("<img", after)) == len(re.findall("<img", before)) > 4
     again = subprocess.run(
-        [*command[:-1], str(blurred.folder / "bundle")], capture_output=True, text=True, check=False
+        [*command[:-1], str(gone.folder / "bundle")], capture_output=True, text=True, check=False
     )
     assert again.returncode == 2
     assert "is no" in again.stderr

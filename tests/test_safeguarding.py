@@ -14,7 +14,7 @@ from headstart.data.sources import load_dataset
 from headstart.fitting import fit
 from headstart.preparing import Prepared, prepare
 from headstart.progress import SILENT
-from headstart.recipe import Recipe, parse_recipe, with_settings
+from headstart.recipe import Recipe, load_recipe, parse_recipe, with_settings
 from headstart.safeguarding import used_operations, without_unsafe
 from headstart.search.clock import Clock
 
@@ -93,11 +93,11 @@ def test_what_looks_the_same_mirrored_is_left_alone(prepared: Prepared) -> None:
 def test_few_images_and_little_time_are_said(prepared: Prepared) -> None:
     recipe, made = guard(prepared)
     assert recipe == parse_recipe(SMALL)
-    assert "validation images are too few to check" in made.notes[0]
+    assert made.plan[0].happened.endswith("validation images are too few")
     assert not made.operations
     many = replace(prepared.material, rows={**prepared.material.rows, "val": np.arange(30)})
     _, made = guard(replace(prepared, material=many, features_s=0.01), budget_s=20.0)
-    assert made.notes == ["No time to check which augmentations change a class."]
+    assert [step.happened for step in made.plan] == ["no time"]
 
 
 def test_what_was_set_by_hand_stays(hands: Path, shared_cache: Path) -> None:
@@ -126,8 +126,8 @@ def test_only_what_the_policy_does_is_checked(augmentation: Any, used: tuple[str
 def test_a_search_leaves_it_out_and_says_why(hands: Path, tmp_path: Path) -> None:
     settings = ["backbone.resolution=64", "freezing.boundary=blocks.5", "views=2"]
     run = fit(hands, trials=1, epochs=2, settings=settings, out=tmp_path / "run")
-    recipe = (run.folder / "recipe.toml").read_text(encoding="utf-8")
-    assert "flip = false" in recipe
-    assert "test_time_flip = false" in recipe
+    recipe = load_recipe(str(run.folder / "recipe.toml"))
+    assert getattr(recipe.augmentation, "flip", False) is False
+    assert not recipe.test_time_flip
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "flip: taken out." in page

@@ -40,7 +40,7 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
     trials = read_trials(searched.folder)
     assert [(t.rung, t.epochs) for t in trials] == [(0, 1)] * 4 + [(1, 2)] * 2
     steps = {step.stage: step for step in searched.record.plan}
-    assert list(steps) == ["views", "search", "finish"]
+    assert list(steps) == ["augmentations", "views", "search", "finish"]
     planned = steps["search"].planned
     assert "4 recipes for 1 epochs, then 2 recipes for 2 epochs" in planned
     assert "cross-validated in 3 parts" in planned, "there are few images"
@@ -67,7 +67,7 @@ def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_p
     ruinous = [*SETTINGS, "optimizer.lr=0.05"]
     run = fit(pictures, out=tmp_path / "run", trials=4, epochs=4, settings=ruinous)
     steps = {step.stage: step for step in run.record.plan}
-    assert list(steps) == ["frozen prefix", "heads", "views", "search", "finish"]
+    assert list(steps) == ["augmentations", "frozen prefix", "heads", "views", "search", "finish"]
     heads = (run.folder / "heads.jsonl").read_text().splitlines()
     assert len(heads) > 50
     losses = [json.loads(line)["loss"] for line in heads]

@@ -30,6 +30,7 @@ from headstart.data.audit import summary_rows
 from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split, split_notes
 from headstart.data.types import Dataset
+from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
 from headstart.evaluate import fit_temperature
 from headstart.finetuning import begin, finetune
@@ -148,6 +149,7 @@ def fit(
     folder = Path(out) if out else _default_folder(dataset)
     ready = prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
     record = _first_record(ready, clock, command, request, _named(source), boxes)
+    record.split_seed = None if split else split_seed
     claim_folder(folder)
     with locked(folder):
         write_start(folder, record, chosen, ready.audited.audit)
@@ -189,6 +191,8 @@ def resume(
         given = split if split.exists() else None
         ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
         clear_unfinished(path)
+        if not begun:
+            (path / SUSPECTS).unlink(missing_ok=True)
         fresh = _first_record(ready, clock, record.command, asked, source, record.boxes)
         # What was measured before it was stopped is told, and is not measured again.
         measured = {"augmentations", "backbones", "frozen prefix", "heads"}
@@ -196,6 +200,7 @@ def resume(
         told = {
             "started_at": record.started_at,
             "budget_s": record.budget_s,
+            "split_seed": record.split_seed,
             "plan": known if begun else [],
             "operations": record.operations if begun else [],
         }

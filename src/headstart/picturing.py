@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from headstart.data.views import eval_view
 from headstart.diagnose.heat import HeatError, heat_maps, in_light
 from headstart.diagnose.projection import FEWEST, project
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
+from headstart.errors import DiskFullError
 from headstart.methods.augmentation import NoAugmentation
 from headstart.preparing import Prepared
 from headstart.proving import Proof
@@ -90,17 +92,34 @@ def keep_evidence(
     names = dict.fromkeys([*(p.path for p in wrong), *near, *suspects])
     photographs = ((name, _small(ready, row_of[name])) for name in names if name in row_of)
     write_pictures(folder, "photograph", photographs)
-    _draw_views(ready, recipe, folder)
-
-    notes = _keep_heat(ready, proof.bundle, surest_mistakes(predictions), row_of, folder, until)
+    notes: list[str] = []
+    with _at_leisure(notes, "sheet of augmented views"):
+        _draw_views(ready, recipe, folder)
+    with _at_leisure(notes, "heat maps"):
+        sure = surest_mistakes(predictions)
+        notes += _keep_heat(ready, proof.bundle, sure, row_of, folder, until)
     feature_map = None
     points, vectors = _points(ready, predictions, (test_rows, tested), (train_rows, known))
     if len(points) >= FEWEST:
         if until is not None and time.monotonic() + _MAP_S * len(points) > until:
-            notes.append("The time was too short to draw a map of the images.")
+            notes.append("The time was too short for a map of the images.")
         else:
-            feature_map = _draw_map(ready, points, vectors, row_of, folder, recipe.seed)
+            with _at_leisure(notes, "map of the images"):
+                feature_map = _draw_map(ready, points, vectors, row_of, folder, recipe.seed)
     write_evidence(folder, Evidence(neighbours=neighbours, map=feature_map, notes=tuple(notes)))
+
+
+@contextmanager
+def _at_leisure(notes: list[str], what: str) -> Iterator[None]:
+    """Turns what goes wrong into a note: a proven run must not fail over its pictures."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except HeatError as error:
+        notes.append(f"No {what}: {error}.")
+    except Exception as error:
+        notes.append(f"No {what}: {type(error).__name__}: {error}.")
 
 
 def _neighbours(
@@ -141,7 +160,7 @@ def _draw_views(ready: Prepared, recipe: Recipe, folder: Path) -> None:
     if isinstance(recipe.augmentation, NoAugmentation):
         return
     row = int(ready.material.rows["train"][0])
-    subject = Subject(Image.fromarray(ready.pixels.image(row)), ready.dataset.items[row].label)
+    subject = Subject(Image.fromarray(ready.pixels.image(row)), "a training image")
     policies = {recipe.augmentation.name: recipe.augmentation}
     preprocessing = ready.material.backbone.preprocessing
     draw_augmentations(
@@ -166,10 +185,7 @@ def _keep_heat(
         [eval_view(Image.fromarray(ready.pixels.image(row)), preprocessing) for row in rows]
     )
     classes = [bundle.spec.classes.index(each.prediction) for each in wrong]
-    try:
-        heat = heat_maps(bundle.network, views, classes, until)
-    except HeatError as error:
-        return [f"No heat maps: {error}."]
+    heat = heat_maps(bundle.network, views, classes, until)
 
     def lit() -> Iterator[tuple[str, Image.Image]]:
         for each, view, seen in zip(wrong, views, heat, strict=False):

@@ -1,7 +1,8 @@
 """Before a search: operations that change what an image is are taken out of the recipe."""
 
-import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from headstart.artifacts.run import CheckedOperation, PlanStep, Request, RunRecord
 from headstart.diagnose.safety import (
@@ -11,10 +12,11 @@ from headstart.diagnose.safety import (
     check_operations,
     unsafe_fields,
 )
+from headstart.errors import RecipeError
 from headstart.methods.augmentation import FlipCrop, NoAugmentation
 from headstart.preparing import Prepared
 from headstart.progress import Progress
-from headstart.recipe import Recipe, with_settings
+from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.study import drawn_families
 
@@ -38,8 +40,8 @@ def without_unsafe(
 ) -> Recipe:
     """Returns the recipe without the operations that change the class of images.
 
-    Under a budget as many operations are checked as a small share of the time allows, the most
-    used ones first. An augmentation that was set by hand stays as it is.
+    Under a budget as many operations are checked as about a twentieth of the time allows, the most
+    used ones first. An augmentation that was set with a setting stays as it is.
 
     Args:
         ready: The data and the backbone.
@@ -53,11 +55,16 @@ def without_unsafe(
         return base
     used = used_operations(base)
     checked = used[: _affordable(ready, clock)]
+    if not used:
+        return base
     held = len(ready.material.rows["val"])
+    step = PlanStep(
+        stage="augmentations",
+        planned=f"check whether {_listed(used)} changes the class of validation images",
+        happened="no time" if held >= _FEWEST else f"{held} validation images are too few",
+    )
     if not checked or held < _FEWEST:
-        if used:
-            why = "no time" if held >= _FEWEST else f"{held} validation images are too few"
-            record.notes.append(f"{why.capitalize()} to check which augmentations change a class.")
+        record.plan.append(step)
         return base
     began = time.monotonic()
     verdicts = check_operations(ready.material, checked, seed=base.seed)
@@ -65,28 +72,23 @@ def without_unsafe(
         CheckedOperation(operation=v.operation, safe=v.safe, evidence=v.evidence)
         for v in verdicts
     ]  # fmt: skip
-    step = PlanStep(
-        stage="augmentations",
-        planned=f"check whether {_listed(checked)} changes the class of validation images",
-        happened=_happened(verdicts),
-        seconds=time.monotonic() - began,
-    )
+    happened = _happened(verdicts)
+    if checked != used:
+        happened += f"; no time for {_listed(used[len(checked) :])}"
+    seconds = time.monotonic() - began
+    step = step.model_copy(update={"happened": happened, "seconds": seconds})
     record.plan.append(step)
     progress.say(f"{step.stage}: {step.happened}")
-    avoided = unsafe_fields(verdicts).items()
-    return with_settings(
-        base,
-        [f"{path}={v if isinstance(v, str) else json.dumps(v)}" for path, v in avoided],
-    )
+    return _avoiding(base, unsafe_fields(verdicts))
 
 
 def used_operations(base: Recipe) -> tuple[Operation, ...]:
     """Returns what the recipe's augmentation may do to an image, the most used first."""
     policy = base.augmentation
     if isinstance(policy, NoAugmentation):
-        return ()
+        return ("flip",) if base.test_time_flip else ()
     there = {
-        "flip": policy.flip,
+        "flip": policy.flip or base.test_time_flip,
         "crop": policy.min_area < 1,
         "rotate_30": not isinstance(policy, FlipCrop),
         "rotate_90": policy.name == "trivial_augment",
@@ -94,6 +96,25 @@ def used_operations(base: Recipe) -> tuple[Operation, ...]:
     }
     used = tuple(operation for operation in _BY_WEIGHT if there[operation])
     return (*used, "vertical_flip") if policy.vertical_flip else used
+
+
+def _avoiding(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe with other values by path; what a new policy shares with the old stays."""
+    data = base.model_dump()
+    policy = data["augmentation"]
+    name = settings.get("augmentation", policy["name"])
+    if name != policy["name"]:
+        policy = {k: v for k, v in policy.items() if k in FlipCrop.model_fields} | {"name": name}
+    for path, value in settings.items():
+        family, _, field = path.partition(".")
+        if not field and family != "augmentation":
+            data[family] = value
+        elif field in policy:
+            policy[field] = value
+    try:
+        return parse_recipe({**data, "augmentation": policy})
+    except RecipeError:  # a policy that does nothing any more
+        return parse_recipe({**data, "augmentation": {"name": "none"}})
 
 
 def _affordable(ready: Prepared, clock: Clock) -> int:
@@ -114,5 +135,5 @@ def _listed(operations: tuple[Operation, ...]) -> str:
 def _happened(verdicts: tuple[Verdict, ...]) -> str:
     unsafe = tuple(verdict.operation for verdict in verdicts if not verdict.safe)
     if not unsafe:
-        return "none does"
+        return "none was seen to"
     return f"{_listed(unsafe)}: taken out, as the report explains"

@@ -101,8 +101,8 @@ def search(
             return None
         ready, base, plan = planned
         write_recipe(folder, base, SEARCH_RECIPE)
-        write_plan(folder, plan)
         write_record(folder, record)  # what was found so far is told by a resumed run, too
+        write_plan(folder, plan)  # from here on it counts
     setting = shared_setting(ready, base, plan)
     _say_disk(ready, base, plan, record, progress)
     ranking: list[Trial] = []

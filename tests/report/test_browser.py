@@ -27,10 +27,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def report(noisy_pictures: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(
+    mislabelled_pictures: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The report of a search that makes mistakes."""
     folder = tmp_path_factory.mktemp("browser")
-    images = noisy_pictures(folder / "images", range(40))
+    images = mislabelled_pictures(folder / "images")
     settings = ["backbone.resolution=64", "freezing.boundary=blocks.5", "views=2"]
     run = fit(images, trials=3, epochs=2, out=folder / "run", settings=settings)
     return run.folder / "report.html"
@@ -89,7 +91,7 @@ def test_it_is_silent_and_asks_for_nothing(visit: Callable[..., Visit], report: 
 
 def test_tables_can_be_sorted(visit: Callable[..., Visit]) -> None:
     page = visit().page
-    table = page.locator("[aria-label='Class by class'] table")
+    table = page.locator("[aria-label='Figures of each class'] table")
     button = table.get_by_role("button", name="Images")
     column = "(rows) => rows.map((row) => Number(row.cells[1].textContent))"
     for wanted, reverse in (("ascending", False), ("descending", True)):

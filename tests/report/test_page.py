@@ -17,6 +17,7 @@ from headstart.artifacts.run import (
     RunRecord,
     TestPrediction,
     append_epoch,
+    write_record,
     write_result,
     write_start,
 )
@@ -382,10 +383,14 @@ def test_suspects_are_shown_with_their_pictures(small_run: Path, tmp_path: Path)
     assert shown.count("no picture") == 1
 
 
-def test_what_was_not_measured_says_how_to(small_run: Path) -> None:
+def test_what_was_not_measured_says_how_to(small_run: Path, tmp_path: Path) -> None:
     _, page = read(small_run)
-    assert f"headstart suspects {small_run}" in page.text
-    assert f"--out {small_run}/certificate" in page.text
+    assert f"headstart suspects {small_run} --out {small_run}/suspects.csv" in page.text
+    assert "needs a data set that can be named" in page.text
+    write_record(small_run, record(tmp_path, ["a"], source="photos", split_seed=3))
+    _, page = read(small_run)
+    said = f"headstart benefit photos --split-seed 3 --boxes crop --out {small_run}/certificate"
+    assert said in page.text
     assert f"headstart report {small_run}" in page.text
 
 

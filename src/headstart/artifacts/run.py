@@ -123,6 +123,7 @@ class RunRecord(BaseModel):
     stop_reason: str = ""
     source: str | None = None  # empty for Python objects; None in runs that did not keep it
     boxes: Literal["crop", "keep"] = "crop"
+    split_seed: int | None = None  # None where a split was given
     data_name: str
     data_root: str
     licence: str | None = None

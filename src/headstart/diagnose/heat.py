@@ -58,11 +58,11 @@ def heat_maps(
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: PLC0415
     except ImportError as error:
         raise HeatError(
-            f"heat maps need the package grad-cam (pip install 'headstart[explain]'): {error}"
+            f"they need the package grad-cam (pip install 'headstart[explain]'): {error}"
         ) from None
     model = _Logits(network).eval()
     inputs = torch.from_numpy(views).permute(0, 3, 1, 2).float()
-    layer, channels_last = _last_map(model, inputs[:1])
+    layer, channels_last = _last_map(model, inputs[:1], views.shape[1] // 4)
     reshape = (lambda maps: maps.permute(0, 3, 1, 2)) if channels_last else None
     found = [np.empty((0, *views.shape[1:3]), np.float32)]
     frozen = [p for p in model.parameters() if not p.requires_grad]
@@ -88,8 +88,10 @@ def in_light(view: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.
     return np.asarray(np.round(view * light), np.uint8)
 
 
-def _last_map(model: nn.Module, views: torch.Tensor) -> tuple[nn.Module, bool]:
+def _last_map(model: nn.Module, views: torch.Tensor, largest: int) -> tuple[nn.Module, bool]:
     """Returns the last module whose output is a map, and whether channels are its last dimension.
+
+    A network for images shrinks them; what is square and larger is attention between tokens.
 
     Raises:
         HeatError: If no map is to be seen behind the first quarter of the network.
@@ -109,8 +111,8 @@ def _last_map(model: nn.Module, views: torch.Tensor) -> tuple[nn.Module, bool]:
             hook.remove()
     for place in reversed(range(len(seen) // 4, len(seen))):
         module, shape = seen[place]
-        if len(shape) == 4 and shape[2] == shape[3] > 1:
+        if len(shape) == 4 and largest >= shape[2] == shape[3] > 1:
             return module, False
-        if len(shape) == 4 and shape[1] == shape[2] > 1:
+        if len(shape) == 4 and largest >= shape[1] == shape[2] > 1:
             return module, True
-    raise HeatError("this network has no map of features near its end, so there are no heat maps")
+    raise HeatError("this network has no map of features near its end")

@@ -25,6 +25,8 @@ def project(embeddings: NDArray[np.floating], seed: int = 0) -> NDArray[np.float
     from sklearn.manifold import TSNE  # noqa: PLC0415
 
     vectors = unit(embeddings)
+    if vectors.std(axis=0).max() < 1e-6:  # all alike: there is nothing to tell apart
+        return np.full((len(vectors), 2), 0.5)
     parts = min(_DIMENSIONS, *vectors.shape)
     reduced = PCA(parts, svd_solver="randomized", random_state=seed).fit_transform(vectors)
     found = TSNE(

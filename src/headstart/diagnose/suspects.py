@@ -273,14 +273,15 @@ def read_suspects_csv(path: Path) -> list[dict[str, str]]:
     """
     try:
         # surrogateescape: as it was written.
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         return []
     except (OSError, csv.Error) as error:
         raise RunError(f"cannot read {path}: {error}") from None
-    if rows and not {"path", "label", "suggested", "kind", "score", "why"} <= rows[0].keys():
-        raise RunError(f"{path} is damaged: it has other columns.")
+    wanted = ("path", "label", "suggested", "kind", "score", "why")
+    if any(row.get(name) is None for row in rows for name in wanted):
+        raise RunError(f"{path} is damaged: it wants the columns {', '.join(wanted)}.")
     return rows
 
 

@@ -138,8 +138,7 @@ def pairs(predictions: Sequence[TestPrediction], evidence: Evidence, album: Albu
         wrong = tuple(Shown(p.path, p.label, album.photograph(p.path)) for p in mixed.surest)
         near = [
             each
-            for p in mixed.surest
-            for each in evidence.neighbours.get(p.path, ())
+            for each in evidence.neighbours.get(mixed.surest[0].path, ())
             if each.label == mixed.prediction
         ]
         found.append(Pair(mixed, wrong, _near(near[0], album) if near else None))

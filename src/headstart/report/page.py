@@ -114,9 +114,10 @@ def write_report(folder: Path) -> Path:
         views=album.views(),
         suspects=suspects(looked_at, album),
         n_suspects=len(looked_at),
+        judged=(folder / SUSPECTS).exists(),
+        suspects_command=_suspects_command(record, folder),
         certificate=_certificate(folder / CERTIFICATE_FOLDER),
         benefit_command=_benefit_command(record, folder),
-        folder_shell=shlex.quote(str(folder)),
         report_command=f"headstart report {shlex.quote(str(folder))}",
         n_wrong=metrics.n - metrics.correct,
         audit=audit,
@@ -294,8 +295,21 @@ def _certificate(folder: Path) -> dict[str, Any] | None:
 
 
 def _benefit_command(record: RunRecord, folder: Path) -> str:
-    out = shlex.quote(str(folder / CERTIFICATE_FOLDER))
-    return f"headstart benefit {shlex.quote(record.source or record.data_root)} --out {out}"
+    """Returns the command that leaves the test images alone; empty where there is none."""
+    if not record.source or record.split_seed is None:
+        return ""
+    options = ["--split-seed", str(record.split_seed), "--boxes", record.boxes]
+    if any(each.operation == "flip" and not each.safe for each in record.operations):
+        options += ["--set", "augmentation.flip=false"]
+    out = ["--out", str(folder / CERTIFICATE_FOLDER)]
+    return shlex.join(["headstart", "benefit", record.source, *options, *out])
+
+
+def _suspects_command(record: RunRecord, folder: Path) -> str:
+    """Returns the command whose table the report shows; empty where the images are not found."""
+    if record.source == "":
+        return ""
+    return shlex.join(["headstart", "suspects", str(folder), "--out", str(folder / SUSPECTS)])
 
 
 def _by_kind(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:

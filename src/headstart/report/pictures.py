@@ -150,10 +150,10 @@ def _sheet(
             axes.spines[:].set_visible(False)
             if column < len(views):
                 axes.imshow(views[column])
-                axes.set_title(titles[line][column][:22], fontsize=7)
+                axes.set_title(titles[line][column][:22], fontsize=7, parse_math=False)
         label = name.replace("_", " ").replace(" + ", "\n+ ")
         grid[line][0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)  # names of classes may hold a $
     _save(figure, path)
 
 

@@ -7,12 +7,12 @@ function valueOf(row, column) {
   return { text, number };
 }
 
-function compare(first, second, falling) {
+function compare(first, second, numbers, falling) {
   // What is not there comes last, whichever way the table is sorted.
   const gone = (value) => value.text === "–" || value.text === "";
   if (gone(first) || gone(second)) return gone(first) - gone(second);
-  const numbers = !Number.isNaN(first.number) && !Number.isNaN(second.number);
-  const order = numbers ? first.number - second.number : first.text.localeCompare(second.text);
+  const words = first.text.localeCompare(second.text, undefined, { numeric: true });
+  const order = numbers ? first.number - second.number : words;
   return falling ? -order : order;
 }
 
@@ -23,7 +23,8 @@ function sortBy(table, column) {
   heads[column].setAttribute("aria-sort", falling ? "descending" : "ascending");
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  rows.sort((a, b) => compare(valueOf(a, column), valueOf(b, column), falling));
+  const numbers = heads[column].classList.contains("number");
+  rows.sort((a, b) => compare(valueOf(a, column), valueOf(b, column), numbers, falling));
   body.append(...rows);
 }
 
@@ -76,7 +77,8 @@ function speak(map) {
     map.querySelector(`button.${name}`).addEventListener("click", () => {
       const wrong = map.querySelector("input").checked;
       for (let moved = 1; moved <= points.length; moved += 1) {
-        const number = (current + step * moved + 2 * points.length) % points.length;
+        const from = current < 0 && step < 0 ? 0 : current;
+        const number = (from + step * moved + 2 * points.length) % points.length;
         if (!wrong || points[number].classList.contains("wrong")) return tell(number);
       }
       return undefined;
