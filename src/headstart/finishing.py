@@ -160,8 +160,12 @@ def _train_winners(
 def _head_alone(
     ready: Prepared, recipe: Recipe, start: Start, plan: SearchPlan, trial: Trial | None
 ) -> Finished:
-    """Returns the head as it was solved, with what the images held out from it calibrate."""
-    if trial is None:
+    """Returns the head as it was solved, calibrated by the images that were held out from it.
+
+    Those of the search of heads, or those of the trial that began with it, whichever are more: a
+    temperature from a few images that were all right is far too sure.
+    """
+    if trial is None or plan.head_images > trial.val_images:
         temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
     else:
         temperature, sets, held = trial.start_temperature, trial.start_sets, trial.val_images

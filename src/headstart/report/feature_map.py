@@ -8,12 +8,14 @@ _SIDE = 1000
 _MARGIN = 20
 # The golden angle keeps the hues of any number of classes apart.
 _STEP = 137.508
+# Blue, then red: two classes are told apart by the colour-blind, too.
+_FIRST = 215
 
 
 def map_svg(drawn: FeatureMap) -> Markup:
     """Returns the map as an <svg> element; every dot says in its title what it is."""
     labels = sorted({point.label for point in drawn.points})
-    hue = {label: round(number * _STEP % 360) for number, label in enumerate(labels)}
+    hue = {label: round((_FIRST + number * _STEP) % 360) for number, label in enumerate(labels)}
     dots = Markup("").join(_dot(point, hue[point.label]) for point in drawn.points)
     frame = f"0 0 {_SIDE} {_SIDE}"
     return Markup('<svg viewBox="{}" aria-hidden="true">{}</svg>').format(frame, dots)
