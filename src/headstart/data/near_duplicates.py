@@ -258,7 +258,8 @@ def _common(thumbnails: NDArray[np.uint8]) -> _Common:
     # Many copies of one image make a direction of their own, which must stay: what counts is how
     # many images share a direction (the inverse participation ratio of their energies).
     energies = (scaled @ directions.T) ** 2
-    sharing = energies.sum(axis=0) ** 2 / (energies**2).sum(axis=0)
+    # Fewer images than directions leave some without any energy, which nobody shares.
+    sharing = energies.sum(axis=0) ** 2 / np.maximum((energies**2).sum(axis=0), 1e-30)
     return _Common(scale, directions[sharing >= max(_SHARED_BY, len(some) / 40)])
 
 
