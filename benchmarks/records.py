@@ -79,7 +79,7 @@ def read_run(run: Path) -> Record:
 
     tables = {"classes", "class_names", "confusion", "top_confusions"}
     # Paths of this machine, and what the record says itself.
-    left_out = {"command", "data_root", "request", "classes", "machine", "versions"}
+    left_out = {"command", "data_root", "source", "request", "classes", "machine", "versions"}
     predictions = sorted(read_predictions(run), key=lambda prediction: prediction.path)
     return {
         "metrics": read_metrics(run).model_dump(mode="json", exclude=tables),

@@ -77,6 +77,8 @@ def test_two_runs_become_a_table_and_are_kept(devkit: Path, tmp_path: Path) -> N
     assert [len(records[arm]["right"]) for arm in records] == [18, 18]
     assert records["naive"]["recipe"]["freezing"]["name"] == "full"
     assert records["searched"]["trials"]
+    for path in (str(tmp_path), str(devkit)):
+        assert path not in results.read_text(), "a record holds no path of the machine"
     page = results.with_suffix(".md").read_text()
     assert "| naive |" in page
     assert "| searched |" in page
