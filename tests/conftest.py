@@ -1,10 +1,15 @@
 """A small picture folder and a private cache for every test."""
 
+import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +86,28 @@ def mislabelled_pictures() -> Callable[[Path], Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def headstart() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command in this process: a new one would load torch again, for seconds."""
+    from headstart.cli import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["headstart", *map(str, arguments)]
+        out, errors, code = StringIO(), StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+            patch.setattr(sys, "argv", command)
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+            except Exception:
+                traceback.print_exc()
+                code = 1
+        return subprocess.CompletedProcess(command, code, out.getvalue(), errors.getvalue())
+
+    return run
 
 
 @pytest.fixture

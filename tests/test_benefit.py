@@ -2,10 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -23,6 +23,8 @@ from headstart.benefit_verdicts import answers, judge_fraction
 from headstart.errors import BudgetError, RecipeError, RunError
 from headstart.fitting import fit
 from headstart.report.page import write_report
+
+Command = Callable[..., CompletedProcess[str]]
 
 TINY = {"resolution": 64, "epochs": 1, "fractions": (0.5, 1.0), "seeds": 1}
 
@@ -151,9 +153,13 @@ def test_percentages() -> None:
         (["--set", "optimiser=sgd"], "did you mean 'optimizer'"),
     ],
 )
-def test_misuse_is_answered_in_a_line(options: list[str], says: str, pictures: Path) -> None:
-    command = [sys.executable, "-m", "headstart", "benefit", str(pictures), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+def test_misuse_is_answered_in_a_line(
+    options: list[str],
+    says: str,
+    pictures: Path,
+    headstart: Command,
+) -> None:
+    done = headstart("benefit", pictures, *options)
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1

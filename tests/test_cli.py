@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,7 @@ import pytest
 SMALL = ["--set", "backbone.resolution=64"]
 
 
-def headstart(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "headstart", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +42,9 @@ def test_fit_prints_the_figures_with_their_interval(run: tuple[Path, str]) -> No
     assert json.loads((out / "run.json").read_text())["command"].startswith("headstart fit ")
 
 
-def test_predict_as_table_json_and_csv(run: tuple[Path, str], pictures: Path) -> None:
+def test_predict_as_table_json_and_csv(
+    headstart: Command, run: tuple[Path, str], pictures: Path
+) -> None:
     out, _ = run
     images = [pictures / "rings" / "000.png", pictures / "stripes" / "001.png"]
     table = headstart("predict", out, *images)
@@ -62,7 +58,7 @@ def test_predict_as_table_json_and_csv(run: tuple[Path, str], pictures: Path) ->
 
 
 def test_predict_names_the_image_that_it_cannot_read(
-    run: tuple[Path, str], pictures: Path, tmp_path: Path
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("no image")
@@ -74,13 +70,13 @@ def test_predict_names_the_image_that_it_cannot_read(
     assert second["label"]
 
 
-def test_check_as_lines_and_json(pictures: Path) -> None:
+def test_check_as_lines_and_json(headstart: Command, pictures: Path) -> None:
     assert headstart("check", pictures).returncode == 0
     audit = json.loads(headstart("check", pictures, "--json").stdout)
     assert audit["classes"] == {"checks": 16, "rings": 16, "stripes": 16}
 
 
-def test_backbones_lists_what_is_here() -> None:
+def test_backbones_lists_what_is_here(headstart: Command) -> None:
     done = headstart("backbones", "lite", "--json")
     assert done.returncode == 0
     listed = {entry["name"]: entry for entry in json.loads(done.stdout)}
@@ -117,7 +113,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_misuse_exits_with_2_and_one_line(case: str, pictures: Path, tmp_path: Path) -> None:
+def test_misuse_exits_with_2_and_one_line(
+    headstart: Command, case: str, pictures: Path, tmp_path: Path
+) -> None:
     arguments, message = BAD[case]
     (tmp_path / "empty").mkdir()
     (tmp_path / "one" / "only").mkdir(parents=True)
@@ -140,7 +138,7 @@ def test_misuse_exits_with_2_and_one_line(case: str, pictures: Path, tmp_path: P
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(headstart: Command, tmp_path: Path) -> None:
     done = headstart("--debug", "fit", tmp_path / "nowhere")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
@@ -186,13 +184,13 @@ def test_a_full_disk_exits_with_1(pictures: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_version_and_help() -> None:
+def test_version_and_help(headstart: Command) -> None:
     assert headstart("--version").stdout.startswith("headstart ")
     for command in ("fit", "predict", "check", "backbones"):
         assert headstart(command, "--help").returncode == 0
 
 
-def test_methods_as_table_page_json_and_markdown() -> None:
+def test_methods_as_table_page_json_and_markdown(headstart: Command) -> None:
     table = headstart("methods")
     assert table.returncode == 0
     assert "cutmix" in table.stdout
@@ -207,13 +205,15 @@ def test_methods_as_table_page_json_and_markdown() -> None:
     assert "did you mean 'ranger'" in wrong.stderr
 
 
-def test_show_draws_pictures(pictures: Path, tmp_path: Path) -> None:
+def test_show_draws_pictures(headstart: Command, pictures: Path, tmp_path: Path) -> None:
     done = headstart("show", pictures, "--out", tmp_path / "out", *SMALL)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
 
-def test_embed_files_and_folders(run: tuple[Path, str], pictures: Path, tmp_path: Path) -> None:
+def test_embed_files_and_folders(
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
+) -> None:
     out, _ = run
     target = tmp_path / "vectors.csv"
     done = headstart(
@@ -234,7 +234,9 @@ def test_embed_files_and_folders(run: tuple[Path, str], pictures: Path, tmp_path
     assert ".csv" in wrong.stderr
 
 
-def test_similar_prints_and_draws(run: tuple[Path, str], pictures: Path, tmp_path: Path) -> None:
+def test_similar_prints_and_draws(
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
+) -> None:
     out, _ = run
     image = pictures / "checks" / "002.png"
     done = headstart("similar", out, image, "-k", 3, "--out", tmp_path / "similar.png")

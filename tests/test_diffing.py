@@ -1,8 +1,8 @@
 """What differs between two runs, and whether the difference is real, by hand."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from headstart.diffing import Change, RunDiff, compare, diff, flat
 from headstart.errors import RunError
 from headstart.evaluate import compute_metrics
 from headstart.recipe import Recipe, parse_recipe
+
+Command = Callable[..., CompletedProcess[str]]
 
 
 def predictions(right: str, label: str = "ant", start: int = 0) -> list[TestPrediction]:
@@ -145,17 +147,15 @@ def test_a_run_against_itself(two_runs: tuple[Path, Path]) -> None:
     assert not found.warnings
 
 
-def test_the_command(two_runs: tuple[Path, Path], tmp_path: Path) -> None:
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "headstart", "diff", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    table = run(*two_runs)
+def test_the_command(two_runs: tuple[Path, Path], tmp_path: Path, headstart: Command) -> None:
+    table = headstart("diff", *two_runs)
     assert table.returncode == 0
     assert "optimizer.lr" in table.stdout
     assert "B is right on 30.0 points more of the 20 shared test images" in table.stdout
     assert "warning: " in table.stderr
-    assert RunDiff.model_validate_json(run(*two_runs, "--json").stdout) == diff(*two_runs)
-    refused = run(two_runs[0], tmp_path)
+    assert RunDiff.model_validate_json(headstart("diff", *two_runs, "--json").stdout) == diff(
+        *two_runs
+    )
+    refused = headstart("diff", two_runs[0], tmp_path)
     assert refused.returncode == 2
     assert "no finished run" in refused.stderr

@@ -3,9 +3,9 @@
 import csv
 import io
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -17,19 +17,14 @@ from headstart.fitting import fit
 from headstart.ledger import chosen_by, compare
 from headstart.predict import Run
 
+Command = Callable[..., CompletedProcess[str]]
+
 SETTINGS = ["backbone.resolution=64", "batch_size=16", "head.features=last"]
 # Little differs from naive, so that there is little to train.
 PLAIN = [
     *SETTINGS, "augmentation=none", "averaging=none", "schedule=constant", "optimizer.lr=1e-3",
     "optimizer.clip_norm=0", "optimizer.weight_decay=0", "criterion=cross_entropy",
 ]  # fmt: skip
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "headstart", "compare", *map(str, arguments)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +58,8 @@ def test_a_folder_in_use_is_not_written_into(pictures: Path, tmp_path: Path) -> 
         compare(pictures, out=tmp_path)
 
 
-def test_misuse_exits_with_2() -> None:
-    done = command()
+def test_misuse_exits_with_2(headstart: Command) -> None:
+    done = headstart("compare")
     assert done.returncode == 2
     assert done.stderr.startswith("error: name a folder of images")
 
@@ -108,11 +103,11 @@ def test_rows_share_their_images_and_what_is_known_is_not_trained_again(
 
 
 @pytest.mark.slow
-def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, shared_cache: Path) -> None:
+def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, headstart: Command) -> None:
     folder = probed.folder
     chosen = chosen_by(folder, read_record(folder))
     assert chosen.closed_form
-    done = command("--run", folder, "--epochs", 1, "--csv")
+    done = headstart("compare", "--run", folder, "--epochs", 1, "--csv")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["name"] for row in rows] == [
@@ -122,7 +117,7 @@ def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, shared_cache: 
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "What each method brought" in page
     assert "The chosen recipe, one method left out at a time" in page
-    again = command("--run", folder, "--epochs", 1, "--json")
+    again = headstart("compare", "--run", folder, "--epochs", 1, "--json")
     assert "0 trainings of 1 epochs" in again.stderr
     assert len(json.loads(again.stdout)["rows"]) == 5
 

@@ -2,10 +2,9 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -14,6 +13,8 @@ from headstart.artifacts.run import read_predictions, read_split_parts
 from headstart.fitting import fit
 from headstart.predict import Run
 from headstart.report.selection import shown_mistakes
+
+Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +70,17 @@ def test_the_map_shows_test_and_training_images(gone: Run) -> None:
     assert (gone.folder / "pictures" / "map.jpg").exists()
 
 
-def test_the_report_is_drawn_from_the_run_folder_alone(gone: Run) -> None:
+def test_the_report_is_drawn_from_the_run_folder_alone(gone: Run, headstart: Command) -> None:
     path = gone.folder / "report.html"
     before = path.read_text(encoding="utf-8")
     path.unlink()
-    command = [sys.executable, "-m", "headstart", "report", str(gone.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = headstart("report", gone.folder)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(path)
     after = path.read_text(encoding="utf-8")
     assert "no picture" not in after
     # The time that a run took is written after its report.
     assert len(re.findall("<img", after)) == len(re.findall("<img", before)) > 4
-    again = subprocess.run(
-        [*command[:-1], str(gone.folder / "bundle")], capture_output=True, text=True, check=False
-    )
+    again = headstart("report", gone.folder / "bundle")
     assert again.returncode == 2
     assert "is no" in again.stderr

@@ -5,10 +5,9 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -17,6 +16,8 @@ from PIL import Image
 from headstart.errors import InputError, RunError
 from headstart.fitting import fit
 from headstart.predict import Run, open_bundle, predict_images
+
+Command = Callable[..., CompletedProcess[str]]
 
 DATA = Path(os.environ.get("HEADSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SMALL = ["backbone.resolution=64"]
@@ -121,15 +122,14 @@ def test_bundles_from_before_there_were_sets_still_load(
         predict_images(bundle, images, set_coverage=0.9)
 
 
-def test_the_command_says_sets_and_warnings(run: Run, fresh: Path, tmp_path: Path) -> None:
+def test_the_command_says_sets_and_warnings(
+    run: Run, fresh: Path, tmp_path: Path, headstart: Command
+) -> None:
     Image.new("RGB", (72, 72), "red").save(tmp_path / "red.png")
     images = [next(fresh.rglob("*.png")), tmp_path / "red.png"]
 
-    def command(*options: str) -> subprocess.CompletedProcess[str]:
-        arguments = [sys.executable, "-m", "headstart", "predict", str(run.folder)]
-        return subprocess.run(
-            [*arguments, *map(str, images), *options], capture_output=True, text=True, check=False
-        )
+    def command(*options: str) -> CompletedProcess[str]:
+        return headstart("predict", run.folder, *images, *options)
 
     table = command("--set-coverage", "0.9")
     assert table.returncode == 0, table.stderr

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from headstart.errors import BudgetError, HeadstartError, InputError, RecipeErro
 from headstart.fitting import fit, resume
 from headstart.predict import Run
 from headstart.recipe import load_recipe
+
+Command = Callable[..., CompletedProcess[str]]
 
 SETTINGS = ["backbone.resolution=64", "freezing.boundary=blocks.5", "batch_size=16", "views=2"]
 # A head that starts at random has everything to learn, so that training pays.
@@ -138,10 +142,10 @@ def test_a_search_under_a_budget_goes_on_before_and_after_its_plan(
 
 
 @pytest.mark.slow
-def test_the_leaderboard_as_table_json_and_csv(searched: Run) -> None:
+def test_the_leaderboard_as_table_json_and_csv(searched: Run, headstart: Command) -> None:
     def printed(*options: str) -> str:
-        command = [sys.executable, "-m", "headstart", "leaderboard", str(searched.folder)]
-        done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+        done = headstart("leaderboard", searched.folder, *options)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert len(printed().splitlines()) == 1 + 4

@@ -3,9 +3,9 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from PIL import Image
@@ -16,6 +16,8 @@ from headstart.diagnose.suspects import without_sealed
 from headstart.errors import DataError, RunError
 from headstart.fitting import fit
 from headstart.suspecting import suspects
+
+Command = Callable[..., CompletedProcess[str]]
 
 WRONG = {"rings/stripes-003.png": "stripes", "checks/rings-007.png": "rings"}
 
@@ -100,24 +102,18 @@ def test_too_few_images_are_refused(two_classes: Path) -> None:
         suspects(two_classes)
 
 
-def test_the_command(spoiled: Path, tmp_path: Path) -> None:
-    def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "headstart", "suspects", *map(str, arguments)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
+def test_the_command(spoiled: Path, tmp_path: Path, headstart: Command) -> None:
     out = tmp_path / "found.csv"
-    done = command(spoiled, "--out", out, "--json")
+    done = headstart("suspects", spoiled, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == [each["path"] for each in found["suspects"]]
     assert len(rows) >= 4
-    refused = command(spoiled, "--out", tmp_path / "nowhere" / "found.csv")
+    refused = headstart("suspects", spoiled, "--out", tmp_path / "nowhere" / "found.csv")
     assert refused.returncode == 2
     assert "nowhere" in refused.stderr
-    table = command(spoiled, "--out", out)
+    table = headstart("suspects", spoiled, "--out", out)
     assert WRONG.keys() <= {line.split("\t")[2] for line in table.stdout.splitlines()[1:-1]}
     assert "of 49 images deserve a look" in table.stdout

@@ -1,9 +1,9 @@
 """Importance of choices, over made-up trials whose loss is known."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from headstart.recipe import Recipe
 from headstart.search.importance import FEWEST_TRIALS, importance, importance_of
 from headstart.search.space import RandomSuggest, draw_recipe
 from headstart.search.study import FAMILIES
+
+Command = Callable[..., CompletedProcess[str]]
 
 
 def made(count: int, rung: int = 0, alike: bool = False) -> list[Trial]:
@@ -62,11 +64,12 @@ def test_a_folder_without_a_search_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("count", "words"), [(3, "Fewer than 8 recipes"), (12, "")])
-def test_the_leaderboard_prints_it(tmp_path: Path, count: int, words: str) -> None:
+def test_the_leaderboard_prints_it(
+    tmp_path: Path, count: int, words: str, headstart: Command
+) -> None:
     for trial in made(count):
         append_trial(tmp_path, trial)
-    command = [sys.executable, "-m", "headstart", "leaderboard", str(tmp_path), "--importance"]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    done = headstart("leaderboard", tmp_path, "--importance", "--json")
     assert done.returncode == 0
     assert words in done.stderr
     assert bool(json.loads(done.stdout)) is (count == 12)
