@@ -1,8 +1,10 @@
 """Proofs of the cut: a prefix and a suffix are the network that they were cut from."""
 
 import copy
+import gc
 import os
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +323,38 @@ def test_functional_dropout_is_baked_neither_off_nor_on() -> None:
     assert not torch.equal(rest(activations), rest(activations))
 
 
+def test_a_network_traced_before_is_cut_with_its_own_weights() -> None:
+    first, second = Small(), Small()
+    gone = weakref.ref(first)
+    trace(first, 8)
+    del first
+    gc.collect()
+    assert gone() is None, "what is kept of a trace keeps no weights"
+    traced = trace(second, 8)
+    assert traced.model is second
+    together = suffix(traced, "blocks.0")(prefix(traced, "blocks.0")(images(2, 8)))
+    assert torch.allclose(together, second.eval()(images(2, 8)))
+
+
+def test_a_network_of_the_same_form_that_computes_something_else_is_traced_anew() -> None:
+    class Bent(Small):
+        """Its last function is no plain attribute, which is all that is compared."""
+
+        def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.function = function
+
+        def forward(self, x: Tensor, flipped: bool = False) -> Tensor:
+            return self.function(super().forward(x))
+
+    trace(Bent(torch.sin), 8)
+    model = Bent(torch.cos)
+    traced = trace(model, 8)
+    assert "blocks.0" in [each.name for each in traced.boundaries]
+    together = suffix(traced, "blocks.0")(prefix(traced, "blocks.0")(images(2, 8)))
+    assert torch.allclose(together, model.eval()(images(2, 8)))
+
+
 def test_batch_size_crosses_the_boundary() -> None:
     traced = trace(Small(), 8)
     for count in (1, 2, 5):
@@ -386,10 +420,10 @@ def test_float16_storage_keeps_the_decisions() -> None:
     path = packaged_file("tf_efficientnet_lite0")
     assert path is not None
     weights = read_weights(path)
-    traced = trace(backbone.model, 160)
+    traced = trace(backbone.model, 112)
     boundary = "blocks.3"
     frozen, rest = prefix(traced, boundary), suffix(traced, boundary)
-    crop = v2.RandomResizedCrop(160, scale=(0.3, 1.0))
+    crop = v2.RandomResizedCrop(112, scale=(0.3, 1.0))
     agreed = total = 0
     torch.manual_seed(0)
     for start in range(0, len(files), 20):

@@ -15,7 +15,7 @@ import inspect
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import getitem, mul
 from typing import Any
@@ -27,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.feature_extraction import DualGraphModule
 
+from headstart.backbones.architecture import architecture
 from headstart.errors import BackboneError, did_you_mean
 
 INPUT = "input"
@@ -66,6 +67,21 @@ class _Trace:
     more: dict[str, Any]
     flops: dict[str, int]
     from_input: frozenset[fx.Node]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a trace found, of whatever weights."""
+
+    boundaries: tuple[Boundary, ...]
+    reason: str = ""
+    train: _Trace | None = None
+    eval: _Trace | None = None
+
+
+# A search loads the same network anew for each trial, and tracing takes longer than that.
+_KNOWN: dict[Hashable, _Known] = {}
+_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -132,22 +148,19 @@ def trace(model: nn.Module, resolution: int) -> Traced:
         The trace. Where the network cannot be traced, it can be cut at its input and its features
         only, and `reason` says why.
     """
+    key = (architecture(model), resolution)
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            try:
-                train_trace = _trace_mode(model.train(), resolution)
-                eval_trace = _trace_mode(model.eval(), resolution)
-                _check_same(model, eval_trace, resolution)
-            except Exception as error:  # fx raises what the network's code raises
-                sentence = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
-                return _uncut(model, resolution, f"it cannot be traced: {sentence}")
+            known = _KNOWN.get(key)
+            if known is None or not _computes_the_same(model, known, resolution):
+                known = _KNOWN[key] = _trace_anew(model, resolution)
     finally:
         for module, mode in modes:
             module.training = mode
-    boundaries = _find_boundaries(model, resolution, train_trace, eval_trace)
-    reason = "" if len(boundaries) > 2 else "between its blocks more than one tensor crosses"
-    return Traced(model, boundaries, reason, train_trace, eval_trace)
+    while len(_KNOWN) > _KEPT:
+        del _KNOWN[next(iter(_KNOWN))]
+    return Traced(model, known.boundaries, known.reason, known.train, known.eval)
 
 
 def prefix(traced: Traced, boundary: str) -> nn.Module:
@@ -302,6 +315,29 @@ class _Measure(fx.Interpreter):
         return value
 
 
+def _trace_anew(model: nn.Module, resolution: int) -> _Known:
+    try:
+        train_trace = _trace_mode(model.train(), resolution)
+        eval_trace = _trace_mode(model.eval(), resolution)
+        _check_same(model, eval_trace, resolution)
+    except Exception as error:  # fx raises what the network's code raises
+        sentence = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
+        return _uncut(model, resolution, f"it cannot be traced: {sentence}")
+    boundaries = _find_boundaries(model, resolution, train_trace, eval_trace)
+    reason = "" if len(boundaries) > 2 else "between its blocks more than one tensor crosses"
+    return _Known(boundaries, reason, train_trace, eval_trace)
+
+
+def _computes_the_same(model: nn.Module, known: _Known, resolution: int) -> bool:
+    if known.eval is None:
+        return False
+    try:
+        _check_same(model.eval(), known.eval, resolution)
+    except Exception:  # whatever it is, the network is traced anew
+        return False
+    return True
+
+
 def _trace_mode(model: nn.Module, resolution: int) -> _Trace:
     tracer = _Tracer()
     _, *options = inspect.signature(model.forward).parameters.values()
@@ -314,6 +350,7 @@ def _trace_mode(model: nn.Module, resolution: int) -> _Trace:
             raise _UncutError(f"it changes a tensor in place ({node.name})")
     # On the meta device nothing is computed: only shapes, and no BatchNorm statistic changes.
     shadow = copy.deepcopy(fx.GraphModule(model, graph, "Shadow")).to("meta")
+    graph.owning_module = None  # what is kept of a trace keeps no weights
     with FlopCounterMode(display=False) as counter:
         few = _Measure(shadow, counter)
         few.run(torch.empty(_FEW, 3, resolution, resolution, device="meta"))
@@ -341,12 +378,12 @@ def _remove(graph: fx.Graph, fixed: Iterable[fx.Node]) -> None:
 def _check_same(model: nn.Module, traced: _Trace, resolution: int) -> None:
     reference = next(model.parameters())
     images = torch.rand(1, 3, resolution, resolution).to(reference.device, reference.dtype)
-    whole = fx.GraphModule(model, traced.graph, "Whole")
-    if not torch.allclose(whole(images), model(images), rtol=1e-4, atol=1e-5):
+    whole = fx.Interpreter(model, graph=traced.graph)
+    if not torch.allclose(whole.run(images), model(images), rtol=1e-4, atol=1e-5):
         raise _UncutError("its traced graph does not compute what the network computes")
 
 
-def _uncut(model: nn.Module, resolution: int, reason: str) -> Traced:
+def _uncut(model: nn.Module, resolution: int, reason: str) -> _Known:
     reference = next(model.parameters())
     images = torch.zeros(1, 3, resolution, resolution, device=reference.device)
     features = model.eval()(images.to(reference.dtype))
@@ -354,7 +391,7 @@ def _uncut(model: nn.Module, resolution: int, reason: str) -> Traced:
         Boundary(INPUT, (3, resolution, resolution), 0.0),
         Boundary(FEATURES, tuple(features.shape[1:]), 1.0),
     )
-    return Traced(model, ends, reason)
+    return _Known(ends, reason)
 
 
 def _find_boundaries(
