@@ -236,7 +236,9 @@ def behind(traced: Traced, boundary: str) -> frozenset[str]:
         modules = (name for name, _ in traced.model.named_modules() if name)
         return frozenset([*modules, *(name for name, _ in state)])
     return frozenset(
-        target for each in graphs for target in _targets(_suffix_graph(each, boundary))
+        target
+        for each in graphs
+        for target in _targets(_needed(each, each.returned[boundary], [each.features])[0])
     )
 
 
@@ -246,11 +248,11 @@ def ahead(traced: Traced, boundary: str) -> frozenset[str]:
         return frozenset()
     if boundary == FEATURES or traced._eval is None:
         return behind(traced, INPUT)
-    return frozenset(_targets(_prefix_graph(traced._eval, boundary)))
+    return frozenset(_targets(_ancestors(traced._eval.returned[boundary])))
 
 
-def _targets(graph: fx.Graph) -> list[str]:
-    return [str(node.target) for node in graph.nodes if node.op in {"call_module", "get_attr"}]
+def _targets(nodes: Iterable[fx.Node]) -> list[str]:
+    return [str(node.target) for node in nodes if node.op in {"call_module", "get_attr"}]
 
 
 def space_dims(traced: Traced, boundary: str) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """The space of recipes: what a search draws, from the ranges that the methods' fields carry."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, Protocol
 
@@ -61,7 +62,7 @@ def draw_recipe(
         only: The methods among which a family is drawn, where it is not all of them.
     """
     offered = {name: _offered(name, only or {}) for name in families}
-    entangled = {name: offered[name] for name in _ENTANGLED if name in families}
+    entangled = tuple((name, tuple(offered[name])) for name in _ENTANGLED if name in families)
     recipe = _draw_entangled(suggest, base, entangled)
     for family in families:
         if family not in _ENTANGLED and len(offered[family]) > 1:
@@ -79,26 +80,30 @@ def _offered(family: str, only: Mapping[str, Sequence[str]]) -> list[type[Method
 
 
 def _draw_entangled(
-    suggest: Suggest, base: Recipe, offered: Mapping[str, Sequence[type[Method]]]
+    suggest: Suggest, base: Recipe, offered: tuple[tuple[str, tuple[type[Method], ...]], ...]
 ) -> Recipe:
-    possible = list(_combinations(base, offered))
-    for family in offered:
+    possible: Sequence[Recipe] = _combinations(base, offered)
+    for family, _ in offered:
         names = list(dict.fromkeys(getattr(recipe, family).name for recipe in possible))
         name = suggest.choice(family, names) if len(names) > 1 else names[0]
         possible = [recipe for recipe in possible if getattr(recipe, family).name == name]
     return possible[0]
 
 
-def _combinations(base: Recipe, offered: Mapping[str, Sequence[type[Method]]]) -> Iterator[Recipe]:
-    """Yields the recipes that make sense, with every method offered and each place for it."""
+@lru_cache(maxsize=4)  # a search draws around the same recipe all the time
+def _combinations(
+    base: Recipe, offered: tuple[tuple[str, tuple[type[Method], ...]], ...]
+) -> tuple[Recipe, ...]:
+    """Returns the recipes that make sense, with every method offered and each place for it."""
     each = [
         [variant for method in methods for variant in _variants(method, getattr(base, family))]
-        for family, methods in offered.items()
+        for family, methods in offered
     ]
-    for chosen in product(*each):
-        recipe = base.model_copy(update=dict(zip(offered, chosen, strict=True)))
-        if _sensible(recipe):
-            yield recipe
+    names = [family for family, _ in offered]
+    recipes = (
+        base.model_copy(update=dict(zip(names, chosen, strict=True))) for chosen in product(*each)
+    )
+    return tuple(recipe for recipe in recipes if _sensible(recipe))
 
 
 def _variants(method: type[Method], base: Method) -> list[Method]:
