@@ -87,7 +87,7 @@ def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_p
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
-    searched: Run, pictures: Path, shared_cache: Path, tmp_path: Path
+    searched: Run, pictures: Path, shared_cache: Path, tmp_path: Path, headstart: Command
 ) -> None:
     out = tmp_path / "run"
     settings = [part for setting in TRAINED for part in ("--set", setting)]
@@ -108,12 +108,12 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
         process.wait()
         assert read_record(out).status == "running"
         command = [sys.executable, "-m", "headstart", "resume", str(out)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = headstart("resume", out)
     assert done.returncode == 0, done.stderr
     assert weights_of(out) == weights_of(searched.folder)
     names = {path.name for path in out.iterdir()}
     assert names == {path.name for path in searched.folder.iterdir()}, "no orphans"
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    again = headstart("resume", out)
     assert again.returncode == 2
     assert "is done" in again.stderr
 
