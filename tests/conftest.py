@@ -1,5 +1,6 @@
 """A small picture folder and a private cache for every test."""
 
+import os
 import subprocess
 import sys
 import time
@@ -118,7 +119,12 @@ def two_classes(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    """One cache for all tests, in whatever process they run: it is made for that."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "cache").mkdir(exist_ok=True)
+    return folder / "cache"
 
 
 @pytest.fixture(autouse=True)
