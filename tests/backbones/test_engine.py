@@ -46,5 +46,16 @@ def test_where_export_fails_pytorch_runs_and_says_so(monkeypatch: pytest.MonkeyP
     assert np.allclose(engine.run(VIEWS), net(torch.from_numpy(VIEWS)).detach().numpy(), atol=1e-6)
 
 
+def test_pytorch_reads_what_may_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OnnxExportError("an operator is missing")
+
+    monkeypatch.setattr("headstart.backbones.engine.verified_session", refuse)
+    engine = make_engine(network(), VIEWS[:2], CPU)
+    mapped = VIEWS.copy()
+    mapped.setflags(write=False)
+    assert np.array_equal(engine.run(mapped), engine.run(VIEWS))
+
+
 def test_identity_gives_the_view() -> None:
     assert np.array_equal(identity_engine().run(VIEWS), VIEWS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -81,7 +82,9 @@ def _torch_engine(network: nn.Module, device: torch.device, note: str) -> Engine
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=on_gpu),
         ):
-            output: torch.Tensor = network(torch.from_numpy(batch).to(device))
+            # torch warns of arrays that it may not write to, as those of a memory map are.
+            views = torch.from_numpy(np.require(batch, requirements="W"))
+            output: torch.Tensor = network(views.to(device))
             return output.float().cpu().numpy()
 
     batch_size = 256 if on_gpu else 16
