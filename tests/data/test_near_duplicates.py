@@ -152,6 +152,6 @@ def test_flowers17_against_pairs_labelled_by_eye(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "most"), [("hymenoptera", 0), ("neu_steel", 4)])
+@pytest.mark.parametrize(("name", "most"), [("hymenoptera", 0), ("neu_steel", 12)])
 def test_few_pairs_where_there_are_few(name: str, most: int, tmp_path: Path) -> None:
-    assert len(found_in(shared_items(name)[::2], tmp_path)) <= most
+    assert len(found_in(shared_items(name), tmp_path)) <= most
