@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart.backbones.cut import FEATURES
+from headstart.backbones.boundaries import FEATURES
 from headstart.benefit_curves import forecast
 from headstart.benefit_verdicts import KNOWN
 from headstart.cache import default_cache_dir

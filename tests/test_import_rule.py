@@ -37,6 +37,9 @@ LAYERS = (
     {"diffing", "predict", "report", "suspecting"},
     {
         "benefit",
+        "benefit_forecast",
+        "benefit_planning",
+        "benefit_training",
         "finetuning",
         "finishing",
         "fitting",
@@ -51,6 +54,7 @@ LAYERS = (
         "showing",
     },
     {"sklearn"},
+    {"printing"},
     {"cli"},
     {"__main__"},
 )

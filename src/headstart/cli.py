@@ -3,21 +3,28 @@
 import errno
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from headstart import __version__
 from headstart.errors import HeadstartError, InputError
+from headstart.printing import (
+    print_importance,
+    print_json,
+    print_leaderboard,
+    print_ledger,
+    print_methods,
+    print_predictions,
+    print_run,
+    print_table,
+)
 from headstart.progress import for_stream
-
-if TYPE_CHECKING:
-    from headstart.artifacts.ledger import Ledger
-    from headstart.predict import Prediction, Run
 
 app = typer.Typer(
     name="headstart",
@@ -166,7 +173,7 @@ def fit(
             command=_command_line(),
             started=_process_start(),
         )
-        _print_run(run)
+        print_run(run)
 
 
 @app.command()
@@ -182,7 +189,7 @@ def resume(
         done = go_on(
             run, workers=workers, progress=for_stream(sys.stderr), started=_process_start()
         )
-        _print_run(done)
+        print_run(done)
 
 
 @app.command()
@@ -200,39 +207,13 @@ def leaderboard(
         if as_json and as_csv:
             raise InputError("give --json or --csv, not both.")
         if importance:
-            _print_importance(run, as_json, as_csv)
+            from headstart.search.importance import importance_of
+
+            print_importance(importance_of(run), as_json, as_csv)
             return
-        from dataclasses import asdict, fields
+        from headstart.search.study import leaderboard_of
 
-        from headstart.search.study import Row, leaderboard_of
-
-        rows = leaderboard_of(run)
-        if as_json:
-            import json
-
-            print(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
-            return
-        if as_csv:
-            import csv
-
-            writer = csv.writer(sys.stdout)
-            writer.writerow([field.name for field in fields(Row)])
-            writer.writerows(asdict(row).values() for row in rows)
-            return
-        table = [
-            (
-                str(row.rank),
-                str(row.trial),
-                str(row.epochs),
-                "–" if row.val_loss is None else f"{row.val_loss:.3f}",
-                _percent(row.val_accuracy),
-                "–" if row.interval is None else " to ".join(map(_percent, row.interval)),
-                f"failed: {row.failed}" if row.failed else row.changes or "as given",
-            )
-            for row in rows
-        ]
-        columns = ("rank", "trial", "epochs", "log loss", "accuracy", "95 % interval", "recipe")
-        _print_table(columns, table)
+        print_leaderboard(leaderboard_of(run), as_json, as_csv)
 
 
 @app.command()
@@ -269,7 +250,7 @@ def diff(
             for part in ("recipe", "data", "backbone", "budget", "software")
             for change in getattr(found, part)
         ]
-        _print_table(("part", "what", f"A: {a}", f"B: {b}"), rows)
+        print_table(("part", "what", f"A: {a}", f"B: {b}"), rows)
         print(found.accuracy.verdict)
 
 
@@ -315,7 +296,7 @@ def compare(
             settings=settings or [], out=out, split_seed=split_seed, boxes=boxes.value,
             workers=workers, progress=for_stream(sys.stderr), started=_process_start(),
         )  # fmt: skip
-        _print_ledger(ledger, as_json, as_csv)
+        print_ledger(ledger, as_json, as_csv)
         if run is not None:
             print(f"report: {run / 'report.html'}", file=sys.stderr)
 
@@ -339,7 +320,7 @@ def predict(
         from headstart.predict import open_bundle, predict_images
 
         predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr), set_coverage)
-        _print_predictions(predictions, as_json, as_csv)
+        print_predictions(predictions, as_json, as_csv)
         if any(prediction.error for prediction in predictions):
             raise typer.Exit(1)
 
@@ -360,7 +341,7 @@ def check(
         if as_json:
             print(found.model_dump_json(indent=1))
             return
-        _print_table(("what", "severity", "finding"), summary_rows(found))
+        print_table(("what", "severity", "finding"), summary_rows(found))
 
 
 @app.command()
@@ -380,14 +361,11 @@ def suspects(
         found = find(source, boxes=boxes.value, progress=for_stream(sys.stderr))
         write_suspects_csv(out, found.suspects)
         if as_json:
-            import json
-            from dataclasses import asdict
-
-            print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+            print_json(asdict(found))
             return
         first = found.suspects[:20]
         rows = [(f"{s.score:.2f}", s.kind, s.path, s.label, s.suggested, s.why) for s in first]
-        _print_table(("score", "kind", "image", "label", "perhaps", "why"), rows)
+        print_table(("score", "kind", "image", "label", "perhaps", "why"), rows)
         sealed = f"; {found.sealed} test images stay sealed" if found.sealed else ""
         print(f"{len(found.suspects)} of {found.images} images deserve a look{sealed}: {out}")
 
@@ -401,14 +379,11 @@ def backbones(
 ) -> None:
     """List the pretrained networks and say whose weights are on this machine."""
     with _errors(context):
-        import json
-        from dataclasses import asdict
-
         from headstart.backbones.catalog import known_backbones
 
         known = known_backbones(pattern, all=everything)
         if as_json:
-            print(json.dumps([asdict(info) for info in known], indent=1))
+            print_json([asdict(info) for info in known])
             return
         rows = [
             (
@@ -420,7 +395,7 @@ def backbones(
             )
             for info in known
         ]
-        _print_table(("backbone", "parameters", "pixels", "licence", "weights"), rows)
+        print_table(("backbone", "parameters", "pixels", "licence", "weights"), rows)
 
 
 @app.command()
@@ -436,24 +411,14 @@ def methods(
 
         pages = method_pages(name)
         if as_json:
-            import json
-
-            print(json.dumps([page.model_dump() for page in pages], indent=1, ensure_ascii=False))
+            print_json([page.model_dump() for page in pages])
         elif markdown:
             print(as_markdown(pages), end="")
         elif name is None:
             rows = [(page.family, page.name, page.what) for page in pages]
-            _print_table(("family", "method", "what"), rows)
+            print_table(("family", "method", "what"), rows)
         else:
-            for page in pages:
-                print(f"{page.family} = {page.name}\n{page.what}\nOn small data: {page.advice}")
-                fields = [
-                    (f.name, f.default, f.allowed, f.searched or "by hand", f.meaning)
-                    for f in page.fields
-                ]
-                if fields:
-                    _print_table(("field", "default", "allowed", "searched", "meaning"), fields)
-                print()
+            print_methods(pages)
 
 
 @app.command()
@@ -538,7 +503,7 @@ def benefit(
             return
         from headstart.benefit_verdicts import answers
 
-        _print_table(("question", "answer", "why"), answers(certificate))
+        print_table(("question", "answer", "why"), answers(certificate))
         for note in certificate.notes:
             print(f"note: {note}")
         print(f"certificate: {folder / 'certificate.html'}")
@@ -589,12 +554,10 @@ def similar(
 
             show_similar(opened, image, found, out)
         if as_json:
-            import json
-
-            print(json.dumps([each.model_dump() for each in found], indent=1, ensure_ascii=False))
+            print_json([each.model_dump() for each in found])
             return
         rows = [(each.image, each.label, f"{each.similarity:.3f}") for each in found]
-        _print_table(("training image", "class", "similarity"), rows)
+        print_table(("training image", "class", "similarity"), rows)
 
 
 def main() -> None:
@@ -643,158 +606,3 @@ def _command_line() -> str:
     import shlex
 
     return shlex.join(["headstart", *sys.argv[1:]])
-
-
-def _print_run(run: "Run") -> None:
-    from headstart.progress import format_duration
-
-    metrics, record = run.metrics, run.record
-    low, high = metrics.accuracy_interval
-    print(
-        f"sealed test: {metrics.accuracy:.1%} of {metrics.n} images right "
-        f"(95 % interval {low:.1%} to {high:.1%})"
-    )
-    print(
-        f"balanced accuracy {metrics.balanced_accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}, "
-        f"log loss {metrics.log_loss:.3f}, calibration error {metrics.ece:.1%}"
-    )
-    if metrics.retrieval is not None:
-        recalls = metrics.retrieval.recall_at.items()
-        print(
-            "nearest training images: "
-            + ", ".join(f"recall@{k} {share:.1%}" for k, share in recalls)
-            + f", MAP@R {metrics.retrieval.map_at_r:.1%}"
-        )
-    acted = [
-        (each.family, each.method, each.state, str(each.first_step or "–"), each.evidence)
-        for each in record.acted
-    ]
-    _print_table(("family", "method", "state", "first step", "what it did"), acted)
-    print(f"kept: {record.chosen}")
-    print(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
-    if len(metrics.classes) <= 30:
-        rows = [
-            (each.name, str(each.n), *map(_percent, (each.precision, each.recall, each.f1)))
-            for each in metrics.classes
-        ]
-        _print_table(("class", "images", "precision", "recall", "F1"), rows)
-    for mistake in metrics.top_confusions[:5]:
-        print(f"mixed up: {mistake.count} x {mistake.actual!r} taken for {mistake.predicted!r}")
-    print(f"report: {run.folder / 'report.html'}")
-    print(f"use it: headstart predict {run.folder} IMAGE …")
-
-
-def _print_importance(run: Path, as_json: bool, as_csv: bool) -> None:
-    from headstart.search.importance import TOO_FEW, importance_of
-
-    shares = importance_of(run)
-    if not shares:
-        print(TOO_FEW, file=sys.stderr)
-    if as_json:
-        import json
-
-        print(json.dumps([{"choice": name, "share": share} for name, share in shares], indent=1))
-    elif as_csv:
-        import csv
-
-        csv.writer(sys.stdout).writerows([("choice", "share"), *shares])
-    elif shares:
-        _print_table(("choice", "share"), [(name, _percent(share)) for name, share in shares])
-
-
-def _print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
-    if as_json:
-        print(ledger.model_dump_json(indent=1))
-        return
-    if as_csv:
-        import csv
-
-        fields = [
-            "part", "name", "change", "epochs", "seeds", "images", "accuracy", "loss", "gain",
-            "low", "high", "loss_gain", "p", "p_holm", "seconds", "acted", "failed",
-        ]  # fmt: skip
-        writer = csv.DictWriter(sys.stdout, fields, extrasaction="ignore")
-        writer.writeheader()
-        for row in ledger.rows:
-            low, high = row.interval or (None, None)
-            acted = "; ".join(f"{each.state}: {each.evidence}" for each in row.acted)
-            values = {**row.model_dump(), "name": row.name, "low": low, "high": high}
-            writer.writerow({**values, "acted": acted})
-        return
-    from headstart.report.brought import shown
-
-    columns = (
-        "recipe", "gain, points", "95 % interval", "p, corrected", "accuracy", "log loss",
-        "what changed", "what it was seen to do",
-    )  # fmt: skip
-    rows = [
-        (r.name, r.gain, r.interval, r.p, r.accuracy, r.loss, r.change, r.acted)
-        for r in map(shown, ledger.rows)
-    ]
-    _print_table(columns, rows)
-    if ledger.left_out:
-        print(f"not measured, as the time was up: {', '.join(ledger.left_out)}", file=sys.stderr)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
-
-
-def _print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:
-    if as_json:
-        import json
-
-        print(json.dumps([p.model_dump() for p in predictions], indent=1, ensure_ascii=False))
-        return
-    if as_csv:
-        import csv
-
-        writer = csv.writer(sys.stdout)
-        import json
-
-        columns = ("classes", "distance", "limit", "unlike")
-        writer.writerow(("image", "label", "probability", "error", *columns))
-        for p in predictions:
-            # A class's name may hold any separator; JSON says where it ends.
-            classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
-            unlike = "" if p.distance is None else str(p.unlike).lower()
-            found = (classes, p.distance, p.limit, unlike)
-            writer.writerow((p.image, p.label, p.probability, p.error, *found))
-        return
-    rows = [
-        (p.image, p.error or p.label, f"{p.probability:.1%}", p.warning)
-        if p.coverage is None
-        else (
-            p.image,
-            ", ".join(f"{name} {p.probabilities[name]:.1%}" for name in p.classes),
-            f"{sum(p.probabilities[name] for name in p.classes):.1%}",
-            p.warning,
-        )
-        for p in predictions
-    ]
-    coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
-    which = "class" if coverage is None else f"classes, one of them the true one in {coverage:.0%}"
-    _print_table(("image", which, "probability", "warning"), rows)
-    unlike_ones = sum(p.unlike for p in predictions)
-    if unlike_ones:
-        print(
-            f"warning: {unlike_ones} of {len(predictions)} images are unlike the training images; "
-            "what is said of them is a guess.",
-            file=sys.stderr,
-        )
-
-
-def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(soft_wrap=not sys.stdout.isatty())
-    if not console.is_terminal:
-        for row in (columns, *rows):
-            print("\t".join(row))
-        return
-    table = Table(*columns, box=None)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.run import PlanStep, RunRecord, append_epoch
-from headstart.backbones.cut import FEATURES
+from headstart.backbones.boundaries import FEATURES
 from headstart.errors import BudgetError, RecipeError
 from headstart.evaluate import calibrated_score, score
 from headstart.fingerprints import untrained

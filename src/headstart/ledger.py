@@ -24,7 +24,7 @@ from headstart.artifacts.ledger import (
     write_ledger,
 )
 from headstart.artifacts.run import RunRecord, check_unclaimed, claim_folder, locked, read_record
-from headstart.backbones.cut import FEATURES
+from headstart.backbones.boundaries import FEATURES
 from headstart.cache import default_cache_dir
 from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, InputError, RunError

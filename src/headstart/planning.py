@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.journal import HeadRecord, SearchPlan, write_heads
 from headstart.artifacts.run import PlanStep, Request, RunRecord
-from headstart.backbones.cut import FEATURES
+from headstart.backbones.boundaries import FEATURES
 from headstart.calibration import set_thresholds
 from headstart.diagnose.suspects import (
     SUSPECTS,

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.cut import FEATURES, trace
+from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.cut import trace
 from headstart.data.decode import decode_dataset
 from headstart.evaluate import fit_temperature, softmax
 from headstart.preparing import Prepared, unsealed

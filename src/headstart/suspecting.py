@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.run import read_record, read_split_parts
-from headstart.backbones.cut import FEATURES, trace
+from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.cut import trace
 from headstart.cache import default_cache_dir
 from headstart.data.audit import audit
 from headstart.data.decode import decode_dataset

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
-from headstart.backbones.cut import FEATURES, INPUT, Traced, ahead, behind, prefix, suffix, trace
+from headstart.backbones.cut import Traced, ahead, behind, prefix, suffix, trace
 from headstart.backbones.parts import (
     blocks_behind,
     boundary_of_last,

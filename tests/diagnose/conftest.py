@@ -37,8 +37,9 @@ def data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def real_features(data: Callable[[str], Path], shared_cache: Path) -> Callable[[str], Whole]:
     """Gives the pretrained backbone's features of a shared data set, at 128 pixels."""
+    from headstart.backbones.boundaries import FEATURES
     from headstart.backbones.catalog import load_backbone
-    from headstart.backbones.cut import FEATURES, trace
+    from headstart.backbones.cut import trace
     from headstart.data.audit import audit
     from headstart.data.decode import decode_dataset
     from headstart.data.sources import load_dataset

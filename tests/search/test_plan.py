@@ -2,7 +2,8 @@ import time
 
 import pytest
 
-from headstart.backbones.cut import Boundary, Traced
+from headstart.backbones.boundaries import Boundary
+from headstart.backbones.cut import Traced
 from headstart.errors import BudgetError
 from headstart.search.clock import Clock, parse_budget
 from headstart.search.plan import (

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from headstart.artifacts.files import replacing, write_text
+from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
-from headstart.backbones.cut import FEATURES, INPUT, prefix, suffix, trace
+from headstart.backbones.cut import prefix, suffix, trace
 from headstart.backbones.engine import Normalize, make_engine
 from headstart.backbones.parts import swap_activations
 from headstart.backbones.weights import Preprocessing

@@ -6,7 +6,8 @@ import torch
 from timm.layers import activations, activations_me
 from torch import nn
 
-from headstart.backbones.cut import FEATURES, Traced, ahead, behind
+from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.cut import Traced, ahead, behind
 from headstart.errors import BackboneError, RecipeError
 
 # Gates (sigmoids in squeeze-and-excitation) are no activations: they must stay within 0 and 1.

@@ -15,7 +15,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from headstart.backbones.cut import FEATURES, INPUT, Traced, space_dims
+from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.backbones.cut import Traced, space_dims
 from headstart.inference_stats import Cell, Interval, holm, mcnemar_exact, paired_difference
 from headstart.methods.augmentation import Colour, FlipCrop, View
 from headstart.methods.method import Method

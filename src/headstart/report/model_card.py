@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from headstart.artifacts.bundle import BundleSpec, read_spec
 from headstart.artifacts.files import write_text
 from headstart.artifacts.run import RunRecord, read_metrics, read_record
-from headstart.backbones.cut import FEATURES, INPUT
+from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.evaluate import ClassMetrics, Metrics
 from headstart.inference_stats import Interval
 from headstart.progress import format_duration

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import load_backbone
-from headstart.backbones.cut import FEATURES, INPUT, Traced, prefix, suffix
+from headstart.backbones.cut import Traced, prefix, suffix
 from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
 from headstart.backbones.weights import Backbone
 from headstart.cache import cache_key, cached_activations

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from headstart.backbones.cut import FEATURES, Boundary, suffix
+from headstart.backbones.boundaries import FEATURES, Boundary
+from headstart.backbones.cut import suffix
 from headstart.cache import cache_limit
 from headstart.data.images import load_image
 from headstart.data.views import augmented_view, eval_view

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headstart.backbones.cut import FEATURES, INPUT, Boundary, Traced
+from headstart.backbones.boundaries import FEATURES, INPUT, Boundary
+from headstart.backbones.cut import Traced
 
 TARGET_EPOCHS = 12
 FEWEST_EPOCHS = 4

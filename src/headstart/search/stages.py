@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from headstart.backbones.cut import FEATURES, INPUT, space_dims, suffix
+from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.backbones.cut import space_dims, suffix
 from headstart.backbones.engine import Normalize
 from headstart.backbones.parts import (
     blocks_behind,

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.averages import blend
-from headstart.backbones.cut import FEATURES, trace
+from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.cut import trace
 from headstart.calibration import set_thresholds
 from headstart.data.decode import Pixels, open_pixels
 from headstart.evaluate import calibrated_score, fit_temperature, softmax

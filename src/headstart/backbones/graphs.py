@@ -1,0 +1,146 @@
+"""Graphs of the two parts of a traced network, before and after a boundary.
+
+A cut is possible where one tensor crosses. Integers that cross with it (the batch size in a vision
+transformer, for one) are recomputed: the network was run on batches of two and of three, and what
+differs is a multiple of the batch size.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import getitem, mul
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from headstart.backbones.tracing import FEW, MORE, Trace, UncutError, ancestors, descendants
+
+
+def prefix_graph(traced: Trace, end: fx.Node) -> fx.Graph:
+    """Returns the graph from the images to an activation."""
+    needed = ancestors(end) | {traced.image}
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in traced.graph.nodes:
+        if node in needed:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+    graph.output(copied[end])
+    return graph
+
+
+def suffix_graph(
+    traced: Trace, start: fx.Node, tapped: Sequence[fx.Node] = (), output_fmt: str = "NCHW"
+) -> fx.Graph:
+    """Returns the graph from an activation to the pooled taps and the features.
+
+    Args:
+        traced: The network.
+        start: The activation.
+        tapped: Nodes at or after it that come, averaged over space or tokens, before the features.
+        output_fmt: Order of the dimensions where a shape does not tell it.
+
+    Raises:
+        UncutError: If more than one tensor crosses the boundary.
+    """
+    needed, crossing = needed_between(traced, start, [*tapped, traced.features])
+
+    graph = fx.Graph()
+    activation = graph.placeholder("activation")
+    copied: dict[fx.Node, Any] = {start: activation}
+    pooled: dict[fx.Node, fx.Node] = {}
+    for node in traced.graph.nodes:
+        if node in crossing:
+            few, more = traced.few[node.name], traced.more[node.name]
+            copied[node] = _recomputed(few, more, graph, activation)
+        elif node in needed:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+        if node in tapped:
+            # Right here, because what follows may change the tensor in place.
+            dims = dims_to_pool(tuple(traced.few[node.name].shape[1:]), output_fmt)
+            pooled[node] = (
+                graph.call_function(torch.mean, (copied[node],), {"dim": dims})
+                if dims
+                else copied[node]
+            )
+    features = copied[traced.features]
+    if tapped:
+        parts = [*(pooled[node] for node in tapped), features]
+        features = graph.call_function(torch.cat, (parts,), {"dim": 1})
+    graph.output(features)
+    return graph
+
+
+def needed_between(
+    traced: Trace, start: fx.Node, ends: Iterable[fx.Node]
+) -> tuple[set[fx.Node], set[fx.Node]]:
+    """Returns what lies between `start` and `ends`, and the integers that cross the boundary.
+
+    Raises:
+        UncutError: If another tensor crosses, too.
+    """
+    after = descendants(traced.graph, start)
+    needed: set[fx.Node] = set()
+    crossing: set[fx.Node] = set()
+    stack = list(ends)
+    while stack:
+        node = stack.pop()
+        if node is start or node in needed:
+            continue
+        if node is traced.image:
+            raise UncutError("more than one tensor crosses")
+        before = node in traced.from_input and node not in after
+        if before and not _holds_tensor(traced.few[node.name]):
+            crossing.add(node)
+        else:
+            needed.add(node)
+            stack.extend(node.all_input_nodes)
+    return needed, crossing
+
+
+def targets(nodes: Iterable[fx.Node]) -> list[str]:
+    """Returns the paths of the modules, parameters and buffers that nodes use."""
+    return [str(node.target) for node in nodes if node.op in {"call_module", "get_attr"}]
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(map(_holds_tensor, value))
+    return isinstance(value, Tensor)
+
+
+def _recomputed(few: Any, more: Any, graph: fx.Graph, activation: fx.Node) -> Any:
+    """Returns a value that crosses a boundary, made from the activation that crosses with it.
+
+    Args:
+        few: The value on a batch of two.
+        more: The value on a batch of three.
+        graph: Where to add what computes it.
+        activation: The tensor (N, ...) that crosses.
+
+    Raises:
+        UncutError: If it is neither a constant nor a multiple of the batch size.
+    """
+    if isinstance(few, tuple | list):
+        pairs = zip(few, more, strict=True)
+        return tuple(_recomputed(one, other, graph, activation) for one, other in pairs)
+    if isinstance(few, torch.device):
+        return graph.call_function(getattr, (activation, "device"))
+    if few == more:
+        return few
+    if isinstance(few, int) and few * MORE == more * FEW:
+        shape = graph.call_function(getattr, (activation, "shape"))
+        batch = graph.call_function(getitem, (shape, 0))
+        return graph.call_function(mul, (batch, few // FEW))
+    raise UncutError("a number crosses that depends on the batch")
+
+
+def dims_to_pool(shape: tuple[int, ...], output_fmt: str) -> tuple[int, ...]:
+    """Returns the dimensions of (N, *shape) that are space or tokens, not channels."""
+    if len(shape) < 2:
+        return ()
+    if len(shape) == 2:
+        return (1,)
+    if shape[0] == shape[1] != shape[2]:
+        output_fmt = "NHWC"
+    elif shape[0] != shape[1] == shape[2]:
+        output_fmt = "NCHW"
+    return (1, 2) if output_fmt == "NHWC" else (2, 3)

@@ -1,0 +1,189 @@
+"""The plan of a certificate: a rate for each arm, and what fits into the budget."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from headstart.artifacts.certificate import (
+    ArmName,
+    BenefitPlan,
+    append_arm,
+    read_arms,
+    write_plan,
+)
+from headstart.backbones.boundaries import INPUT
+from headstart.benefit_training import CLOSING_S, NETWORK_S, Images, train_arm
+from headstart.benefit_verdicts import ARMS
+from headstart.errors import BudgetError
+from headstart.preparing import Prepared
+from headstart.progress import Progress, format_duration
+from headstart.recipe import Recipe
+from headstart.search.clock import Clock
+from headstart.search.material import Material
+from headstart.search.measuring import measure_speeds
+
+RATES = (5e-4, 2e-3)
+"""Learning rates that each arm tries: the equal tuning budget."""
+FEWEST_EPOCHS, MOST_EPOCHS = 6, 40
+TUNING_SHARE = 0.15
+"""Share of the budget for choosing rates, at most."""
+UNHURRIED = 0.85
+JUDGING = 0.25
+"""What judging by an image costs, in trainings on one."""
+
+
+def make_plan(
+    folder: Path,
+    ready: Prepared,
+    recipe: Recipe,
+    images: Images,
+    fractions: tuple[float, ...],
+    seeds: int,
+    epochs: int | None,
+    clock: Clock,
+    split_seed: int,
+    progress: Progress,
+) -> BenefitPlan:
+    """Chooses a rate for each arm on a few training images, then what fits into the budget."""
+    material = ready.material
+    everything = len(images.train)
+    input_boundary = material.traced.boundary(INPUT)
+    recipe = recipe.model_copy(update={"batch_size": 16 if everything < 2000 else 32})
+    tuning_epochs, few, train_s = 4, min(everything // 2, 256), 0.0
+    if clock.budget_s is not None:
+        train_s = measure_speeds(material, recipe, [input_boundary], 0)[INPUT].train_s
+        spare = TUNING_SHARE * (clock.left() or 0) - len(ARMS) * len(RATES) * NETWORK_S
+        fits = int(spare / (len(ARMS) * len(RATES) * tuning_epochs * train_s))
+        least = min(everything // 2, 4 * len(material.classes))
+        few = max(least, min(few, fits))
+    else:
+        assert epochs is not None
+        tuning_epochs = min(tuning_epochs, epochs)
+    chosen, train_s = _tune(
+        folder, material, recipe, images, few, tuning_epochs, clock, train_s, progress
+    )
+    notes: tuple[str, ...] = ()
+    count = everything
+    if epochs is None:
+        left = clock.left()
+        assert left is not None
+        seconds = UNHURRIED * (left - CLOSING_S)
+        epochs, count, seeds, notes = fit_to_budget(
+            seconds, train_s, everything, len(images.held), len(material.classes), fractions, seeds
+        )
+    plan = BenefitPlan(
+        pixels=ready.pixels.key,
+        recipe=recipe.model_dump(mode="json"),
+        split_seed=split_seed,
+        epochs=epochs,
+        images=count,
+        held=len(images.held),
+        fractions=fractions,
+        seeds=seeds,
+        rates=RATES,
+        chosen=chosen,
+        notes=notes,
+    )
+    write_plan(folder, plan)
+    for note in notes:
+        progress.say(f"note: {note}")
+    shown = ", ".join(f"{share:.0%}" for share in fractions)
+    progress.say(
+        f"plan: 2 arms x {seeds} seeds x fractions {shown} of {count} images, {epochs} epochs "
+        f"each, judged by {len(images.held)} held-out images; rates "
+        + ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items())
+    )
+    return plan
+
+
+def fit_to_budget(
+    seconds: float,
+    train_s: float,
+    images: int,
+    held: int,
+    classes: int,
+    fractions: Sequence[float],
+    seeds: int,
+) -> tuple[int, int, int, tuple[str, ...]]:
+    """Returns what fits: epochs, training images, seeds, and notes on what was given up.
+
+    All images where at least `FEWEST_EPOCHS` fit, else fewer images; a single seed before fewer
+    than eight images a class.
+
+    Args:
+        seconds: For all networks.
+        train_s: To train on an image once.
+        images: That there are to train on.
+        held: Images to judge by.
+        classes: How many.
+        fractions: Of the images.
+        seeds: Networks an arm and fraction.
+
+    Raises:
+        BudgetError: If not even that fits.
+    """
+    least = min(images, 8 * classes)
+
+    def takes(epochs: int, count: int, n_seeds: int) -> float:
+        judged = JUDGING * held * (epochs + 1) * len(fractions)
+        trained = epochs * count * sum(fractions)
+        networks = len(ARMS) * n_seeds
+        return networks * (train_s * (trained + judged) + NETWORK_S * len(fractions))
+
+    for n_seeds in dict.fromkeys((seeds, 1)):
+        notes = () if n_seeds == seeds else (f"the budget has room for 1 of {seeds} seeds",)
+        fitting = [e for e in range(FEWEST_EPOCHS, MOST_EPOCHS + 1)
+                   if takes(e, images, n_seeds) <= seconds]  # fmt: skip
+        if fitting:
+            return fitting[-1], images, n_seeds, notes
+        per_image = takes(FEWEST_EPOCHS, 1, n_seeds) - takes(FEWEST_EPOCHS, 0, n_seeds)
+        count = int((seconds - takes(FEWEST_EPOCHS, 0, n_seeds)) / per_image)
+        if count >= least:
+            note = f"the budget has room for {count} of {images} training images"
+            return FEWEST_EPOCHS, count, n_seeds, (*notes, note)
+    more = takes(FEWEST_EPOCHS, least, 1) / UNHURRIED - seconds
+    raise BudgetError(
+        f"this budget is too short to train {2 * len(fractions)} networks for {FEWEST_EPOCHS} "
+        f"epochs on {least} images: about {format_duration(max(more, 1))} are missing. Give a "
+        "larger --budget, fewer --fractions, or a smaller --resolution."
+    )
+
+
+def _tune(
+    folder: Path,
+    material: Material,
+    recipe: Recipe,
+    images: Images,
+    few: int,
+    epochs: int,
+    clock: Clock,
+    train_s: float,
+    progress: Progress,
+) -> tuple[dict[ArmName, float], float]:
+    """Returns each arm's better rate, and the seconds that training on an image once took.
+
+    They are compared on training images beyond the few, so that no figure is better for it.
+    """
+    done = {(run.arm, run.rate): run for run in read_arms(folder) if run.purpose == "tuning"}
+    others = slice(few, few + min(150, len(images.train) - few))
+    apart = Images(
+        images.train[:few],
+        images.train_labels[:few],
+        images.train[others],
+        images.train_labels[others],
+    )
+    chosen: dict[ArmName, float] = {}
+    for arm in ARMS:
+        losses = {}
+        for rate in RATES:
+            run = done.get((arm, rate))
+            if run is None:
+                run = train_arm(material, recipe, apart, "tuning", arm, 0.0, 0, rate, epochs, clock)
+                append_arm(folder, run)
+            losses[rate] = min(e.loss for e in run.evaluations)
+            seen = run.evaluations[-1]
+            if seen.epoch:
+                train_s = max(train_s / 2, seen.seconds / (seen.epoch * run.images))
+        chosen[arm] = min(losses, key=lambda rate: losses[rate])
+        tried = ", ".join(f"{rate:g}: {loss:.3f}" for rate, loss in losses.items())
+        progress.say(f"{arm}: log loss by learning rate on {few} images: {tried}")
+    return chosen, train_s

@@ -1,0 +1,161 @@
+"""The networks of a certificate: trained from pretrained weights and from scratch, and judged."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.artifacts.certificate import (
+    ArmName,
+    ArmRun,
+    BenefitPlan,
+    Evaluation,
+    append_arm,
+    read_arms,
+)
+from headstart.backbones.boundaries import INPUT
+from headstart.backbones.cut import trace
+from headstart.benefit_verdicts import ARMS
+from headstart.evaluate import score
+from headstart.learning_curve import nested_order
+from headstart.progress import SILENT, Progress
+from headstart.recipe import Recipe, parse_recipe
+from headstart.search.clock import Clock
+from headstart.search.material import Material, backbone_of
+from headstart.search.stages import blocks_of, frozen_of, start_from, training_data
+from headstart.train import predict, right_bits, train
+
+MOST_HELD = 600
+"""Held-out images; more would take longer to judge by than they tell."""
+CLOSING_S = 12.0
+"""Seconds kept for the answers and the picture."""
+NETWORK_S = 3.0
+"""Seconds that a network takes besides its epochs: it is loaded, traced and set up."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Rows of the pixels in the order in which fractions grow, and those that all are judged by."""
+
+    train: NDArray[np.int64]
+    train_labels: NDArray[np.int64]
+    held: NDArray[np.int64]
+    held_labels: NDArray[np.int64]
+
+
+def order_images(material: Material, split_seed: int) -> Images:
+    """Returns training images, every beginning of them stratified, and held-out ones."""
+    rng = np.random.default_rng([split_seed, 1])
+    train = nested_order(material.labels["train"], rng)
+    held = np.sort(nested_order(material.labels["val"], rng)[:MOST_HELD])
+    return Images(
+        train=material.rows["train"][train],
+        train_labels=material.labels["train"][train],
+        held=material.rows["val"][held],
+        held_labels=material.labels["val"][held],
+    )
+
+
+def train_all(
+    folder: Path,
+    material: Material,
+    plan: BenefitPlan,
+    images: Images,
+    clock: Clock,
+    progress: Progress,
+) -> None:
+    """Trains what the plan asks for and the journal lacks, pair by pair, while the budget lasts."""
+    recipe = parse_recipe(plan.recipe)
+    done = {(r.arm, r.fraction, r.seed) for r in read_arms(folder) if r.purpose == "curve"
+            and r.whole}  # fmt: skip
+    wanted = [
+        (seed, fraction, arm)
+        for seed in range(plan.seeds)
+        for fraction in reversed(plan.fractions)
+        for arm in ARMS
+    ]
+    for seed, fraction, arm in progress.track(wanted, "training both arms", len(wanted)):
+        left = clock.left()
+        if (arm, fraction, seed) in done or (left is not None and left < CLOSING_S + NETWORK_S):
+            continue
+        count = max(2, round(fraction * plan.images))
+        part = replace(images, train=images.train[:count], train_labels=images.train_labels[:count])
+        run = train_arm(
+            material, recipe, part, "curve", arm, fraction, seed, plan.chosen[arm],
+            plan.epochs, clock,
+        )  # fmt: skip
+        append_arm(folder, run)
+        end = run.evaluations[-1]
+        progress.say(
+            f"{arm}, {fraction:.0%} of the data, seed {seed}: {end.accuracy:.1%} after "
+            f"{end.epoch} epochs, {end.seconds:.0f} s"
+        )
+
+
+def train_arm(
+    material: Material,
+    recipe: Recipe,
+    images: Images,
+    purpose: Literal["tuning", "curve"],
+    arm: ArmName,
+    fraction: float,
+    seed: int,
+    rate: float,
+    epochs: int,
+    clock: Clock,
+) -> ArmRun:
+    """Trains one network and judges it after every epoch, until it is done or time is up."""
+    weights = "pretrained" if arm == "pretrained" else "random"
+    recipe = recipe.model_copy(
+        update={
+            "backbone": recipe.backbone.model_copy(update={"weights": weights}),
+            "optimizer": recipe.optimizer.model_copy(update={"lr": rate}),
+            "seed": seed,
+        }
+    )
+    network = backbone_of(recipe)
+    here = replace(
+        material,
+        rows={"train": images.train, "val": images.held},
+        labels={"train": images.train_labels, "val": images.held_labels},
+        groups=np.arange(len(images.train)),
+        backbone=network,
+        traced=trace(network.model, network.preprocessing.resolution),
+        progress=SILENT,
+    )
+    start = start_from(here, recipe, INPUT)
+    data = training_data(here, recipe, start, epochs)
+    assert data.val is not None
+    logits = predict(start.model.to(here.device), data.val, device=here.device)
+    loss, _ = score(logits, data.val_labels)
+    evaluations = [
+        Evaluation(epoch=0, seconds=0, train_loss=None, loss=loss,
+                   right=right_bits(logits, data.val_labels))
+    ]  # fmt: skip
+    seconds = 0.0
+    records = train(
+        start.suffix, start.head, data, recipe, epochs, None, here.device,
+        blocks_of(here, start), frozen_of(here, start),
+    )  # fmt: skip
+    for record in records:
+        assert record.val_loss is not None
+        seconds += len(images.train) / (record.images_per_s or 1.0)
+        evaluations.append(
+            Evaluation(epoch=record.epoch, seconds=seconds, train_loss=record.train_loss,
+                       loss=record.val_loss, right=record.val_right)
+        )  # fmt: skip
+        left = clock.left()
+        if left is not None and left - CLOSING_S < 1.2 * record.seconds:
+            break  # the rate is constant: what was trained so far is what it would have been
+    return ArmRun(
+        purpose=purpose,
+        arm=arm,
+        fraction=fraction,
+        seed=seed,
+        rate=rate,
+        images=len(images.train),
+        epochs=epochs,
+        evaluations=tuple(evaluations),
+    )
