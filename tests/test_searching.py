@@ -142,6 +142,27 @@ def test_a_search_under_a_budget_goes_on_before_and_after_its_plan(
 
 
 @pytest.mark.slow
+def test_a_run_that_is_stopped_with_the_test_open_says_so(
+    pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    settings = [*SETTINGS[:1], "freezing.boundary=features"]
+    with monkeypatch.context() as patch:
+        patch.setattr("headstart.proving.run_bundle", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(pictures, budget=60, settings=settings, out=out, cache_dir=shared_cache)
+    first = read_record(out).test_opened_at
+    assert first
+    run = resume(out, cache_dir=shared_cache)
+    assert run.record.test_opened_before == [first]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"before that at {first}, when the run was stopped with it open" in page
+
+
+@pytest.mark.slow
 def test_the_leaderboard_as_table_json_and_csv(searched: Run, headstart: Command) -> None:
     def printed(*options: str) -> str:
         done = headstart("leaderboard", searched.folder, *options)

@@ -194,6 +194,7 @@ def resume(
         if not begun:
             (path / SUSPECTS).unlink(missing_ok=True)
         fresh = _first_record(ready, clock, record.command, asked, source, record.boxes)
+        opened = [record.test_opened_at] if record.test_opened_at else []
         # What was measured before it was stopped is told, and is not measured again.
         measured = {"augmentations", "backbones", "frozen prefix", "heads"}
         known = [step for step in record.plan if step.stage in measured]
@@ -203,6 +204,7 @@ def resume(
             "split_seed": record.split_seed,
             "plan": known if begun else [],
             "operations": record.operations if begun else [],
+            "test_opened_before": [*record.test_opened_before, *opened],
         }
         fresh = fresh.model_copy(update=told)
         return _run(ready, base, clock, path, fresh, cache, workers, progress)

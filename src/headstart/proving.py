@@ -1,5 +1,6 @@
 """The proof: the bundle is written, loaded again, and opens the sealed test once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from headstart.artifacts.bundle import (
     save_bundle,
 )
 from headstart.artifacts.embeddings import write_embeddings
-from headstart.artifacts.run import RunRecord, TestPrediction, write_result
+from headstart.artifacts.run import RunRecord, TestPrediction, write_record, write_result
 from headstart.calibration import COVERAGES
 from headstart.data.types import Item
 from headstart.diagnose.conformal import FEW, fit_range, fit_range_within, gallery_rows
@@ -92,24 +93,27 @@ def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -
         _range(ready, start, gallery),
     )
     bundle = load_bundle(folder / "bundle")
-    items = [ready.dataset.items[int(index)] for index in ready.audited.kept[ready.split.test]]
-    sealed = SealedTest(items)
-    proof, predictions, notes = _test(bundle, sealed, ready, gallery, temperature, progress)
-    record.notes += notes
+    sealed = SealedTest(
+        [ready.dataset.items[int(index)] for index in ready.audited.kept[ready.split.test]]
+    )
+    items = sealed.open("every choice is made")
     record.test_opened_at = sealed.opened_at or ""
+    # Before anything is seen: a run that is stopped from here on cannot hide that it was.
+    write_record(folder, record)
+    proof, predictions, notes = _test(bundle, items, ready, gallery, temperature, progress)
+    record.notes += notes
     write_result(folder, proof.metrics, predictions)
     return proof
 
 
 def _test(
     bundle: Bundle,
-    sealed: SealedTest[Item],
+    items: Sequence[Item],
     ready: Prepared,
     gallery: NDArray[np.float32],
     temperature: float,
     progress: Progress,
 ) -> tuple[Proof, list[TestPrediction], list[str]]:
-    items = sealed.open("every choice is made")
     paths, boxes = [item.path for item in items], [item.box for item in items]
     outputs = run_bundle(bundle, paths, boxes, progress, "sealed test")
     logits = outputs.logits
@@ -123,18 +127,17 @@ def _test(
     metrics = compute_metrics(logits, labels, classes, temperature, groups=groups)
     metrics = metrics.model_copy(update={"retrieval": found})
     probabilities = softmax(logits, temperature)
-    rows = np.arange(len(items))
     keys = [ready.dataset.key(int(index)) for index in ready.audited.kept[ready.split.test]]
     best = probabilities.argmax(1)
     predictions = [
         TestPrediction(
             path=keys[row],
-            label=items[row].label,
+            label=item.label,
             prediction=classes[best[row]],
             probability=float(probabilities[row, best[row]]),
             probability_of_label=float(probabilities[row, labels[row]]),
         )
-        for row in rows
+        for row, item in enumerate(items)
     ]
     proof = Proof(metrics, bundle, outputs.embeddings, gallery)
     return proof, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)

@@ -144,6 +144,8 @@ class RunRecord(BaseModel):
     acted: list[Acted] = Field(default_factory=list)
     operations: list[CheckedOperation] = Field(default_factory=list)
     test_opened_at: str = ""
+    # By this run too, when it was stopped with the test open and gone on with.
+    test_opened_before: list[str] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""
 

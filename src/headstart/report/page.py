@@ -22,7 +22,7 @@ from headstart.artifacts.run import (
     read_predictions,
     read_record,
 )
-from headstart.backbones.cut import FEATURES, INPUT
+from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
 from headstart.evaluate import ClassMetrics, Metrics
@@ -201,10 +201,23 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
         ("Why training ended", record.stop_reason),
         ("Validation accuracy, for comparison", ", ".join(validation)),
         ("Accuracy on training images", _view_gap(record)),
-        ("Test set opened", f"once, at {record.test_opened_at}" if record.test_opened_at else ""),
+        ("Test set opened", _opened(record)),
         ("Time", took),
     ]
     return [(term, text) for term, text in facts if text]
+
+
+def _opened(record: RunRecord) -> str:
+    """Returns when the sealed test was opened, and by which run that was stopped meanwhile."""
+    if not record.test_opened_at:
+        return ""
+    if not record.test_opened_before:
+        return f"once, at {record.test_opened_at}"
+    before = ", ".join(record.test_opened_before)
+    return (
+        f"at {record.test_opened_at}; before that at {before}, when the run was stopped with it "
+        "open. Nothing was chosen by what was seen: the same plan was gone on with"
+    )
 
 
 def _view_gap(record: RunRecord) -> str:
