@@ -2,8 +2,10 @@
 
     python benchmarks/kill_resume.py --kills 20
 
-runs `headstart fit --trials` once undisturbed and once under `kill -9` at random moments, each
-followed by `headstart resume`, and compares the weights, the trials and the files that are left.
+runs `headstart fit --trials` once undisturbed and once under `kill -9`, each followed by `headstart
+resume`, and compares the weights, the trials and the files that are left. The moments are drawn
+uniformly over the undisturbed run, from the run folder on to its end, and are met by the journal: a
+moment 4 s after the fifth trial is 4 s after the fifth trial, on a slow machine too.
 """
 
 import argparse
@@ -31,42 +33,41 @@ def main() -> None:
     search = ["--trials", str(args.trials), "--epochs", str(args.epochs), "--set"]
     search += [f"backbone.resolution={args.resolution}"]
 
-    def fit(out: Path) -> list[str]:
-        return [*HEADSTART, "fit", str(args.data), *search, "--out", str(out)]
+    def start(*command: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [*HEADSTART, *command], env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
     whole, parts = WORK / "whole", WORK / "parts"
     began = time.monotonic()
-    subprocess.run(fit(whole), env=environment, check=True, capture_output=True)
-    seconds = time.monotonic() - began
-    print(f"undisturbed: {seconds:.0f} s", flush=True)
+    events = _watch(start("fit", str(args.data), *search, "--out", str(whole)), whole)
+    begun_s = events[0] - began
+    print(f"undisturbed: {events[-1] - began:.0f} s, {len(events) - 2} trials", flush=True)
 
     dice = random.Random(args.seed)
-    command = fit(parts)
-    moments = []
-    while len(moments) < args.kills:
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        after = dice.uniform(0, seconds / 6)
-        # Before the run folder is there, nothing was begun that could be gone on with.
-        while process.poll() is None and not (parts / "run.json").exists():
-            time.sleep(0.01)
-        try:
-            process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            moments.append(after)
-            print(f"kill {len(moments)} after {after:.1f} s: {_trials(parts)} trials", flush=True)
-        else:
-            if process.returncode:
-                sys.exit(f"it failed by itself: {' '.join(command)}")
+    drawn = sorted(dice.uniform(events[0], events[-1]) for _ in range(args.kills))
+    kills = 0
+    command = ["fit", str(args.data), *search, "--out", str(parts)]
+    for moment in drawn:
+        trials = sum(event <= moment for event in events[1:-1])
+        after = moment - events[trials]
+        # What was there before it begins again comes after its imports and the images.
+        after += begun_s if kills and _trials(parts) >= trials else 0
+        process = start(*command)
+        if not _reach(process, parts, trials, after):
             break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        print(
+            f"kill {kills}: {after:.1f} s after trial {trials}; {_trials(parts)} trials", flush=True
+        )
         if _status(parts) == "done":  # in its last moments
             break
-        command = [*HEADSTART, "resume", str(parts)]
-    if _status(parts) != "done":
-        subprocess.run([*HEADSTART, "resume", str(parts)], env=environment, check=True)
+        command = ["resume", str(parts)]
+    if _status(parts) != "done" and start("resume", str(parts)).wait():
+        sys.exit("it could not be resumed")
 
     checks = {
         "same weights": _digest(whole) == _digest(parts),
@@ -75,9 +76,34 @@ def main() -> None:
         "no orphan files": _files(whole) == _files(parts),
         "no orphan drafts in the cache": not list((WORK / "cache").glob("*/.draft-*")),
     }
-    print(f"{len(moments)} kills of {args.kills}; {checks}")
+    print(f"{kills} kills of {args.kills}; {checks}")
     if not all(checks.values()):
         sys.exit(1)
+
+
+def _watch(process: "subprocess.Popen[bytes]", run: Path) -> list[float]:
+    """Returns when the run folder was there, when each trial was in the journal, and the end."""
+    events: list[float] = []
+    while process.poll() is None:
+        there = (run / "run.json").exists() + _trials(run)
+        events += [time.monotonic()] * (there - len(events))
+        time.sleep(0.01)
+    if process.returncode:
+        sys.exit("the undisturbed search failed")
+    return [*events, time.monotonic()]
+
+
+def _reach(process: "subprocess.Popen[bytes]", run: Path, trials: int, after: float) -> bool:
+    """Waits until a run is some seconds beyond a trial; returns False where it ended before."""
+    while process.poll() is None and not ((run / "run.json").exists() and _trials(run) >= trials):
+        time.sleep(0.01)
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        return True
+    if process.returncode:
+        sys.exit("it failed by itself")
+    return False
 
 
 def _digest(run: Path) -> str:
