@@ -3,7 +3,8 @@
     python benchmarks/cars_table.py
 
 trains the naive recipe, then one method more a row up to the default recipe, then the default for
-longer, then the best recipe that a search finds; every row on the same images. To be feasible on
+longer, then the best recipe that a search finds; every row on the same images. The naive recipe is
+trained as long as the last ones, too, so that length and method can be told apart. To be feasible on
 two cores, all rows use the same `--classes` classes, drawn by a seed, at `--resolution` pixels.
 Every run is kept as a line of JSON as soon as it ends; started again with the same options, the
 script does only what is missing. To run a row again, delete its lines.
@@ -59,6 +60,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """What each row changes in the recipe of the row before. The last is the default recipe."""
 
 LONGER = "the same for {times} times the epochs"
+NAIVE_LONGER = "the naive recipe for {times} times the epochs"
 WINNER = "the best recipe of a search, for as many epochs"
 SEARCH = "search"
 
@@ -128,7 +130,7 @@ def _run(args: argparse.Namespace, records: list[Record]) -> None:
         records.append({"key": {**_shared(args), "row": label, "seed": seed}, **record})
         write_whole(args.results, "".join(f"{json.dumps(each)}\n" for each in records))
 
-    for row in rows(args.epochs, args.times):
+    for row in (*rows(args.epochs, args.times), naive_longer(args.epochs, args.times)):
         for seed in range(args.seeds):
             if known(row.label, seed) is None:
                 run(row.label, row.options, seed)
@@ -163,6 +165,12 @@ def rows(epochs: int, times: int) -> list[Row]:
     return [*found, Row(LONGER.format(times=times), f"`--epochs {times * epochs}`", longer)]
 
 
+def naive_longer(epochs: int, times: int) -> Row:
+    """Returns the naive recipe for as many epochs as the last rows have."""
+    first = rows(times * epochs, 1)[0]
+    return Row(NAIVE_LONGER.format(times=times), f"`--epochs {times * epochs}`", first.options)
+
+
 def subset(data: Path, classes: int, seed: int) -> Path:
     """Copies class folders chosen by a seed; links out of a folder would not be followed."""
     folder = WORK / f"cars-{classes}-{seed}"
@@ -191,6 +199,8 @@ def render(records: list[Record], args: argparse.Namespace) -> str:
         before = by_label[table[-1].label][0]["recipe"]
         table.append(Row(WINNER, _changes(by_label[WINNER][0]["recipe"], before), ()))
     run = records[0]["run"]
+    naive = naive_longer(args.epochs, args.times)
+    equal = [naive, *(row for row in table[len(ROWS) :] if naive.label in by_label)]
     return "\n".join(
         [
             "# From the naive recipe to the best one, method by method",
@@ -213,6 +223,10 @@ def render(records: list[Record], args: argparse.Namespace) -> str:
             "Holm's correction is over all rows. The share of the naive error has a 95 % interval "
             "by test image (BCa). Seconds are those of making views and training.",
             "",
+            f"## All for {args.times * args.epochs} epochs",
+            "",
+            _equal_length(equal, by_label),
+            "",
             f"{ARTICLE} The figures here are of fewer classes, fewer images, a smaller network "
             "and lower resolution: the steps can be compared, the heights cannot.",
             "",
@@ -220,7 +234,7 @@ def render(records: list[Record], args: argparse.Namespace) -> str:
             "",
             *(
                 f"- {label}, seed {record['key']['seed']}: {accuracy([record])}; {did(record)}"
-                for label in (*(row.label for row in table), SEARCH)
+                for label in (*(row.label for row in table), naive.label, SEARCH)
                 for record in by_label.get(label, ())
             ),
             "",
@@ -280,6 +294,31 @@ def _table(table: list[Row], by_label: dict[str, list[Record]]) -> str:
         "row", "changes", "runs", "test accuracy (95 %)", "difference", "p", "p, Holm",
         "of the naive error removed", "s",
     )  # fmt: skip
+    return markdown_table(header, lines)
+
+
+def _equal_length(table: list[Row], by_label: dict[str, list[Record]]) -> str:
+    """Returns what methods bring where all have as many epochs; the first row is the naive one."""
+    if table[0].label not in by_label:
+        return "Not run yet."
+    naive = by_label[table[0].label]
+    lines = []
+    for row in table:
+        runs = by_label[row.label]
+        gain, p = ("-", "-")
+        if row is not table[0]:
+            difference, value = _compared(runs, naive)
+            gain, p = f"{100 * difference:+.1f}", shown_p(value)
+        seconds = f"{mean(_seconds(run) for run in runs):.0f}"
+        lines.append((row.label, accuracy(runs), gain, p, _removed(naive, runs), seconds))
+    header = (
+        "row",
+        "test accuracy (95 %)",
+        "against the naive one",
+        "p",
+        "of its error removed",
+        "s",
+    )
     return markdown_table(header, lines)
 
 

@@ -1,4 +1,4 @@
-"""A small picture folder and a private cache for every test."""
+"""Small picture folders, one cache for all tests, and features of the shared data sets."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from headstart.search.material import Material
 
 CLASSES = ("checks", "rings", "stripes")
+DATA = Path(os.environ.get("HEADSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+class Whole(NamedTuple):
+    """All usable images of a data set."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    classes: np.ndarray
 
 
 def picture(kind: str, seed: int, side: int = 72) -> Image.Image:
@@ -182,3 +192,59 @@ def fresh_material(
         return replace(prepared.material, backbone=backbone, traced=traced)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def data() -> Callable[[str], Path]:
+    """Gives the folder of a shared data set; skips where it is not there."""
+
+    def find(name: str) -> Path:
+        if not (DATA / name).is_dir():
+            pytest.skip("the shared data are not here")
+        return DATA / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def real_features(data: Callable[[str], Path], shared_cache: Path) -> Callable[[str], Whole]:
+    """Gives the pretrained backbone's features of a shared data set, at 128 pixels."""
+
+    @cache
+    def load(name: str) -> Whole:
+        kept = shared_cache / f"{name}.npz"
+        if not kept.exists():
+            draft = shared_cache / f"{name}-{os.getpid()}.npz"
+            np.savez(draft, **_features_of(data(name), shared_cache)._asdict())
+            draft.rename(kept)
+        with np.load(kept) as arrays:
+            return Whole(**arrays)
+
+    return load
+
+
+def _features_of(folder: Path, cache_dir: Path) -> Whole:
+    import torch
+
+    from headstart.backbones.boundaries import FEATURES
+    from headstart.backbones.catalog import load_backbone
+    from headstart.backbones.cut import trace
+    from headstart.data.audit import audit
+    from headstart.data.decode import decode_dataset
+    from headstart.data.sources import load_dataset
+    from headstart.progress import SILENT
+    from headstart.search.material import Material, activations, open_prefix
+
+    backbone = load_backbone(resolution=128)
+    dataset = load_dataset(folder)
+    pixels = decode_dataset(dataset.items, backbone.preprocessing.resize, cache_dir, 1)
+    audited = audit(dataset, pixels.facts, 128)
+    names = [dataset.items[int(row)].label for row in audited.kept]
+    classes = tuple(sorted(set(names)))
+    labels = np.array([classes.index(name) for name in names], np.int64)
+    material = Material(
+        pixels, {"train": audited.kept}, {"train": labels}, audited.groups, classes, backbone,
+        trace(backbone.model, 128), torch.device("cpu"), cache_dir, SILENT,
+    )  # fmt: skip
+    features = activations(material, open_prefix(material, FEATURES), "train")
+    return Whole(np.asarray(features, np.float32), labels, audited.groups, np.array(classes))

@@ -35,6 +35,12 @@ def test_each_row_changes_the_one_before(script: ModuleType) -> None:
     assert all(a != b for a, b in pairwise(recipes))
 
 
+def test_the_naive_recipe_is_trained_as_long_as_the_last_rows(script: ModuleType) -> None:
+    longer = script.naive_longer(8, 3)
+    assert recipe_of(longer.options) == NAMED["naive"]
+    assert longer.options[-2:] == script.rows(8, 3)[-1].options[-2:] == ("--epochs", "24")
+
+
 def test_the_classes_are_drawn_by_the_seed(script: ModuleType, tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"class {number:02d}").mkdir()
