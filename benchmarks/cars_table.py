@@ -4,8 +4,8 @@
 
 trains the naive recipe, then one method more a row up to the default recipe, then the default for
 longer, then the best recipe that a search finds; every row on the same images. The naive recipe is
-trained as long as the last ones, too, so that length and method can be told apart. To be feasible on
-two cores, all rows use the same `--classes` classes, drawn by a seed, at `--resolution` pixels.
+trained as long as the last ones, too, so that length and method can be told apart. To be feasible
+on two cores, all rows use the same `--classes` classes, drawn by a seed, at `--resolution` pixels.
 Every run is kept as a line of JSON as soon as it ends; started again with the same options, the
 script does only what is missing. To run a row again, delete its lines.
 """
