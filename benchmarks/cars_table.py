@@ -302,17 +302,18 @@ def _equal_length(table: list[Row], by_label: dict[str, list[Record]]) -> str:
     if table[0].label not in by_label:
         return "Not run yet."
     naive = by_label[table[0].label]
+    names = ("the naive recipe", "the default recipe", "the best recipe of a search")
     lines = []
-    for row in table:
+    for name, row in zip(names, table, strict=False):
         runs = by_label[row.label]
         gain, p = ("-", "-")
         if row is not table[0]:
             difference, value = _compared(runs, naive)
             gain, p = f"{100 * difference:+.1f}", shown_p(value)
         seconds = f"{mean(_seconds(run) for run in runs):.0f}"
-        lines.append((row.label, accuracy(runs), gain, p, _removed(naive, runs), seconds))
+        lines.append((name, accuracy(runs), gain, p, _removed(naive, runs), seconds))
     header = (
-        "row",
+        "recipe",
         "test accuracy (95 %)",
         "against the naive one",
         "p",
