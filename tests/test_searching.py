@@ -69,7 +69,7 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
 @pytest.mark.slow
 def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_path: Path) -> None:
     ruinous = [*SETTINGS, "optimizer.lr=0.05"]
-    run = fit(pictures, out=tmp_path / "run", trials=4, epochs=4, settings=ruinous)
+    run = fit(pictures, out=tmp_path / "run", trials=4, epochs=4, ensemble=2, settings=ruinous)
     steps = {step.stage: step for step in run.record.plan}
     assert list(steps) == ["augmentations", "frozen prefix", "heads", "views", "search", "finish"]
     heads = (run.folder / "heads.jsonl").read_text().splitlines()
@@ -82,6 +82,7 @@ def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_p
     assert "does not pay" in run.record.stop_reason
     assert run.record.chosen == "head on frozen features"
     assert run.record.epochs == 0
+    assert any("ensemble of 2 was asked for, and 1 is" in note for note in run.record.notes)
     assert run.metrics.accuracy > 0.7
 
 

@@ -123,6 +123,12 @@ def search(
     record.stop_reason = _why_ended(plan, ranking[0] if ranking else None)
     best = ranking[: request.ensemble]
     done = finish(ready, setting, base, plan, best, clock, folder, record, progress)
+    members = 1 + len(done.others)
+    if members < request.ensemble:
+        record.notes.append(
+            f"An ensemble of {request.ensemble} was asked for, and {members} is shipped: no more of "
+            "the trials that came last validated better than the head that they began with."
+        )
     write_recipe(folder, done.recipe)
     return done
 
