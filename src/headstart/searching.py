@@ -126,8 +126,8 @@ def search(
     members = 1 + len(done.others)
     if members < request.ensemble:
         record.notes.append(
-            f"An ensemble of {request.ensemble} was asked for, and {members} is shipped: no more of "
-            "the trials that came last validated better than the head that they began with."
+            f"An ensemble of {request.ensemble} was asked for, and {members} is shipped: no more "
+            "of the trials that came last validated better than the head that they began with."
         )
     write_recipe(folder, done.recipe)
     return done
