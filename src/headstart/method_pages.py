@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from headstart.errors import RecipeError, did_you_mean
 from headstart.methods.method import Method, Range, method_name, searched
-from headstart.recipe import FAMILIES, RULES
+from headstart.recipe import FAMILIES, RULES, SEARCHED
 
 
 class FieldPage(BaseModel):
@@ -20,7 +20,7 @@ class FieldPage(BaseModel):
         name: Its name in recipes.
         default: Its value where none is given.
         allowed: The values that may be given.
-        searched: The values that a search draws from; empty where it is set by hand.
+        searched: The values that a search draws from; empty where it draws none.
         meaning: What it does.
     """
 
@@ -71,7 +71,9 @@ def as_markdown(pages: Sequence[MethodPage]) -> str:
         "# Methods",
         "",
         "Written by `headstart methods --markdown`; do not edit. Choose a method with "
-        "`--set FAMILY=NAME`, a field with `--set FAMILY.FIELD=VALUE`.",
+        "`--set FAMILY=NAME`, a field with `--set FAMILY.FIELD=VALUE`. *Searched* is what trials "
+        "draw from. Linear heads with several penalties and smoothings and cosine heads are tried "
+        "before them, on cached features; the other families stay as the recipe has them.",
         "",
         "| family | methods |",
         "|-|-|",
@@ -113,16 +115,16 @@ def _page(family: str, method: type[Method]) -> MethodPage:
         name=method_name(method),
         what=" ".join(inspect.cleandoc(method.__doc__ or "").split()),
         advice=method.advice,
-        fields=tuple(_field_page(name, field) for name, field in own.items()),
+        fields=tuple(_field_page(name, field, family) for name, field in own.items()),
     )
 
 
-def _field_page(name: str, field: FieldInfo) -> FieldPage:
+def _field_page(name: str, field: FieldInfo, family: str) -> FieldPage:
     return FieldPage(
         name=name,
         default=_short(field.default),
         allowed=_allowed(field),
-        searched=_searched(field.metadata),
+        searched=_searched(field.metadata) if family in SEARCHED else "",
         meaning=field.description or "",
     )
 

@@ -161,8 +161,8 @@ def class_sets(
     known = ", ".join(f"{each.coverage:g}" for each in bundle.spec.sets)
     if not known:
         raise InputError(
-            "this classifier has no calibrated sets of classes, as an older headstart made it; fit "
-            "it again to have them."
+            "this classifier has no calibrated sets of classes: it is an ensemble, or an older "
+            "headstart made it; fit one network anew to have them."
         )
     raise InputError(f"sets of classes are calibrated for {known} and not for {coverage:g}.")
 

@@ -197,9 +197,7 @@ def print_methods(pages: "Sequence[MethodPage]") -> None:
     """Prints all there is to say of methods."""
     for page in pages:
         print(f"{page.family} = {page.name}\n{page.what}\nOn small data: {page.advice}")
-        rows = [
-            (f.name, f.default, f.allowed, f.searched or "by hand", f.meaning) for f in page.fields
-        ]
+        rows = [(f.name, f.default, f.allowed, f.searched or "–", f.meaning) for f in page.fields]
         if rows:
             print_table(("field", "default", "allowed", "searched", "meaning"), rows)
         print()

@@ -51,6 +51,10 @@ FAMILIES: dict[str, tuple[type[Method], ...]] = {
     "averaging": members(AveragingUnion),
 }
 """Every family by the recipe's field for it, with its methods."""
+SEARCHED = (
+    "freezing", "metric_loss", "batch_mixing", "optimizer", "schedule", "criterion", "averaging",
+)  # fmt: skip
+"""What trials draw. The rest decides what is cached, so that all trials share one cache."""
 
 
 class Recipe(BaseModel):

@@ -135,5 +135,5 @@ def _listed(operations: tuple[Operation, ...]) -> str:
 def _happened(verdicts: tuple[Verdict, ...]) -> str:
     unsafe = tuple(verdict.operation for verdict in verdicts if not verdict.safe)
     if not unsafe:
-        return "none was seen to"
+        return "none was seen to change the class"
     return f"{_listed(unsafe)}: taken out, as the report explains"

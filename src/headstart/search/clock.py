@@ -1,4 +1,4 @@
-"""The time budget: a ceiling from the start of the process to its end."""
+"""The time budget, from the start of the process to its end."""
 
 import re
 import time

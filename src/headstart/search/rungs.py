@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
-from headstart.recipe import Recipe
+from headstart.recipe import SEARCHED, Recipe
 from headstart.search.executors import Executor
-from headstart.search.study import FAMILIES, Sampler, as_trial, ask, going_on, pays, ranked
+from headstart.search.study import Sampler, as_trial, ask, going_on, pays, ranked
 from headstart.search.trial import Job, Score
 
 SMALLEST_BATCH = 4
@@ -25,7 +25,7 @@ class Asking:
 
     base: Recipe
     sampler: Sampler = "tpe"
-    families: Sequence[str] = FAMILIES
+    families: Sequence[str] = SEARCHED
     winners: int = 1
 
 

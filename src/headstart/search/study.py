@@ -23,7 +23,7 @@ from headstart.methods.averaging import GreedySoup
 from headstart.methods.criterion import CrossEntropy
 from headstart.methods.method import Range
 from headstart.methods.optimizer import SGD, AdamW
-from headstart.recipe import Recipe, load_recipe, parse_recipe
+from headstart.recipe import SEARCHED, Recipe, load_recipe, parse_recipe
 from headstart.search.outcome import Outcome
 from headstart.search.space import RandomSuggest, draw_recipe
 from headstart.search.trial import Job, Score
@@ -31,10 +31,6 @@ from headstart.search.trial import Job, Score
 if TYPE_CHECKING:
     import optuna
 
-FAMILIES = (
-    "freezing", "metric_loss", "batch_mixing", "optimizer", "schedule", "criterion", "averaging",
-)  # fmt: skip
-"""What is drawn. The rest decides what is cached, so that all trials share one cache."""
 _FREEZING = ("last_blocks", "gradual")
 """The ways of freezing that can share a boundary; another one that was chosen by hand stays."""
 _AVERAGING = ("none", "ema", "swa")
@@ -76,7 +72,7 @@ def trial_epochs(trials: int, epochs: int) -> int:
     return sum(rung.trials * rung.epochs for rung in plan_rungs(trials, epochs))
 
 
-def drawn_families(settings: Sequence[str], families: Sequence[str] = FAMILIES) -> tuple[str, ...]:
+def drawn_families(settings: Sequence[str], families: Sequence[str] = SEARCHED) -> tuple[str, ...]:
     """Returns what is drawn of some families: what was set by hand stays as it is."""
     by_hand = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
     return tuple(family for family in families if family not in by_hand)
@@ -153,7 +149,7 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(good, key=lambda trial: (trial.val_loss, trial.number))
 
 
-def prior_recipes(base: Recipe, families: Sequence[str] = FAMILIES) -> list[Recipe]:
+def prior_recipes(base: Recipe, families: Sequence[str] = SEARCHED) -> list[Recipe]:
     """Returns what is worth trying first on small data: effective learning rates, then decay.
 
     The learning rate matters most in fine-tuning (Li et al., ICLR 2020); layer-wise decay spares
@@ -332,7 +328,7 @@ def ask(
     tried: Sequence[Trial],
     number: int,
     sampler: Sampler = "tpe",
-    families: Sequence[str] = FAMILIES,
+    families: Sequence[str] = SEARCHED,
 ) -> Recipe:
     """Returns the recipe of a trial of the first rung.
 
