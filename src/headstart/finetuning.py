@@ -28,6 +28,7 @@ from headstart.search.plan import (
     candidate_boundaries,
     choose_boundary,
     choose_epochs,
+    choose_length,
 )
 from headstart.search.stages import (
     Start,
@@ -210,7 +211,7 @@ def finetune(
         val_accuracy=accuracy, images_per_s=None, seconds=0,
     )  # fmt: skip
     append_epoch(folder, zero)
-    epochs = _epochs(ready, recipe, clock, start, record)
+    epochs, views = _length(ready, recipe, clock, start, record)
     if not epochs:
         record.chosen = "probe" if start.solved else "random head"
         record.stop_reason = record.stop_reason or "the head has a closed form: nothing to train"
@@ -222,7 +223,8 @@ def finetune(
     until = deadline = None
     if clock.budget_s is not None:
         until = began + VIEWS_SHARE * seconds_for_training(ready, recipe, clock)
-    data = training_data(material, recipe, start, epochs, until)
+    viewed = recipe.model_copy(update={"views": views})
+    data = training_data(material, viewed, start, epochs, until)
     record.views = len(data.views)
     views_s = time.monotonic() - began
     if clock.budget_s is not None:
@@ -279,24 +281,29 @@ def finetune(
     return before
 
 
-def _epochs(ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record: RunRecord) -> int:
-    """Returns the epochs to train: those of the recipe, or as many as the time allows."""
+def _length(
+    ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record: RunRecord
+) -> tuple[int, int]:
+    """Returns the epochs and views to train: those of the recipe, or what the time allows."""
     at_features = start.prefix.boundary == FEATURES
     if at_features and start.solved and not isinstance(recipe.head, MLP):
-        return 0
+        return 0, 0
     if recipe.epochs:
-        return recipe.epochs
+        return recipe.epochs, recipe.views
     material = ready.material
     boundary = material.traced.boundary(start.prefix.boundary)
     speed = measure_speeds(material, recipe, [boundary], ready.features_s)[boundary.name]
-    images = len(material.labels["train"])
-    epochs = choose_epochs(speed, images, seconds_for_training(ready, recipe, clock))
+    images, seconds = len(material.labels["train"]), seconds_for_training(ready, recipe, clock)
+    if recipe.views:
+        epochs, views = choose_epochs(speed, images, seconds, recipe.views), recipe.views
+    else:
+        epochs, views = choose_length(speed, images, seconds)
     if not start.solved:  # nothing else to fall back on: the schedule runs by the clock
-        return max(1, epochs)
+        return max(1, epochs), views
     if epochs < FEWEST_EPOCHS:
         record.stop_reason = "too little time was left to fine-tune: the probe is what there is"
-        return 0
-    return epochs
+        return 0, 0
+    return epochs, views
 
 
 def describe_epoch(epoch: EpochRecord, planned: int) -> str:

@@ -13,6 +13,7 @@ from headstart.search.plan import (
     candidate_boundaries,
     choose_boundary,
     choose_epochs,
+    choose_length,
     share_of_disk,
     unmeasured_boundary,
     views_for,
@@ -83,6 +84,14 @@ def test_epochs_fit_into_the_time() -> None:
     assert speed.seconds(100, epochs + 1, views_for(epochs + 1)) > 90
     assert choose_epochs(speed, 100, 1e6) == MOST_EPOCHS
     assert choose_epochs(speed, 100, 5) == 0
+
+
+def test_views_are_given_up_before_fine_tuning_is() -> None:
+    speed = Speed(prefix_s=0.1, train_s=0.1, bytes_per_view=1)
+    assert choose_length(speed, 100, 100 / 0.9) == (5, 5)  # 5 views and 5 epochs of 10 s each
+    assert choose_length(speed, 100, 70 / 0.9) == (4, 3)
+    assert choose_length(speed, 100, 60 / 0.9) == (4, 2)
+    assert choose_length(speed, 100, 50 / 0.9)[0] < 4
 
 
 def test_views_and_disk_have_limits() -> None:

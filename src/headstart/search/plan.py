@@ -10,6 +10,7 @@ TARGET_EPOCHS = 12
 FEWEST_EPOCHS = 4
 MOST_EPOCHS = 24
 MOST_VIEWS = 8
+FEWEST_VIEWS = 2
 MIDDLE = 0.35
 """Share of the multiply-adds that stays frozen at least when the boundary is chosen for you."""
 VIEWS_SHARE = 0.5
@@ -88,6 +89,17 @@ def choose_epochs(speed: Speed, images: int, seconds: float, views: int | None =
     while epochs and takes(epochs) > UNHURRIED * seconds:
         epochs -= 1
     return epochs
+
+
+def choose_length(speed: Speed, images: int, seconds: float) -> tuple[int, int]:
+    """Returns how many epochs and views fit: a view an epoch, or fewer for the fewest epochs."""
+    epochs = choose_epochs(speed, images, seconds)
+    if epochs >= FEWEST_EPOCHS:
+        return epochs, views_for(epochs)
+    for views in range(views_for(FEWEST_EPOCHS) - 1, FEWEST_VIEWS - 1, -1):
+        if choose_epochs(speed, images, seconds, views) >= FEWEST_EPOCHS:
+            return FEWEST_EPOCHS, views
+    return epochs, views_for(epochs)
 
 
 def views_for(epochs: int) -> int:
