@@ -10,10 +10,9 @@ import pytest
 
 from headstart.artifacts.journal import Trial, append_trial
 from headstart.errors import RunError
-from headstart.recipe import Recipe
+from headstart.recipe import SEARCHED, Recipe
 from headstart.search.importance import FEWEST_TRIALS, importance, importance_of
 from headstart.search.space import RandomSuggest, draw_recipe
-from headstart.search.study import FAMILIES
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -22,7 +21,7 @@ def made(count: int, rung: int = 0, alike: bool = False) -> list[Trial]:
     """Trials whose loss is ruled by the schedule, a little by the criterion."""
     trials = []
     for number in range(count):
-        recipe = draw_recipe(RandomSuggest(number), Recipe(), FAMILIES)
+        recipe = draw_recipe(RandomSuggest(number), Recipe(), SEARCHED)
         loss = 0.2 + 0.5 * (recipe.schedule.name == "constant")
         loss += 0.02 * (recipe.criterion.name == "focal")
         trials.append(
