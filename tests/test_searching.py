@@ -124,35 +124,61 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
 def test_a_search_under_a_budget_goes_on_before_and_after_its_plan(
     moment: str, pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     out = tmp_path / "run"
     settings = [*SETTINGS[:1], "freezing.boundary=features"]  # heads alone: nothing takes long
     with monkeypatch.context() as patch:
-        patch.setattr(f"headstart.searching.{moment}", stop)
+        patch.setattr(f"headstart.searching.{moment}", _stopped)
         with pytest.raises(KeyboardInterrupt):
             fit(pictures, budget=60, settings=settings, out=out, cache_dir=shared_cache)
     assert (out / "plan.json").exists() == (moment == "shared_setting")
-    assert read_record(out).status == "interrupted"
+    earlier = read_record(out)
+    assert earlier.status == "interrupted"
+    assert earlier.seconds > 0
     run = resume(out, cache_dir=shared_cache)
     assert run.record.status == "done"
     assert run.record.budget_s == 60
+    assert run.record.seconds > earlier.seconds, "the time of both goes"
     assert run.record.chosen == "head on frozen features"
     assert {"heads", "finish"} <= {step.stage for step in run.record.plan}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [(), ("head.penalty=0.1",)])
+def test_the_backbone_that_was_chosen_is_the_one_that_is_used_and_named(
+    settings: tuple[str, ...], pictures: Path, shared_cache: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = tmp_path / "run"
+    settings = ("freezing=head_only", *settings)
+    monkeypatch.setattr("headstart.planning.clearly_better", lambda screened: screened[-1])
+    # With a head that was set by hand, too, nothing is left to search.
+    moment = "begin" if len(settings) > 1 else "search"
+    with monkeypatch.context() as patch:
+        if moment == "search":
+            patch.setattr("headstart.searching.shared_setting", _stopped)
+        else:
+            patch.setattr("headstart.fitting.begin", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fit(pictures, budget=120, settings=settings, out=out, cache_dir=shared_cache)
+    chosen = read_record(out).backbone
+    assert chosen != load_recipe("default").backbone.name
+    run = resume(out, cache_dir=shared_cache)
+    assert run.record.backbone == run.bundle.spec.backbone == chosen
+    assert load_recipe(str(out / "recipe.toml")).backbone.name == chosen
+
+
+def _stopped(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_with_the_test_open_says_so(
     pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
     out = tmp_path / "run"
     settings = [*SETTINGS[:1], "freezing.boundary=features"]
     with monkeypatch.context() as patch:
-        patch.setattr("headstart.proving.run_bundle", stop)
+        patch.setattr("headstart.proving.run_bundle", _stopped)
         with pytest.raises(KeyboardInterrupt):
             fit(pictures, budget=60, settings=settings, out=out, cache_dir=shared_cache)
     first = read_record(out).test_opened_at
@@ -271,6 +297,36 @@ def test_an_ensemble_trains_several_and_ships_one_network(pictures: Path, tmp_pa
     assert prediction.label in run.record.classes
     with pytest.raises(InputError, match="one at least"):
         fit(pictures, out=tmp_path / "other", ensemble=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("failing", "chosen"), [({2}, "ensemble of 2"), ({1, 2, 3}, "head on")])
+def test_a_member_whose_whole_schedule_fails_is_left_out(
+    failing: set[int], chosen: str, pictures: Path, shared_cache: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from headstart import finishing
+
+    real, calls = finishing.train_blended, []
+
+    def train_blended(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) in failing:
+            raise HeadstartError("training diverged.")
+        return real(*arguments)
+
+    monkeypatch.setattr(finishing, "train_blended", train_blended)
+    run = fit(
+        pictures, out=tmp_path / "run", cache_dir=shared_cache, trials=3, epochs=2, ensemble=3,
+        settings=TRAINED,
+    )  # fmt: skip
+    assert len(calls) == 3
+    assert run.record.chosen.startswith(chosen)
+    shipped = 3 - len(failing) or 1
+    assert json.loads((run.folder / "bundle" / "bundle.json").read_text())["members"] == shipped
+    assert any(f"ensemble of 3 was asked for, and {shipped} is" in n for n in run.record.notes)
+    (step,) = [step for step in run.record.plan if step.stage == "finish"]
+    assert step.happened.count("failed") == len(failing)
 
 
 @pytest.mark.slow

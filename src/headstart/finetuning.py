@@ -2,12 +2,14 @@
 
 import copy
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.run import PlanStep, RunRecord, append_epoch
+from headstart.averages import blend
 from headstart.backbones.boundaries import FEATURES
 from headstart.errors import BudgetError, RecipeError
 from headstart.evaluate import calibrated_score, score
@@ -41,6 +43,7 @@ from headstart.search.stages import (
     training_data,
     view_gap,
 )
+from headstart.search.trial import weights_of
 from headstart.train import (
     EpochRecord,
     TrainData,
@@ -231,21 +234,11 @@ def finetune(
         seconds = seconds_for_training(ready, recipe, clock)
         deadline = time.monotonic() + seconds
     saved = [copy.deepcopy(module.state_dict()) for module in (material.backbone.model, start.head)]
-    records = train(
-        start.suffix,
-        start.head,
-        data,
-        recipe,
-        epochs,
-        deadline,
-        device,
-        blocks_of(material, start),
-        frozen_of(material, start),
-    )
     last = zero
-    for last in progress.track(records, "training", epochs):
+    for last in train_blended(
+        material, recipe, start, data, epochs, deadline, "training", progress
+    ):
         append_epoch(folder, last)
-        progress.say(describe_epoch(last, epochs))
     record.acted += last.acted
     after = validation_logits(start.model, data, device)
     record.epochs = last.epoch
@@ -264,6 +257,8 @@ def finetune(
         f"validation accuracy {accuracy:.1%} to {after_accuracy:.1%}, "
         f"log loss {loss:.3f} to {after_loss:.3f}; kept: {record.chosen}"
     )
+    if better and recipe.blend < 1:
+        happened += f", weights {recipe.blend:.0%} of the way from where they began"
     record.plan += [
         PlanStep(stage="views", planned=f"{len(data.views)} views", seconds=views_s),
         PlanStep(
@@ -304,6 +299,47 @@ def _length(
         record.stop_reason = "too little time was left to fine-tune: the probe is what there is"
         return 0, 0
     return epochs, views
+
+
+def train_blended(
+    material: Material,
+    recipe: Recipe,
+    start: Start,
+    data: TrainData,
+    epochs: int,
+    deadline: float | None,
+    what: str,
+    progress: Progress,
+) -> Iterator[EpochRecord]:
+    """Trains a whole schedule, yields and tells each epoch, and blends the weights in the end.
+
+    Args:
+        material: The backbone and where to train.
+        recipe: Says how, and what share of the trained weights is kept.
+        start: Where it begins, and where the weights end up.
+        data: To train on.
+        epochs: Of the schedule.
+        deadline: On `time.monotonic`, by which the schedule has run; None for as long as it takes.
+        what: Names it to people.
+        progress: Where progress is shown.
+    """
+    before = weights_of(start)
+    records = train(
+        start.suffix,
+        start.head,
+        data,
+        recipe,
+        epochs,
+        deadline,
+        material.device,
+        blocks_of(material, start),
+        frozen_of(material, start),
+    )
+    for epoch in progress.track(records, what, epochs):
+        progress.say(describe_epoch(epoch, epochs))
+        yield epoch
+    if recipe.blend < 1:
+        start.model.load_state_dict(blend(before, weights_of(start), recipe.blend))
 
 
 def describe_epoch(epoch: EpochRecord, planned: int) -> str:

@@ -10,19 +10,18 @@ import numpy as np
 from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.run import PlanStep, RunRecord, append_epoch
-from headstart.averages import blend
 from headstart.errors import HeadstartError
-from headstart.finetuning import describe_epoch, seconds_for_training
+from headstart.finetuning import seconds_for_training, train_blended
 from headstart.fingerprints import Acted, untrained
 from headstart.methods.averaging import GreedySoup
 from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
-from headstart.search.stages import Start, blocks_of, frozen_of, start_from, training_data, view_gap
+from headstart.search.stages import Start, start_from, training_data, view_gap
 from headstart.search.study import pays, short
 from headstart.search.trial import Fold, Setting, fresh_material, weights_of, with_fold
-from headstart.train import EpochRecord, train
+from headstart.train import EpochRecord
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def finish(
     record.boundary = setting.boundary
     if plan.head_loss is not None:
         append_epoch(folder, _before(plan, plan.head_loss))
-    winners = [trial for trial in best if pays(trial, plan.epochs)]
+    winners = [trial for trial in best if pays(trial, plan.whole_epochs)]
     if not winners:
         here = _with_all_images(ready, setting, base, progress)
         start = start_from(here.material, base, setting.boundary)
@@ -113,48 +112,58 @@ def _train_winners(
     record: RunRecord,
     progress: Progress,
 ) -> tuple[Finished, str]:
-    """Trains one network a winner and returns the first with the others, and what happened."""
-    done: Finished | None = None
-    happened = ""
+    """Trains one network a winner and returns the first with the others, and what happened.
+
+    One that fails is left out of an ensemble; where all fail, the head of the first is kept.
+    """
+    trained: list[Finished] = []
+    head: Finished | None = None
+    told: list[str] = []
     for number, winner in enumerate(winners):
-        whole = {**winner.recipe, "epochs": plan.epochs}
+        whole = {**winner.recipe, "epochs": plan.whole_epochs}
         # An image is mirrored for all members or for none.
         whole["test_time_flip"] = winners[0].recipe["test_time_flip"]
-        if short(winner, plan.epochs):  # what a short schedule liked says little of it
+        if short(winner, plan.whole_epochs):  # what a short schedule liked says little of it
             whole["blend"] = base.blend
         recipe = parse_recipe(whole)
         here = _with_all_images(ready, setting, recipe, progress)
         start = start_from(here.material, recipe, setting.boundary)
         before = weights_of(start)
-        acted, failed = list(start.acted), False
         try:
             left = len(winners) - number
-            told, found = _train(here, recipe, start, clock, left, folder, record, progress)
-            acted += found
+            happened, found = _train(here, recipe, start, clock, left, folder, record, progress)
         except HeadstartError as error:
             # The search has shown that the recipe works; more data and epochs may still diverge.
-            start.model.load_state_dict(before)
-            record.notes.append(f"The whole schedule failed, so the head is kept: {error}")
-            told, failed = "failed; the head is kept", True
-        happened += f"{'; ' if happened else ''}{told}"
-        if done is None and failed:
-            done = _head_alone(here, recipe, start, plan, winner)
-            record.acted, record.chosen = acted, "head on frozen features"
-        elif done is None:
-            held = winner.val_images
-            done = Finished(here, recipe, start, winner.temperature, (), winner.sets, held)
-            record.acted, record.chosen = acted, "fine-tuned"
-        else:
-            member = Member(here.material.backbone.model, start.head)
-            done = replace(done, others=(*done.others, member))
-    assert done is not None
-    if done.others:
-        record.chosen = f"ensemble of {len(done.others) + 1}"
-        # Each was calibrated alone; the mean of their logits lies between them. Sets promise a
-        # coverage, and no held-out image has seen the mean.
-        temperature = float(np.mean([winner.temperature for winner in winners]))
-        done = replace(done, temperature=temperature, sets=(), held=0)
-    return done, happened
+            record.notes.append(f"The whole schedule of trial {winner.number + 1} failed: {error}")
+            told.append("failed")
+            if head is None:
+                start.model.load_state_dict(before)
+                head = _head_alone(here, recipe, start, plan, winner)
+            continue
+        told.append(happened)
+        if not trained:
+            record.acted = [*start.acted, *found]
+        held = winner.val_images
+        trained.append(Finished(here, recipe, start, winner.temperature, (), winner.sets, held))
+    if not trained:
+        assert head is not None
+        record.chosen = "head on frozen features"
+        record.acted = [*head.start.acted, *untrained(head.recipe, "the whole schedule failed")]
+        return head, "; ".join([*told, "the head is kept"])
+    record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
+    return _averaged(trained), "; ".join(told)
+
+
+def _averaged(trained: Sequence[Finished]) -> Finished:
+    """Returns the first network with the others as further members of an ensemble."""
+    first, *others = trained
+    if not others:
+        return first
+    members = tuple(Member(each.ready.material.backbone.model, each.start.head) for each in others)
+    # Each was calibrated alone; the mean of their logits lies between them. Sets promise a
+    # coverage, and no held-out image has seen the mean.
+    temperature = float(np.mean([each.temperature for each in trained]))
+    return replace(first, others=members, temperature=temperature, sets=(), held=0)
 
 
 def _head_alone(
@@ -233,27 +242,13 @@ def _train(
     if clock.budget_s is not None:
         seconds = seconds_for_training(ready, recipe, clock) / left
         deadline = time.monotonic() + max(1.0, seconds)
-    before = weights_of(start)
     last: EpochRecord | None = None
-    records = train(
-        start.suffix,
-        start.head,
-        data,
-        recipe,
-        epochs,
-        deadline,
-        material.device,
-        blocks_of(material, start),
-        frozen_of(material, start),
-    )
-    for last in progress.track(records, "training on all images", epochs):
+    what = "training on all images"
+    for last in train_blended(material, recipe, start, data, epochs, deadline, what, progress):
         if not record.epochs:
             append_epoch(folder, last)
-        progress.say(describe_epoch(last, epochs))
     assert last is not None
     record.epochs = record.epochs or last.epoch
-    if recipe.blend < 1:
-        start.model.load_state_dict(blend(before, weights_of(start), recipe.blend))
     gap = view_gap(material, recipe, start, start.model, data)
     if gap is not None:
         record.cached_view_accuracy, record.fresh_view_accuracy = gap

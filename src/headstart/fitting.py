@@ -41,10 +41,10 @@ from headstart.methods.freezing import HeadOnly, LastBlocks
 from headstart.picturing import keep_evidence
 from headstart.planning import NOTHING_TO_TRY
 from headstart.predict import Run
-from headstart.preparing import Prepared, prepare
+from headstart.preparing import Prepared, change_backbone, prepare
 from headstart.progress import SILENT, Progress
 from headstart.proving import prove
-from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
+from headstart.recipe import FAMILIES, Recipe, load_recipe, parse_recipe, with_settings
 from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report
 from headstart.safeguarding import without_unsafe
@@ -138,7 +138,7 @@ def fit(
             raise RecipeError(NOTHING_TO_TRY)
         by_hand = [f"backbone={name}" for name in (backbone, weights) if name]
         request = Request(
-            trials=trials, split_seed=split_seed,
+            trials=trials, split_seed=split_seed, recipe=chosen.model_dump(mode="json"),
             settings=(*by_hand, *settings), sampler=sampler, engine=engine, workers=jobs,
             address=address or "", ensemble=ensemble, trial_memory=int(1e9 * (trial_memory or 0)),
         )  # fmt: skip
@@ -184,12 +184,18 @@ def resume(
         begun = read_plan(path) is not None
         # What was planned is done, however long it takes; what was not gets its budget anew.
         clock = Clock(started or time.monotonic(), None if begun else record.budget_s)
-        base = load_recipe(str(path / (SEARCH_RECIPE if begun else "recipe.toml")))
+        # The images are checked as they were at first, whatever backbone was chosen since.
+        first = (
+            parse_recipe(asked.recipe) if asked.recipe else load_recipe(str(path / "recipe.toml"))
+        )
+        base = load_recipe(str(path / SEARCH_RECIPE)) if begun else first
         cache = Path(cache_dir) if cache_dir else default_cache_dir()
         dataset = load_dataset(source, boxes=record.boxes)
         split = path / "split.csv"
         given = split if split.exists() else None
-        ready = prepare(dataset, base, clock, given, asked.split_seed, cache, workers, progress)
+        ready = prepare(dataset, first, clock, given, asked.split_seed, cache, workers, progress)
+        if base.backbone != first.backbone:
+            ready = change_backbone(ready, base, clock, workers)
         clear_unfinished(path)
         if not begun:
             (path / SUSPECTS).unlink(missing_ok=True)
@@ -204,6 +210,7 @@ def resume(
             "split_seed": record.split_seed,
             "plan": known if begun else [],
             "operations": record.operations if begun else [],
+            "seconds": record.seconds,
             "test_opened_before": [*record.test_opened_before, *opened],
         }
         fresh = fresh.model_copy(update=told)
@@ -278,13 +285,18 @@ def _run(
 ) -> Run:
     """Searches where it is asked for, trains, proves and reports."""
     _say_start(ready, record, progress)
+    earlier_s = record.seconds
     with _ending(folder, record, clock, progress):
-        done = None
+        done: Finished | None = None
         if record.request is not None:
             request = record.request
             if read_plan(folder) is None:
                 chosen = without_unsafe(ready, chosen, request, clock, record, progress)
-            done = search(ready, chosen, request, clock, folder, record, workers, progress)
+            found = search(ready, chosen, request, clock, folder, record, workers, progress)
+            if isinstance(found, Finished):
+                done = found
+            else:
+                ready, chosen = found
         if done is None:
             write_recipe(folder, chosen)
             start = begin(ready, chosen, clock, record, progress)
@@ -295,14 +307,14 @@ def _run(
             done = Finished(ready, chosen, start, temperature, (), sets, len(labels))
         proof = prove(done, folder, record, progress)
         keep_evidence(done.ready, done.recipe, proof, folder, clock)
-        record.seconds = clock.elapsed()
+        record.seconds = earlier_s + clock.elapsed()
         write_record(folder, record)
         write_report(folder)
         write_model_card(folder)
         evict(cache)
     # Last: a run that is done lacks nothing.
     record.status = "done"
-    record.seconds = clock.elapsed()
+    record.seconds = earlier_s + clock.elapsed()
     write_record(folder, record)
     return Run(folder, record, proof.metrics)
 
@@ -431,10 +443,11 @@ def _say_start(ready: Prepared, record: RunRecord, progress: Progress) -> None:
 @contextmanager
 def _ending(folder: Path, record: RunRecord, clock: Clock, progress: Progress) -> Iterator[None]:
     """Writes into the run how it ended when it did not end well."""
+    earlier_s = record.seconds
     try:
         yield
     except BaseException as error:
-        record.seconds = clock.elapsed()
+        record.seconds = earlier_s + clock.elapsed()
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.stop_reason = f"{type(error).__name__}: {error}".rstrip(": ")
         try:

@@ -57,7 +57,7 @@ def plan_search(
     record: RunRecord,
     workers: int | None,
     progress: Progress,
-) -> tuple[Prepared, Recipe, SearchPlan] | None:
+) -> tuple[Prepared, Recipe, SearchPlan | None]:
     """Screens backbones, searches heads and plans the trials.
 
     Args:
@@ -71,8 +71,8 @@ def plan_search(
         progress: Where progress is shown.
 
     Returns:
-        The data for the backbone that was chosen, the recipe that trials start from, and the plan;
-        None where the time allows one recipe only.
+        The data for the backbone that was chosen, the recipe that trials start from, and the plan:
+        None where there is one recipe to train only.
 
     Raises:
         RecipeError: If there is nothing to search with `request.trials`.
@@ -88,7 +88,7 @@ def plan_search(
             or affordable_boundary(ready, base, clock, 0.0) != FEATURES
         ):
             record.notes.append("The budget allows one recipe: nothing was searched.")
-            return None
+            return ready, base, None
     own = base.backbone
     ready, base = _with_best_backbone(ready, base, request, clock, workers, record, progress)
     if request.trials is None:
@@ -116,7 +116,7 @@ def plan_search(
             update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
         )  # fmt: skip
     if boundary not in speeds or not trainable:
-        return None if plan.head_loss is None else (ready, base, plan)
+        return ready, base, None if plan.head_loss is None else plan
     speed = speeds[boundary]
     # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
     shape = _shape(ready, base, clock, {boundary: speed}, networks) or least_search(

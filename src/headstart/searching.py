@@ -46,6 +46,7 @@ from headstart.search.stages import (
     training_data,
 )
 from headstart.search.study import (
+    NOT_PAYING,
     SEARCH_RECIPE,
     differences,
     drawn_families,
@@ -74,7 +75,7 @@ def search(
     record: RunRecord,
     workers: int | None,
     progress: Progress,
-) -> Finished | None:
+) -> Finished | tuple[Prepared, Recipe]:
     """Finds and trains the best recipe that the budget or the number of trials allows.
 
     Args:
@@ -88,7 +89,7 @@ def search(
         progress: Where progress is shown.
 
     Returns:
-        What is proven; None where the time allows one recipe only.
+        What is proven; where there is one recipe only, the data and that recipe, to be trained.
 
     Raises:
         HeadstartError: If every trial failed.
@@ -96,11 +97,14 @@ def search(
     """
     plan, base_epochs = read_plan(folder), base.epochs
     if plan is None:
-        planned = plan_search(ready, base, request, clock, folder, record, workers, progress)
-        if planned is None:
-            return None
-        ready, base, plan = planned
+        ready, base, plan = plan_search(
+            ready, base, request, clock, folder, record, workers, progress
+        )
+        if plan is None:
+            _note_ensemble(request, 1, "one recipe was trained", record)
+            return ready, base
         write_recipe(folder, base, SEARCH_RECIPE)
+        record.seconds += clock.elapsed()
         write_record(folder, record)  # what was found so far is told by a resumed run, too
         write_plan(folder, plan)  # from here on it counts
     setting = shared_setting(ready, base, plan)
@@ -116,21 +120,32 @@ def search(
         progress.say(f"search: {record.plan[-1].happened}")
         if clock.budget_s is not None and not base_epochs:
             left = seconds_for_training(ready, base, clock)
-            networks = min(request.ensemble, len(ranking))
-            trials, images = read_trials(folder), len(setting.rows)
-            plan = _fitted(plan, trials, left, images, base.views, networks)
+            networks = sum(pays(trial, plan.epochs) for trial in ranking[: request.ensemble])
+            speed = _speed(plan, read_trials(folder), request)
+            images = len(setting.rows)
+            plan = _fitted(plan, speed, left, images, base.views, max(1, networks))
         write_plan(folder, plan)
     record.stop_reason = _why_ended(plan, ranking[0] if ranking else None)
     best = ranking[: request.ensemble]
     done = finish(ready, setting, base, plan, best, clock, folder, record, progress)
-    members = 1 + len(done.others)
-    if members < request.ensemble:
-        record.notes.append(
-            f"An ensemble of {request.ensemble} was asked for, and {members} is shipped: no more "
-            "of the trials that came last validated better than the head that they began with."
-        )
+    paying = sum(pays(trial, plan.whole_epochs) for trial in best)
+    why = (
+        f"{len(ranking)} trials came to the end of the last rung, and of the best "
+        f"{len(best)} of them {paying} beat the head that they began with"
+        if ranking
+        else "no time was left to try more than heads"
+    )
+    _note_ensemble(request, 1 + len(done.others), why, record)
     write_recipe(folder, done.recipe)
     return done
+
+
+def _note_ensemble(request: Request, members: int, why: str, record: RunRecord) -> None:
+    """Notes where fewer networks are shipped than were asked for."""
+    if members < request.ensemble:
+        record.notes.append(
+            f"An ensemble of {request.ensemble} was asked for, and {members} is shipped: {why}."
+        )
 
 
 def shared_setting(ready: Prepared, base: Recipe, plan: SearchPlan) -> Setting:
@@ -232,7 +247,8 @@ def _try_recipes(
         left = None if clock.budget_s is None else seconds_for_training(ready, base, clock)
         images = len(setting.rows)
         epochs = request.ensemble * plan.epochs
-        return _why_stop(tried, finished, plan, rung, left, images, epochs, base.views)
+        speed = _speed(plan, finished, request)
+        return _why_stop(tried, finished, plan, rung, left, images, epochs, base.views, speed)
 
     progress.board(_board(finished, plan))
     try:
@@ -266,6 +282,7 @@ def _why_stop(
     images: int,
     epochs: int,
     views: int,
+    speed: Speed,
 ) -> str:
     """Returns why no further trial of a rung is worth it; empty where one is."""
     rung = plan.rungs[number]
@@ -274,15 +291,18 @@ def _why_stop(
         return reason
     epoch_s = max(trial.seconds / trial.epochs for trial in finished)
     trials_s = epoch_s * sum(rung.epochs for rung in plan.rungs[number:])
-    speed = _speed(plan, finished)
     if left < trials_s + speed.seconds(images, epochs, _missing_views(plan, views)):
         return "the time for trials was used up"
     return ""
 
 
-def _speed(plan: SearchPlan, trials: Sequence[Trial]) -> Speed:
-    """Returns what an image costs, by what was measured and by what the trials took."""
-    seen_s = [trial.train_s for trial in trials if trial.train_s]
+def _speed(plan: SearchPlan, trials: Sequence[Trial], request: Request) -> Speed:
+    """Returns what an image costs, by what was measured and by what the trials took.
+
+    Trials that ran elsewhere, or side by side, say nothing of what this process can do alone.
+    """
+    here = request.engine == "here"
+    seen_s = [trial.train_s for trial in trials if trial.train_s and here]
     return Speed(plan.view_s, float(np.median(seen_s)) if seen_s else plan.train_s, 0)
 
 
@@ -293,31 +313,34 @@ def _missing_views(plan: SearchPlan, views: int) -> int:
 
 def _fitted(
     plan: SearchPlan,
-    trials: Sequence[Trial],
+    speed: Speed,
     left: float,
     images: int,
     views: int,
     networks: int,
 ) -> SearchPlan:
     """Returns the plan with as many epochs for the winner as the time that is left allows."""
-    speed = _speed(plan, trials)
     more_views = _missing_views(plan, views)
     seconds = (left - more_views * images * speed.prefix_s) / networks
     epochs = choose_epochs(speed, images, seconds, views=0)
-    return plan.model_copy(update={"epochs": max(FEWEST_EPOCHS, epochs)})
+    return plan.model_copy(update={"fitted_epochs": max(FEWEST_EPOCHS, epochs)})
 
 
 def _why_ended(plan: SearchPlan, best: Trial | None) -> str:
-    if best is not None and not pays(best, plan.epochs):
-        return "fine-tuning does not pay: no trial validates better than the head it began with"
+    if best is not None and not pays(best, plan.whole_epochs):
+        return NOT_PAYING
     if not plan.rungs:
         return "the budget leaves no time to try more than heads"
-    reasons = [rung.ended for rung in plan.rungs if rung.ended]
-    return reasons[0] if reasons else "all planned trials were run"
+    return _endings(plan) or "all planned trials were run"
+
+
+def _endings(plan: SearchPlan) -> str:
+    """Returns why rungs ended before all of their trials had run; empty where none did."""
+    return "; ".join(dict.fromkeys(rung.ended for rung in plan.rungs if rung.ended))
 
 
 def _planned(plan: SearchPlan) -> str:
-    each = [f"{rung.trials} recipes for {rung.epochs} epochs" for rung in plan.rungs]
+    each = [f"{rung.planned} recipes for {rung.epochs} epochs" for rung in plan.rungs]
     return ", then ".join(each) + (
         f", each cross-validated in {plan.folds} parts" if plan.folds > 1 else ""
     )
@@ -336,9 +359,8 @@ def _describe_trials(
     failed = sum(trial.state == "failed" for trial in trials)
     if failed:
         happened += f"; {failed} trials failed"
-    ended = [rung.ended for rung in plan.rungs if rung.ended]
-    if ended:
-        happened += f"; ended because {ended[0]}"
+    if ended := _endings(plan):
+        happened += f"; ended because {ended}"
     seconds = sum(trial.seconds for trial in trials)
     return PlanStep(stage="search", planned=_planned(plan), happened=happened, seconds=seconds)
 

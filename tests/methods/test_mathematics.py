@@ -1,6 +1,7 @@
 """Each method's own mathematics, against values worked out by hand or by a plain loop."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -202,6 +203,17 @@ def test_cosine_head_is_imprinted_with_mean_directions() -> None:
     logits = head(torch.tensor([[7.0, 0.0]]))
     # Class 1 lies between 90 and 45 degrees: the mean of both unit vectors is at 67.5 degrees.
     assert logits[0].tolist() == pytest.approx([10.0, 10 * math.cos(math.radians(67.5))])
+
+
+def test_a_class_without_an_image_stays_at_random_in_a_cosine_head() -> None:
+    torch.manual_seed(0)
+    head = Cosine(scale=10).build(2, 3, nn.ReLU()).eval()
+    built = deepcopy(head.out[1].weight)  # type: ignore[index]
+    features = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    Cosine(scale=10).start(head, features, torch.tensor([0, 2]), solve)
+    weight = head.out[1].weight  # type: ignore[index]
+    assert weight.tolist() == [[1.0, 0.0], built[1].tolist(), [0.0, 1.0]]
+    assert head(features).isfinite().all()
 
 
 def test_nearest_neighbours_vote_by_similarity() -> None:

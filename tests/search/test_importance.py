@@ -42,6 +42,7 @@ def test_what_rules_the_loss_is_found() -> None:
     assert "optimizer.lr" in names, "which all optimizers have"
     assert not any("beta" in name for name in names), "which no search draws"
     assert found == importance(made(40)), "the same each time"
+    assert found == importance(made(40)[::-1]), "in whatever order they ended"
 
 
 def test_too_few_or_equal_trials_say_nothing() -> None:

@@ -229,11 +229,20 @@ def test_searches_around_any_base(tmp_path: Path, settings: dict[str, object]) -
         assert parse_recipe(trial.recipe).head == base.head
 
 
-def test_what_runs_side_by_side_is_told_in_the_order_of_numbers(tmp_path: Path) -> None:
-    assert run(tmp_path, executor=Made(score_of, slots=4)) is not None
-    trials = read_trials(tmp_path)
-    assert [t.number for t in trials[:4]] == [0, 1, 2, 3], "though they ended the other way round"
-    assert len(trials) == 16
+def test_what_runs_side_by_side_is_journalled_as_it_ends_and_learnt_from_in_order(
+    tmp_path: Path,
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    expected = run(whole, executor=Made(score_of, slots=4))
+    assert [t.number for t in read_trials(whole)[:5]] == [3, 2, 1, 0, 7], "they end in this order"
+    assert run(parts, executor=Made(score_of, slots=4), stop_after=2) is None
+    assert [t.number for t in read_trials(parts)] == [3, 2], "what ended is not lost"
+    assert run(parts, executor=Made(score_of, slots=4)) == expected
+    for one, other in zip(*(sorted(read_trials(folder), key=lambda t: (t.rung, t.number))
+                            for folder in (whole, parts)), strict=True):  # fmt: skip
+        assert one.recipe == other.recipe
 
 
 def test_a_trial_without_memory_runs_again_with_smaller_batches(tmp_path: Path) -> None:
@@ -265,7 +274,8 @@ def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:
     made = Made(lambda recipe, epochs: scored(0.5, start_loss=0.4))
     best, plan = run_rungs(Asking(BASE), plan_of(12), [], made, journal.append)
     assert len(journal) == 12, "no rule was given, so all of the first rung ran"
-    assert len(plan.rungs) == 1, "but nothing goes on"
+    assert plan.rungs[1].trials == 0, "but nothing goes on"
+    assert "does not pay" in plan.rungs[1].ended
     assert "does not pay" in enough(journal[:3], 9, 8)
     assert enough(journal[:2], 10, 8) == ""
     assert best[0].val_loss == 0.5
@@ -298,6 +308,73 @@ def test_a_rung_that_ends_early_lets_fewer_go_on(tmp_path: Path) -> None:
     _, plan = run_rungs(Asking(BASE), plan_of(12), [], Made(score_of), journal.append, why_stop)
     assert [(rung.trials, rung.ended) for rung in plan.rungs] == [(4, "the time is up"), (2, "")]
     assert len(journal) == 6
+
+
+def test_time_that_ends_before_a_rung_is_its_reason() -> None:
+    journal: list[Trial] = []
+
+    def why_stop(
+        tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
+    ) -> str:
+        return "the time is up" if rung == 1 else ""
+
+    best, plan = run_rungs(Asking(BASE), plan_of(6), [], Made(score_of), journal.append, why_stop)
+    assert [(rung.trials, rung.ended) for rung in plan.rungs] == [(6, ""), (0, "the time is up")]
+    assert [rung.planned for rung in plan.rungs] == [6, 2]
+    assert best == ranked(journal)
+    assert run_rungs(Asking(BASE), plan, journal, Made(score_of), journal.append) == (best, plan)
+    assert len(journal) == 6
+
+
+@pytest.mark.parametrize("winners", [1, 3])
+def test_no_more_go_on_than_ended_well(winners: int) -> None:
+    journal: list[Trial] = []
+
+    def evaluate(recipe: Recipe, epochs: int) -> Score:
+        if len(journal) in {0, 2, 3}:
+            raise HeadstartError("it breaks.")
+        return score_of(recipe, epochs)
+
+    asking = Asking(BASE, winners=winners)
+    plan = SearchPlan(rungs=tuple(plan_rungs(4, 8, winners)), folds=1, epochs=8)
+    best, plan = run_rungs(asking, plan, [], Made(evaluate), journal.append)
+    assert [trial.number for trial in best] == [1]
+    assert [rung.trials for rung in plan.rungs] == [4, 1]
+
+
+def test_where_all_that_went_on_fail_the_rung_before_decides() -> None:
+    journal: list[Trial] = []
+
+    def evaluate(recipe: Recipe, epochs: int) -> Score:
+        if epochs > 2:
+            raise HeadstartError("longer schedules break.")
+        return score_of(recipe, epochs)
+
+    best, plan = run_rungs(Asking(BASE), plan_of(6), [], Made(evaluate), journal.append)
+    assert [trial.rung for trial in best] == [0] * 6
+    assert best == ranked([trial for trial in journal if trial.rung == 0])
+    assert "failed" in plan.rungs[1].ended
+    again = run_rungs(Asking(BASE), plan, journal, Made(evaluate), journal.append)
+    assert again == (best, plan)
+    assert len(journal) == 8
+
+
+def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
+    """After a run was killed, as before, though the winner's schedule was stretched since."""
+
+    def evaluate(recipe: Recipe, epochs: int) -> Score:
+        # Worse than the head, but within the noise, which a short schedule is forgiven.
+        bits = "1" * 90 + "0" * 10
+        return Score(0.41, bits, 1.0, 1.0, False, 0.4, bits, 1.0, gain_noise=0.02)
+
+    journal: list[Trial] = []
+    plan = SearchPlan(rungs=tuple(plan_rungs(3, 4)), folds=1, epochs=4)
+    best, ran = run_rungs(Asking(BASE), plan, [], Made(evaluate), journal.append)
+    assert len(journal) == 4, "1 of 4 epochs is short"
+    stretched = ran.model_copy(update={"fitted_epochs": 2})
+    assert stretched.whole_epochs == 2
+    again = run_rungs(Asking(BASE), stretched, journal, Made(evaluate), journal.append)
+    assert again == (best, stretched)
 
 
 def test_random_search_draws_from_the_first_trial_on() -> None:

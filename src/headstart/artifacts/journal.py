@@ -95,8 +95,9 @@ class Rung(BaseModel):
     """Trials that train for the same number of epochs, each on a whole schedule of that length.
 
     Attributes:
-        trials: How many.
+        trials: How many: those that are planned, and those that ran once it has ended.
         epochs: Of each.
+        planned: How many were planned before any ran.
         ended: Why there were no more, where fewer ran than were planned.
     """
 
@@ -104,6 +105,7 @@ class Rung(BaseModel):
 
     trials: int
     epochs: int
+    planned: int = 0
     ended: str = ""
 
 
@@ -113,7 +115,9 @@ class SearchPlan(BaseModel):
     Attributes:
         rungs: Shortest schedules first.
         folds: 1 scores trials on the validation images; more cross-validates them.
-        epochs: Of the winner's whole schedule.
+        epochs: Of the winner's whole schedule as planned: trials are judged by it.
+        fitted_epochs: Of the same as trained, once it is known what time the trials left; 0 before,
+            and without a clock.
         view_s: Seconds for one view of an image, as measured; 0 without a clock.
         train_s: Seconds to train on an image once, as measured.
         head_loss: Cross-validated log loss in nats of the best head on frozen features; None where
@@ -129,6 +133,7 @@ class SearchPlan(BaseModel):
     rungs: tuple[Rung, ...]
     folds: int
     epochs: int
+    fitted_epochs: int = 0
     view_s: float = 0.0
     train_s: float = 0.0
     head_loss: float | None = None
@@ -136,6 +141,11 @@ class SearchPlan(BaseModel):
     head_images: int = 0
     head_temperature: float = 1.0
     head_sets: tuple[float, ...] = ()
+
+    @property
+    def whole_epochs(self) -> int:
+        """Epochs that the winner trains."""
+        return self.fitted_epochs or self.epochs
 
 
 def write_heads(folder: Path, heads: Sequence[HeadRecord]) -> None:

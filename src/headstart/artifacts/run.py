@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -89,6 +89,7 @@ class Request(BaseModel):
     Attributes:
         trials: Recipes to try; None where the budget decides.
         split_seed: Of the split.
+        recipe: What was given, as plain data, before anything was searched.
         settings: What was set by hand, and is not searched.
         sampler: What draws recipes.
         engine: Where trials run.
@@ -102,6 +103,7 @@ class Request(BaseModel):
 
     trials: int | None
     split_seed: int
+    recipe: dict[str, Any] = {}
     settings: tuple[str, ...] = ()
     sampler: Literal["tpe", "random"] = "tpe"
     engine: Literal["here", "processes", "ray"] = "here"

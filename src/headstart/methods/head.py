@@ -130,9 +130,10 @@ class Cosine(Method):
         directions = F.normalize(features.float(), dim=1)
         cosines = head.out[1]  # type: ignore[index]
         assert isinstance(cosines, _Cosines)
-        means = [directions[labels == number].mean(0) for number in range(len(cosines.weight))]
         with torch.no_grad():
-            cosines.weight.copy_(F.normalize(torch.stack(means), dim=1))
+            for number in set(labels.tolist()):  # a class without an image stays at random
+                mean = directions[labels == number].mean(0)
+                cosines.weight[number] = F.normalize(mean, dim=0)
 
 
 class NearestNeighbours(Method):

@@ -37,6 +37,7 @@ def importance(trials: Sequence[Trial]) -> list[tuple[str, float]]:
         are too few trials to tell, or all scored alike.
     """
     told = [trial for trial in trials if trial.rung == 0 and trial.val_loss is not None]
+    told.sort(key=lambda trial: trial.number)  # side by side they end in any order
     if len(told) < FEWEST_TRIALS or len({trial.val_loss for trial in told}) == 1:
         return []
     columns = _columns(told)

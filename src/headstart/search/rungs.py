@@ -1,12 +1,12 @@
 """The rungs of a search: recipes are asked for, run, journalled, and the best go on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.recipe import SEARCHED, Recipe
 from headstart.search.executors import Executor
-from headstart.search.study import Sampler, as_trial, ask, going_on, pays, ranked
+from headstart.search.study import NOT_PAYING, Sampler, as_trial, ask, going_on, pays, ranked
 from headstart.search.trial import Job, Score
 
 SMALLEST_BATCH = 4
@@ -44,7 +44,8 @@ def run_rungs(
     """Runs all rungs and returns the trials of the last one, the best first, and the plan as run.
 
     Trials run as many at a time as the executor has slots; what they teach counts from the next
-    time on, in the order of their numbers, so that the same slots give the same search.
+    time on, in the order of their numbers, so that the same slots give the same search. Where every
+    trial of a later rung failed, those of the rung before it are what is returned.
 
     Args:
         asking: How recipes are asked for.
@@ -55,7 +56,7 @@ def run_rungs(
         why_stop: Returns why a rung should end before all of its trials have run, or nothing.
 
     Raises:
-        HeadstartError: If every trial of a rung failed.
+        HeadstartError: If every trial of the first rung failed.
     """
     done = {(trial.rung, trial.number): trial for trial in known}
     best: list[Trial] = []
@@ -64,7 +65,11 @@ def run_rungs(
         tried: list[Trial] = []
         while len(tried) < rung.trials:
             # A rung that was ended before has as many trials as it ended with.
-            reason = "" if rung.ended else why_stop(tried, list(done.values()), plan, number)
+            reason = ""
+            if not rung.ended:
+                hopeless = number > 0 and not any(pays(trial, plan.epochs) for trial in best)
+                finished = list(done.values())
+                reason = NOT_PAYING if hopeless else why_stop(tried, finished, plan, number)
             if reason:
                 rung = rung.model_copy(update={"trials": len(tried), "ended": reason})
                 break
@@ -75,20 +80,19 @@ def run_rungs(
                 journal(trial)
                 done[number, trial.number] = trial
             tried += [done[number, job.number] for job in jobs]
-        plan = _with_rung(plan, number, rung, asking.winners)
-        if tried:
+        if number == 0 or any(trial.val_loss is not None for trial in tried):
             best = ranked(tried)
-        if not tried or not any(pays(trial, plan.epochs) for trial in best):
-            rungs = plan.rungs[: number + (1 if tried else 0)]
-            return best, plan.model_copy(update={"rungs": rungs or plan.rungs[:1]})
+        elif tried and not rung.ended:
+            rung = rung.model_copy(update={"ended": "all that went on to longer schedules failed"})
+        plan = _with_rung(plan, number, rung, min(going_on(rung.trials, asking.winners), len(best)))
     return best, plan
 
 
-def _with_rung(plan: SearchPlan, number: int, rung: Rung, winners: int) -> SearchPlan:
-    """Returns the plan with a rung as it was run; no more than its best go on to the next."""
+def _with_rung(plan: SearchPlan, number: int, rung: Rung, going: int) -> SearchPlan:
+    """Returns the plan with a rung as it was run; no more than `going` go on to the next."""
     rungs = [*plan.rungs[:number], rung, *plan.rungs[number + 1 :]]
     if number + 1 < len(rungs) and not rungs[number + 1].ended:
-        fewer = min(rungs[number + 1].trials, going_on(rung.trials, winners))
+        fewer = min(rungs[number + 1].trials, going)
         rungs[number + 1] = rungs[number + 1].model_copy(update={"trials": fewer})
     return plan.model_copy(update={"rungs": tuple(rungs)})
 
@@ -113,9 +117,8 @@ def _job(
     return Job(place, rung, asked.model_dump(mode="json"), epochs, flips)
 
 
-def _run(executor: Executor[Job, Score], jobs: Sequence[Job]) -> list[Trial]:
-    """Runs jobs; those that lack memory run again with smaller batches. In order of numbers."""
-    trials: dict[int, Trial] = {}
+def _run(executor: Executor[Job, Score], jobs: Sequence[Job]) -> Iterator[Trial]:
+    """Yields each job's trial as it ends; those that lack memory run again with smaller batches."""
     waiting = [(job, "") for job in jobs]
     while waiting:
         again = []
@@ -126,6 +129,5 @@ def _run(executor: Executor[Job, Score], jobs: Sequence[Job]) -> list[Trial]:
                 smaller = replace(job, recipe={**job.recipe, "batch_size": size})
                 again.append((smaller, f"batches of {size}, as larger ones ran out of memory"))
             else:
-                trials[job.number] = as_trial(job, outcome, note)
+                yield as_trial(job, outcome, note)
         waiting = again
-    return [trials[job.number] for job in jobs]

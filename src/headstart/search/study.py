@@ -38,6 +38,7 @@ _AVERAGING = ("none", "ema", "swa")
 Sampler = Literal["tpe", "random"]
 SEARCH_RECIPE = "search.toml"
 """The file of the run that holds what a search started from."""
+NOT_PAYING = "fine-tuning does not pay: no trial validates better than the head that it began with"
 KEEP = 3
 """One of so many trials goes on to the next rung."""
 _LOOK_AFTER = 3
@@ -56,10 +57,10 @@ def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
         epochs: Of the full schedule.
         winners: So many go on at least, where there are as many.
     """
-    rungs = [Rung(trials=trials, epochs=max(1, epochs // 4))]
+    sizes = [(trials, max(1, epochs // 4))]
     if trials >= KEEP:
-        rungs.append(Rung(trials=going_on(trials, winners), epochs=max(1, epochs // 2)))
-    return rungs
+        sizes.append((going_on(trials, winners), max(1, epochs // 2)))
+    return [Rung(planned=size, trials=size, epochs=length) for size, length in sizes]
 
 
 def going_on(trials: int, winners: int = 1) -> int:
@@ -88,7 +89,7 @@ def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
     """
     good = [trial for trial in tried if trial.val_loss is not None]
     if len(good) >= _LOOK_AFTER and not any(pays(trial, whole) for trial in good):
-        return "fine-tuning does not pay: no trial validates better than the head it began with"
+        return NOT_PAYING
     if len(good) < _STARTUP:
         return ""
     shares = np.array([trial.val_right / trial.val_images for trial in good])

@@ -114,11 +114,12 @@ class Score:
         temperature: The best one.
         blend: Share of the trained weights.
         flip: Whether the mean with the mirror images' logits is clearly better.
-        start_loss: As `loss`, before training.
-        start_right: As `right`, before training.
-        start_temperature: As `temperature`, before training.
+        start_loss: As `loss`, before training; with mirror images where `flip` says so.
+        start_right: As `right`, likewise.
+        start_temperature: As `temperature`, before training; without mirror images unless the
+            recipe has them.
         sets: Thresholds of class sets, see `calibration.set_thresholds`.
-        start_sets: As `sets`, before training.
+        start_sets: As `sets`, as `start_temperature`.
         gain_noise: Standard error, over images, of the log loss that training saved.
         train_s: Seconds to train on an image once.
         acted: What each method was seen to do, in the first fold.
@@ -308,8 +309,9 @@ def _score(
         gain = _losses(logits[share, False], labels) - _losses(logits[share, True], labels)
         if gain.mean() > gain.std() / len(gain) ** 0.5:
             flip, loss = True, calibrated_score(logits[share, True], labels)[0]
-    best, start = logits[share, flip], logits[0.0, not plain]
-    temperature, start_temperature = (fit_temperature(each, labels) for each in (best, start))
+    # What training saves is told of like and like; alone, the head is shipped as it was asked for.
+    best, start, alone = logits[share, flip], logits[0.0, flip], logits[0.0, not plain]
+    temperature, alone_temperature = (fit_temperature(each, labels) for each in (best, alone))
     saved = _losses(start, labels) - _losses(best, labels)
     return Score(
         loss=loss,
@@ -319,9 +321,9 @@ def _score(
         flip=flip,
         start_loss=calibrated_score(start, labels)[0],
         start_right=_bits(start, labels),
-        start_temperature=start_temperature,
+        start_temperature=alone_temperature,
         sets=set_thresholds(best, labels, temperature),
-        start_sets=set_thresholds(start, labels, start_temperature),
+        start_sets=set_thresholds(alone, labels, alone_temperature),
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )
 
