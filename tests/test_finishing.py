@@ -22,5 +22,8 @@ def test_a_head_alone_is_calibrated_by_the_more_images(seen_by_trial: int, by_tr
     done = _head_alone(nothing, Recipe(), nothing, plan, trial)
     wanted = (0.3, (0.1,), seen_by_trial) if by_trial else (0.9, (0.5,), 200)
     assert (done.temperature, done.sets, done.held) == wanted
+    mirrored = trial.model_copy(update={"recipe": {"test_time_flip": True}})
+    done = _head_alone(nothing, Recipe(), nothing, plan, mirrored)
+    assert done.temperature == 0.3, "the search of heads saw no mirror images"
     without = _head_alone(nothing, Recipe(), nothing, plan, None)
     assert (without.temperature, without.held) == (0.9, 200)

@@ -74,6 +74,13 @@ def test_unknown_names() -> None:
         load_recipe("nowhere.toml")
 
 
+def test_a_head_that_remembers_is_not_blended() -> None:
+    nearest = {"head": "nearest", "metric_loss": "triplet"}
+    assert parse_recipe(nearest).blend == 1
+    with pytest.raises(RecipeError, match="leave blend at 1"):
+        parse_recipe({**nearest, "blend": 0.5})
+
+
 @pytest.mark.parametrize("setting", ["activation=squish", "activation=silu"])
 def test_other_names_that_people_use_are_understood(setting: str) -> None:
     recipe = with_settings(Recipe(), [setting, "activation.where=suffix"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from headstart.artifacts.journal import JOURNAL, read_trials
-from headstart.artifacts.run import locked, read_record
+from headstart.artifacts.run import locked, read_epochs, read_record
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
 from headstart.fitting import fit, resume
 from headstart.predict import Run
@@ -108,6 +108,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
             time.sleep(0.02)
         process.wait()
         assert read_record(out).status == "running"
+        assert read_record(out).seconds > 0, "the time of a go that is killed is known, too"
         command = [sys.executable, "-m", "headstart", "resume", str(out)]
     done = headstart("resume", out)
     assert done.returncode == 0, done.stderr
@@ -299,34 +300,62 @@ def test_an_ensemble_trains_several_and_ships_one_network(pictures: Path, tmp_pa
         fit(pictures, out=tmp_path / "other", ensemble=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("failing", "chosen"), [({2}, "ensemble of 2"), ({1, 2, 3}, "head on")])
-def test_a_member_whose_whole_schedule_fails_is_left_out(
-    failing: set[int], chosen: str, pictures: Path, shared_cache: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Numbers of the whole schedules, from 1, that fail after their first epoch."""
     from headstart import finishing
 
-    real, calls = finishing.train_blended, []
+    real, calls, numbers = finishing.train_blended, [], set[int]()
 
     def train_blended(*arguments: Any) -> Any:
         calls.append(1)
-        if len(calls) in failing:
-            raise HeadstartError("training diverged.")
-        return real(*arguments)
+        number = len(calls)
+        for epoch in real(*arguments):
+            yield epoch
+            if number in numbers:
+                raise HeadstartError("training diverged.")
 
     monkeypatch.setattr(finishing, "train_blended", train_blended)
+    return numbers
+
+
+@pytest.mark.slow
+def test_a_member_whose_whole_schedule_fails_is_left_out(
+    failing: set[int], pictures: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    failing.add(1)
     run = fit(
         pictures, out=tmp_path / "run", cache_dir=shared_cache, trials=3, epochs=2, ensemble=3,
         settings=TRAINED,
     )  # fmt: skip
-    assert len(calls) == 3
-    assert run.record.chosen.startswith(chosen)
-    shipped = 3 - len(failing) or 1
-    assert json.loads((run.folder / "bundle" / "bundle.json").read_text())["members"] == shipped
-    assert any(f"ensemble of 3 was asked for, and {shipped} is" in n for n in run.record.notes)
+    assert run.record.chosen == "ensemble of 2"
+    assert json.loads((run.folder / "bundle" / "bundle.json").read_text())["members"] == 2
+    assert any("ensemble of 3 was asked for, and 2 is shipped: the others failed" in note
+               for note in run.record.notes)  # fmt: skip
     (step,) = [step for step in run.record.plan if step.stage == "finish"]
-    assert step.happened.count("failed") == len(failing)
+    assert step.happened.startswith("failed; 2 of 2 epochs")
+    assert [epoch.epoch for epoch in read_epochs(run.folder)] == [1, 2], "not those that failed"
+
+
+@pytest.mark.slow
+def test_where_the_whole_schedule_fails_a_solved_head_is_kept(
+    failing: set[int], pictures: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    failing.add(1)
+    gentle = [*SETTINGS, "optimizer.lr=1e-5"]
+    run = fit(
+        pictures, out=tmp_path / "a", cache_dir=shared_cache, trials=1, epochs=4, settings=gentle
+    )
+    assert run.record.chosen == "head on frozen features"
+    assert any("whole schedule of trial 1 failed" in note for note in run.record.notes)
+    assert [epoch.epoch for epoch in read_epochs(run.folder)] == [0], "what it was before"
+    assert run.metrics.accuracy > 0.7
+    failing.add(2)
+    with pytest.raises(HeadstartError, match="diverged"):  # a random head is nothing to keep
+        fit(
+            pictures, out=tmp_path / "b", cache_dir=shared_cache, trials=1, epochs=4,
+            settings=TRAINED,
+        )  # fmt: skip
 
 
 @pytest.mark.slow

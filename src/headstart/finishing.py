@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
-from headstart.artifacts.run import PlanStep, RunRecord, append_epoch
+from headstart.artifacts.run import PlanStep, RunRecord, append_epoch, forget_epochs
 from headstart.errors import HeadstartError
 from headstart.finetuning import seconds_for_training, train_blended
 from headstart.fingerprints import Acted, untrained
@@ -19,7 +19,7 @@ from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.stages import Start, start_from, training_data, view_gap
-from headstart.search.study import pays, short
+from headstart.search.study import short
 from headstart.search.trial import Fold, Setting, fresh_material, weights_of, with_fold
 from headstart.train import EpochRecord
 
@@ -52,7 +52,8 @@ def finish(
     setting: Setting,
     base: Recipe,
     plan: SearchPlan,
-    best: Sequence[Trial],
+    winners: Sequence[Trial],
+    unpaid: Trial | None,
     clock: Clock,
     folder: Path,
     record: RunRecord,
@@ -65,7 +66,9 @@ def finish(
         setting: Of the trials.
         base: What the search started from.
         plan: Of the search.
-        best: The best trial, if there were any; more are the members of an ensemble.
+        winners: The trials to train for the whole schedule; more than one make an ensemble. None
+            keeps the head alone.
+        unpaid: The best trial, where none was better than the head that it began with.
         clock: The budget.
         folder: Of the run.
         record: Of the run.
@@ -75,13 +78,15 @@ def finish(
     record.boundary = setting.boundary
     if plan.head_loss is not None:
         append_epoch(folder, _before(plan, plan.head_loss))
-    winners = [trial for trial in best if pays(trial, plan.whole_epochs)]
     if not winners:
-        here = _with_all_images(ready, setting, base, progress)
-        start = start_from(here.material, base, setting.boundary)
+        # Mirror images count for the head where they counted when it was found to be better.
+        flip = base.test_time_flip or (unpaid is not None and _flips(unpaid))
+        recipe = base.model_copy(update={"test_time_flip": flip})
+        here = _with_all_images(ready, setting, recipe, progress)
+        start = start_from(here.material, recipe, setting.boundary)
         record.acted, record.chosen = list(start.acted), "head on frozen features"
-        record.acted += untrained(base, record.stop_reason)
-        done = _head_alone(here, base, start, plan, best[0] if best else None)
+        record.acted += untrained(recipe, record.stop_reason)
+        done = _head_alone(here, recipe, start, plan, unpaid)
         happened = "the head was solved on training and validation images"
     else:
         done, happened = _train_winners(
@@ -121,21 +126,23 @@ def _train_winners(
     told: list[str] = []
     for number, winner in enumerate(winners):
         whole = {**winner.recipe, "epochs": plan.whole_epochs}
-        # An image is mirrored for all members or for none.
-        whole["test_time_flip"] = winners[0].recipe["test_time_flip"]
         if short(winner, plan.whole_epochs):  # what a short schedule liked says little of it
             whole["blend"] = base.blend
         recipe = parse_recipe(whole)
         here = _with_all_images(ready, setting, recipe, progress)
         start = start_from(here.material, recipe, setting.boundary)
-        before = weights_of(start)
+        before, left = weights_of(start), len(winners) - number
         try:
-            left = len(winners) - number
             happened, found = _train(here, recipe, start, clock, left, folder, record, progress)
         except HeadstartError as error:
             # The search has shown that the recipe works; more data and epochs may still diverge.
             record.notes.append(f"The whole schedule of trial {winner.number + 1} failed: {error}")
             told.append("failed")
+            if trained:
+                continue
+            forget_epochs(folder)
+            if left == 1 and not start.solved:
+                raise  # a head at random is nothing to keep
             if head is None:
                 start.model.load_state_dict(before)
                 head = _head_alone(here, recipe, start, plan, winner)
@@ -155,7 +162,10 @@ def _train_winners(
 
 
 def _averaged(trained: Sequence[Finished]) -> Finished:
-    """Returns the first network with the others as further members of an ensemble."""
+    """Returns the first network with the others as further members of an ensemble.
+
+    An image is mirrored for all of them or for none, as the first one likes it.
+    """
     first, *others = trained
     if not others:
         return first
@@ -172,13 +182,18 @@ def _head_alone(
     """Returns the head as it was solved, calibrated by the images that were held out from it.
 
     Those of the search of heads, or those of the trial that began with it, whichever are more: a
-    temperature from a few images that were all right is far too sure.
+    temperature from a few images that were all right is far too sure. The search of heads saw no
+    mirror images, so that where they count the trial is asked.
     """
-    if trial is None or plan.head_images > trial.val_images:
+    if trial is None or (plan.head_images > trial.val_images and not _flips(trial)):
         temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
     else:
         temperature, sets, held = trial.start_temperature, trial.start_sets, trial.val_images
     return Finished(ready, recipe, start, temperature, (), sets, held)
+
+
+def _flips(trial: Trial) -> bool:
+    return bool(trial.recipe.get("test_time_flip"))
 
 
 def _with_all_images(

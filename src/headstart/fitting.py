@@ -183,7 +183,8 @@ def resume(
         asked, source = _resumable(path, record)
         begun = read_plan(path) is not None
         # What was planned is done, however long it takes; what was not gets its budget anew.
-        clock = Clock(started or time.monotonic(), None if begun else record.budget_s)
+        budget_s = None if begun else record.budget_s
+        clock = Clock(started or time.monotonic(), budget_s, record.seconds)
         # The images are checked as they were at first, whatever backbone was chosen since.
         first = (
             parse_recipe(asked.recipe) if asked.recipe else load_recipe(str(path / "recipe.toml"))
@@ -210,7 +211,6 @@ def resume(
             "split_seed": record.split_seed,
             "plan": known if begun else [],
             "operations": record.operations if begun else [],
-            "seconds": record.seconds,
             "test_opened_before": [*record.test_opened_before, *opened],
         }
         fresh = fresh.model_copy(update=told)
@@ -285,7 +285,6 @@ def _run(
 ) -> Run:
     """Searches where it is asked for, trains, proves and reports."""
     _say_start(ready, record, progress)
-    earlier_s = record.seconds
     with _ending(folder, record, clock, progress):
         done: Finished | None = None
         if record.request is not None:
@@ -307,14 +306,14 @@ def _run(
             done = Finished(ready, chosen, start, temperature, (), sets, len(labels))
         proof = prove(done, folder, record, progress)
         keep_evidence(done.ready, done.recipe, proof, folder, clock)
-        record.seconds = earlier_s + clock.elapsed()
+        record.seconds = clock.total()
         write_record(folder, record)
         write_report(folder)
         write_model_card(folder)
         evict(cache)
     # Last: a run that is done lacks nothing.
     record.status = "done"
-    record.seconds = earlier_s + clock.elapsed()
+    record.seconds = clock.total()
     write_record(folder, record)
     return Run(folder, record, proof.metrics)
 
@@ -443,11 +442,10 @@ def _say_start(ready: Prepared, record: RunRecord, progress: Progress) -> None:
 @contextmanager
 def _ending(folder: Path, record: RunRecord, clock: Clock, progress: Progress) -> Iterator[None]:
     """Writes into the run how it ended when it did not end well."""
-    earlier_s = record.seconds
     try:
         yield
     except BaseException as error:
-        record.seconds = earlier_s + clock.elapsed()
+        record.seconds = clock.total()
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.stop_reason = f"{type(error).__name__}: {error}".rstrip(": ")
         try:

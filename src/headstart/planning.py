@@ -120,9 +120,9 @@ def plan_search(
     speed = speeds[boundary]
     # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
     shape = _shape(ready, base, clock, {boundary: speed}, networks) or least_search(
-        boundary, base.epochs
+        boundary, base.epochs, fixed_views=base.views
     )
-    views = shape.views if shape.views < views_for(shape.epochs) else base.views
+    views = base.views or (shape.views if shape.views < views_for(shape.epochs) else 0)
     base = base.model_copy(update={"views": views, "epochs": shape.epochs})
     update = {
         "rungs": tuple(plan_rungs(shape.trials, shape.epochs, networks)),
@@ -157,7 +157,9 @@ def _shape(
     if heads_too:
         seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * ready.features_s
     disk = disk_for_views(ready.material)
-    return shape_search(speeds, images, seconds, disk, trial_epochs, base.epochs, networks)
+    return shape_search(
+        speeds, images, seconds, disk, trial_epochs, base.epochs, networks, base.views
+    )
 
 
 def _with_best_backbone(

@@ -150,6 +150,11 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         ),
     ),
     (
+        "blend: head = nearest remembers images as the trained layers see them, and between two "
+        "sets of weights they see otherwise; leave blend at 1",
+        lambda r: isinstance(r.head, NearestNeighbours) and r.blend < 1,
+    ),
+    (
         "freezing: lp_ft and gradual begin with the head alone, and head = nearest has nothing "
         "that could be trained",
         lambda r: isinstance(r.head, NearestNeighbours) and isinstance(r.freezing, LPFT | Gradual),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from headstart.artifacts.journal import (
     write_plan,
 )
 from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe, write_record
+from headstart.backbones.boundaries import FEATURES
 from headstart.finetuning import seconds_for_training
 from headstart.finishing import Finished, finish
 from headstart.inference_stats import wilson_interval
@@ -27,7 +29,7 @@ from headstart.planning import plan_search
 from headstart.preparing import Prepared, unsealed
 from headstart.probe import parted
 from headstart.progress import Progress, format_duration
-from headstart.recipe import Recipe
+from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.executors import Executor, open_executor
 from headstart.search.material import Picked
@@ -42,6 +44,7 @@ from headstart.search.plan import (
 from headstart.search.rungs import Asking, run_rungs
 from headstart.search.stages import (
     boundary_without_clock,
+    fixed_boundary,
     start_from,
     training_data,
 )
@@ -104,8 +107,7 @@ def search(
             _note_ensemble(request, 1, "one recipe was trained", record)
             return ready, base
         write_recipe(folder, base, SEARCH_RECIPE)
-        record.seconds += clock.elapsed()
-        write_record(folder, record)  # what was found so far is told by a resumed run, too
+        _write_progress(folder, record, clock)  # a resumed run tells it, too
         write_plan(folder, plan)  # from here on it counts
     setting = shared_setting(ready, base, plan)
     _say_disk(ready, base, plan, record, progress)
@@ -114,30 +116,45 @@ def search(
         setting = replace(setting, heads=solve_heads(setting, base))
         entries = _cache_views(setting, base, plan, record, progress)
         ranking, plan = _try_recipes(
-            setting, entries, base, plan, request, clock, ready, folder, progress
+            setting, entries, base, plan, request, clock, ready, folder, record, progress
         )
         record.plan.append(_describe_trials(base, plan, read_trials(folder), ranking[0]))
         progress.say(f"search: {record.plan[-1].happened}")
         if clock.budget_s is not None and not base_epochs:
             left = seconds_for_training(ready, base, clock)
-            networks = sum(pays(trial, plan.epochs) for trial in ranking[: request.ensemble])
+            networks = len(_winners(ranking, plan, request))
             speed = _speed(plan, read_trials(folder), request)
             images = len(setting.rows)
             plan = _fitted(plan, speed, left, images, base.views, max(1, networks))
         write_plan(folder, plan)
-    record.stop_reason = _why_ended(plan, ranking[0] if ranking else None)
-    best = ranking[: request.ensemble]
-    done = finish(ready, setting, base, plan, best, clock, folder, record, progress)
-    paying = sum(pays(trial, plan.whole_epochs) for trial in best)
-    why = (
-        f"{len(ranking)} trials came to the end of the last rung, and of the best "
-        f"{len(best)} of them {paying} beat the head that they began with"
-        if ranking
-        else "no time was left to try more than heads"
-    )
+    winners = _winners(ranking, plan, request)
+    asked = parse_recipe(request.recipe) if request.recipe else base
+    head_asked = fixed_boundary(ready.material, asked) == FEATURES
+    record.stop_reason = _why_ended(plan, head_asked, unpaid=bool(ranking) and not winners)
+    head_of = ranking[0] if ranking and not winners else None
+    done = finish(ready, setting, base, plan, winners, head_of, clock, folder, record, progress)
+    why = record.stop_reason
+    if len(winners) == request.ensemble:
+        why = "the others failed on the whole schedule"
+    elif ranking:
+        why = (
+            f"{len(ranking)} trials were left in the end, of which {len(winners)} did not validate "
+            "worse than the head that they began with"
+        )
     _note_ensemble(request, 1 + len(done.others), why, record)
     write_recipe(folder, done.recipe)
     return done
+
+
+def _winners(ranking: Sequence[Trial], plan: SearchPlan, request: Request) -> list[Trial]:
+    """Returns the trials that are trained for the whole schedule, the best first."""
+    return [trial for trial in ranking if pays(trial, plan.epochs)][: request.ensemble]
+
+
+def _write_progress(folder: Path, record: RunRecord, clock: Clock) -> None:
+    """Writes what was found so far and the time that it took, for a run that is killed."""
+    record.seconds = clock.total()
+    write_record(folder, record)
 
 
 def _note_ensemble(request: Request, members: int, why: str, record: RunRecord) -> None:
@@ -227,6 +244,7 @@ def _try_recipes(
     clock: Clock,
     ready: Prepared,
     folder: Path,
+    record: RunRecord,
     progress: Progress,
 ) -> tuple[list[Trial], SearchPlan]:
     """Stage 3: runs the rungs and returns the trials of the last one, and what was done."""
@@ -237,6 +255,7 @@ def _try_recipes(
 
     def journal(trial: Trial) -> None:
         append_trial(folder, trial)
+        _write_progress(folder, record, clock)
         finished.append(trial)
         progress.say(_describe(trial, base, finished, plan))
         progress.board(_board(finished, plan))
@@ -253,7 +272,9 @@ def _try_recipes(
     progress.board(_board(finished, plan))
     try:
         with _open_executor(request, setting, entries) as executor:
-            return run_rungs(asking, plan, known, executor, journal, why_stop)
+            return run_rungs(
+                asking, plan, known, executor, journal, why_stop, partial(write_plan, folder)
+            )
     finally:
         progress.board(())
 
@@ -326,9 +347,11 @@ def _fitted(
     return plan.model_copy(update={"fitted_epochs": max(FEWEST_EPOCHS, epochs)})
 
 
-def _why_ended(plan: SearchPlan, best: Trial | None) -> str:
-    if best is not None and not pays(best, plan.whole_epochs):
+def _why_ended(plan: SearchPlan, head_asked: bool, unpaid: bool) -> str:
+    if unpaid:
         return NOT_PAYING
+    if not plan.rungs and head_asked:
+        return "the head has a closed form, and nothing else was to be trained"
     if not plan.rungs:
         return "the budget leaves no time to try more than heads"
     return _endings(plan) or "all planned trials were run"

@@ -57,6 +57,19 @@ def test_what_is_planned_fits_and_more_time_buys_more() -> None:
     assert 3 < found.trials <= MOST_TRIALS
 
 
+def test_views_that_were_chosen_by_hand_are_planned_with() -> None:
+    # Early as above, with 2 views for 20 s; 50 views take 500 s.
+    for views, seconds in ((2, 218.2), (50, 698.2)):
+        found = shape(1000, seconds / 0.9 + 1, fixed_views=views)
+        assert found is not None
+        assert (found.boundary, found.views) == ("early", views)
+        less = shape(1000, seconds / 0.9 - 1, fixed_views=views)
+        assert less is None or less.boundary == "late"
+        more = shape(1000, 3000, fixed_views=views)
+        assert more is not None
+        assert more.views == views
+
+
 def test_few_images_are_cross_validated() -> None:
     assert folds_for(200) == 3
     assert folds_for(2000) == 1

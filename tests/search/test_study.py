@@ -326,7 +326,7 @@ def test_time_that_ends_before_a_rung_is_its_reason() -> None:
     assert len(journal) == 6
 
 
-@pytest.mark.parametrize("winners", [1, 3])
+@pytest.mark.parametrize("winners", [2, 3])
 def test_no_more_go_on_than_ended_well(winners: int) -> None:
     journal: list[Trial] = []
 
@@ -340,6 +340,7 @@ def test_no_more_go_on_than_ended_well(winners: int) -> None:
     best, plan = run_rungs(asking, plan, [], Made(evaluate), journal.append)
     assert [trial.number for trial in best] == [1]
     assert [rung.trials for rung in plan.rungs] == [4, 1]
+    assert plan.rungs[0].ended == "all but 1 of its trials failed"
 
 
 def test_where_all_that_went_on_fail_the_rung_before_decides() -> None:
@@ -375,6 +376,25 @@ def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
     assert stretched.whole_epochs == 2
     again = run_rungs(Asking(BASE), stretched, journal, Made(evaluate), journal.append)
     assert again == (best, stretched)
+
+
+def test_a_kill_in_a_later_rung_does_not_open_an_earlier_one_again() -> None:
+    def why_stop(
+        tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
+    ) -> str:
+        return "the time is up" if rung == 0 and len(tried) == 4 else ""
+
+    kept: list[SearchPlan] = []
+    journal: list[Trial] = []
+    asking, made = Asking(BASE), Made(score_of)
+    best, plan = run_rungs(asking, plan_of(12), [], made, journal.append, why_stop, kept.append)
+    assert [tuple(rung.trials for rung in each.rungs) for each in kept] == [(4, 2), (4, 2)]
+    # Killed after one of two trials of the second rung, and without a clock since.
+    again = journal[:5]
+    resumed, same = run_rungs(asking, kept[0], again, made, again.append)
+    assert [t.val_loss for t in resumed] == [t.val_loss for t in best]
+    assert same == plan
+    assert [(t.rung, t.number) for t in again] == [(t.rung, t.number) for t in journal]
 
 
 def test_random_search_draws_from_the_first_trial_on() -> None:

@@ -288,6 +288,13 @@ def read_audit(folder: Path) -> Audit:
     return _read(folder, "audit.json", Audit)
 
 
+def forget_epochs(folder: Path) -> None:
+    """Takes the epochs of a training that failed out of the journal; what was before them stays."""
+    before = [epoch for epoch in read_epochs(folder) if epoch.epoch == 0]
+    text = "".join(epoch.model_dump_json() + "\n" for epoch in before)
+    write_text(folder / "epochs.jsonl", text)
+
+
 def read_epochs(folder: Path) -> list[EpochRecord]:
     """Reads the epoch journal; empty where nothing was trained."""
     journal = folder / "epochs.jsonl"

@@ -16,14 +16,20 @@ class Clock:
     Attributes:
         started: On `time.monotonic`.
         budget_s: The budget in seconds, or None where only the recipe says how long to train.
+        earlier_s: Seconds of earlier goes at the same work, which no budget counts.
     """
 
     started: float
     budget_s: float | None = None
+    earlier_s: float = 0.0
 
     def elapsed(self) -> float:
         """Returns the seconds since the start."""
         return time.monotonic() - self.started
+
+    def total(self) -> float:
+        """Returns the seconds that the work has taken, earlier goes included."""
+        return self.earlier_s + self.elapsed()
 
     def left(self) -> float | None:
         """Returns the seconds until the budget ends, or None where there is none."""

@@ -40,6 +40,7 @@ def run_rungs(
     executor: Executor[Job, Score],
     journal: Callable[[Trial], None],
     why_stop: WhyStop = lambda tried, finished, plan, rung: "",
+    keep_plan: Callable[[SearchPlan], None] = lambda plan: None,
 ) -> tuple[list[Trial], SearchPlan]:
     """Runs all rungs and returns the trials of the last one, the best first, and the plan as run.
 
@@ -54,6 +55,7 @@ def run_rungs(
         executor: Runs trials.
         journal: Writes a trial; it counts only when this has returned.
         why_stop: Returns why a rung should end before all of its trials have run, or nothing.
+        keep_plan: Writes the plan as run so far, after each rung and before the next.
 
     Raises:
         HeadstartError: If every trial of the first rung failed.
@@ -84,7 +86,11 @@ def run_rungs(
             best = ranked(tried)
         elif tried and not rung.ended:
             rung = rung.model_copy(update={"ended": "all that went on to longer schedules failed"})
-        plan = _with_rung(plan, number, rung, min(going_on(rung.trials, asking.winners), len(best)))
+        going = going_on(rung.trials, asking.winners)
+        if len(best) < going and number + 1 < len(plan.rungs) and not rung.ended:
+            rung = rung.model_copy(update={"ended": f"all but {len(best)} of its trials failed"})
+        plan = _with_rung(plan, number, rung, min(going, len(best)))
+        keep_plan(plan)
     return best, plan
 
 

@@ -54,10 +54,13 @@ def passes(folds: int) -> float:
     return folds - 1 if folds > 1 else 1 - HELD_OUT
 
 
-def least_search(boundary: str, fixed_epochs: int = 0, folds: int = 1) -> SearchShape:
+def least_search(
+    boundary: str, fixed_epochs: int = 0, folds: int = 1, fixed_views: int = 0
+) -> SearchShape:
     """Returns the least search that is worth it at a boundary."""
     epochs = fixed_epochs or SHORT
-    return SearchShape(boundary, epochs, min(epochs, 4), FEW_TRIALS if folds > 1 else 1, folds)
+    views = fixed_views or min(epochs, 4)
+    return SearchShape(boundary, epochs, views, FEW_TRIALS if folds > 1 else 1, folds)
 
 
 def shape_search(
@@ -68,6 +71,7 @@ def shape_search(
     trial_epochs: Callable[[int, int], int],
     fixed_epochs: int = 0,
     networks: int = 1,
+    fixed_views: int = 0,
 ) -> SearchShape | None:
     """Returns the search that fits into the time, or None where not even its least does.
 
@@ -84,6 +88,7 @@ def shape_search(
         trial_epochs: Epochs that all rungs take together, given trials and a schedule's length.
         fixed_epochs: Length of the whole schedule, where it is not to be chosen.
         networks: That are trained for it in the end.
+        fixed_views: Augmented views of each image, where they are not to be chosen.
     """
     left = UNHURRIED * seconds
 
@@ -99,9 +104,9 @@ def shape_search(
 
     for folds in dict.fromkeys((folds_for(images), 1)):
         for boundary in speeds:
-            least = least_search(boundary, fixed_epochs, folds)
+            least = least_search(boundary, fixed_epochs, folds, fixed_views)
             if fits(least):
-                return _grown(least, fits, whole_s, left, fixed_epochs)
+                return _grown(least, fits, whole_s, left, fixed_epochs, fixed_views)
     return None
 
 
@@ -111,6 +116,7 @@ def _grown(
     whole_s: Callable[[SearchShape], float],
     left: float,
     fixed_epochs: int,
+    fixed_views: int,
 ) -> SearchShape:
     """Returns the search with what else fits, the most useful first."""
 
@@ -124,7 +130,8 @@ def _grown(
 
     if not fixed_epochs:
         shape = grow(shape, "epochs", TARGET_EPOCHS)
-    shape = grow(shape, "views", min(MOST_VIEWS, views_for(shape.epochs)))
+    if not fixed_views:
+        shape = grow(shape, "views", min(MOST_VIEWS, views_for(shape.epochs)))
     shape = grow(shape, "trials", FEW_TRIALS)
     if not fixed_epochs:
         shape = grow(shape, "epochs", MOST_EPOCHS, share=0.5)

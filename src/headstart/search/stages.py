@@ -1,6 +1,5 @@
 """The stages of training one recipe: where to cut, the head from the probe, then the suffix."""
 
-import copy
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -85,7 +84,7 @@ class Solved:
     Attributes:
         taps: Stages whose pooled features it sees.
         validated: What cross-validation says of it, where it was a probe.
-        state: Its parameters and buffers.
+        state: Its parameters and buffers, on the CPU.
     """
 
     taps: tuple[str, ...]
@@ -97,7 +96,8 @@ def solved_by(start: Start) -> Solved | None:
     """Returns the head of a start, before it is trained; None where it was drawn at random."""
     if not start.solved:
         return None
-    return Solved(start.taps, start.validated, copy.deepcopy(start.head.state_dict()))
+    state = {name: value.cpu().clone() for name, value in start.head.state_dict().items()}
+    return Solved(start.taps, start.validated, state)
 
 
 def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
@@ -137,6 +137,8 @@ def start_from(
 ) -> Start:
     """Caches the evaluation views at a boundary, swaps activations behind it and makes the head.
 
+    Suffix and head are on the material's device.
+
     Args:
         material: What to work with.
         recipe: What the start is for.
@@ -173,7 +175,8 @@ def start_from(
         head.load_state_dict(known.state)
     if features is not None:
         validated = _solve(material, recipe, head, features, validated)
-    network = _suffix(material, boundary, taps)
+    network = _suffix(material, boundary, taps).to(material.device)
+    head.to(material.device)
     if recipe.backbone.drop_path:
         count = count_drop_path(network)
         acted.append(_note("backbone", recipe, f"{count} blocks may be skipped in training"))

@@ -116,10 +116,9 @@ class Score:
         flip: Whether the mean with the mirror images' logits is clearly better.
         start_loss: As `loss`, before training; with mirror images where `flip` says so.
         start_right: As `right`, likewise.
-        start_temperature: As `temperature`, before training; without mirror images unless the
-            recipe has them.
+        start_temperature: As `temperature`, likewise.
         sets: Thresholds of class sets, see `calibration.set_thresholds`.
-        start_sets: As `sets`, as `start_temperature`.
+        start_sets: As `sets`, likewise.
         gain_noise: Standard error, over images, of the log loss that training saved.
         train_s: Seconds to train on an image once.
         acted: What each method was seen to do, in the first fold.
@@ -309,9 +308,8 @@ def _score(
         gain = _losses(logits[share, False], labels) - _losses(logits[share, True], labels)
         if gain.mean() > gain.std() / len(gain) ** 0.5:
             flip, loss = True, calibrated_score(logits[share, True], labels)[0]
-    # What training saves is told of like and like; alone, the head is shipped as it was asked for.
-    best, start, alone = logits[share, flip], logits[0.0, flip], logits[0.0, not plain]
-    temperature, alone_temperature = (fit_temperature(each, labels) for each in (best, alone))
+    best, start = logits[share, flip], logits[0.0, flip]  # like and like
+    temperature, start_temperature = (fit_temperature(each, labels) for each in (best, start))
     saved = _losses(start, labels) - _losses(best, labels)
     return Score(
         loss=loss,
@@ -321,9 +319,9 @@ def _score(
         flip=flip,
         start_loss=calibrated_score(start, labels)[0],
         start_right=_bits(start, labels),
-        start_temperature=alone_temperature,
+        start_temperature=start_temperature,
         sets=set_thresholds(best, labels, temperature),
-        start_sets=set_thresholds(alone, labels, alone_temperature),
+        start_sets=set_thresholds(start, labels, start_temperature),
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )
 
