@@ -136,6 +136,8 @@ def test_percentages() -> None:
         (["--budget", "soon"], "cannot read the budget"),
         (["--set", "backbone.weights=random"], "cannot be --set here"),
         (["--set", "freezing=head_only"], "cannot be --set here"),
+        (["--set", "optimizer.lr=0.1"], "cannot be --set here"),
+        (["--set", "backbone=resnet18"], "cannot be --set here"),
         (["--set", "optimiser=sgd"], "did you mean 'optimizer'"),
     ],
 )
@@ -208,3 +210,30 @@ def test_from_a_folder_to_a_certificate_and_on(pictures: Path, tmp_path: Path) -
         benefit(pictures, out=out, **{**TINY, "epochs": 2})
     with pytest.raises(RunError, match="another recipe"):
         benefit(pictures, out=out, settings=["augmentation.flip=false"], **TINY)
+    # What was stopped before there was a plan is not gone on with by something else either, and a
+    # command that is refused changes nothing.
+    (out / "plan.json").unlink()
+    files = {path: path.read_bytes() for path in out.iterdir()}
+    for other, differs in (({"resolution": 72}, "recipe"), ({"split_seed": 1}, "split")):
+        with pytest.raises(RunError, match=f"another {differs}"):
+            benefit(pictures, out=out, **{**TINY, **other})
+    assert {path: path.read_bytes() for path in out.iterdir()} == files
+    (out / "asked.json").unlink()
+    with pytest.raises(RunError, match="older version"):
+        benefit(pictures, out=out, **TINY)
+
+
+@pytest.mark.slow
+def test_the_split_of_a_run_is_kept(pictures: Path, tmp_path: Path) -> None:
+    small = ["backbone.resolution=64"]
+    run = fit(
+        pictures, strategy="head", epochs=0, out=tmp_path / "run", settings=small, split_seed=3
+    )
+    split = run.folder / "split.csv"
+    _, certificate = benefit(pictures, out=tmp_path / "certificate", split=split, **TINY)
+    assert certificate.held == run.record.n_val
+    # The same images, so the same certificate goes on by the seed that drew the split.
+    again = benefit(pictures, out=tmp_path / "certificate", split=split, **TINY)[1]
+    assert again.verdicts == certificate.verdicts
+    with pytest.raises(RunError, match="another split"):
+        benefit(pictures, out=tmp_path / "certificate", **TINY)

@@ -229,6 +229,10 @@ def test_embed_files_and_folders(
     assert headstart("embed", out, pictures / "rings", "--out", target).returncode == 0
     with np.load(target, allow_pickle=False) as arrays:
         assert arrays["vectors"].shape[0] == len(arrays["images"]) == 16
+    (tmp_path / "folder.csv").mkdir()
+    folder = headstart("embed", out, pictures / "rings", "--out", tmp_path / "folder.csv")
+    assert folder.returncode == 2
+    assert "is a folder" in folder.stderr
     wrong = headstart("embed", out, pictures / "rings", "--out", tmp_path / "vectors.txt")
     assert wrong.returncode == 2
     assert ".csv" in wrong.stderr
@@ -246,6 +250,9 @@ def test_similar_prints_and_draws(
     parsed = json.loads(headstart("similar", out, image, "--json").stdout)
     assert len(parsed) == 5
     assert headstart("similar", out, tmp_path / "none.png").returncode == 2
+    nowhere = headstart("similar", out, image, "--out", tmp_path / "none" / "similar.png")
+    assert nowhere.returncode == 2
+    assert "there is no folder" in nowhere.stderr
     assert headstart("similar", out, image, "-k", 0).returncode == 2
 
 

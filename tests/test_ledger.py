@@ -46,6 +46,7 @@ def probed(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPath
         ({"run": "y", "out": "z"}, "leave --out out"),
         ({"source": "x", "seeds": 0}, "0 seeds cannot be"),
         ({"source": "x", "recipe": "naive"}, "nothing to compare"),
+        ({"source": "x", "settings": ["averaging=soup"]}, "by the held-out images"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -121,6 +122,52 @@ def test_what_is_known_is_not_trained_again(
 
 
 @pytest.mark.slow
+def test_what_failed_is_tried_again(
+    compared: tuple[Path, Ledger], pictures: Path, tmp_path: Path
+) -> None:
+    before, ledger = compared
+    out = shutil.copytree(before, tmp_path / "ledger")
+    path = out / MEASURED
+    *others, last = read_measured(out)
+    failed = last.trial.model_copy(update={"state": "failed", "val_loss": None, "cause": "gone"})
+    lines = [*others, last.model_copy(update={"trial": failed})]
+    path.write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    again = compare(pictures, settings=PLAIN, epochs=1, out=out)
+    assert len(read_measured(out)) == len(lines) + 1
+    assert not any(row.failed for row in again.rows)
+    assert again.whole
+    assert ledger.whole
+
+
+@pytest.mark.parametrize(
+    ("chosen", "boundary", "freezing"),
+    [
+        ("fine-tuned", "blocks.4", "last_blocks"),
+        ("ensemble of 3", "blocks.4", "last_blocks"),
+        ("fine-tuned", "features", "head_only"),
+        ("probe", "blocks.4", "head_only"),
+        ("head on frozen features", "features", "head_only"),
+    ],
+)
+def test_what_a_run_chose_is_what_it_shipped(
+    chosen: str, boundary: str, freezing: str, probed: Run, tmp_path: Path
+) -> None:
+    head = "random" if (chosen, boundary) == ("fine-tuned", "features") else "probe"
+    (tmp_path / "recipe.toml").write_text(
+        f'test_time_flip = true\nhead = {{name = "linear", init = "{head}"}}\n'
+        'freezing = "last_blocks"\n[optimizer]\nname = "sgd"\nlr = 0.01\n'
+    )
+    record = read_record(probed.folder).model_copy(update={"chosen": chosen, "boundary": boundary})
+    recipe = chosen_by(tmp_path, record)
+    assert recipe.freezing.name == freezing
+    assert recipe.test_time_flip
+    trained = not chosen.startswith(("probe", "head"))
+    assert (recipe.optimizer.name == "sgd") == trained
+    if freezing == "last_blocks":
+        assert getattr(recipe.freezing, "boundary", "") == boundary
+
+
+@pytest.mark.slow
 def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, headstart: Command) -> None:
     folder = probed.folder
     chosen = chosen_by(folder, read_record(folder))
@@ -149,6 +196,7 @@ def test_a_budget_leaves_out_what_does_not_fit_and_names_it(
     )
     ledger = compare(pictures, settings=PLAIN, epochs=1, out=tmp_path / "some")
     assert ledger.left_out == ("naive", "without freezing")
+    assert ledger.whole
     assert [row.name for row in ledger.rows] == ["+ freezing", "+ head", "without head"]
     assert ledger.rows[0].change.startswith("the naive recipe with freezing: ")
     monkeypatch.setattr("headstart.ledger._Costs.fits", lambda costs, recipe: False)

@@ -103,6 +103,10 @@ def test_a_bundle_works_alone(run: Run, fresh: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(RunError, match=r"range\.safetensors is damaged"):
         open_bundle(tmp_path / "alone")
+    for content in (b'{"format"', b"{}", b"\xff\xfe"):
+        (tmp_path / "alone" / "bundle.json").write_bytes(content)
+        with pytest.raises(RunError, match=r"bundle\.json is damaged, or was written by"):
+            open_bundle(tmp_path / "alone")
 
 
 def test_bundles_from_before_there_were_sets_still_load(

@@ -1,5 +1,6 @@
 """What transfer brings: the same network and tuning from pretrained weights and from scratch."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,14 +11,18 @@ import numpy as np
 import torch
 
 from headstart.artifacts.certificate import (
+    ASKED,
     CERTIFICATE,
     ArmRun,
     BenefitPlan,
+    BenefitRequest,
     Certificate,
     LabelForecast,
     read_arms,
+    read_asked,
     read_certificate,
     read_plan,
+    write_asked,
     write_certificate,
 )
 from headstart.artifacts.files import write_text
@@ -44,7 +49,10 @@ RESOLUTION = 112
 ON_CPU, ON_GPU = ((0.25, 1.0), 2), ((0.1, 0.25, 0.5, 1.0), 3)
 """Fractions of the data and seeds, unless they are given."""
 MOST_VIEWS = 4
-FIXED = {"backbone.weights", "backbone.name", "backbone.resolution", "freezing", "seed", "epochs"}
+FIXED = {
+    "backbone", "backbone.weights", "backbone.name", "backbone.resolution", "freezing", "seed",
+    "epochs", "optimizer.lr",
+}  # fmt: skip
 
 
 def benefit(
@@ -59,6 +67,7 @@ def benefit(
     settings: Sequence[str] = (),
     out: str | Path | None = None,
     split_seed: int = 0,
+    split: str | Path | None = None,
     boxes: Literal["crop", "keep"] = "crop",
     workers: int | None = None,
     cache_dir: str | Path | None = None,
@@ -84,6 +93,7 @@ def benefit(
         settings: Changes to the recipe of both arms such as `augmentation.flip=false`.
         out: Folder; one that was begun is gone on with. `runs/NAME-benefit-TIME` by default.
         split_seed: Of the split.
+        split: The split file of a run, whose test images are to be left alone.
         boxes: Whether images are cropped to boxes that the source gives.
         workers: Processes that decode images.
         cache_dir: Folder of the cache.
@@ -111,22 +121,29 @@ def benefit(
         check_unclaimed(folder)
     dataset = load_dataset(source, boxes=boxes)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
-    ready = prepare(dataset, recipe, clock, None, split_seed, cache, workers, progress)
+    ready = prepare(dataset, recipe, clock, split, split_seed, cache, workers, progress)
     if folder is None:
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
         folder = Path("runs") / f"{dataset.name}-benefit-{stamp}"
     if not going_on:
         claim_folder(folder)
     with locked(folder):
-        write_text(folder / "audit.json", ready.audited.audit.model_dump_json(indent=1) + "\n")
         images = order_images(ready.material, split_seed)
+        asked = BenefitRequest(
+            pixels=ready.pixels.key, rows=_digest(images), split_seed=split_seed,
+            recipe=recipe.model_dump(mode="json"),
+        )  # fmt: skip
+        if going_on:
+            _check_same(folder, asked)
+        else:
+            write_asked(folder, asked)
+        write_text(folder / "audit.json", ready.audited.audit.model_dump_json(indent=1) + "\n")
         labels = forecast_labels(folder, ready, clock, split_seed, progress)
         plan = read_plan(folder)
         if plan is None:
             plan = make_plan(
                 folder, ready, recipe, images, shares, n_seeds, epochs, clock, split_seed, progress
             )
-        _check_same(folder, plan, ready, recipe, split_seed)
         _check_design(folder, plan, fractions and shares, epochs)
         train_all(folder, ready.material, plan, images, clock, progress)
         certificate = _certify(folder, ready, plan, images, labels, clock, command)
@@ -173,7 +190,8 @@ def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> R
     if fixed:
         raise RecipeError(
             f"{', '.join(fixed)} cannot be --set here: both arms train the whole network, from "
-            "weights that are what is compared. Use --backbone, --resolution, --epochs or --seeds."
+            "weights that are what is compared and at rates that both try. Use --backbone, "
+            "--resolution, --epochs or --seeds."
         )
     base = parse_recipe(
         {
@@ -195,7 +213,16 @@ def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> R
 
 def _begun(folder: Path) -> bool:
     """Says whether a folder holds a certificate that was begun; that of a `fit` has a run.json."""
-    return (folder / "audit.json").exists() and not (folder / "run.json").exists()
+    begun = (folder / ASKED).exists() or (folder / "audit.json").exists()
+    return begun and not (folder / "run.json").exists()
+
+
+def _digest(images: Images) -> str:
+    """Returns a hash of which images are trained on and judged by."""
+    digest = hashlib.sha256()
+    for rows in (images.train, images.held):
+        digest.update(rows.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _check_design(
@@ -214,20 +241,21 @@ def _check_design(
         )
 
 
-def _check_same(
-    folder: Path, plan: BenefitPlan, ready: Prepared, recipe: Recipe, split_seed: int
-) -> None:
+def _check_same(folder: Path, asked: BenefitRequest) -> None:
     """Refuses to go on with something else than was begun.
 
     Raises:
         RunError: Saying what differs.
     """
-    # The size of a batch follows from that of the data.
-    asked = recipe.model_copy(update={"batch_size": plan.recipe["batch_size"]})
+    begun = read_asked(folder)
+    if begun is None:
+        raise RunError(
+            f"{folder} was begun by an older version of headstart; name another folder with --out."
+        )
     for what, same in (
-        ("images", plan.pixels == ready.pixels.key),
-        ("split seed", plan.split_seed == split_seed),
-        ("recipe", plan.recipe == asked.model_dump(mode="json")),
+        ("recipe", begun.recipe == asked.recipe),
+        ("images", begun.pixels == asked.pixels),
+        ("split", (begun.split_seed, begun.rows) == (asked.split_seed, asked.rows)),
     ):
         if not same:
             raise RunError(

@@ -354,7 +354,8 @@ def suspects(
 ) -> None:
     """Find images that deserve a look: labels that may be wrong, copies, outliers."""
     with _errors(context):
-        from headstart.diagnose.suspects import check_writable, write_suspects_csv
+        from headstart.artifacts.files import check_writable
+        from headstart.diagnose.suspects import write_suspects_csv
         from headstart.suspecting import suspects as find
 
         check_writable(out)
@@ -472,6 +473,9 @@ def benefit(
         typer.Option(help="Folder; one begun is gone on with. [default: runs/NAME-benefit-TIME]"),
     ] = None,
     split_seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    split: Annotated[
+        Path | None, typer.Option(help="A run's split.csv: its test images are left alone.")
+    ] = None,
     boxes: BoxesOption = Boxes.crop,
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
     as_json: AsJson = False,
@@ -492,6 +496,7 @@ def benefit(
             settings=settings or [],
             out=out,
             split_seed=split_seed,
+            split=split,
             boxes=boxes.value,
             workers=workers,
             progress=for_stream(sys.stderr),
@@ -545,8 +550,11 @@ def similar(
 ) -> None:
     """Find the training images that are most like an image."""
     with _errors(context):
+        from headstart.artifacts.files import check_writable
         from headstart.predict import Run
 
+        if out is not None:
+            check_writable(out)
         opened = Run.open(run)
         found = opened.similar(image, k)
         if out is not None:
@@ -584,9 +592,13 @@ def _errors(context: typer.Context) -> Iterator[None]:
             raise
         _fail("the machine ran out of memory. Try a smaller --set batch_size.", 1)
     except OSError as error:
-        if debug or error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if debug:
             raise
-        _fail("there is no space left on the disk. Free some and run the command again.", 1)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            _fail("there is no space left on the disk. Free some and run the command again.", 1)
+        if error.filename is None:
+            raise
+        _fail(f"cannot use {error.filename}: {error.strerror}.", 2)
 
 
 def _fail(message: str, code: int) -> None:

@@ -12,6 +12,7 @@ from headstart.artifacts.journal import read_plan
 from headstart.artifacts.run import (
     Request,
     RunRecord,
+    asked_recipe,
     check_unclaimed,
     claim_folder,
     clear_unfinished,
@@ -41,10 +42,10 @@ from headstart.methods.freezing import HeadOnly, LastBlocks
 from headstart.picturing import keep_evidence
 from headstart.planning import NOTHING_TO_TRY
 from headstart.predict import Run
-from headstart.preparing import Prepared, change_backbone, prepare
+from headstart.preparing import Prepared, prepare, prepare_again
 from headstart.progress import SILENT, Progress
 from headstart.proving import prove
-from headstart.recipe import FAMILIES, Recipe, load_recipe, parse_recipe, with_settings
+from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
 from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report
 from headstart.safeguarding import without_unsafe
@@ -185,18 +186,15 @@ def resume(
         # What was planned is done, however long it takes; what was not gets its budget anew.
         budget_s = None if begun else record.budget_s
         clock = Clock(started or time.monotonic(), budget_s, record.seconds)
-        # The images are checked as they were at first, whatever backbone was chosen since.
-        first = (
-            parse_recipe(asked.recipe) if asked.recipe else load_recipe(str(path / "recipe.toml"))
-        )
+        first = asked_recipe(record) or load_recipe(str(path / "recipe.toml"))
         base = load_recipe(str(path / SEARCH_RECIPE)) if begun else first
         cache = Path(cache_dir) if cache_dir else default_cache_dir()
         dataset = load_dataset(source, boxes=record.boxes)
         split = path / "split.csv"
         given = split if split.exists() else None
-        ready = prepare(dataset, first, clock, given, asked.split_seed, cache, workers, progress)
-        if base.backbone != first.backbone:
-            ready = change_backbone(ready, base, clock, workers)
+        ready = prepare_again(
+            dataset, first, base, clock, given, asked.split_seed, cache, workers, progress
+        )
         clear_unfinished(path)
         if not begun:
             (path / SUSPECTS).unlink(missing_ok=True)

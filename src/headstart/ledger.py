@@ -23,14 +23,22 @@ from headstart.artifacts.ledger import (
     read_measured,
     write_ledger,
 )
-from headstart.artifacts.run import RunRecord, check_unclaimed, claim_folder, locked, read_record
+from headstart.artifacts.run import (
+    RunRecord,
+    asked_recipe,
+    check_unclaimed,
+    claim_folder,
+    locked,
+    read_record,
+)
 from headstart.backbones.boundaries import FEATURES
 from headstart.cache import default_cache_dir
 from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, InputError, RunError
+from headstart.methods.averaging import GreedySoup
 from headstart.methods.freezing import HeadOnly
 from headstart.planning import at_boundary
-from headstart.preparing import Prepared, prepare
+from headstart.preparing import Prepared, prepare_again
 from headstart.progress import SILENT, Progress, format_duration
 from headstart.recipe import NAMED, Recipe, load_recipe, parse_recipe, with_settings
 from headstart.report.page import write_report
@@ -54,6 +62,8 @@ from headstart.searching import shared_setting
 
 EPOCHS = 6
 """Length of every row's schedule, unless another is asked for."""
+_OF_A_HEAD = ("head", "seed", "views", "batch_size", "test_time_flip")
+"""What of a recipe still counts where the head alone was kept."""
 SLACK = 1.3
 """A training is begun where so many times what it should take is left: none is interrupted."""
 
@@ -94,8 +104,8 @@ def compare(
 ) -> Ledger:
     """Measures what each method of a recipe brings, from the naive recipe on and one left out.
 
-    Every row is journalled where there is a folder for it; asked again, only what is missing is
-    trained. The test images stay sealed.
+    Every row is journalled where there is a folder for it; asked again, only what is missing, or
+    failed, is trained. The test images stay sealed.
 
     Args:
         source: The images, as for `fit`; those of the run by default.
@@ -136,6 +146,11 @@ def compare(
     else:
         chosen = load_recipe(recipe or "default") if not isinstance(recipe, Recipe) else recipe
         chosen = with_settings(chosen, settings)
+    if isinstance(chosen.averaging, GreedySoup):
+        raise InputError(
+            "averaging = soup chooses its weights by the held-out images that compare judges by; "
+            "compare the recipe (--recipe) with another averaging (--set averaging=ema)."
+        )
     naive, chosen = endpoints(chosen, epochs)
     steps = ladder(naive, chosen)
     if len(steps) == 1:
@@ -146,7 +161,10 @@ def compare(
     assert source is not None
     dataset = load_dataset(source, boxes=boxes)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
-    ready = prepare(dataset, chosen, clock, split, split_seed, cache, workers, progress)
+    first = (asked_recipe(record) if record else None) or chosen
+    ready = prepare_again(
+        dataset, first, chosen, clock, split, split_seed, cache, workers, progress
+    )
     if folder is not None and run is None and not (folder / MEASURED).exists():
         claim_folder(folder)
     with locked(folder) if folder is not None else nullcontext():
@@ -157,7 +175,8 @@ def compare(
             seeds=seeds,
             folds=bench.plan.folds,
             rows=tuple(ledger_rows(steps, trials, seeds)),
-            left_out=tuple(dict.fromkeys(missing)),
+            left_out=tuple(missing),
+            whole=_is_measured(steps, trials, seeds),
             seconds=sum(trial.seconds for trial in trials),
         )
         if folder is not None:
@@ -177,13 +196,12 @@ def chosen_by(folder: Path, record: RunRecord) -> Recipe:
         record: Of the run.
     """
     recipe = load_recipe(str(folder / "recipe.toml"))
-    if record.boundary and record.boundary != FEATURES:
+    head_kept = record.chosen in {"probe", "random head", "head on frozen features"}
+    if record.boundary and not (head_kept and record.boundary == FEATURES):
         recipe = at_boundary(recipe, record.boundary)
-    if record.chosen != "fine-tuned" and not isinstance(recipe.freezing, HeadOnly):
+    if head_kept and not isinstance(recipe.freezing, HeadOnly):
         probe = NAMED["probe"]
-        head_alone = probe.model_copy(
-            update={name: getattr(recipe, name) for name in ("head", "seed", "views", "batch_size")}
-        )
+        head_alone = probe.model_copy(update={name: getattr(recipe, name) for name in _OF_A_HEAD})
         backbone = {**recipe.backbone.model_dump(), "drop_path": 0.0}
         head_alone = parse_recipe({**head_alone.model_dump(), "backbone": backbone})
         return head_alone if head_alone.closed_form else recipe
@@ -235,7 +253,7 @@ def _measure(
     known: dict[str, Trial] = {}
     if folder is not None:
         for measured in read_measured(folder):
-            if measured.data == data:
+            if measured.data == data and measured.trial.state == "done":
                 known[json.dumps(measured.trial.recipe)] = measured.trial
     # The two ends first: what lies between them is of no use without them.
     climb = [step for step in steps if step.part == "ladder"]
@@ -252,13 +270,9 @@ def _measure(
         + (f", each cross-validated in {plan.folds} parts" if plan.folds > 1 else "")
         + (f"; {len(known)} are known" if known else "")
     )
-    missing: list[str] = []
     for step, recipe in wanted:
         key = _key(recipe)
-        if key in known:
-            continue
-        if not costs.fits(recipe):
-            missing.append(_step_name(step))
+        if key in known or not costs.fits(recipe):
             continue
         job = Job(len(known), 0, recipe.model_dump(mode="json"), plan.epochs, blends=())
         outcome: Outcome[Score] = attempt(_train, bench, job)
@@ -276,7 +290,15 @@ def _measure(
             f"a budget of {format_duration(clock.budget_s or 0)} leaves no time to train two "
             "recipes. Give a larger --budget or fewer --epochs."
         )
-    return trials, missing
+    there = [step for step, recipe in wanted if _key(recipe) in known]
+    return trials, [_step_name(step) for step in order if step not in there]
+
+
+def _is_measured(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> bool:
+    """Returns whether there are figures of the chosen recipe itself."""
+    chosen = [step for step in steps if step.part == "ladder"][-1]
+    wanted = [with_seed(chosen.recipe, seed).model_dump(mode="json") for seed in range(seeds)]
+    return any(trial.state == "done" and trial.recipe in wanted for trial in trials)
 
 
 def _train(bench: Bench, job: Job) -> Score:

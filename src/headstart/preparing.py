@@ -119,6 +119,39 @@ def unsealed(ready: Prepared) -> Unsealed:
     )
 
 
+def prepare_again(
+    dataset: Dataset,
+    first: Recipe,
+    recipe: Recipe,
+    clock: Clock,
+    split_file: str | Path | None,
+    split_seed: int,
+    cache: Path,
+    workers: int | None,
+    progress: Progress,
+) -> Prepared:
+    """As `prepare` did at first, then for the backbone that was chosen since.
+
+    What counts as a copy is seen on images of the size that a backbone wants, so that another one
+    might group and split them otherwise.
+
+    Args:
+        dataset: The images.
+        first: The recipe that they were checked for.
+        recipe: The one that they are needed for now.
+        clock: The budget.
+        split_file: The split that was made; None makes one.
+        split_seed: Of the split.
+        cache: Folder of the cache.
+        workers: Processes that decode images.
+        progress: Where progress is shown.
+    """
+    ready = prepare(dataset, first, clock, split_file, split_seed, cache, workers, progress)
+    if recipe.backbone == first.backbone:
+        return ready
+    return change_backbone(ready, recipe, clock, workers)
+
+
 def change_backbone(ready: Prepared, recipe: Recipe, clock: Clock, workers: int | None) -> Prepared:
     """Returns the same data for another backbone: decoded for it, with the same split."""
     network = backbone_of(recipe)

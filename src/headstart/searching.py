@@ -20,7 +20,14 @@ from headstart.artifacts.journal import (
     read_trials,
     write_plan,
 )
-from headstart.artifacts.run import PlanStep, Request, RunRecord, write_recipe, write_record
+from headstart.artifacts.run import (
+    PlanStep,
+    Request,
+    RunRecord,
+    asked_recipe,
+    write_recipe,
+    write_record,
+)
 from headstart.backbones.boundaries import FEATURES
 from headstart.finetuning import seconds_for_training
 from headstart.finishing import Finished, finish
@@ -29,7 +36,7 @@ from headstart.planning import plan_search
 from headstart.preparing import Prepared, unsealed
 from headstart.probe import parted
 from headstart.progress import Progress, format_duration
-from headstart.recipe import Recipe, parse_recipe
+from headstart.recipe import Recipe
 from headstart.search.clock import Clock
 from headstart.search.executors import Executor, open_executor
 from headstart.search.material import Picked
@@ -128,8 +135,7 @@ def search(
             plan = _fitted(plan, speed, left, images, base.views, max(1, networks))
         write_plan(folder, plan)
     winners = _winners(ranking, plan, request)
-    asked = parse_recipe(request.recipe) if request.recipe else base
-    head_asked = fixed_boundary(ready.material, asked) == FEATURES
+    head_asked = fixed_boundary(ready.material, asked_recipe(record) or base) == FEATURES
     record.stop_reason = _why_ended(plan, head_asked, unpaid=bool(ranking) and not winners)
     head_of = ranking[0] if ranking and not winners else None
     done = finish(ready, setting, base, plan, winners, head_of, clock, folder, record, progress)

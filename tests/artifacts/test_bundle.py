@@ -172,7 +172,7 @@ def test_damage_is_noticed(saved: tuple[Path, Classifier], tmp_path: Path) -> No
     cases = {
         "damaged": (weights[:-1] + bytes([weights[-1] ^ 1]), text),
         "has format 99": (weights, json.dumps({**json.loads(text), "format": 99})),
-        "cannot read the bundle": (weights, "{}"),
+        r"bundle\.json is damaged": (weights, "{}"),
     }
     for message, (changed, changed_text) in cases.items():
         (tmp_path / "model.safetensors").write_bytes(changed)

@@ -164,7 +164,7 @@ def test_the_waterfall_names_every_step_and_its_gain() -> None:
         row("ladder", "batch_mixing", 0.9, 0.1),
         row("ladder", "averaging", 0.875, -0.025),
     ]
-    svg = waterfall(rows)
+    svg = waterfall(rows, whole=True)
     text = " ".join(parsed(svg).itertext())
     for shown in ("naive", "batch mixing", "averaging", "chosen recipe", "80.0", "+10.0", "87.5"):
         assert shown in text
@@ -173,6 +173,7 @@ def test_the_waterfall_names_every_step_and_its_gain() -> None:
         assert variable in svg
     assert "100" in text
     assert "120" not in text, "no share of images is above 100 %"
+    assert "chosen recipe" not in waterfall(rows, whole=False)
 
 
 def test_the_chart_of_gains_names_the_methods() -> None:

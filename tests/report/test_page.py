@@ -387,10 +387,12 @@ def test_what_was_not_measured_says_how_to(small_run: Path, tmp_path: Path) -> N
     _, page = read(small_run)
     assert f"headstart suspects {small_run} --out {small_run}/suspects.csv" in page.text
     assert "needs a data set that can be named" in page.text
-    write_record(small_run, record(tmp_path, ["a"], source="photos", split_seed=3))
+    write_record(small_run, record(tmp_path, ["a"], source="photos"))
     _, page = read(small_run)
-    said = f"headstart benefit photos --split-seed 3 --boxes crop --out {small_run}/certificate"
-    assert said in page.text
+    split = f"--split {small_run}/split.csv"
+    assert (
+        f"headstart benefit photos {split} --boxes crop --out {small_run}/certificate" in page.text
+    )
     assert f"headstart report {small_run}" in page.text
 
 

@@ -158,6 +158,18 @@ def test_seeds_are_averaged_and_images_count_once() -> None:
     assert row.p == pytest.approx(0.25)
 
 
+def test_a_row_is_the_mean_of_its_own_seeds_and_gains_of_shared_ones() -> None:
+    naive, other = ladder(NAIVE, CHOSEN)[:2]
+    trials = [
+        trial(with_seed(naive.recipe, 0), "1000"),
+        trial(with_seed(other.recipe, 0), "1100"),
+        trial(with_seed(other.recipe, 1), "1110"),
+    ]
+    _, row = ledger_rows([naive, other], trials, 2)
+    assert (row.seeds, row.accuracy) == (2, pytest.approx((0.5 + 0.75) / 2))
+    assert row.gain == pytest.approx(0.25)
+
+
 def test_the_sign_test_of_one_pair_is_mcnemars() -> None:
     assert sign_test([(bits("1100"), bits("0011"))]) == 1.0
     assert sign_test([(bits("0" * 6), bits("1" * 6))]) == pytest.approx(2 / 2**6)

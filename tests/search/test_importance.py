@@ -37,7 +37,7 @@ def test_what_rules_the_loss_is_found() -> None:
     found = importance(made(40))
     assert found[0][0] == "schedule"
     assert found[0][1] > 0.8
-    assert sum(share for _, share in found) == pytest.approx(1.0)
+    assert 0.9 < sum(share for _, share in found) <= 1.0
     names = {name for name, _ in found}
     assert "optimizer.lr" in names, "which all optimizers have"
     assert not any("beta" in name for name in names), "which no search draws"

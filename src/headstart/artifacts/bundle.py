@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from headstart.artifacts.files import replacing, write_text
+from headstart.artifacts.files import damaged, replacing, write_text
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
 from headstart.backbones.cut import prefix, suffix, trace
@@ -249,8 +249,10 @@ def read_spec(folder: Path) -> BundleSpec:
         return BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
-    except (OSError, ValidationError) as error:
-        raise RunError(f"cannot read the bundle {folder}: {error}") from None
+    except OSError as error:
+        raise RunError(f"cannot read the bundle {folder}: {error.strerror}.") from None
+    except ValueError:  # no JSON, not of this form, or no text at all
+        raise RunError(damaged(folder / "bundle.json")) from None
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -1,5 +1,6 @@
 """The transfer certificate: what the folder of `headstart benefit` holds, written and read here.
 
+asked.json        of what and with what it was begun
 plan.json         what is trained; made once, and followed by whoever goes on
 arms.jsonl        one line a trained network, on the disk before it counts
 forecast.json     how accuracy grows with labels, and the forecast
@@ -18,6 +19,7 @@ from headstart.artifacts.journal import append_line, read_lines
 from headstart.errors import RunError
 from headstart.inference_stats import Interval
 
+ASKED = "asked.json"
 PLAN = "plan.json"
 ARMS = "arms.jsonl"
 FORECAST = "forecast.json"
@@ -30,6 +32,22 @@ Question = Literal["start", "slope", "asymptote"]
 
 class _Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BenefitRequest(_Plain):
+    """What a certificate was begun with; who goes on must ask for the same.
+
+    Attributes:
+        pixels: Key of the decoded images.
+        rows: Hash of which of them are trained on and judged by.
+        split_seed: Of the split, and of the order in which fractions grow.
+        recipe: Of both arms, as plain data.
+    """
+
+    pixels: str
+    rows: str
+    split_seed: int
+    recipe: dict[str, Any]
 
 
 class BenefitPlan(_Plain):
@@ -296,6 +314,20 @@ class Certificate(_Plain):
     def verdicts(self) -> tuple[Verdict, ...]:
         """Of the largest fraction."""
         return self.fractions[-1].verdicts
+
+
+def write_asked(folder: Path, asked: BenefitRequest) -> None:
+    """Writes what a certificate is begun with, before anything else is."""
+    write_text(folder / ASKED, asked.model_dump_json(indent=1) + "\n")
+
+
+def read_asked(folder: Path) -> BenefitRequest | None:
+    """Reads what a certificate was begun with; None where that was not kept.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    return read_model(folder / ASKED, BenefitRequest)
 
 
 def write_plan(folder: Path, plan: BenefitPlan) -> None:

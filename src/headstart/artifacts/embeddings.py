@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from headstart.artifacts.files import replacing
+from headstart.artifacts.files import check_writable, replacing
 from headstart.errors import InputError, RunError
 
 
@@ -43,14 +43,13 @@ def check_exportable(path: Path) -> None:
     """Refuses a file to which `export_embeddings` cannot write, before any work.
 
     Raises:
-        InputError: By its ending, or because its folder is missing.
+        InputError: By its ending, because its folder is missing, or as it is a folder itself.
     """
     if path.suffix not in {".csv", ".npz", ".safetensors"}:
         raise InputError(
             f"cannot write embeddings to {path}: end its name in .csv, .npz or .safetensors."
         )
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it.")
+    check_writable(path)
 
 
 def export_embeddings(path: Path, images: Sequence[str], vectors: NDArray[np.float32]) -> None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from headstart.errors import DiskFullError, RunError
+from headstart.errors import DiskFullError, InputError, RunError
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -56,8 +56,27 @@ def read_model(path: Path, model: type[M]) -> M | None:
         return None
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}.") from None
+    except ValueError:  # no JSON, not of this form, or no text at all
+        raise RunError(damaged(path)) from None
+
+
+def damaged(path: Path) -> str:
+    """Says that a file cannot be understood."""
+    return f"{path} is damaged, or was written by another version of headstart."
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a file that `replacing` cannot write, before any work.
+
+    Raises:
+        InputError: Its folder is missing, or it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file to write to.")
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -87,7 +87,8 @@ class Ledger(BaseModel):
         seeds: Asked for.
         folds: 1 for rows that are judged on the validation images; more cross-validates them.
         rows: The ladder from the naive recipe to the chosen one, then those with one left out.
-        left_out: What was not measured because the time was up.
+        left_out: What was not measured from any seed because the time was up.
+        whole: Whether there are figures of the chosen recipe itself.
         seconds: Of all trainings.
     """
 
@@ -98,6 +99,7 @@ class Ledger(BaseModel):
     folds: int
     rows: tuple[LedgerRow, ...]
     left_out: tuple[str, ...] = ()
+    whole: bool = True
     seconds: float = 0.0
 
 

@@ -31,14 +31,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from headstart.artifacts.files import replacing, write_json, write_text
+from headstart.artifacts.files import damaged, replacing, write_json, write_text
 from headstart.data.audit import Audit
 from headstart.errors import RunError
 from headstart.evaluate import Metrics
 from headstart.fingerprints import Acted
-from headstart.recipe import Recipe, to_toml
+from headstart.recipe import Recipe, parse_recipe, to_toml
 from headstart.train import EpochRecord
 
 M = TypeVar("M", bound=BaseModel)
@@ -270,6 +270,13 @@ def read_record(folder: Path) -> RunRecord:
     return _read(folder, "run.json", RunRecord)
 
 
+def asked_recipe(record: RunRecord) -> Recipe | None:
+    """Returns the recipe that a search was given; None without one, or where it was not kept."""
+    if record.request is None or not record.request.recipe:
+        return None
+    return parse_recipe(record.request.recipe)
+
+
 def read_metrics(folder: Path) -> Metrics:
     """Reads `metrics.json`.
 
@@ -370,5 +377,5 @@ def _read(folder: Path, name: str, model: type[M]) -> M:
         return model.model_validate_json((folder / name).read_text(encoding="utf-8"))
     except OSError:
         raise RunError(f"{folder} is no finished run: it has no readable {name}.") from None
-    except ValidationError as error:
-        raise RunError(f"cannot read {folder / name}: {error}") from None
+    except ValueError:  # no JSON, not of this form, or no text at all
+        raise RunError(damaged(folder / name)) from None

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.files import replacing
+from headstart.artifacts.files import check_writable, replacing
 from headstart.data.audit import Finding
 from headstart.data.splits import folds
 from headstart.data.types import Dataset
-from headstart.errors import DataError, InputError, RunError
+from headstart.errors import DataError, RunError
 from headstart.evaluate import softmax
 from headstart.probe import cross_validate, fit_probe
 from headstart.retrieval import unit
@@ -231,18 +231,6 @@ def find_suspects(
         by_row.setdefault(reason.row, []).append(reason)
     found = [_suspect(dataset, together) for together in by_row.values()]
     return tuple(sorted(found, key=lambda suspect: (-suspect.score, suspect.row)))
-
-
-def check_writable(path: Path) -> None:
-    """Refuses a file to which `write_suspects_csv` cannot write, before any work.
-
-    Raises:
-        InputError: Its folder is missing, or it is a folder itself.
-    """
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a .csv file to write to.")
 
 
 def write_suspects_csv(path: Path, suspects: Iterable[Suspect]) -> None:

@@ -74,6 +74,11 @@ def what_each_brought(folder: Path) -> Brought | None:
     rows: Sequence[LedgerRow]
     if ledger is not None:
         rows, lead = ledger.rows, _lead(ledger)
+        if trials:
+            lead += (
+                " The search chose among its trials by these images, too, so that the gains of "
+                "what it chose are the more favourable for it."
+            )
     else:
         base = load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json")
         rows, lead = rows_of_trials(trials, base), ""
@@ -85,7 +90,7 @@ def what_each_brought(folder: Path) -> Brought | None:
         measured=ledger is not None,
         lead=lead,
         tables=tuple((_PARTS[part], tuple(each)) for part, each in tables.items() if each),
-        waterfall_svg=waterfall(climb) if len(climb) > 1 else None,
+        waterfall_svg=waterfall(climb, ledger.whole) if ledger and len(climb) > 1 else None,
         gains_svg=gain_chart(others) if others else None,
         missing=ledger.left_out if ledger is not None else (),
         importance=tuple((name, f"{100 * share:.0f}") for name, share in shares),
@@ -129,7 +134,9 @@ def _p(p: float) -> str:
 def _lead(ledger: Ledger) -> str:
     images = max((row.images for row in ledger.rows), default=0)
     how = f"cross-validated in {ledger.folds} parts" if ledger.folds > 1 else "held out"
-    seeds = f" from each of {ledger.seeds} seeds" if ledger.seeds > 1 else ""
+    least = min((row.seeds for row in ledger.rows if row.accuracy is not None), default=0)
+    each = f"each of {ledger.seeds}" if least == ledger.seeds else f"up to {ledger.seeds}"
+    seeds = f" from {each} seeds" if ledger.seeds > 1 else ""
     return (
         f"Every row was trained for {ledger.epochs} epochs{seeds} and judged on the same "
         f"{images} images, {how}; the test images stayed sealed."

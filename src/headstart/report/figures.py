@@ -87,15 +87,20 @@ def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
     return _inline_svg(figure, "reliability")
 
 
-def waterfall(rows: Sequence[LedgerRow]) -> str:
+def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
     """Returns an inline SVG of how the accuracy climbs from row to row, each on the one before.
 
     The first bar is the accuracy of the row that others start from, the last that of the row where
     it ends; those between are gains (blue) and losses (orange), with the gain's interval as a line.
+
+    Args:
+        rows: The ladder.
+        whole: Whether it leads up to the chosen recipe, which is a bar of its own then.
     """
     names = [row.name.removeprefix("+ ") for row in rows]
     ends = [100 * (row.accuracy or 0.0) for row in rows]
-    figure, axes = _bars([*names, "chosen recipe"], "held-out images right, %")
+    last = ["chosen recipe"] if whole else []
+    figure, axes = _bars([*names, *last], "held-out images right, %")
     starts = [ends[0], *ends[:-1]]
     edges = [
         np.clip(start + 100 * np.array(row.interval or (0.0, 0.0)), 0, 100)
@@ -113,8 +118,9 @@ def waterfall(rows: Sequence[LedgerRow]) -> str:
         low, high = edges[place]
         axes.hlines(place, low, high, color=_INK, linewidth=1)
         _beside(axes, max(start, end, high), place, _signed(end - start))
-    axes.barh(len(rows), ends[-1] - left, left=left, height=0.62, color=_MUTED)
-    _beside(axes, ends[-1], len(rows), f"{ends[-1]:.1f}")
+    if whole:
+        axes.barh(len(rows), ends[-1] - left, left=left, height=0.62, color=_MUTED)
+        _beside(axes, ends[-1], len(rows), f"{ends[-1]:.1f}")
     axes.set_xlim(left, 100 + 0.17 * (100 - left))
     axes.set_xticks([tick for tick in axes.get_xticks() if left <= tick <= 100])
     return _inline_svg(figure, "waterfall")

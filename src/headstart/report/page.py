@@ -309,9 +309,9 @@ def _certificate(folder: Path) -> dict[str, Any] | None:
 
 def _benefit_command(record: RunRecord, folder: Path) -> str:
     """Returns the command that leaves the test images alone; empty where there is none."""
-    if not record.source or record.split_seed is None:
+    if not record.source:
         return ""
-    options = ["--split-seed", str(record.split_seed), "--boxes", record.boxes]
+    options = ["--split", str(folder / "split.csv"), "--boxes", record.boxes]
     if any(each.operation == "flip" and not each.safe for each in record.operations):
         options += ["--set", "augmentation.flip=false"]
     out = ["--out", str(folder / CERTIFICATE_FOLDER)]

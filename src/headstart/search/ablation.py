@@ -235,7 +235,7 @@ def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]
               if a.val_loss is not None and b.val_loss is not None]  # fmt: skip
     return {
         "gain": gain, "interval": interval, "loss_gain": float(np.mean(losses)),
-        "p": sign_test(pairs), "seeds": len(pairs),
+        "p": sign_test(pairs),
     }  # fmt: skip
 
 
@@ -316,7 +316,7 @@ def _trial_row(without: Trial, having: Trial, families: tuple[str, ...], change:
     return LedgerRow(
         part="trial", families=families, change=change, epochs=having.epochs,
         images=having.val_images, accuracy=having.val_right / having.val_images,
-        loss=having.val_loss, seconds=having.seconds, acted=acted,
+        loss=having.val_loss, seconds=having.seconds, acted=acted, seeds=1,
         **gain_of([without], [having]),
     )  # fmt: skip
 

@@ -33,8 +33,9 @@ def importance(trials: Sequence[Trial]) -> list[tuple[str, float]]:
         trials: From the journal.
 
     Returns:
-        Parameters with their shares, the most important first; they sum to 1. Empty where there
-        are too few trials to tell, or all scored alike.
+        Parameters with their shares, the most important first; what they lack to 1 is explained by
+        several together, or by none. Empty where there are too few trials to tell, or all scored
+        alike.
     """
     told = [trial for trial in trials if trial.rung == 0 and trial.val_loss is not None]
     told.sort(key=lambda trial: trial.number)  # side by side they end in any order
@@ -43,8 +44,6 @@ def importance(trials: Sequence[Trial]) -> list[tuple[str, float]]:
     columns = _columns(told)
     if not columns:
         return []
-    if len(columns) == 1:
-        return [(next(iter(columns)), 1.0)]
     import optuna  # noqa: PLC0415 - takes a second
     from optuna.importance import FanovaImportanceEvaluator  # noqa: PLC0415
 
@@ -62,10 +61,9 @@ def importance(trials: Sequence[Trial]) -> list[tuple[str, float]]:
         shares = FanovaImportanceEvaluator(seed=0).evaluate(study)
     except RuntimeError:  # no tree of the forest divides so few or so similar trials
         return []
-    total = sum(shares.values())
-    if not total:
+    if not any(shares.values()):
         return []
-    found = [(name, share / total) for name, share in shares.items()]
+    found = [(name, float(share)) for name, share in shares.items()]
     return sorted(found, key=lambda pair: (-pair[1], pair[0]))
 
 
