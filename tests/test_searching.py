@@ -359,6 +359,21 @@ def test_where_the_whole_schedule_fails_a_solved_head_is_kept(
 
 
 @pytest.mark.slow
+def test_images_that_were_kept_apart_calibrate_an_ensemble(
+    pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.finishing.FEWEST_TO_CALIBRATE", 1)
+    run = fit(
+        pictures, out=tmp_path / "run", cache_dir=shared_cache, trials=3, epochs=2, ensemble=2,
+        settings=TRAINED,
+    )  # fmt: skip
+    (step,) = [step for step in run.record.plan if step.stage == "finish"]
+    assert step.happened.count("2 of 2 epochs on 35 images") == 2
+    assert step.happened.endswith("calibrated by 1 validation images that were kept apart")
+    assert {each.images for each in run.bundle.spec.sets} == {1}
+
+
+@pytest.mark.slow
 def test_a_soup_by_hand_leaves_the_validation_images_to_choose_by(
     pictures: Path, tmp_path: Path
 ) -> None:

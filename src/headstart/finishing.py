@@ -1,4 +1,4 @@
-"""The last stage of a search: the winner is trained on all images that are not sealed."""
+"""The last stage of a search: the winner is trained anew, on validation images, too."""
 
 import time
 from collections.abc import Sequence
@@ -6,22 +6,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.run import PlanStep, RunRecord, append_epoch, forget_epochs
+from headstart.calibration import set_thresholds
 from headstart.errors import HeadstartError
+from headstart.evaluate import fit_temperature
 from headstart.finetuning import seconds_for_training, train_blended
 from headstart.fingerprints import Acted, untrained
 from headstart.methods.averaging import GreedySoup
 from headstart.preparing import Prepared
+from headstart.probe import parted
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.stages import Start, start_from, training_data, view_gap
 from headstart.search.study import short
 from headstart.search.trial import Fold, Setting, fresh_material, weights_of, with_fold
-from headstart.train import EpochRecord
+from headstart.train import EpochRecord, predict
+
+FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300
+"""Images that a temperature is learnt from, where they are kept apart from the last training."""
+NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -29,10 +37,10 @@ class Finished:
     """What is proven and shipped.
 
     Attributes:
-        ready: The data, with all images that are not sealed to train on.
+        ready: The data, with the images that it was trained on.
         recipe: What was trained.
         start: Holds the weights.
-        temperature: For its logits, from images that were held out in the search.
+        temperature: For its logits, from images that were held out, in the search at least.
         others: Further members of an ensemble, which differ from it behind the boundary alone.
         sets: Thresholds of class sets, from the same images; empty where there were none.
         held: Number of those images.
@@ -122,14 +130,18 @@ def _train_winners(
     One that fails is left out of an ensemble; where all fail, the head of the first is kept.
     """
     trained: list[Finished] = []
+    logits: list[NDArray[np.float32]] = []
     head: Finished | None = None
     told: list[str] = []
+    apart = _to_calibrate_by(ready, setting, winners, plan, base.seed)
     for number, winner in enumerate(winners):
         whole = {**winner.recipe, "epochs": plan.whole_epochs}
+        # An image is mirrored for all members or for none.
+        whole["test_time_flip"] = _flips(winners[0])
         if short(winner, plan.whole_epochs):  # what a short schedule liked says little of it
             whole["blend"] = base.blend
         recipe = parse_recipe(whole)
-        here = _with_all_images(ready, setting, recipe, progress)
+        here = _with_all_images(ready, setting, recipe, progress, apart)
         start = start_from(here.material, recipe, setting.boundary)
         before, left = weights_of(start), len(winners) - number
         try:
@@ -150,22 +162,24 @@ def _train_winners(
         told.append(happened)
         if not trained:
             record.acted = [*start.acted, *found]
-        held = winner.val_images
-        trained.append(Finished(here, recipe, start, winner.temperature, (), winner.sets, held))
+        if len(apart):
+            logits.append(_held_logits(here, start))
+        trained.append(_calibrated_by_trial(Finished(here, recipe, start, 1.0), winner))
     if not trained:
         assert head is not None
         record.chosen = "head on frozen features"
         record.acted = [*head.start.acted, *untrained(head.recipe, "the whole schedule failed")]
         return head, "; ".join([*told, "the head is kept"])
     record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
-    return _averaged(trained), "; ".join(told)
+    done = _averaged(trained)
+    if len(apart) and not isinstance(done.recipe.averaging, GreedySoup):
+        done = _calibrated_by_logits(done, np.asarray(np.mean(logits, axis=0), np.float32))
+        told.append(f"calibrated by {done.held} validation images that were kept apart")
+    return done, "; ".join(told)
 
 
 def _averaged(trained: Sequence[Finished]) -> Finished:
-    """Returns the first network with the others as further members of an ensemble.
-
-    An image is mirrored for all of them or for none, as the first one likes it.
-    """
+    """Returns the first network with the others as further members of an ensemble."""
     first, *others = trained
     if not others:
         return first
@@ -174,6 +188,51 @@ def _averaged(trained: Sequence[Finished]) -> Finished:
     # coverage, and no held-out image has seen the mean.
     temperature = float(np.mean([each.temperature for each in trained]))
     return replace(first, others=members, temperature=temperature, sets=(), held=0)
+
+
+def _calibrated_by_trial(done: Finished, trial: Trial) -> Finished:
+    """Returns a network with what its trial's held-out images say; its sets where these fit."""
+    if _flips(trial) != done.recipe.test_time_flip:
+        return replace(done, temperature=trial.temperature)
+    held = trial.val_images
+    return replace(done, temperature=trial.temperature, sets=trial.sets, held=held)
+
+
+def _calibrated_by_logits(done: Finished, logits: NDArray[np.float32]) -> Finished:
+    """Returns a network with what images say that were kept apart from its training."""
+    labels = done.ready.material.labels["val"]
+    temperature = fit_temperature(logits, labels)
+    sets = set_thresholds(logits, labels, temperature)
+    return replace(done, temperature=temperature, sets=sets, held=len(labels))
+
+
+def _held_logits(ready: Prepared, start: Start) -> NDArray[np.float32]:
+    """Returns the logits (M, C) of the validation images, with their mirror images' if asked."""
+    views = [start.cached[part] for part in ("val", "val_mirrored") if part in start.cached]
+    device = ready.material.device
+    logits = np.mean([predict(start.model, view, device=device) for view in views], axis=0)
+    return np.asarray(logits, np.float32)
+
+
+def _to_calibrate_by(
+    ready: Prepared, setting: Setting, winners: Sequence[Trial], plan: SearchPlan, seed: int
+) -> NDArray[np.int64]:
+    """Returns rows of validation images to be kept apart from training; often none.
+
+    A network is surer of itself after a long schedule than after the short one of its trial, and
+    no image has seen the mean of an ensemble. A twentieth of the images tells how sure it is,
+    where that is enough of them; else the trials' temperatures have to do.
+    """
+    val = np.isin(setting.rows, ready.material.rows["val"])
+    size = min(MOST_TO_CALIBRATE, len(setting.rows) // 20)
+    trusted = len(winners) == 1 and not short(winners[0], plan.whole_epochs)
+    if trusted or size < FEWEST_TO_CALIBRATE or val.sum() < 2 * size:
+        return NONE
+    parts = round(val.sum() / size)
+    # Whole groups: a copy of an image that is trained on would tell nothing.
+    part_of = parted(setting.labels[val], setting.groups[val], parts, seed)
+    apart: NDArray[np.int64] = setting.rows[val][part_of == 0]
+    return apart
 
 
 def _head_alone(
@@ -197,14 +256,29 @@ def _flips(trial: Trial) -> bool:
 
 
 def _with_all_images(
-    ready: Prepared, setting: Setting, recipe: Recipe, progress: Progress
+    ready: Prepared,
+    setting: Setting,
+    recipe: Recipe,
+    progress: Progress,
+    apart: NDArray[np.int64] = NONE,
 ) -> Prepared:
-    """Returns the data with a fresh backbone and all images that are not sealed to train on.
+    """Returns the data with a fresh backbone and all images to train on that are not sealed.
 
     A soup chooses its ingredients by images that are held out, so it has to leave these.
+
+    Args:
+        ready: The data.
+        setting: Of the trials.
+        recipe: To train.
+        progress: Where progress is shown.
+        apart: Rows that are to be left, too.
     """
-    if isinstance(recipe.averaging, GreedySoup):
-        fold = Fold(ready.material.rows["train"], ready.material.rows["val"])
+    soup = isinstance(recipe.averaging, GreedySoup)
+    if soup or len(apart):
+        rows = setting.rows[~np.isin(setting.rows, apart)]
+        fold = Fold(rows, apart)
+        if soup:
+            fold = Fold(ready.material.rows["train"], ready.material.rows["val"])
         material = with_fold(fresh_material(setting, recipe), setting, fold)
         return replace(ready, material=replace(material, progress=progress))
     material = replace(
