@@ -22,6 +22,23 @@ def test_images_of_a_class_come_together(epoch: int) -> None:
         assert 8 <= len(batch) <= 24
 
 
+def test_rare_classes_are_spread_over_the_epoch() -> None:
+    labels = np.repeat([0, 1], [900, 100])
+    batches = epoch_batches(labels, 32, seed=0, epoch=0, per_class=4)
+    rare = [int((labels[batch] == 1).sum()) for batch in batches]
+    assert sum(rare) == 100
+    assert max(rare) <= 8
+    assert sum(count > 0 for count in rare) >= 20, "25 groups of 4 for 32 batches"
+    thirds = np.array_split(rare, 3)
+    assert all(25 <= part.sum() <= 42 for part in thirds)
+
+
+def test_pairs_leave_no_single_image() -> None:
+    batches = epoch_batches(np.zeros(7, np.int64), 2, seed=0, epoch=0)
+    assert sorted(map(len, batches)) == [2, 2, 3]
+    assert [len(batch) for batch in epoch_batches(np.zeros(1, np.int64), 2, 0, 0)] == [1]
+
+
 def test_a_batch_of_two_chunks_holds_two_classes() -> None:
     labels = np.repeat([0, 1], 16)
     for epoch in range(20):

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from headstart.backbones.engine import Engine, identity_engine
-from headstart.cache import cache_key, cached_activations, default_cache_dir, evict, prefetched
+from headstart.cache import (
+    cache_key,
+    cached_activations,
+    default_cache_dir,
+    evict,
+    prefetched,
+    this_process,
+)
 from headstart.errors import DiskFullError, InputError
 
 VIEWS = np.arange(7 * 4, dtype=np.uint8).reshape(7, 4)
@@ -106,6 +113,31 @@ def test_eviction_takes_the_oldest_and_mapped_arrays_stay_readable(tmp_path: Pat
     assert evict(tmp_path, limit_bytes=10_000) == 0
 
 
+@pytest.mark.parametrize("damage", ["no index", "no data", "empty index", "cut data"])
+def test_a_damaged_entry_is_made_again(damage: str, tmp_path: Path) -> None:
+    engine, calls = counting()
+    cached(tmp_path, engine)
+    (folder,) = (tmp_path / "activations").iterdir()
+    index, data = folder / "index.json", folder / "data"
+    if damage.startswith("no"):
+        (index if damage == "no index" else data).unlink()
+    else:
+        (index if damage == "empty index" else data).write_bytes(b"")
+    assert np.array_equal(cached(tmp_path, engine), VIEWS * 0.5)
+    assert len(calls) == 6
+    assert np.array_equal(cached(tmp_path, engine), VIEWS * 0.5)
+    assert len(calls) == 6
+    assert [each.name for each in (tmp_path / "activations").iterdir()] == [folder.name]
+
+
+def test_what_is_being_decoded_is_not_evicted(tmp_path: Path) -> None:
+    draft = tmp_path / "pixels" / "0123.tmp"
+    draft.mkdir(parents=True)
+    (draft / "pixels.u8").write_bytes(b"x" * 100_000)
+    assert evict(tmp_path, limit_bytes=1) == 0
+    assert draft.exists()
+
+
 def test_key_ignores_order_and_nothing_else() -> None:
     assert cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1})
     assert cache_key({"a": 1}) != cache_key({"a": 2})
@@ -116,9 +148,10 @@ def test_places_and_limits_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
     assert default_cache_dir() == tmp_path
-    monkeypatch.setenv("HEADSTART_CACHE_LIMIT_GB", "much")
-    with pytest.raises(InputError, match="HEADSTART_CACHE_LIMIT_GB"):
-        evict(tmp_path)
+    for wrong in ("much", "inf", "20GB"):
+        monkeypatch.setenv("HEADSTART_CACHE_LIMIT_GB", wrong)
+        with pytest.raises(InputError, match="HEADSTART_CACHE_LIMIT_GB"):
+            evict(tmp_path)
 
 
 def test_prefetching_keeps_order_and_raises_where_it_is_read() -> None:
@@ -140,7 +173,9 @@ def test_prefetching_keeps_order_and_raises_where_it_is_read() -> None:
 def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    for process in (gone.pid, os.getpid()):
-        (tmp_path / "activations" / f".draft-{process}-abc").mkdir(parents=True)
+    here = this_process().partition("-")[0]
+    alive = {f".draft-{here}-{os.getpid()}-abc", f".draft-elsewhere-{gone.pid}-abc"}
+    for name in (*alive, f".draft-{here}-{gone.pid}-abc"):
+        (tmp_path / "activations" / name).mkdir(parents=True)
     evict(tmp_path, 10**9)
-    assert [p.name for p in (tmp_path / "activations").iterdir()] == [f".draft-{os.getpid()}-abc"]
+    assert {p.name for p in (tmp_path / "activations").iterdir()} == alive

@@ -238,6 +238,32 @@ def test_embed_files_and_folders(
     assert ".csv" in wrong.stderr
 
 
+def test_what_cannot_be_drawn_by_is_refused_in_a_line(
+    headstart: Command, pictures: Path, tmp_path: Path
+) -> None:
+    for command in ("fit", "compare", "benefit"):
+        done = headstart(command, pictures, "--split-seed", -1, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+    assert headstart("show", pictures, "--seed", -1, "--out", tmp_path / "out").returncode == 2
+    done = headstart("fit", pictures, "--workers", -1, "--out", tmp_path / "out", *SMALL)
+    assert done.returncode == 2
+    assert "-1 workers" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_no_unicode_are_printed_and_written(
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image = folder / os.fsdecode(b"caf\xe9.png")
+    image.write_bytes((pictures / "rings" / "000.png").read_bytes())
+    out, _ = run
+    assert headstart("embed", out, folder, "--out", tmp_path / "vectors.csv").returncode == 0
+    assert b"caf\xe9.png" in (tmp_path / "vectors.csv").read_bytes()
+
+
 def test_similar_prints_and_draws(
     headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
 ) -> None:

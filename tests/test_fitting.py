@@ -120,6 +120,18 @@ def test_the_articles_first_attempt(pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_whole_network_under_a_head_that_sees_all_stages(
+    pictures: Path, tmp_path: Path
+) -> None:
+    settings = ["backbone.resolution=64", "freezing=full", "head.features=stages", "batch_size=16"]
+    run = fit(pictures, recipe="default", epochs=1, settings=settings, out=tmp_path / "run")
+    assert run.record.boundary == "input"
+    assert run.bundle.spec.taps
+    assert run.bundle.spec.features > 1280
+    assert run.metrics.accuracy > 0.5
+
+
 def test_a_random_head_on_a_frozen_backbone(pictures: Path, tmp_path: Path) -> None:
     settings = [*SMALL, "freezing=head_only", "head.init=random", "optimizer.lr=1e-2"]
     run = fit(pictures, epochs=8, settings=settings, out=tmp_path / "run")

@@ -41,6 +41,7 @@ LAYERS = (
         "benefit_planning",
         "benefit_training",
         "finetuning",
+        "finished",
         "finishing",
         "fitting",
         "ledger",

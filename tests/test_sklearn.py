@@ -117,7 +117,18 @@ def test_arrays_with_numbers_as_labels_keep_their_order(pictures: Path) -> None:
     assert model.score(images, labels) > 0.8
 
 
+def test_a_series_counts_by_its_index_and_not_by_position(pictures: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    paths = sorted(pictures.rglob("*.png"))[::4]
+    shuffled = pandas.Series(paths, index=range(100, 100 + len(paths)))
+    model = small().fit(shuffled, [path.parent.name for path in paths])
+    assert model.predict(shuffled[:3]).tolist() == model.predict(paths[:3]).tolist()
+
+
 def test_wrong_input() -> None:
+    for shape in ((4, 8, 8, 1), (4, 3, 8, 8), (4, 8, 8, 4)):
+        with pytest.raises(DataError, match="of shape"):
+            small().fit(np.zeros(shape, np.uint8), [0, 0, 1, 1])
     with pytest.raises(DataError, match="uint8"):
         small().fit(np.zeros((4, 8, 8, 3)), [0, 0, 1, 1])
     with pytest.raises(DataError, match="4 images and y has 3"):

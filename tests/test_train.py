@@ -218,6 +218,16 @@ def test_mixed_labels_and_unmixed_pairs() -> None:
     assert all(found), "what the metric term saw are the images themselves"
 
 
+def test_a_class_may_have_no_image_at_all() -> None:
+    """In a part of the data, as a certificate trains on: the head still tells it apart."""
+    suffix, _ = network()
+    head = Linear().build(16, CLASSES + 2, nn.ReLU())
+    known = replace(data(), outputs=CLASSES + 2)
+    assert known.counts.tolist()[-2:] == [0, 0]
+    records = list(train(suffix, head, known, recipe(criterion={"name": "cross_entropy"}), 2))
+    assert records[-1].train_loss is not None
+
+
 def test_a_soup_is_made_of_epochs_and_is_as_good_as_the_best() -> None:
     suffix, head = network()
     settings = recipe(averaging="soup", schedule="constant")

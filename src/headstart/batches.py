@@ -27,8 +27,8 @@ class Images(Protocol):
 
 
 def steps_an_epoch(rows: int, batch_size: int) -> int:
-    """Returns the number of batches in an epoch."""
-    return max(1, -(-rows // batch_size))
+    """Returns the number of batches in an epoch, each of two rows at least where there are two."""
+    return max(1, min(-(-rows // batch_size), rows // 2))
 
 
 def epoch_batches(
@@ -41,21 +41,22 @@ def epoch_batches(
         batch_size: Rows a batch, about.
         seed: Of the order.
         epoch: Number of the epoch: each has an order of its own.
-        per_class: At least so many rows of one class come together, where a class has them; the
-            classes take turns (an m-per-class sampler that still shows every row once an epoch).
+        per_class: At least so many rows of one class come together, where a class has them; those
+            of each class are spread over the epoch, so that classes of one size take turns (an
+            m-per-class sampler that still shows every row once an epoch).
     """
     random = np.random.default_rng([seed, epoch])
     number = steps_an_epoch(len(labels), batch_size)
     if not per_class:
         return np.array_split(random.permutation(len(labels)), number)
-    turns: list[list[NDArray[np.int64]]] = []
-    for label in random.permutation(np.unique(labels)):
+    placed: list[tuple[float, int, NDArray[np.int64]]] = []
+    order = random.permutation(np.unique(labels))
+    for turn, label in enumerate(order):
         rows = random.permutation(np.flatnonzero(labels == label))
-        chunks = np.array_split(rows, max(1, len(rows) // per_class))
-        for turn, chunk in enumerate(chunks):
-            turns += [[]] * (turn == len(turns))
-            turns[turn] = [*turns[turn], chunk]
-    chunks = [chunk for turn in turns for chunk in turn]
+        parts = np.array_split(rows, max(1, len(rows) // per_class))
+        within = (turn + 0.5) / len(order)
+        placed += [((part + within) / len(parts), turn, chunk) for part, chunk in enumerate(parts)]
+    chunks = [chunk for _, _, chunk in sorted(placed, key=lambda each: each[:2])]
     # A batch ends with the chunk that reaches its share of the rows.
     ends = np.cumsum([len(chunk) for chunk in chunks])
     batch_of = np.minimum((ends - 1) * number // len(labels), number - 1)

@@ -7,7 +7,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from platform import uname
 from queue import Queue
 from threading import Thread
 from typing import Any, TypeVar
@@ -45,7 +47,7 @@ def cache_limit() -> int:
         return DEFAULT_LIMIT_BYTES
     try:
         return int(float(chosen) * 1e9)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(
             f"HEADSTART_CACHE_LIMIT_GB is {chosen!r}; give a number of gigabytes."
         ) from None
@@ -98,12 +100,17 @@ def cached_activations(
 
 
 def _open(folder: Path) -> Activations | None:
-    index = folder / "index.json"
-    if not index.exists():
+    """Returns an entry; None where there is none, or one that was damaged or is being deleted."""
+    index, data = folder / "index.json", folder / "data"
+    try:
+        meta = json.loads(index.read_text(encoding="utf-8"))
+        dtype, shape = np.dtype(meta["dtype"]), tuple(meta["shape"])
+        if data.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
+            return None
+        os.utime(index)  # the oldest are evicted first
+        return np.memmap(data, dtype, "r", shape=shape)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    meta = json.loads(index.read_text(encoding="utf-8"))
-    os.utime(index)  # the oldest are evicted first
-    return np.memmap(folder / "data", meta["dtype"], "r", shape=tuple(meta["shape"]))
 
 
 def _write(
@@ -115,7 +122,7 @@ def _write(
 ) -> bool:
     """Writes all outputs and returns True, or returns False if one does not fit into `dtype`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".draft-{os.getpid()}-", dir=folder.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=folder.parent))
     try:
         data: NDArray[Any] | None = None
         start = 0
@@ -134,11 +141,13 @@ def _write(
         index = {"dtype": str(data.dtype), "shape": data.shape, "depends_on": dict(depends_on)}
         (draft / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
         del data
+        if folder.exists() and _open(folder) is None:
+            _remove(folder)  # it was damaged
         try:
             draft.rename(folder)
         except OSError:
             # Another process was faster; what it wrote is the same.
-            if not (folder / "index.json").exists():
+            if _open(folder) is None:
                 raise
         return True
     finally:
@@ -176,24 +185,48 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
     if limit_bytes is None:
         limit_bytes = cache_limit()
     for draft in cache_dir.glob("*/.draft-*"):  # of processes that were killed
-        _, process, *_ = draft.name.removeprefix(".").split("-")
-        if process.isdigit() and not psutil.pid_exists(int(process)):
+        _, machine, process, *_ = draft.name.removeprefix(".").split("-")
+        here = machine == this_process().partition("-")[0]
+        if here and process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(draft, ignore_errors=True)
     entries = []
     for folder in [*cache_dir.glob("activations/*"), *cache_dir.glob("pixels/*")]:
-        files = [file.stat() for file in folder.glob("*") if file.is_file()]
-        if files and not folder.name.startswith("."):
-            entries.append(
-                (max(f.st_mtime for f in files), sum(f.st_blocks * 512 for f in files), folder)
-            )
+        if folder.name.startswith(".") or folder.suffix:  # drafts, and locks
+            continue
+        files = _sizes(folder)
+        if files:
+            entries.append((max(at for at, _ in files), sum(size for _, size in files), folder))
     total = sum(size for _, size, _ in entries)
     freed = 0
     for _, size, folder in sorted(entries):
         if total - freed <= limit_bytes:
             break
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         freed += size
     return freed
+
+
+def _sizes(folder: Path) -> list[tuple[float, int]]:
+    """Returns when each file of an entry was used last, and its bytes on the disk."""
+    found = []
+    for file in folder.glob("*"):
+        with suppress(OSError):  # another process deletes it
+            status = file.stat()
+            found.append((status.st_mtime, status.st_blocks * 512))
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Deletes an entry so that nobody ever finds half of it."""
+    draft = folder.parent / f".draft-{this_process()}-{folder.name}"
+    with suppress(OSError):  # another process deletes it
+        folder.rename(draft)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def this_process() -> str:
+    """Returns a name of this process among those of all machines that share the cache."""
+    return f"{hashlib.sha256(uname().node.encode()).hexdigest()[:8]}-{os.getpid()}"
 
 
 def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -136,7 +137,7 @@ def fit(
         Path | None, typer.Option(help="Folder of the run. [default: runs/NAME-TIME]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is drawn in training.")] = None,
-    split_seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     split: Annotated[
         Path | None, typer.Option(help="A split to use: the split.csv of another run.")
     ] = None,
@@ -279,7 +280,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the ledger; run again, it goes on.")
     ] = None,
-    split_seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     boxes: BoxesOption = Boxes.crop,
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
     as_json: AsJson = False,
@@ -432,7 +433,7 @@ def show(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, as in `fit`.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
 ) -> None:
     """Draw augmentations, mixing, schedules and activations from your own images."""
     with _errors(context):
@@ -472,7 +473,7 @@ def benefit(
         Path | None,
         typer.Option(help="Folder; one begun is gone on with. [default: runs/NAME-benefit-TIME]"),
     ] = None,
-    split_seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     split: Annotated[
         Path | None, typer.Option(help="A run's split.csv: its test images are left alone.")
     ] = None,
@@ -570,6 +571,10 @@ def similar(
 
 def main() -> None:
     """Runs the command line."""
+    # File names need not be valid Unicode, and are printed all the same.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 

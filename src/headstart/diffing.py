@@ -274,7 +274,7 @@ def _budget(record: RunRecord) -> dict[str, Any]:
     asked = record.request
     return {
         "budget in seconds": record.budget_s,
-        "search": "yes" if asked else "no",
+        "search": "yes" if record.searched else "no",
         "trials asked for": asked.trials if asked else None,
         "sampler": asked.sampler if asked else None,
         "epochs trained": record.epochs,

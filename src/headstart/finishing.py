@@ -2,57 +2,37 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.run import PlanStep, RunRecord, append_epoch, forget_epochs
-from headstart.calibration import set_thresholds
 from headstart.errors import HeadstartError
-from headstart.evaluate import fit_temperature
 from headstart.finetuning import seconds_for_training, train_blended
 from headstart.fingerprints import Acted, untrained
+from headstart.finished import (
+    NONE,
+    Finished,
+    averaged,
+    calibrated_by_logits,
+    calibrated_by_trial,
+    flips,
+    head_alone,
+    held_logits,
+    to_calibrate_by,
+)
 from headstart.methods.averaging import GreedySoup
 from headstart.preparing import Prepared
-from headstart.probe import parted
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.stages import Start, start_from, training_data, view_gap
 from headstart.search.study import short
 from headstart.search.trial import Fold, Setting, fresh_material, weights_of, with_fold
-from headstart.train import EpochRecord, predict
-
-FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300
-"""Images that a temperature is learnt from, where they are kept apart from the last training."""
-NONE = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What is proven and shipped.
-
-    Attributes:
-        ready: The data, with the images that it was trained on.
-        recipe: What was trained.
-        start: Holds the weights.
-        temperature: For its logits, from images that were held out, in the search at least.
-        others: Further members of an ensemble, which differ from it behind the boundary alone.
-        sets: Thresholds of class sets, from the same images; empty where there were none.
-        held: Number of those images.
-    """
-
-    ready: Prepared
-    recipe: Recipe
-    start: Start
-    temperature: float
-    others: tuple[Member, ...] = ()
-    sets: tuple[float, ...] = ()
-    held: int = 0
+from headstart.train import EpochRecord
 
 
 def finish(
@@ -88,13 +68,13 @@ def finish(
         append_epoch(folder, _before(plan, plan.head_loss))
     if not winners:
         # Mirror images count for the head where they counted when it was found to be better.
-        flip = base.test_time_flip or (unpaid is not None and _flips(unpaid))
+        flip = base.test_time_flip or (unpaid is not None and flips(unpaid))
         recipe = base.model_copy(update={"test_time_flip": flip})
         here = _with_all_images(ready, setting, recipe, progress)
         start = start_from(here.material, recipe, setting.boundary)
         record.acted, record.chosen = list(start.acted), "head on frozen features"
         record.acted += untrained(recipe, record.stop_reason)
-        done = _head_alone(here, recipe, start, plan, unpaid)
+        done = head_alone(here, recipe, start, plan, unpaid)
         happened = "the head was solved on training and validation images"
     else:
         done, happened = _train_winners(
@@ -133,11 +113,11 @@ def _train_winners(
     logits: list[NDArray[np.float32]] = []
     head: Finished | None = None
     told: list[str] = []
-    apart = _to_calibrate_by(ready, setting, winners, plan, base.seed)
+    apart = to_calibrate_by(ready, setting, winners, plan, base.seed)
     for number, winner in enumerate(winners):
         whole = {**winner.recipe, "epochs": plan.whole_epochs}
         # An image is mirrored for all members or for none.
-        whole["test_time_flip"] = _flips(winners[0])
+        whole["test_time_flip"] = flips(winners[0])
         if short(winner, plan.whole_epochs):  # what a short schedule liked says little of it
             whole["blend"] = base.blend
         recipe = parse_recipe(whole)
@@ -157,102 +137,25 @@ def _train_winners(
                 raise  # a head at random is nothing to keep
             if head is None:
                 start.model.load_state_dict(before)
-                head = _head_alone(here, recipe, start, plan, winner)
+                head = head_alone(here, recipe, start, plan, winner)
             continue
         told.append(happened)
         if not trained:
             record.acted = [*start.acted, *found]
         if len(apart):
-            logits.append(_held_logits(here, start))
-        trained.append(_calibrated_by_trial(Finished(here, recipe, start, 1.0), winner))
+            logits.append(held_logits(here, start))
+        trained.append(calibrated_by_trial(Finished(here, recipe, start, 1.0), winner))
     if not trained:
         assert head is not None
         record.chosen = "head on frozen features"
         record.acted = [*head.start.acted, *untrained(head.recipe, "the whole schedule failed")]
         return head, "; ".join([*told, "the head is kept"])
     record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
-    done = _averaged(trained)
+    done = averaged(trained)
     if len(apart) and not isinstance(done.recipe.averaging, GreedySoup):
-        done = _calibrated_by_logits(done, np.asarray(np.mean(logits, axis=0), np.float32))
+        done = calibrated_by_logits(done, np.asarray(np.mean(logits, axis=0), np.float32))
         told.append(f"calibrated by {done.held} validation images that were kept apart")
     return done, "; ".join(told)
-
-
-def _averaged(trained: Sequence[Finished]) -> Finished:
-    """Returns the first network with the others as further members of an ensemble."""
-    first, *others = trained
-    if not others:
-        return first
-    members = tuple(Member(each.ready.material.backbone.model, each.start.head) for each in others)
-    # Each was calibrated alone; the mean of their logits lies between them. Sets promise a
-    # coverage, and no held-out image has seen the mean.
-    temperature = float(np.mean([each.temperature for each in trained]))
-    return replace(first, others=members, temperature=temperature, sets=(), held=0)
-
-
-def _calibrated_by_trial(done: Finished, trial: Trial) -> Finished:
-    """Returns a network with what its trial's held-out images say; its sets where these fit."""
-    if _flips(trial) != done.recipe.test_time_flip:
-        return replace(done, temperature=trial.temperature)
-    held = trial.val_images
-    return replace(done, temperature=trial.temperature, sets=trial.sets, held=held)
-
-
-def _calibrated_by_logits(done: Finished, logits: NDArray[np.float32]) -> Finished:
-    """Returns a network with what images say that were kept apart from its training."""
-    labels = done.ready.material.labels["val"]
-    temperature = fit_temperature(logits, labels)
-    sets = set_thresholds(logits, labels, temperature)
-    return replace(done, temperature=temperature, sets=sets, held=len(labels))
-
-
-def _held_logits(ready: Prepared, start: Start) -> NDArray[np.float32]:
-    """Returns the logits (M, C) of the validation images, with their mirror images' if asked."""
-    views = [start.cached[part] for part in ("val", "val_mirrored") if part in start.cached]
-    device = ready.material.device
-    logits = np.mean([predict(start.model, view, device=device) for view in views], axis=0)
-    return np.asarray(logits, np.float32)
-
-
-def _to_calibrate_by(
-    ready: Prepared, setting: Setting, winners: Sequence[Trial], plan: SearchPlan, seed: int
-) -> NDArray[np.int64]:
-    """Returns rows of validation images to be kept apart from training; often none.
-
-    A network is surer of itself after a long schedule than after the short one of its trial, and
-    no image has seen the mean of an ensemble. A twentieth of the images tells how sure it is,
-    where that is enough of them; else the trials' temperatures have to do.
-    """
-    val = np.isin(setting.rows, ready.material.rows["val"])
-    size = min(MOST_TO_CALIBRATE, len(setting.rows) // 20)
-    trusted = len(winners) == 1 and not short(winners[0], plan.whole_epochs)
-    if trusted or size < FEWEST_TO_CALIBRATE or val.sum() < 2 * size:
-        return NONE
-    parts = round(val.sum() / size)
-    # Whole groups: a copy of an image that is trained on would tell nothing.
-    part_of = parted(setting.labels[val], setting.groups[val], parts, seed)
-    apart: NDArray[np.int64] = setting.rows[val][part_of == 0]
-    return apart
-
-
-def _head_alone(
-    ready: Prepared, recipe: Recipe, start: Start, plan: SearchPlan, trial: Trial | None
-) -> Finished:
-    """Returns the head as it was solved, calibrated by the images that were held out from it.
-
-    Those of the search of heads, or those of the trial that began with it, whichever are more: a
-    temperature from a few images that were all right is far too sure. The search of heads saw no
-    mirror images, so that where they count the trial is asked.
-    """
-    if trial is None or (plan.head_images > trial.val_images and not _flips(trial)):
-        temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
-    else:
-        temperature, sets, held = trial.start_temperature, trial.start_sets, trial.val_images
-    return Finished(ready, recipe, start, temperature, (), sets, held)
-
-
-def _flips(trial: Trial) -> bool:
-    return bool(trial.recipe.get("test_time_flip"))
 
 
 def _with_all_images(

@@ -35,7 +35,7 @@ from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
 from headstart.evaluate import fit_temperature
 from headstart.finetuning import begin, finetune
-from headstart.finishing import Finished
+from headstart.finished import Finished
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
@@ -308,11 +308,11 @@ def _run(
         write_record(folder, record)
         write_report(folder)
         write_model_card(folder)
-        evict(cache)
     # Last: a run that is done lacks nothing.
     record.status = "done"
     record.seconds = clock.total()
     write_record(folder, record)
+    evict(cache)
     return Run(folder, record, proof.metrics)
 
 

@@ -196,10 +196,9 @@ def chosen_by(folder: Path, record: RunRecord) -> Recipe:
         record: Of the run.
     """
     recipe = load_recipe(str(folder / "recipe.toml"))
-    head_kept = record.chosen in {"probe", "random head", "head on frozen features"}
-    if record.boundary and not (head_kept and record.boundary == FEATURES):
+    if record.boundary and not (record.head_alone and record.boundary == FEATURES):
         recipe = at_boundary(recipe, record.boundary)
-    if head_kept and not isinstance(recipe.freezing, HeadOnly):
+    if record.head_alone and not isinstance(recipe.freezing, HeadOnly):
         probe = NAMED["probe"]
         head_alone = probe.model_copy(update={name: getattr(recipe, name) for name in _OF_A_HEAD})
         backbone = {**recipe.backbone.model_dump(), "drop_path": 0.0}

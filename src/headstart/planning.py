@@ -93,7 +93,7 @@ def plan_search(
     ready, base = _with_best_backbone(ready, base, request, clock, workers, record, progress)
     if request.trials is None:
         speeds = speeds if base.backbone == own else _speeds(ready, base)
-        shape = _shape(ready, base, clock, speeds, networks, heads_too=True)
+        shape = _shape(ready, base, clock, speeds, networks, heads_too=True, last_resort=True)
         # Another backbone may leave no time but for a head; without a search of heads there is
         # nothing else to do than to train what can be trained.
         boundary = shape.boundary if shape else FEATURES
@@ -119,9 +119,9 @@ def plan_search(
         return ready, base, None if plan.head_loss is None else plan
     speed = speeds[boundary]
     # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
-    shape = _shape(ready, base, clock, {boundary: speed}, networks) or least_search(
-        boundary, base.epochs, fixed_views=base.views
-    )
+    shape = _shape(
+        ready, base, clock, {boundary: speed}, networks, last_resort=True
+    ) or least_search(boundary, base.epochs, fixed_views=base.views)
     views = base.views or (shape.views if shape.views < views_for(shape.epochs) else 0)
     base = base.model_copy(update={"views": views, "epochs": shape.epochs})
     update = {
@@ -150,6 +150,7 @@ def _shape(
     speeds: dict[str, Speed],
     networks: int,
     heads_too: bool = False,
+    last_resort: bool = False,
 ) -> SearchShape | None:
     """Returns the search that fits into what is left of the budget, after heads where they are."""
     images = len(unsealed(ready).rows)
@@ -158,7 +159,7 @@ def _shape(
         seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * ready.features_s
     disk = disk_for_views(ready.material)
     return shape_search(
-        speeds, images, seconds, disk, trial_epochs, base.epochs, networks, base.views
+        speeds, images, seconds, disk, trial_epochs, base.epochs, networks, base.views, last_resort
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.backbones.cut import trace
+from headstart.cache import cache_limit
 from headstart.data.audit import AuditResult, audit
 from headstart.data.decode import Pixels, decode_dataset
 from headstart.data.splits import Split, make_split, read_split
@@ -50,6 +51,7 @@ def prepare(
     progress: Progress,
 ) -> Prepared:
     """Loads the backbone, decodes, audits and splits; refuses a budget that is too small."""
+    cache_limit()  # a value that cannot be read is refused before any work
     network = backbone_of(recipe)
     preprocessing = network.preprocessing
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

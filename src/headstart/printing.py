@@ -179,7 +179,7 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
 def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Prints a table, or lines with tabs between the cells where no terminal shows them."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     console = Console(soft_wrap=not sys.stdout.isatty())
@@ -187,7 +187,7 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
         for row in (columns, *rows):
             print("\t".join(row))
         return
-    table = Table(*columns, box=None)
+    table = Table(*(Column(Text(column)) for column in columns), box=None)
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)

@@ -57,6 +57,7 @@ def cross_validate(
     groups: NDArray[np.int64],
     *,
     seed: int = 0,
+    smoothing: float = 0.0,
     progress: Progress = SILENT,
 ) -> Validated:
     """Finds the L2 penalty with the least cross-validated log loss.
@@ -67,9 +68,12 @@ def cross_validate(
         classes: C.
         groups: (N,), kept within a fold.
         seed: Of the folds.
+        smoothing: Share of each label that is spread over all classes.
         progress: Where progress is shown.
     """
-    found = out_of_fold(features, labels, classes, groups, STRENGTHS, seed=seed, progress=progress)
+    found = out_of_fold(
+        features, labels, classes, groups, STRENGTHS, smoothing, seed=seed, progress=progress
+    )
     tested = np.isfinite(found[0, :, 0])
     if not tested.any():  # no fold leaves two classes to learn from
         return Validated(STRENGTHS[0], 0.0, 0.0)

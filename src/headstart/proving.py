@@ -23,7 +23,7 @@ from headstart.data.types import Item
 from headstart.diagnose.conformal import FEW, fit_range, fit_range_within, gallery_rows
 from headstart.errors import DataError
 from headstart.evaluate import Metrics, SealedTest, compute_metrics, softmax
-from headstart.finishing import Finished
+from headstart.finished import Finished
 from headstart.predict import class_sets, range_of, unlike_images
 from headstart.preparing import Prepared
 from headstart.progress import Progress

@@ -30,7 +30,8 @@ from headstart.artifacts.run import (
 )
 from headstart.backbones.boundaries import FEATURES
 from headstart.finetuning import seconds_for_training
-from headstart.finishing import Finished, finish
+from headstart.finished import Finished
+from headstart.finishing import finish
 from headstart.inference_stats import wilson_interval
 from headstart.planning import plan_search
 from headstart.preparing import Prepared, unsealed

@@ -143,10 +143,12 @@ def _as_paths(X: Any, folder: Path) -> list[Path]:
     """Returns paths as they are, and an array's images as files in `folder`."""
     if len(X) == 0:
         raise DataError("X holds no image.")
+    X = X.tolist() if hasattr(X, "iloc") else X  # a Series counts by its index, not by position
     if isinstance(X[0], str | Path):
         return [Path(path) for path in X]
     images = np.asarray(X)
-    if images.dtype != np.uint8 or images.ndim not in {3, 4}:
+    colours = images.shape[3] == 3 if images.ndim == 4 else images.ndim == 3
+    if images.dtype != np.uint8 or not colours:
         raise DataError(
             "X must hold paths, or be a uint8 array (n, height, width, 3) or (n, height, width); "
             f"it is {images.dtype} of shape {images.shape}."

@@ -87,6 +87,7 @@ class TrainData:
             remembers them or views are compared with them.
         val_mirrored: As `val`, of the mirror images, where both are averaged.
         space: Dimensions of the activations that are height and width; empty without any.
+        outputs: Classes C that the head tells apart, where some may have no image here.
     """
 
     views: Sequence[Images]
@@ -96,11 +97,12 @@ class TrainData:
     plain: Images | None = None
     val_mirrored: Images | None = None
     space: tuple[int, ...] = ()
+    outputs: int = 0
 
     @property
     def classes(self) -> int:
         """Number of classes C."""
-        return 1 + int(max(self.labels.max(), self.val_labels.max(initial=0)))
+        return max(self.outputs, 1 + int(max(self.labels.max(), self.val_labels.max(initial=0))))
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from headstart.cache import evict
 from headstart.data import decode
 from headstart.data.decode import Pixels, decode_dataset
 from headstart.data.images import load_image, stored_size
 from headstart.data.types import Item
-from headstart.errors import DataError, DiskFullError, HeadstartError
+from headstart.errors import DataError, DiskFullError, HeadstartError, InputError
 
 
 def picture(seed: int = 0, width: int = 60, height: int = 40) -> Image.Image:
@@ -161,6 +162,16 @@ def test_exif_orientation_is_applied(short_side: int | None) -> None:
     if short_side:
         upright = upright.resize((20, 30), Image.Resampling.BICUBIC)
     assert close(loaded, upright, tolerance=0)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_tiff_is_turned_once(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = load_image(saved(picture(), "TIFF", exif=exif))
+    as_png = load_image(saved(picture(), "PNG", exif=exif))
+    assert turned.size == as_png.size
+    assert close(turned, as_png, tolerance=0)
 
 
 def test_damaged_exif_is_no_reason_to_lose_the_picture() -> None:
@@ -315,6 +326,23 @@ def test_key_depends_on_contents_box_and_size_but_not_on_names(tmp_path: Path) -
     assert decode_all([items[0], Item(items[1].path, "a", box=(0, 0, 9, 9))], tmp_path).key != key
     picture(77).save(items[1].path)
     assert decode_all(items, tmp_path).key != key
+
+
+def test_a_use_renews_what_eviction_goes_by(tmp_path: Path) -> None:
+    older, newer = write_pictures(tmp_path / "a", 2), write_pictures(tmp_path / "b", 3)
+    keys = [decode_all(items, tmp_path).key for items in (older, newer)]
+    for number, key in enumerate(keys):
+        for file in (tmp_path / "cache" / "pixels" / key).iterdir():
+            os.utime(file, (number, number))
+    decode_all(older, tmp_path)
+    left = tmp_path / "cache" / "pixels" / keys[0]
+    evict(tmp_path / "cache", sum(file.stat().st_blocks * 512 for file in left.iterdir()))
+    assert [p.name for p in (tmp_path / "cache" / "pixels").iterdir() if p.is_dir()] == [keys[0]]
+
+
+def test_without_a_worker_nothing_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="-1 workers"):
+        decode_dataset([], 20, tmp_path, workers=-1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "index"])

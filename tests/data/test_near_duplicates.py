@@ -95,6 +95,30 @@ def test_many_copies_of_one_photograph_are_found() -> None:
     assert linked == {0, *range(100, 108)}
 
 
+@pytest.mark.parametrize(("photographs", "copies", "others"), [(20, 5, 0), (40, 3, 0), (1, 20, 60)])
+def test_sets_that_are_full_of_copies_are_seen_through(
+    photographs: int, copies: int, others: int
+) -> None:
+    """What many copies have in common is no property of the set."""
+    rng = np.random.default_rng(0)
+    images, truth = [], []
+    for seed in range(photographs):
+        for number in range(copies):
+            copy = ImageEnhance.Brightness(saved_again(photograph(seed))).enhance(
+                rng.uniform(0.93, 1.07)
+            )
+            images.append(ImageOps.mirror(copy) if number == 1 else copy)
+            truth.append(seed)
+    images += [photograph(1000 + seed) for seed in range(others)]
+    truth += range(1000, 1000 + others)
+    group = list(range(len(images)))
+    for first, second in sorted(found(images)):
+        old, new = group[second], group[first]
+        group = [new if each == old else each for each in group]
+    assert len(set(group)) == photographs + others
+    assert len(set(zip(group, truth, strict=True))) == photographs + others
+
+
 def test_mirror_images_are_named() -> None:
     pair = near_duplicates(
         thumbnails([photograph(1), ImageOps.mirror(photograph(1))]), np.zeros(2, dtype=np.int64)

@@ -61,7 +61,7 @@ def test_a_relative_folder_gives_absolute_paths(
     assert load_dataset("-data").items[0].path == tmp_path.resolve() / "-data" / "a" / "1.jpg"
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("val", ["val", "valid", "Validation", "eval"])
 def test_split_folders(tmp_path: Path, val: str) -> None:
     touch(tmp_path, "TRAIN/a/1.jpg", "TRAIN/b/1.jpg", f"{val}/a/2.jpg", "test/b/deep/3.jpg")
     dataset = load_dataset(tmp_path)
@@ -71,6 +71,13 @@ def test_split_folders(tmp_path: Path, val: str) -> None:
         ("2.jpg", "a", "val"),
         ("3.jpg", "b", "test"),
     }
+
+
+def test_training_and_testing_are_splits_too(tmp_path: Path) -> None:
+    touch(tmp_path, "Training/a/1.jpg", "Training/b/1.jpg", "Testing/a/2.jpg")
+    dataset = load_dataset(tmp_path)
+    assert dataset.classes == ("a", "b")
+    assert [item.split for item in dataset.items] == ["test", "train", "train"]
 
 
 @pytest.mark.parametrize("others", [(), ("test",), ("val",)])

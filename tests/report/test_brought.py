@@ -67,6 +67,7 @@ def test_a_ledger_takes_its_place(tmp_path: Path) -> None:
     assert found.too_few == "", "there was no search"
     assert "chosen recipe" in found.waterfall_svg
     assert "by these images" not in found.lead
+    assert found.test == "McNemar’s exact test"
     # Two of three seeds, a ladder that does not reach its end, and a search before it.
     short = tuple(row.model_copy(update={"seeds": 2}) for row in (naive, better))
     write_ledger(tmp_path, ledger.model_copy(update={"seeds": 3, "rows": short, "whole": False}))
@@ -74,6 +75,7 @@ def test_a_ledger_takes_its_place(tmp_path: Path) -> None:
     found = what_each_brought(tmp_path)
     assert found is not None
     assert "6 epochs from up to 3 seeds" in found.lead
+    assert found.test.startswith("sign test")
     assert "by these images, too" in found.lead
     assert found.waterfall_svg is not None
     assert "chosen recipe" not in found.waterfall_svg

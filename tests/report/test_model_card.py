@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headstart.artifacts.bundle import BundleSpec, RangeSpec, SetSpec
-from headstart.artifacts.run import RunRecord, TestPrediction, write_result, write_start
+from headstart.artifacts.run import PlanStep, RunRecord, TestPrediction, write_result, write_start
 from headstart.backbones.weights import Preprocessing
 from headstart.data.audit import Audit
 from headstart.errors import RunError
@@ -140,6 +140,21 @@ def test_it_says_what_it_is_made_of(tmp_path: Path) -> None:
     assert "torch 2.8, headstart 0.1" in body
     assert "- one note" in body
     assert "\n\n\n" not in body
+
+
+def test_it_says_what_is_shipped_and_how_often_the_test_was_opened(tmp_path: Path) -> None:
+    step = PlanStep(stage="search", planned="3 recipes")
+    make_run(tmp_path / "run", chosen="probe", test_opened_before=["earlier"], plan=[step])
+    _, body = card_of(tmp_path / "run")
+    assert "Trained: the head alone" in body
+    assert "Kept: probe\n" in body, "what was trained and not kept is no property of it"
+    assert "opened 2 times, as the run was stopped with it open" in body
+    assert "Found by a search" in body
+    make_run(tmp_path / "other")
+    _, body = card_of(tmp_path / "other")
+    assert "Kept: fine-tuned, after 3 epochs" in body
+    assert "opened once" in body
+    assert "Found by a search" not in body
 
 
 def test_hostile_names_stay_names(tmp_path: Path) -> None:

@@ -235,6 +235,20 @@ def test_page_says_what_was_done(small_run: Path) -> None:
     assert ["views", "4 views", "4 views", "1 min 01 s"] in page.cells
 
 
+def test_page_of_a_head_that_was_kept_says_so(tmp_path: Path) -> None:
+    classes = ("ant", "bee")
+    metrics, predictions = evaluation([0, 0, 1, 1], [0, 1, 0, 1], classes)
+    made = record(
+        tmp_path, classes, chosen="head on frozen features", test_opened_at="now",
+        test_opened_before=["before"],
+    )  # fmt: skip
+    _, page = read(make_run(tmp_path / "run", made, metrics, predictions))
+    assert "the head alone; the backbone is frozen" in page.text
+    assert "everything after" not in page.text
+    assert "opened 2 times, as the run was stopped with it open" in page.text
+    assert "opened once" not in page.text
+
+
 def test_tables_show_classes_by_recall_and_the_confusion_matrix(tmp_path: Path) -> None:
     classes = ("ant", "bee", "wasp")
     # ant: 1 of 2 found, 1 of 3 answers right, F1 2/5; bee: 1 of 3, 1 of 2, F1 2/5; no wasps.

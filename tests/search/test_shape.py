@@ -44,6 +44,17 @@ def test_none_where_not_even_the_least_fits() -> None:
     assert (found.boundary, found.trials, found.folds) == ("late", 1, 1)
 
 
+def test_a_last_resort_is_better_than_a_head_alone() -> None:
+    # Late: 2 views 30 s, 4 epochs 8 s, a trial of one epoch 1.7 s and 4.2 s.
+    assert shape(1000, 43.9 / 0.9 + 1) is None
+    found = shape(1000, 43.9 / 0.9 + 1, last_resort=True)
+    assert found is not None
+    assert (found.boundary, found.epochs, found.views, found.trials) == ("late", 4, 2, 1)
+    assert shape(1000, 43.9 / 0.9 - 1, last_resort=True) is None
+    whole = shape(1000, 83.6 / 0.9 + 1)
+    assert shape(1000, 83.6 / 0.9 + 1, last_resort=True) == whole, "only where nothing else fits"
+
+
 def test_what_is_planned_fits_and_more_time_buys_more() -> None:
     last = 0.0
     for seconds in (300, 400, 600, 1000, 3000):

@@ -148,9 +148,19 @@ def test_a_torn_line_is_tried_again(tmp_path: Path) -> None:
     assert len(read_trials(tmp_path)) == 16
 
 
+def test_a_line_torn_within_a_character_is_tried_again(tmp_path: Path) -> None:
+    trial = Trial(rung=0, number=0, state="failed", recipe={}, epochs=1, cause="größer")
+    append_trial(tmp_path, trial)
+    append_trial(tmp_path, trial)
+    path = tmp_path / JOURNAL
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex("ö".encode()) + 1])
+    assert read_trials(tmp_path) == [trial]
+
+
 def test_a_broken_journal_is_named(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text("{}\n")
-    with pytest.raises(RunError, match="cannot read"):
+    with pytest.raises(RunError, match=r"trials\.jsonl is damaged"):
         read_trials(tmp_path)
 
 

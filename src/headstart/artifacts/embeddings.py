@@ -65,7 +65,11 @@ def export_embeddings(path: Path, images: Sequence[str], vectors: NDArray[np.flo
         with replacing(path) as draft, draft.open("wb") as file:
             np.savez(file, images=np.array(images, dtype=np.str_), vectors=vectors)
     else:
-        with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        # surrogateescape: a file name need not be valid UTF-8.
+        with (
+            replacing(path) as draft,
+            draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(["image", *(f"e{number}" for number in range(vectors.shape[1]))])
             rows = zip(images, vectors.tolist(), strict=True)

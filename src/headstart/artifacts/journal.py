@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.files import read_model, write_text
+from headstart.artifacts.files import damaged, read_model, write_text
 from headstart.errors import RunError
 from headstart.fingerprints import Acted
 
@@ -198,11 +198,12 @@ def read_lines(path: Path, model: type[M]) -> list[M]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    data = path.read_bytes()
     try:
-        return [model.model_validate(json.loads(line)) for line in lines[:-1] if line]
-    except (ValueError, ValidationError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+        lines = data[: data.rfind(b"\n") + 1].decode().split("\n")
+        return [model.model_validate(json.loads(line)) for line in lines if line]
+    except ValueError:  # no JSON, not of this form, or no text at all
+        raise RunError(damaged(path)) from None
 
 
 def _drop_torn_line(path: Path) -> None:

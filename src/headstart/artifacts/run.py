@@ -83,6 +83,10 @@ class CheckedOperation(BaseModel):
     evidence: str
 
 
+HEADS = frozenset({"probe", "random head", "head on frozen features"})
+"""What is kept where the head alone is."""
+
+
 class Request(BaseModel):
     """What is needed to go on with a search.
 
@@ -150,6 +154,22 @@ class RunRecord(BaseModel):
     test_opened_before: list[str] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""
+
+    @property
+    def head_alone(self) -> bool:
+        """Whether what is shipped has the backbone's pretrained weights, whatever was tried."""
+        return self.chosen in HEADS
+
+    @property
+    def searched(self) -> bool:
+        """Whether more than one recipe was looked at."""
+        return any(step.stage in {"heads", "search"} for step in self.plan)
+
+    @property
+    def openings(self) -> str:
+        """How often the sealed test was opened, in words."""
+        times = 1 + len(self.test_opened_before)
+        return "once" if times == 1 else f"{times} times, as the run was stopped with it open"
 
 
 class TestPrediction(BaseModel):
@@ -303,12 +323,19 @@ def forget_epochs(folder: Path) -> None:
 
 
 def read_epochs(folder: Path) -> list[EpochRecord]:
-    """Reads the epoch journal; empty where nothing was trained."""
+    """Reads the epoch journal; empty where nothing was trained.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
     journal = folder / "epochs.jsonl"
     if not journal.exists():
         return []
-    lines = journal.read_text(encoding="utf-8").splitlines()
-    return [EpochRecord.model_validate_json(line) for line in lines]
+    try:
+        lines = journal.read_text(encoding="utf-8").splitlines()
+        return [EpochRecord.model_validate_json(line) for line in lines]
+    except ValueError:
+        raise RunError(damaged(journal)) from None
 
 
 def read_predictions(folder: Path) -> list[TestPrediction]:
@@ -322,6 +349,8 @@ def read_predictions(folder: Path) -> list[TestPrediction]:
             return [TestPrediction.model_validate(row) for row in csv.DictReader(file)]
     except OSError:
         raise RunError(f"{folder} is no finished run: it has no predictions.csv.") from None
+    except (ValueError, csv.Error):
+        raise RunError(damaged(folder / "predictions.csv")) from None
 
 
 def read_split_parts(folder: Path) -> dict[str, str]:

@@ -22,6 +22,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from headstart.data.formats import readable_formats
 from headstart.data.images import (
     MAX_PIXELS,
     BadImageError,
@@ -32,7 +33,7 @@ from headstart.data.images import (
     stored_size,
 )
 from headstart.data.types import Box, Item
-from headstart.errors import DataError, DiskFullError, HeadstartError
+from headstart.errors import DataError, DiskFullError, HeadstartError, InputError
 from headstart.progress import SILENT, Progress
 
 __all__ = ["MAX_PIXELS", "Facts", "Pixels", "decode_dataset", "load_image", "stored_size"]
@@ -140,7 +141,7 @@ def decode_dataset(
 ) -> Pixels:
     """Returns all images of a data set, decoded now or by an earlier run.
 
-    They are kept in `cache_dir/pixels/KEY/`; every use renews that folder's modification time.
+    They are kept in `cache_dir/pixels/KEY/`; every use renews the index's modification time.
     Processes that want the same images at the same time wait for the first one.
 
     Args:
@@ -151,9 +152,12 @@ def decode_dataset(
         progress: Where to show how far it has come.
 
     Raises:
+        InputError: There would be no worker.
         DiskFullError: There is no space for the pixels.
         HeadstartError: A worker was killed.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"{workers} workers cannot decode images: give 1 or more.")
     hashes = _hash_files(items, progress)
     key = _key(items, hashes, short_side)
     folder = cache_dir / "pixels" / key
@@ -162,7 +166,7 @@ def decode_dataset(
         with _locked(folder.with_suffix(".lock"), progress):
             _remove_leftovers(folder.parent)
             if _is_complete(folder):
-                os.utime(folder)
+                os.utime(folder / "index.json")  # the oldest are evicted first
             else:
                 plan = _plan(items, hashes, short_side)
                 _write(folder, plan, short_side, workers or _cores(), progress)
@@ -234,6 +238,7 @@ def _hash_file(path: Path) -> str:
 
 def _key(items: Sequence[Item], hashes: Sequence[str], short_side: int) -> str:
     decoder = [DECODER_VERSION, PIL.__version__, features.version("jpg"), THUMBNAIL, short_side]
+    decoder += readable_formats()  # what is no image now may be one with a plugin more
     images = [[digest, item.box] for item, digest in zip(items, hashes, strict=True)]
     return hashlib.sha256(json.dumps([decoder, images]).encode()).hexdigest()[:32]
 

@@ -12,10 +12,14 @@ from headstart.errors import DataError
 
 SPLIT_ALIASES: dict[str, SplitName] = {
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "eval": "val",
+    "evaluation": "val",
     "test": "test",
+    "testing": "test",
 }
 """Lower-case names that a split goes by."""
 

@@ -220,7 +220,8 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, Header]]:
                 )
             if image.format == "EPS":  # Pillow would hand it to Ghostscript, which runs programs.
                 raise BadImageError("not_an_image", "EPS files are programs and are not run")
-            orientation = _orientation(image)
+            # Pillow turns a TIFF itself.
+            orientation = 1 if image.format == "TIFF" else _orientation(image)
             if orientation >= 5:
                 width, height = height, width
             yield (

@@ -45,6 +45,8 @@ _HOPELESS = 0.35  # or that of the fine structure, is lower than this after a st
 _COMMON = 48  # Directions that are common to a set: at most this many,
 _SHARED_BY = 16  # each shared by this many images and by a fortieth of the set,
 _COMMON_FROM = 4000  # learned from at most this many images.
+_COMMON_SHARE = 0.25  # and at most this share of the number of images.
+_SAME = 0.997  # Correlation of the fine structure from which on images count as one there.
 _PRIOR = 20  # Images' worth of belief in a spectrum that falls with frequency.
 _RESIDUE = 0.25  # Share of the energy that must be left to agree once they are taken out.
 
@@ -247,20 +249,43 @@ def _common(thumbnails: NDArray[np.uint8]) -> _Common:
     side = thumbnails.shape[1]
     some = thumbnails[:: -(-len(thumbnails) // _COMMON_FROM)]
     whole = [_cut(t.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE) for t in some]
-    spectra = _spectra(np.concatenate(whole))
+    crops = np.concatenate(whole)
+    weights = _weights_of_copies(crops)
+    images = float(weights.sum())
+    spectra = _spectra(crops)
     # In a set of few images their own spectrum says little: it begins as that of natural images.
     prior = 1 / np.hypot(*_kept(_FINE_SIDE, _FINE_SIDE)) ** 2
     prior *= _FINE_SIDE**2 / prior.sum()
-    power = ((spectra**2).sum(axis=0) + _PRIOR * prior) / (len(spectra) + _PRIOR)
+    power = (weights @ spectra**2 + _PRIOR * prior) / (images + _PRIOR)
     scale = np.sqrt(power).astype(np.float32)
     scaled = spectra / scale
-    directions = np.linalg.eigh(scaled.T @ scaled)[1].T[::-1][:_COMMON]
-    # Many copies of one image make a direction of their own, which must stay: what counts is how
-    # many images share a direction (the inverse participation ratio of their energies).
+    # Few images differ in few directions, and most of these must be left to tell them by.
+    most = min(_COMMON, int(images * _COMMON_SHARE))
+    directions = np.linalg.eigh((scaled.T * weights) @ scaled)[1].T[::-1][:most]
+    # Copies of one image make a direction of their own, which must stay: what counts is how many
+    # images share a direction (the inverse participation ratio of their energies).
     energies = (scaled @ directions.T) ** 2
     # Fewer images than directions leave some without any energy, which nobody shares.
-    sharing = energies.sum(axis=0) ** 2 / np.maximum((energies**2).sum(axis=0), 1e-30)
-    return _Common(scale, directions[sharing >= max(_SHARED_BY, len(some) / 40)])
+    sharing = (weights @ energies) ** 2 / np.maximum(weights @ energies**2, 1e-30)
+    return _Common(scale, directions[sharing >= max(_SHARED_BY, images / 40)])
+
+
+def _weights_of_copies(crops: _Floats) -> _Floats:
+    """Returns (N,) weights of whole images (N, side, side), 1 for all that are alike together.
+
+    Only what is alike to the grain counts, a file that was saved again or made brighter, and not
+    where much of the set is: then that is what its images have in common.
+    """
+    fine = _flat(_fine(crops))
+    mirrored = _flat(_fine(crops[:, :, ::-1]))
+    copies = np.zeros(len(crops), np.int64)
+    for start in range(0, len(crops), _BLOCK):
+        block = fine[start : start + _BLOCK]
+        alike = (block @ fine.T >= _SAME) | (block @ mirrored.T >= _SAME)
+        copies[start : start + _BLOCK] = alike.sum(axis=1)
+    copies[copies > len(crops) / 2] = 1
+    weights: _Floats = 1 / np.maximum(copies, 1).astype(np.float32)
+    return weights
 
 
 def _spectra(crops: _Floats) -> _Floats:

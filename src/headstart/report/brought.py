@@ -42,6 +42,7 @@ class Brought:
     Attributes:
         measured: Whether there is a ledger; the rows are from the search's own trials otherwise.
         lead: What the rows are, in words.
+        test: What p is of.
         tables: Title and rows of each part.
         waterfall_svg: The ladder; None without one.
         gains_svg: Gains with their intervals, of what was left out or tried.
@@ -53,6 +54,7 @@ class Brought:
 
     measured: bool
     lead: str
+    test: str
     tables: tuple[tuple[str, tuple[BroughtRow, ...]], ...]
     waterfall_svg: str | None
     gains_svg: str | None
@@ -89,6 +91,9 @@ def what_each_brought(folder: Path) -> Brought | None:
     return Brought(
         measured=ledger is not None,
         lead=lead,
+        test="sign test on the means of each image over seeds"
+        if any(row.seeds > 1 for row in rows)
+        else "McNemar’s exact test",
         tables=tuple((_PARTS[part], tuple(each)) for part, each in tables.items() if each),
         waterfall_svg=waterfall(climb, ledger.whole) if ledger and len(climb) > 1 else None,
         gains_svg=gain_chart(others) if others else None,

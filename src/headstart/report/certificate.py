@@ -140,7 +140,9 @@ def _number(place: Any, x: float, y: float, text: str, **how: Any) -> None:
 def _style(axes: "Axes", x_label: str, title: str) -> None:
     axes.set_xlabel(x_label, color=_INK)
     axes.set_ylabel("right on held-out images, %", color=_INK)
-    axes.set_title(title, color=_INK, loc="left", fontsize=10.5, fontweight="bold")
+    axes.set_title(
+        title, color=_INK, loc="left", fontsize=10.5, fontweight="bold", parse_math=False
+    )
     axes.grid(color=_LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelcolor=_INK)

@@ -200,7 +200,7 @@ def _hub_name(spec: BundleSpec) -> str:
 
 def _trained(record: RunRecord) -> str:
     """Says which part of the network was trained."""
-    if record.chosen in {"probe", "head on frozen features"} or record.boundary == FEATURES:
+    if record.head_alone or record.boundary == FEATURES:
         return "the head alone, on features of the frozen backbone"
     if record.boundary == INPUT:
         return "the whole network"

@@ -93,6 +93,7 @@ def write_report(folder: Path) -> Path:
         metrics=metrics,
         epochs=epochs,
         headline=headline(metrics),
+        openings=record.openings,
         standing=_standing(metrics),
         facts=_facts(record, epochs),
         figures=_figures(metrics),
@@ -180,7 +181,10 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
         "": "",
         FEATURES: "the head alone; the backbone is frozen",
         INPUT: "the whole network",
-    }.get(record.boundary, f"everything after {record.boundary}; what lies before it is frozen")
+    }.get(
+        FEATURES if record.head_alone else record.boundary,
+        f"everything after {record.boundary}; what lies before it is frozen",
+    )
     validation = [
         f"{'at the start' if e.epoch == 0 else f'after epoch {e.epoch}'} "
         f"{percent(e.val_accuracy)}{NO_BREAK}%"

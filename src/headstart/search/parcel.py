@@ -4,7 +4,6 @@ The cache is content-addressed, so a machine that has an entry, as it shares the
 worked on the same data before, needs no other; one that has not writes what was sent.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.cache import default_cache_dir
+from headstart.cache import default_cache_dir, this_process
 from headstart.search.trial import Job, Score, Setting, run_trial
 
 
@@ -53,11 +52,11 @@ def unpack(parcel: Parcel) -> Setting:
     """Returns the setting for this machine; entries that it lacks are written into its cache."""
     cache = parcel.setting.cache_dir
     folders = {str(Path(name).parent) for name in parcel.entries}
-    if all((cache / folder).is_dir() for folder in folders):
+    if all((cache / folder / "index.json").exists() for folder in folders):
         return parcel.setting
     cache = default_cache_dir()
     for folder in sorted(folders):
-        if not (cache / folder).is_dir():
+        if not (cache / folder / "index.json").exists():
             _write(cache / folder, parcel, folder)
     return replace(parcel.setting, cache_dir=cache)
 
@@ -68,7 +67,7 @@ def _write(target: Path, parcel: Parcel, folder: str) -> None:
     `cache.evict` knows the name, and removes what a killed process left.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".draft-{os.getpid()}-", dir=target.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=target.parent))
     try:
         for name, data in parcel.entries.items():
             if str(Path(name).parent) == folder:
@@ -76,7 +75,7 @@ def _write(target: Path, parcel: Parcel, folder: str) -> None:
         try:
             draft.rename(target)
         except OSError:
-            if not target.is_dir():
+            if not (target / "index.json").exists():
                 raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from headstart.search.plan import (
     FEWEST_EPOCHS,
+    FEWEST_VIEWS,
     MOST_EPOCHS,
     MOST_VIEWS,
     TARGET_EPOCHS,
@@ -72,6 +73,7 @@ def shape_search(
     fixed_epochs: int = 0,
     networks: int = 1,
     fixed_views: int = 0,
+    last_resort: bool = False,
 ) -> SearchShape | None:
     """Returns the search that fits into the time, or None where not even its least does.
 
@@ -89,6 +91,7 @@ def shape_search(
         fixed_epochs: Length of the whole schedule, where it is not to be chosen.
         networks: That are trained for it in the end.
         fixed_views: Augmented views of each image, where they are not to be chosen.
+        last_resort: Whether 4 epochs, 2 views and a trial are better than none.
     """
     left = UNHURRIED * seconds
 
@@ -107,6 +110,11 @@ def shape_search(
             least = least_search(boundary, fixed_epochs, folds, fixed_views)
             if fits(least):
                 return _grown(least, fits, whole_s, left, fixed_epochs, fixed_views)
+    for boundary in speeds if last_resort else ():
+        views = fixed_views or FEWEST_VIEWS
+        least = SearchShape(boundary, fixed_epochs or FEWEST_EPOCHS, views, trials=1, folds=1)
+        if fits(least):
+            return _grown(least, fits, whole_s, left, fixed_epochs, fixed_views)
     return None
 
 

@@ -1,5 +1,6 @@
 """The stages of training one recipe: where to cut, the head from the probe, then the suffix."""
 
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from torch import nn
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.cut import space_dims, suffix
 from headstart.backbones.engine import Normalize
+from headstart.backbones.graphs import dims_to_pool
 from headstart.backbones.parts import (
     blocks_behind,
     boundary_of_last,
@@ -214,6 +216,7 @@ def training_data(
         plain=start.cached["train"],
         val_mirrored=start.cached.get("val_mirrored"),
         space=space_dims(material.traced, start.prefix.boundary),
+        outputs=len(material.classes),
     )
 
 
@@ -280,12 +283,14 @@ def _solve(
 
     def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         columns, method = embeddings.numpy(), recipe.head
+        smoothing = method.smoothing if isinstance(method, Linear) else 0.0
         if isinstance(method, Linear) and method.penalty:
-            probe = fit_probe(columns, labels, classes, method.penalty, method.smoothing)
+            strength = method.penalty
         else:
             known = validated if isinstance(method, Linear) else None
             of_last_layer.append(known or _validate(material, recipe, columns))
-            probe = fit_probe(columns, labels, classes, of_last_layer[0].strength)
+            strength = of_last_layer[0].strength
+        probe = fit_probe(columns, labels, classes, strength, smoothing)
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
     with torch.no_grad():
@@ -301,6 +306,7 @@ def _validate(material: Material, recipe: Recipe, columns: NDArray[np.float32]) 
         len(material.classes),
         material.groups,
         seed=recipe.seed,
+        smoothing=recipe.head.smoothing if isinstance(recipe.head, Linear) else 0.0,
         progress=material.progress,
     )
 
@@ -309,13 +315,22 @@ def stages_behind(material: Material, boundary: str) -> tuple[str, ...]:
     """Returns the stage ends whose features a head may see: all of them, or those behind a cut."""
     names = [each.name for each in material.traced.boundaries]
     first = 0 if boundary == FEATURES else names.index(boundary)
-    if boundary == INPUT:
-        return ()
+    stages = [
+        each
+        for each in material.traced.boundaries[first:]
+        if each.stage and each.name not in {INPUT, FEATURES}
+    ]
+    # Some networks pool before their last layer: that is the stage before it once more.
     return tuple(
         each.name
-        for each in material.traced.boundaries
-        if each.stage and each.name not in {INPUT, FEATURES} and names.index(each.name) >= first
+        for each, before in zip(stages, [None, *stages], strict=False)
+        if before is None or not _pooled_from(each.shape, before.shape)
     )
+
+
+def _pooled_from(shape: tuple[int, ...], before: tuple[int, ...]) -> bool:
+    """Returns whether a shape is one value a channel of the map (C, H, W) before it."""
+    return len(before) == 3 and before[1:] != (1, 1) and shape in {before[:1], (*before[:1], 1, 1)}
 
 
 def _suffix(material: Material, boundary: str, taps: tuple[str, ...]) -> nn.Module:
@@ -358,6 +373,9 @@ def _note(family: str, recipe: Recipe, evidence: str) -> Acted:
 
 
 def _tap_width(material: Material, taps: tuple[str, ...]) -> int:
-    channels_first = getattr(material.traced.model, "output_fmt", "NCHW") == "NCHW"
-    shapes = [material.traced.boundary(tap).shape for tap in taps]
-    return sum(s[0] if len(s) == 3 and channels_first else s[-1] for s in shapes)
+    output_fmt = getattr(material.traced.model, "output_fmt", "NCHW")
+    width = 0
+    for shape in (material.traced.boundary(tap).shape for tap in taps):
+        pooled = dims_to_pool(shape, output_fmt)
+        width += math.prod(side for dim, side in enumerate(shape, 1) if dim not in pooled)
+    return width

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart.artifacts.journal import SearchPlan, Trial
-from headstart.finishing import _head_alone, _to_calibrate_by
+from headstart.finished import head_alone, to_calibrate_by
 from headstart.recipe import Recipe
 from headstart.search.trial import Setting
 
@@ -23,13 +23,13 @@ def test_a_head_alone_is_calibrated_by_the_more_images(seen_by_trial: int, by_tr
         start_temperature=0.3, start_sets=(0.1,),
     )  # fmt: skip
     nothing: Any = None
-    done = _head_alone(nothing, Recipe(), nothing, plan, trial)
+    done = head_alone(nothing, Recipe(), nothing, plan, trial)
     wanted = (0.3, (0.1,), seen_by_trial) if by_trial else (0.9, (0.5,), 200)
     assert (done.temperature, done.sets, done.held) == wanted
     mirrored = trial.model_copy(update={"recipe": {"test_time_flip": True}})
-    done = _head_alone(nothing, Recipe(), nothing, plan, mirrored)
+    done = head_alone(nothing, Recipe(), nothing, plan, mirrored)
     assert done.temperature == 0.3, "the search of heads saw no mirror images"
-    without = _head_alone(nothing, Recipe(), nothing, plan, None)
+    without = head_alone(nothing, Recipe(), nothing, plan, None)
     assert (without.temperature, without.held) == (0.9, 200)
 
 
@@ -44,7 +44,7 @@ def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, Setti
     trial = Trial(rung=0, number=0, state="done", recipe={}, epochs=epochs)
     plan = SearchPlan(rungs=(), folds=1, epochs=12)
     ready: Any = SimpleNamespace(material=material)
-    return _to_calibrate_by(ready, setting, [trial] * winners, plan, 0), setting
+    return to_calibrate_by(ready, setting, [trial] * winners, plan, 0), setting
 
 
 @pytest.mark.parametrize(("images", "size"), [(1990, 0), (2800, 140), (14000, 300)])
