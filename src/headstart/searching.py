@@ -318,7 +318,8 @@ def _why_stop(
     if reason or left is None or not plan.train_s or not finished:
         return reason
     epoch_s = max(trial.seconds / trial.epochs for trial in finished)
-    trials_s = epoch_s * sum(rung.epochs for rung in plan.rungs[number:])
+    later = sum(each.epochs for each in plan.rungs[number + 1 :] if each.trials)
+    trials_s = epoch_s * (rung.epochs + later)
     if left < trials_s + speed.seconds(images, epochs, _missing_views(plan, views)):
         return "the time for trials was used up"
     return ""
@@ -370,7 +371,8 @@ def _endings(plan: SearchPlan) -> str:
 
 
 def _planned(plan: SearchPlan) -> str:
-    each = [f"{rung.planned} recipes for {rung.epochs} epochs" for rung in plan.rungs]
+    rungs = [rung for rung in plan.rungs if rung.planned]
+    each = [f"{rung.planned} recipes for {rung.epochs} epochs" for rung in rungs]
     return ", then ".join(each) + (
         f", each cross-validated in {plan.folds} parts" if plan.folds > 1 else ""
     )
@@ -418,6 +420,8 @@ def _board(finished: Sequence[Trial], plan: SearchPlan) -> list[tuple[str, ...]]
     rows: list[tuple[str, ...]] = [("stage", "trials", "best so far (95 %)", "time left at most")]
     for number, rung in enumerate(plan.rungs):
         here = [trial for trial in finished if trial.rung == number]
+        if not here and not rung.planned:
+            continue
         good = [trial for trial in here if trial.val_loss is not None]
         best = "–"
         if good:

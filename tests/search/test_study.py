@@ -94,8 +94,8 @@ def test_rungs_are_whole_schedules_of_growing_length() -> None:
         return [(rung.trials, rung.epochs) for rung in plan_rungs(trials, epochs)]
 
     assert pairs(12, 8) == [(12, 2), (4, 4)]
-    assert pairs(2, 8) == [(2, 2)]
-    assert pairs(1, 1) == [(1, 1)]
+    assert pairs(2, 8) == [(2, 2), (0, 4)], "none goes on, unless it is in doubt"
+    assert pairs(1, 1) == [(1, 1), (0, 1)]
 
 
 def test_finds_a_better_recipe_and_journals_every_trial(tmp_path: Path) -> None:
@@ -283,12 +283,44 @@ def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:
     journal: list[Trial] = []
     made = Made(lambda recipe, epochs: scored(0.5, start_loss=0.4))
     best, plan = run_rungs(Asking(BASE), plan_of(12), [], made, journal.append)
-    assert len(journal) == 12, "no rule was given, so all of the first rung ran"
-    assert plan.rungs[1].trials == 0, "but nothing goes on"
-    assert "does not pay" in plan.rungs[1].ended
-    assert "does not pay" in enough(journal[:3], 9, 8)
+    assert [rung.trials for rung in plan.rungs] == [12, 1], "no rule was given, so all of them ran"
+    assert [trial.rung for trial in best] == [1], "the best was asked again, and alone"
+    assert "no short schedule" in enough(journal[:3], 9, 8)
     assert enough(journal[:2], 10, 8) == ""
     assert best[0].val_loss == 0.5
+    # Schedules that were not short are not asked again.
+    journal.clear()
+    best, plan = run_rungs(Asking(BASE), plan_of(3, epochs=2), [], made, journal.append)
+    assert [(rung.trials, rung.epochs) for rung in plan.rungs] == [(3, 1), (0, 1)]
+    assert "does not pay" in plan.rungs[1].ended
+
+
+@pytest.mark.parametrize("trials", [1, 6])
+def test_a_short_schedule_has_not_the_last_word(trials: int) -> None:
+    """What does not pay for 2 epochs may pay for 4; the same however often it is stopped."""
+
+    def evaluate(recipe: Recipe, epochs: int) -> Score:
+        return scored(0.5 if epochs < 4 else 0.3, start_loss=0.4)
+
+    journal: list[Trial] = []
+    plan = plan_of(trials)
+    best, ran = run_rungs(Asking(BASE), plan, [], Made(evaluate), journal.append)
+    assert [(trial.rung, trial.val_loss) for trial in best] == [(1, 0.3)]
+    assert [rung.trials for rung in ran.rungs] == [trials, 1]
+    assert run_rungs(Asking(BASE), ran, journal, Made(evaluate), journal.append) == (best, ran)
+    again = journal[:trials]
+    _, same = run_rungs(Asking(BASE), plan, again, Made(evaluate), again.append)
+    assert same == ran
+    assert len(again) == len(journal) == trials + 1
+
+    def no_time(
+        tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
+    ) -> str:
+        return f"no time for {plan.epochs} epochs" if rung else ""
+
+    best, ran = run_rungs(Asking(BASE), plan, [], Made(evaluate), lambda trial: None, no_time)
+    assert ran.rungs[1].ended == "no time for 4 epochs", "a schedule of that length would do"
+    assert {trial.rung for trial in best} == {0}
 
 
 def test_it_stops_where_the_gain_is_within_the_noise() -> None:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.recipe import SEARCHED, Recipe
 from headstart.search.executors import Executor
-from headstart.search.study import NOT_PAYING, Sampler, as_trial, ask, going_on, pays, ranked
+from headstart.search.study import (
+    NOT_PAYING,
+    Sampler,
+    as_trial,
+    ask,
+    going_on,
+    pays,
+    ranked,
+    short,
+)
 from headstart.search.trial import Job, Score
 
 SMALLEST_BATCH = 4
@@ -45,8 +54,9 @@ def run_rungs(
     """Runs all rungs and returns the trials of the last one, the best first, and the plan as run.
 
     Trials run as many at a time as the executor has slots; what they teach counts from the next
-    time on, in the order of their numbers, so that the same slots give the same search. Where every
-    trial of a later rung failed, those of the rung before it are what is returned.
+    time on, in the order of their numbers, so that the same slots give the same search. Where no
+    short schedule beats the head that it began with, the best of them is asked again on the next
+    one. Where every trial of a later rung failed, those of the rung before it are returned.
 
     Args:
         asking: How recipes are asked for.
@@ -65,13 +75,20 @@ def run_rungs(
     for number in range(len(plan.rungs)):
         rung = plan.rungs[number]
         tried: list[Trial] = []
+        judged = plan
+        unpaid = number > 0 and not any(pays(trial, plan.epochs) for trial in best)
+        again = unpaid and short(best[0], plan.epochs)
+        if again and not rung.ended:
+            rung = rung.model_copy(update={"trials": 1})
+            # What is left then is for a whole schedule of this length at least.
+            judged = plan.model_copy(update={"epochs": rung.epochs})
         while len(tried) < rung.trials:
             # A rung that was ended before has as many trials as it ended with.
             reason = ""
             if not rung.ended:
-                hopeless = number > 0 and not any(pays(trial, plan.epochs) for trial in best)
                 finished = list(done.values())
-                reason = NOT_PAYING if hopeless else why_stop(tried, finished, plan, number)
+                reason = why_stop(tried, finished, judged, number)
+                reason = NOT_PAYING if unpaid and not again else reason
             if reason:
                 rung = rung.model_copy(update={"trials": len(tried), "ended": reason})
                 break
@@ -113,7 +130,8 @@ def _job(
 ) -> Job:
     """Returns the next job: a recipe that is asked for, or the next best of the rung before."""
     base, epochs = asking.base, plan.rungs[rung].epochs
-    flips = rung == len(plan.rungs) - 1 and bool(getattr(base.augmentation, "flip", True))
+    last = not any(later.planned for later in plan.rungs[rung + 1 :])
+    flips = last and bool(getattr(base.augmentation, "flip", True))
     if rung:
         survivor = best[place]
         # The blend that a short schedule liked is no choice for a longer one.

@@ -38,6 +38,7 @@ _AVERAGING = ("none", "ema", "swa")
 Sampler = Literal["tpe", "random"]
 SEARCH_RECIPE = "search.toml"
 """The file of the run that holds what a search started from."""
+NOT_YET = "no short schedule validates better than the head that it began with"
 NOT_PAYING = "fine-tuning does not pay: no trial validates better than the head that it began with"
 KEEP = 3
 """One of so many trials goes on to the next rung."""
@@ -50,16 +51,16 @@ _STARTUP = 8
 def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
     """Returns the rungs before the full schedule: a quarter of its epochs, then a half.
 
-    Successive halving (Jamieson & Talwalkar, AISTATS 2016), with a third going on.
+    Successive halving (Jamieson & Talwalkar, AISTATS 2016), with a third going on. Of few trials
+    none goes on, unless they are in doubt whether training pays; see `rungs.run_rungs`.
 
     Args:
         trials: In the first rung.
         epochs: Of the full schedule.
         winners: So many go on at least, where there are as many.
     """
-    sizes = [(trials, max(1, epochs // 4))]
-    if trials >= KEEP:
-        sizes.append((going_on(trials, winners), max(1, epochs // 2)))
+    more = going_on(trials, winners) if trials >= KEEP else 0
+    sizes = [(trials, max(1, epochs // 4)), (more, max(1, epochs // 2))]
     return [Rung(planned=size, trials=size, epochs=length) for size, length in sizes]
 
 
@@ -89,7 +90,7 @@ def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
     """
     good = [trial for trial in tried if trial.val_loss is not None]
     if len(good) >= _LOOK_AFTER and not any(pays(trial, whole) for trial in good):
-        return NOT_PAYING
+        return NOT_YET
     if len(good) < _STARTUP:
         return ""
     shares = np.array([trial.val_right / trial.val_images for trial in good])
