@@ -323,7 +323,7 @@ def train_blended(
         what: Names it to people.
         progress: Where progress is shown.
     """
-    before = weights_of(start)
+    before = weights_of(start) if recipe.blend < 1 else {}
     records = train(
         start.suffix,
         start.head,

@@ -83,7 +83,7 @@ class CheckedOperation(BaseModel):
     evidence: str
 
 
-HEADS = frozenset({"probe", "random head", "head on frozen features"})
+HEAD_ALONE = frozenset({"probe", "random head", "head on frozen features"})
 """What is kept where the head alone is."""
 
 
@@ -158,7 +158,7 @@ class RunRecord(BaseModel):
     @property
     def head_alone(self) -> bool:
         """Whether what is shipped has the backbone's pretrained weights, whatever was tried."""
-        return self.chosen in HEADS
+        return self.chosen in HEAD_ALONE
 
     @property
     def searched(self) -> bool:

@@ -87,8 +87,8 @@ def run_rungs(
             reason = ""
             if not rung.ended:
                 finished = list(done.values())
-                reason = why_stop(tried, finished, judged, number)
-                reason = NOT_PAYING if unpaid and not again else reason
+                hopeless = unpaid and not again
+                reason = NOT_PAYING if hopeless else why_stop(tried, finished, judged, number)
             if reason:
                 rung = rung.model_copy(update={"trials": len(tried), "ended": reason})
                 break
