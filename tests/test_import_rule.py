@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "headstart"
 
 LAYERS = (
-    {"errors", "progress"},
+    {"errors", "progress", "text"},
     {"methods"},
     {"recipe"},
     {"data", "backbones", "method_pages"},

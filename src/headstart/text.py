@@ -1,0 +1,71 @@
+"""Numbers in text for people: percentages, counts and lists, written one way everywhere."""
+
+from collections.abc import Sequence
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Returns a share as a percentage; a dash stands for no value.
+
+    What is neither 0 nor 1 is never rounded to 0% or 100%.
+
+    Args:
+        share: Between 0 and 1.
+        digits: Decimals to show.
+
+    Example:
+        >>> percent(0.983), percent(1.0), percent(0.9999), percent(None)
+        ('98.3%', '100%', '99.9%', '–')
+    """
+    if share is None:
+        return "–"
+    value = 100 * share
+    if value in {0, 100}:
+        return f"{value:.0f}%"
+    step = 10.0**-digits
+    return f"{min(max(value, step), 100 - step):.{digits}f}%"
+
+
+def percent_range(interval: tuple[float, float], digits: int = 1) -> str:
+    """Returns an interval of shares as percentages.
+
+    Args:
+        interval: Lower and upper bound, each between 0 and 1.
+        digits: Decimals to show.
+
+    Example:
+        >>> percent_range((0.958, 0.99))
+        '95.8% to 99.0%'
+    """
+    low, high = interval
+    return f"{percent(low, digits)} to {percent(high, digits)}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Returns a number with its noun, in the singular or the plural.
+
+    Args:
+        number: Non-negative.
+        noun: In the singular.
+        plural: If adding an s does not make it.
+
+    Example:
+        >>> counted(1, "image"), counted(1360, "image"), counted(2, "class", "classes")
+        ('1 image', '1,360 images', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Returns names as an English list.
+
+    Args:
+        names: In order.
+        last: The word before the last name.
+
+    Example:
+        >>> listed(["crop"]), listed(["flip", "crop"]), listed(["flip", "crop", "grey"], "or")
+        ('crop', 'flip and crop', 'flip, crop or grey')
+    """
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} {last} {names[-1]}"
