@@ -14,6 +14,7 @@ from headstart.fingerprints import Observed
 from headstart.guard import Guard, put_under_guard, train_mode, wake
 from headstart.methods.freezing import LPFT, Gradual, LastBlocks
 from headstart.methods.head import Linear
+from headstart.network import TrainableNetwork
 from headstart.recipe import Recipe
 from headstart.train import EpochRecord, TrainData, train
 
@@ -45,7 +46,7 @@ def run(
     recipe = Recipe.model_validate({"batch_size": 16, "optimizer": "adamw", **changes})
     head = Linear().build(8, 3, nn.ReLU())
     blocks = [tuple(suffix[:3].parameters()), tuple(suffix[3:].parameters())]
-    return list(train(suffix, head, data(), recipe, epochs, blocks=blocks, frozen=frozen))
+    return list(train(TrainableNetwork(suffix, head, blocks, frozen or {}), data(), recipe, epochs))
 
 
 def test_setting_only_requires_grad_does_not_freeze_batchnorm(
@@ -133,7 +134,7 @@ def test_layer_decay_sets_a_rate_for_each_block() -> None:
         {"freezing": LastBlocks(layer_decay=0.5), "optimizer": {"name": "sgd", "lr": 0.1}}
     )
     blocks = [tuple(suffix[:3].parameters()), tuple(suffix[3:].parameters())]
-    groups = train_module.parameter_groups(suffix, blocks, head, None, recipe)
+    groups = train_module.parameter_groups(TrainableNetwork(suffix, head, blocks), None, recipe)
     rates = {group["place"]: set() for group in groups}
     for group in groups:
         rates[group["place"]].add(round(group["lr"], 6))

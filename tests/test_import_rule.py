@@ -26,6 +26,7 @@ LAYERS = (
         "guard",
         "inference_stats",
         "learning_curve",
+        "network",
         "probe",
         "retrieval",
         "steps",

@@ -13,6 +13,7 @@ from headstart.methods.freezing import LastBlocks
 from headstart.methods.head import Head, Linear
 from headstart.methods.optimizer import SGD, AdamW
 from headstart.methods.schedule import Constant
+from headstart.network import TrainableNetwork
 from headstart.recipe import Recipe
 from headstart.train import EpochRecord, TrainData, parameter_groups, predict, train
 
@@ -44,7 +45,9 @@ def recipe(**changes: object) -> Recipe:
 
 def run(settings: Recipe, epochs: int = 6) -> tuple[list[EpochRecord], nn.Module]:
     suffix, head = network()
-    return list(train(suffix, head, data(), settings, epochs)), nn.Sequential(suffix, head)
+    return list(train(TrainableNetwork(suffix, head), data(), settings, epochs)), nn.Sequential(
+        suffix, head
+    )
 
 
 def test_learns_and_yields_one_record_an_epoch() -> None:
@@ -115,7 +118,7 @@ def test_average_follows_its_formula() -> None:
         averaging=EMA(half_life=1.0),
         criterion="cross_entropy",
     )
-    list(train(suffix, head, one, settings, epochs=3))
+    list(train(TrainableNetwork(suffix, head), one, settings, epochs=3))
     weight, average = 0.0, 0.0
     for step in range(3):
         weight += 1 / (1 + np.exp(weight))  # minus the gradient of log(1 + e^-w)
@@ -132,7 +135,9 @@ def test_divergence_is_an_error_that_names_the_rate() -> None:
 def test_deadline_shortens_the_schedule_and_still_ends_it() -> None:
     suffix, head = network()
     deadline = time.monotonic() + 1.0
-    records = list(train(suffix, head, data(), recipe(), epochs=100_000, deadline=deadline))
+    records = list(
+        train(TrainableNetwork(suffix, head), data(), recipe(), epochs=100_000, deadline=deadline)
+    )
     assert 1 <= len(records) < 100_000
     assert records[-1].lr < 0.1 * max(record.lr for record in records)
 
@@ -141,13 +146,15 @@ def test_a_deadline_in_the_past_trains_nothing() -> None:
     suffix, head = network()
     before = head.out[1].weight.detach().clone()
     past = time.monotonic() - 1
-    assert list(train(suffix, head, data(), recipe(), epochs=3, deadline=past)) == []
+    assert (
+        list(train(TrainableNetwork(suffix, head), data(), recipe(), epochs=3, deadline=past)) == []
+    )
     assert torch.equal(head.out[1].weight, before)
 
 
 def test_stopping_early_is_possible() -> None:
     suffix, head = network()
-    records = train(suffix, head, data(), recipe(), epochs=50)
+    records = train(TrainableNetwork(suffix, head), data(), recipe(), epochs=50)
     next(records)
     records.close()
 
@@ -155,7 +162,7 @@ def test_stopping_early_is_possible() -> None:
 def test_norms_and_biases_are_not_decayed() -> None:
     suffix, head = network()
     settings = recipe(optimizer=AdamW(lr=0.1, weight_decay=0.2, head_lr_factor=5))
-    groups = parameter_groups(suffix, None, head, None, settings)
+    groups = parameter_groups(TrainableNetwork(suffix, head), None, settings)
     summary = [(sorted({p.ndim for p in g["params"]}), g["lr"], g["weight_decay"]) for g in groups]
     assert summary == [([4], 0.1, 0.2), ([1], 0.1, 0.0), ([2], 0.5, 0.2), ([1], 0.5, 0.0)]
 
@@ -180,7 +187,7 @@ def test_views_that_are_no_views_are_an_error() -> None:
     suffix, head = network()
     same = replace(data(), plain=data().views[0], views=data().views[:1])
     with pytest.raises(HeadstartError, match="trivial_augment did nothing"):
-        list(train(suffix, head, same, recipe(), 2))
+        list(train(TrainableNetwork(suffix, head), same, recipe(), 2))
 
 
 def test_a_metric_loss_without_pairs_is_an_error() -> None:
@@ -189,12 +196,14 @@ def test_a_metric_loss_without_pairs_is_an_error() -> None:
     head = Linear().build(16, ROWS, nn.ReLU())
     settings = recipe(metric_loss={"name": "supcon", "per_class": 2})
     with pytest.raises(HeadstartError, match="supcon did nothing"):
-        list(train(suffix, head, alone, settings, 2))
+        list(train(TrainableNetwork(suffix, head), alone, settings, 2))
 
 
 def test_lookahead_that_was_not_yet_due_is_no_error() -> None:
     suffix, head = network()
-    records = list(train(suffix, head, data(), recipe(optimizer="ranger", batch_size=48), 2))
+    records = list(
+        train(TrainableNetwork(suffix, head), data(), recipe(optimizer="ranger", batch_size=48), 2)
+    )
     states = [each.state for each in records[-1].acted if each.family == "optimizer"]
     assert "not due" in states
 
@@ -208,7 +217,7 @@ def test_mixed_labels_and_unmixed_pairs() -> None:
         batch_mixing={"name": "mixup", "alpha": 1.0, "probability": 1.0},
         metric_loss={"name": "triplet"},
     )
-    generator = train(suffix, head, data(), settings, 1)
+    generator = train(TrainableNetwork(suffix, head), data(), settings, 1)
     list(generator)
     mixed, unmixed = seen[1], seen[2]  # the first forward asks for the embedding's width
     assert mixed.shape == unmixed.shape
@@ -224,14 +233,16 @@ def test_a_class_may_have_no_image_at_all() -> None:
     head = Linear().build(16, CLASSES + 2, nn.ReLU())
     known = replace(data(), outputs=CLASSES + 2)
     assert known.counts.tolist()[-2:] == [0, 0]
-    records = list(train(suffix, head, known, recipe(criterion={"name": "cross_entropy"}), 2))
+    records = list(
+        train(TrainableNetwork(suffix, head), known, recipe(criterion={"name": "cross_entropy"}), 2)
+    )
     assert records[-1].train_loss is not None
 
 
 def test_a_soup_is_made_of_epochs_and_is_as_good_as_the_best() -> None:
     suffix, head = network()
     settings = recipe(averaging="soup", schedule="constant")
-    records = list(train(suffix, head, data(), settings, 6))
+    records = list(train(TrainableNetwork(suffix, head), data(), settings, 6))
     (acted,) = [each for each in records[-1].acted if each.family == "averaging"]
     assert "epochs" in acted.evidence
     assert records[-1].val_loss <= min(record.val_loss for record in records[:-1]) + 1e-6
@@ -240,7 +251,7 @@ def test_a_soup_is_made_of_epochs_and_is_as_good_as_the_best() -> None:
 def test_swa_averages_the_end_and_takes_statistics_anew() -> None:
     suffix, head = network()
     settings = recipe(averaging="swa", freezing={"name": "full"}, schedule="constant")
-    list(train(suffix, head, data(), settings, 4))
+    list(train(TrainableNetwork(suffix, head), data(), settings, 4))
     batchnorm = suffix[1]
     with torch.inference_mode():
         inputs = torch.from_numpy(np.concatenate(data().views)).float()
@@ -260,7 +271,7 @@ def test_a_neighbours_head_learns_by_the_metric_loss_alone() -> None:
         head, features.clone(), torch.from_numpy(data().labels), lambda _: (features, features)
     )
     settings = recipe(head=method, metric_loss="supcon")
-    records = list(train(suffix, head, data(), settings, 5))
+    records = list(train(TrainableNetwork(suffix, head), data(), settings, 5))
     assert records[-1].val_accuracy > 0.9
     criterion = [each for each in records[-1].acted if each.family == "criterion"]
     assert criterion[0].state == "idle"
@@ -273,7 +284,7 @@ def test_a_neighbours_head_learns_by_the_metric_loss_alone() -> None:
 def test_a_mix_that_cannot_be_seen_is_not_a_dead_method() -> None:
     suffix, head = network()
     tiny = recipe(batch_mixing={"name": "cutmix", "alpha": 0.01, "probability": 1.0})
-    records = list(train(suffix, head, data(), tiny, 1))
+    records = list(train(TrainableNetwork(suffix, head), data(), tiny, 1))
     (acted,) = [each for each in records[-1].acted if each.family == "batch_mixing"]
     assert acted.state in {"acted", "not due"}
 
@@ -294,7 +305,7 @@ def test_a_first_step_without_gradient_does_not_condemn_the_optimizer() -> None:
         # A margin so small that next to no triplet lies within it.
         metric_loss={"name": "triplet", "miner": "semi_hard", "margin": 1e-9},
     )
-    records = list(train(suffix, head, data(), settings, 1))
+    records = list(train(TrainableNetwork(suffix, head), data(), settings, 1))
     states = {each.family: each.state for each in records[-1].acted}
     assert states["metric_loss"] == "idle"
     assert states["optimizer"] in {"not due", "idle"}
@@ -303,7 +314,7 @@ def test_a_first_step_without_gradient_does_not_condemn_the_optimizer() -> None:
 def test_a_dead_method_is_found_in_the_first_epoch() -> None:
     suffix, head = network()
     same = replace(data(), plain=data().views[0], views=data().views[:1])
-    records = train(suffix, head, same, recipe(), 50)
+    records = train(TrainableNetwork(suffix, head), same, recipe(), 50)
     with pytest.raises(HeadstartError, match="did nothing"):
         next(records)
 
@@ -314,4 +325,4 @@ def test_boxes_need_height_and_width() -> None:
     suffix, head = network()
     settings = recipe(batch_mixing="cutmix")
     with pytest.raises(RecipeError, match="no height and width"):
-        list(train(suffix, head, replace(data(), space=()), settings, 1))
+        list(train(TrainableNetwork(suffix, head), replace(data(), space=()), settings, 1))

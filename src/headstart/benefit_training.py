@@ -24,7 +24,7 @@ from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.material import Material, backbone_of
-from headstart.search.stages import blocks_of, frozen_of, start_from, training_data
+from headstart.search.stages import start_from, trainable, training_data
 from headstart.train import predict, right_bits, train
 
 MOST_HELD = 600
@@ -135,11 +135,7 @@ def train_arm(
                    right=right_bits(logits, data.val_labels))
     ]  # fmt: skip
     seconds = 0.0
-    records = train(
-        start.suffix, start.head, data, recipe, epochs, None, here.device,
-        blocks_of(here, start), frozen_of(here, start),
-    )  # fmt: skip
-    for record in records:
+    for record in train(trainable(here, start), data, recipe, epochs):
         assert record.val_loss is not None
         seconds += len(images.train) / (record.images_per_s or 1.0)
         evaluations.append(

@@ -34,12 +34,11 @@ from headstart.search.plan import (
 )
 from headstart.search.stages import (
     Start,
-    blocks_of,
     boundary_without_clock,
     check_head_alone,
     fixed_boundary,
-    frozen_of,
     start_from,
+    trainable,
     training_data,
     view_gap,
 )
@@ -324,17 +323,7 @@ def train_blended(
         progress: Where progress is shown.
     """
     before = weights_of(start) if recipe.blend < 1 else {}
-    records = train(
-        start.suffix,
-        start.head,
-        data,
-        recipe,
-        epochs,
-        deadline,
-        material.device,
-        blocks_of(material, start),
-        frozen_of(material, start),
-    )
+    records = train(trainable(material, start), data, recipe, epochs, deadline)
     for epoch in progress.track(records, what, epochs):
         progress.say(describe_epoch(epoch, epochs))
         yield epoch

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from headstart.fingerprints import Observed
 from headstart.methods.batch_mixing import apply_mix
 from headstart.methods.criterion import CriterionFunction, CrossEntropy
-from headstart.methods.head import Head
 from headstart.methods.metric_loss import MetricTerm
+from headstart.network import TrainableNetwork
 from headstart.recipe import Recipe
 
 _SEEN_FROM = 0.01
@@ -25,8 +25,7 @@ class Stepper:
     """All that a step needs.
 
     Attributes:
-        suffix: Activations to features.
-        head: Features to embeddings to logits.
+        network: Activations to features to embeddings to logits.
         recipe: Mixing, clipping, weight of the metric term.
         optimizer: Over all that is trained.
         criterion: None where the head has no logits to train.
@@ -37,8 +36,7 @@ class Stepper:
         seen: Where it is noted what happened.
     """
 
-    suffix: nn.Module
-    head: Head
+    network: TrainableNetwork
     recipe: Recipe
     optimizer: torch.optim.Optimizer
     criterion: CriterionFunction | None
@@ -50,8 +48,7 @@ class Stepper:
 
 
 def make_stepper(
-    suffix: nn.Module,
-    head: Head,
+    network: TrainableNetwork,
     counts: NDArray[np.int64],
     recipe: Recipe,
     optimizer: torch.optim.Optimizer,
@@ -60,7 +57,7 @@ def make_stepper(
     seen: Observed,
 ) -> Stepper:
     """Builds the criterion for classes of `counts` (C,) images and gathers what a step needs."""
-    layer = next(head.out.parameters(), None)
+    layer = next(network.head.out.parameters(), None)
     criterion = None
     if layer is not None:
         criterion = recipe.criterion.build(torch.from_numpy(counts).to(layer.device))
@@ -68,9 +65,7 @@ def make_stepper(
             weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
             seen.class_weights = float(weights.min()), float(weights.max())
     random = np.random.default_rng([recipe.seed, 1])
-    return Stepper(
-        suffix, head, recipe, optimizer, criterion, term, len(counts), space, random, seen
-    )
+    return Stepper(network, recipe, optimizer, criterion, term, len(counts), space, random, seen)
 
 
 def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -110,16 +105,17 @@ def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
         mixed, targets, share = apply_mix(inputs, targets, mix, work.space)
         if share < 1:
             _note_mixing(work.seen, share)
-    embeddings = work.head.embed(work.suffix(mixed))
+    suffix, head = work.network.suffix, work.network.head
+    embeddings = head.embed(suffix(mixed))
     loss: torch.Tensor = embeddings.new_zeros(())
     if work.criterion is not None:
-        logits = work.head.out(embeddings)
+        logits = head.out(embeddings)
         loss = work.criterion(logits, targets)
         if work.seen.criterion is None:
             _note_criterion(work.seen, work.recipe.criterion, logits.detach(), targets)
     if work.term is not None:
         # Pairs are told apart by labels, which mixed examples do not have.
-        unmixed = embeddings if mix is None else work.head.embed(work.suffix(inputs))
+        unmixed = embeddings if mix is None else head.embed(suffix(inputs))
         with torch.autocast(inputs.device.type, enabled=False):  # angles want all their digits
             value, pairs = work.term.loss(unmixed.float(), labels)
         _note_metric(work.seen, float(value.detach()), pairs)

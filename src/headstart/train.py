@@ -1,7 +1,7 @@
 """The training loop: a generator of one record an epoch; the caller prints, stops or goes on."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,11 @@ from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import SWA, GreedySoup
 from headstart.methods.batch_mixing import CutMix
 from headstart.methods.freezing import HeadOnly
-from headstart.methods.head import Head, Neighbours
+from headstart.methods.head import Neighbours
 from headstart.methods.metric_loss import MetricTerm
+from headstart.network import TrainableNetwork
 from headstart.recipe import Recipe
 from headstart.steps import make_stepper, take_step
-
-Blocks = Sequence[Sequence[nn.Parameter]]
 
 
 class EpochRecord(BaseModel):
@@ -111,52 +110,43 @@ class TrainData:
 
 
 def train(
-    suffix: nn.Module,
-    head: Head,
+    network: TrainableNetwork,
     data: TrainData,
     recipe: Recipe,
     epochs: int,
     deadline: float | None = None,
-    device: torch.device | None = None,
-    blocks: Blocks | None = None,
-    frozen: Mapping[str, torch.Tensor] | None = None,
 ) -> Iterator[EpochRecord]:
-    """Trains suffix and head in place and yields a record an epoch.
+    """Trains a network in place and yields a record an epoch.
 
-    After the last record they hold the weights to keep: averaged ones where the recipe averages.
+    After the last record it holds the weights to keep: averaged ones where the recipe averages.
     That record says what each method was seen to do.
 
     Args:
-        suffix: Activations (N, ...) to features (N, F); every parameter in it is trained.
-        head: Features (N, F) to logits (N, C).
+        network: What to train.
         data: What to train on.
         recipe: Every family but the backbone, the activation and the augmentation, which are in
             the suffix and the data already.
         epochs: Length of the schedule.
         deadline: On `time.monotonic`. Where steps are slower than planned, the schedule runs by
             the clock instead, so that it is complete when the time is up.
-        device: Where to train; where the modules already are by default.
-        blocks: The suffix's parameters, block by block, nearest the input first; one block by
-            default.
-        frozen: Tensors outside the suffix that must not change, by name.
 
     Raises:
         RecipeError: If boxes are to be pasted into activations without height and width.
         HeadstartError: If the loss is no longer finite, a method did nothing, or a frozen tensor
             changed.
     """
-    device = device or torch.device("cpu")
-    model = nn.Sequential(suffix, head).to(device)
+    device = network.device
+    model = network.model.to(device)
     model.to(memory_format=torch.channels_last)
     check_space(recipe, data.space)
-    term = _metric_term(suffix, head, data, recipe, device)
-    groups = parameter_groups(suffix, blocks, head, term, recipe)
+    term = _metric_term(network, data, recipe)
+    groups = parameter_groups(network, term, recipe)
     optimizer = recipe.optimizer.build(groups)
     fixed = getattr(recipe.freezing, "batchnorm", "frozen") == "frozen"
-    guard = put_under_guard(suffix, frozen or {}, fixed, optimizer.param_groups)
-    path = begin_path(recipe.averaging, suffix, head)
+    guard = put_under_guard(network.suffix, network.frozen, fixed, optimizer.param_groups)
+    path = begin_path(recipe.averaging, network.suffix, network.head)
     seen = _observed(recipe, data, groups, len(guard.still))
-    stepper = make_stepper(suffix, head, data.counts, recipe, optimizer, term, data.space, seen)
+    stepper = make_stepper(network, data.counts, recipe, optimizer, term, data.space, seen)
     total_steps = epochs * steps_an_epoch(len(data.labels), recipe.batch_size)
     torch.manual_seed(recipe.seed)
     start, progress, epoch = time.monotonic(), 0.0, 0
@@ -185,12 +175,12 @@ def train(
         # Batches that hold several of each class may be fewer than planned.
         progress = 1.0 if epoch == epochs else max(progress, seen.steps / total_steps)
         use_average(path, seen)
-        val_loss, val_accuracy, val_right = _validate(model, head, data, device)
+        val_loss, val_accuracy, val_right = _validate(network, data)
         if isinstance(recipe.averaging, GreedySoup):
             # Of the last step's weights: a soup has no other average.
             keep_epoch(path, _known(val_loss))
-        if progress >= 1 and _finish(model, head, data, recipe, device, path, guard, batches, seen):
-            val_loss, val_accuracy, val_right = _validate(model, head, data, device)
+        if progress >= 1 and _finish(network, data, path, guard, batches, seen):
+            val_loss, val_accuracy, val_right = _validate(network, data)
         acted = fingerprints(recipe, seen) if progress >= 1 or epoch == 1 else ()
         if progress < 1:
             go_on(path)
@@ -236,18 +226,17 @@ def validation_logits(
     return logits
 
 
-def _validate(
-    model: nn.Module, head: Head, data: TrainData, device: torch.device
-) -> tuple[float | None, float | None, str]:
+def _validate(network: TrainableNetwork, data: TrainData) -> tuple[float | None, float | None, str]:
     """Returns log loss, accuracy and which are right on validation of the weights as they are."""
+    head, device = network.head, network.device
     if isinstance(head.out, Neighbours):
         assert data.plain is not None
-        embed = nn.Sequential(model[0], head.embed)  # type: ignore[index]
+        embed = nn.Sequential(network.suffix, head.embed)
         embeddings = torch.from_numpy(predict(embed, data.plain, device=device))
         head.out.remember(embeddings.to(device), torch.from_numpy(data.labels))
     if data.val is None:
         return None, None, ""
-    logits = validation_logits(model, data, device)
+    logits = validation_logits(network.model, data, device)
     return *score(logits, data.val_labels), right_bits(logits, data.val_labels)
 
 
@@ -275,11 +264,8 @@ def _set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float
 
 
 def _finish(
-    model: nn.Module,
-    head: Head,
+    network: TrainableNetwork,
     data: TrainData,
-    recipe: Recipe,
-    device: torch.device,
     path: WeightPath,
     guard: Guard,
     batches: Sequence[NDArray[np.int64]],
@@ -290,13 +276,13 @@ def _finish(
     Returns:
         Whether this changed what is in the modules.
     """
-    finish_path(path, lambda: _known(_validate(model, head, data, device)[0]), seen)
-    if isinstance(recipe.averaging, SWA | GreedySoup) and not guard.freeze_statistics:
+    finish_path(path, lambda: _known(_validate(network, data)[0]), seen)
+    if isinstance(path.method, SWA | GreedySoup) and not guard.freeze_statistics:
         # The statistics of a mean of weights are no mean of statistics.
-        inputs = (to_tensor(gather(data.views, rows, 0), device) for rows in batches)
-        retake_statistics(model, guard, inputs)
+        inputs = (to_tensor(gather(data.views, rows, 0), network.device) for rows in batches)
+        retake_statistics(network.model, guard, inputs)
     inspect(guard, seen)
-    return isinstance(recipe.averaging, SWA | GreedySoup)
+    return isinstance(path.method, SWA | GreedySoup)
 
 
 def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
@@ -326,30 +312,25 @@ def _share_of_time(start: float, deadline: float | None) -> float:
     return (time.monotonic() - start) / max(deadline - start, 1e-9)
 
 
-def _metric_term(
-    suffix: nn.Module, head: Head, data: TrainData, recipe: Recipe, device: torch.device
-) -> MetricTerm | None:
+def _metric_term(network: TrainableNetwork, data: TrainData, recipe: Recipe) -> MetricTerm | None:
     with torch.inference_mode():
-        some = to_tensor(data.views[0][:2], device)
-        embedding = head.eval().embed(suffix.eval()(some)).shape[1]
+        some = to_tensor(data.views[0][:2], network.device)
+        embedding = network.head.eval().embed(network.suffix.eval()(some)).shape[1]
     torch.manual_seed(recipe.seed)  # the centres of ArcFace are drawn
-    term: MetricTerm | None = recipe.metric_loss.build(embedding, data.classes, device)
+    term: MetricTerm | None = recipe.metric_loss.build(embedding, data.classes, network.device)
     return term
 
 
 def parameter_groups(
-    suffix: nn.Module,
-    blocks: Blocks | None,
-    head: Head,
-    term: MetricTerm | None,
-    recipe: Recipe,
+    network: TrainableNetwork, term: MetricTerm | None, recipe: Recipe
 ) -> list[dict[str, Any]]:
     """Returns groups by learning rate, start and shape: norms and biases are not decayed.
 
     The blocks come first, nearest the input first, then the head, then the metric term.
     """
+    blocks = network.blocks
     if blocks is None:
-        blocks = [tuple(suffix.parameters())]
+        blocks = [tuple(network.suffix.parameters())]
     method, freezing = recipe.optimizer, recipe.freezing
     parts: list[tuple[str, Sequence[nn.Parameter], float, float]] = []
     if not isinstance(freezing, HeadOnly):
@@ -358,7 +339,7 @@ def parameter_groups(
             rate = method.lr * freezing.layer_decay ** (len(blocks) - 1 - number)
             parts.append(("backbone", block, rate, starts[number]))
     head_rate = method.lr * method.head_lr_factor
-    parts.append(("head", list(head.parameters()), head_rate, 0.0))
+    parts.append(("head", list(network.head.parameters()), head_rate, 0.0))
     if term is not None:
         parts.append(("metric term", term.parameters, head_rate, 0.0))
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -17,10 +17,9 @@ from headstart.methods.method import Choices, Method, Range, family, method_name
 from headstart.recipe import FAMILIES, Recipe, parse_recipe, to_toml
 from headstart.search.material import Material
 from headstart.search.stages import (
-    blocks_of,
     fixed_boundary,
-    frozen_of,
     start_from,
+    trainable,
     training_data,
 )
 from headstart.train import train
@@ -156,12 +155,7 @@ def test_trains_on_pretrained_features_and_is_found_to_have_acted(
     assert boundary is not None
     start = start_from(material, recipe, boundary)
     data = training_data(material, recipe, start, 6)
-    records = list(
-        train(
-            start.suffix, start.head, data, recipe, 6, None, None,
-            blocks_of(material, start), frozen_of(material, start),
-        )
-    )  # fmt: skip
+    records = list(train(trainable(material, start), data, recipe, 6))
     losses = [record.train_loss for record in records]
     assert losses[0] is not None
     assert min(losses[-2:]) < losses[0], losses

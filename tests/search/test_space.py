@@ -14,10 +14,9 @@ from headstart.recipe import FAMILIES, Recipe, parse_recipe
 from headstart.search.material import Material
 from headstart.search.space import RandomSuggest, draw_recipe
 from headstart.search.stages import (
-    blocks_of,
     fixed_boundary,
-    frozen_of,
     start_from,
+    trainable,
     training_data,
 )
 from headstart.train import TrainData, train
@@ -148,11 +147,6 @@ def test_random_recipes_train_two_steps(
             assert start.solved
             continue
         data: TrainData = training_data(small, recipe, start, 2)
-        records = list(
-            train(
-                start.suffix, start.head, data, recipe, 2, None, None,
-                blocks_of(small, start), frozen_of(small, start),
-            )
-        )  # fmt: skip
+        records = list(train(trainable(small, start), data, recipe, 2))
         assert len(records) == 2, recipe
         assert records[-1].acted

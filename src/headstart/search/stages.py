@@ -28,6 +28,7 @@ from headstart.methods.activation import Keep, head_activation
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.freezing import Full, HeadOnly
 from headstart.methods.head import Head, Linear
+from headstart.network import TrainableNetwork
 from headstart.probe import Validated, cross_validate, fit_probe
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.material import (
@@ -220,16 +221,16 @@ def training_data(
     )
 
 
-def blocks_of(material: Material, start: Start) -> tuple[tuple[nn.Parameter, ...], ...]:
-    """Returns the parameters of the suffix, block by block, nearest the input first."""
-    if start.prefix.boundary == FEATURES:
-        return ()
-    return blocks_behind(material.traced, start.prefix.boundary)
-
-
-def frozen_of(material: Material, start: Start) -> dict[str, torch.Tensor]:
-    """Returns what must not change in training: all of the backbone but the suffix."""
-    return frozen_tensors(material.traced, start.suffix)
+def trainable(material: Material, start: Start) -> TrainableNetwork:
+    """Returns suffix and head, ready to train; all of the backbone but the suffix is frozen."""
+    boundary = start.prefix.boundary
+    return TrainableNetwork(
+        suffix=start.suffix,
+        head=start.head,
+        blocks=() if boundary == FEATURES else blocks_behind(material.traced, boundary),
+        frozen=frozen_tensors(material.traced, start.suffix),
+        device=material.device,
+    )
 
 
 def view_gap(

@@ -31,10 +31,9 @@ from headstart.search.material import Material, activations, backbone_of
 from headstart.search.stages import (
     Solved,
     Start,
-    blocks_of,
-    frozen_of,
     solved_by,
     start_from,
+    trainable,
     training_data,
 )
 from headstart.train import TrainData, predict, train
@@ -229,11 +228,7 @@ def train_silently(
     Returns:
         The seconds that an image took each time, and what each method was seen to do.
     """
-    blocks, frozen = blocks_of(material, start), frozen_of(material, start)
-    device = material.device
-    records = list(
-        train(start.suffix, start.head, data, recipe, epochs, None, device, blocks, frozen)
-    )
+    records = list(train(trainable(material, start), data, recipe, epochs))
     image_s = float(np.mean([1 / (record.images_per_s or np.inf) for record in records]))
     return image_s, records[-1].acted
 
