@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
+    from headstart.artifacts.evidence import Neighbour
     from headstart.checking import check
     from headstart.diffing import diff
     from headstart.fitting import fit, resume
     from headstart.ledger import compare
-    from headstart.predict import Neighbour, Prediction, Run
+    from headstart.predict import Prediction, Run
     from headstart.recipe import Recipe
     from headstart.showing import show
     from headstart.sklearn import HeadstartClassifier
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "HeadstartClassifier": "headstart.sklearn",
-    "Neighbour": "headstart.predict",
+    "Neighbour": "headstart.artifacts.evidence",
     "Prediction": "headstart.predict",
     "Recipe": "headstart.recipe",
     "Run": "headstart.predict",

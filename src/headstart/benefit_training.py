@@ -18,14 +18,14 @@ from headstart.artifacts.certificate import (
 from headstart.backbones.boundaries import INPUT
 from headstart.backbones.cut import trace
 from headstart.benefit_verdicts import ARMS
-from headstart.evaluate import score
+from headstart.evaluate import right_bits, score
 from headstart.learning_curve import nested_order
 from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.clock import Clock
 from headstart.search.material import Material, backbone_of
 from headstart.search.stages import start_from, trainable, training_data
-from headstart.train import predict, right_bits, train
+from headstart.train import predict, train
 
 MOST_HELD = 600
 """Held-out images; more would take longer to judge by than they tell."""

@@ -33,6 +33,7 @@ from headstart.benefit_curves import (
     plateau,
     why_no_plateau,
 )
+from headstart.evaluate import flags_of
 from headstart.inference_stats import Interval, wilson_interval
 from headstart.learning_curve import MeasuredCurve
 
@@ -105,7 +106,7 @@ def _pairs(runs: Sequence[ArmRun]) -> list[dict[ArmName, ArmRun]]:
 
 def _right(runs: Sequence[ArmRun]) -> Right:
     """Returns whether each image was right, (seeds, evaluations, images)."""
-    return np.array([[[bit == "1" for bit in e.right] for e in run.evaluations] for run in runs])
+    return np.array([[flags_of(e.right) for e in run.evaluations] for run in runs])
 
 
 def _curve(

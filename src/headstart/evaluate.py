@@ -211,6 +211,40 @@ def calibrated_score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> 
     return score((logits / temperature).astype(np.float32), labels)
 
 
+def calibrated_losses(
+    logits: NDArray[np.float32], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Returns the log loss (N,), in nats, of every image at the best temperature.
+
+    Args:
+        logits: Shape (N, classes).
+        labels: Class numbers (N,).
+    """
+    probabilities = softmax(logits, fit_temperature(logits, labels))
+    likelihood = probabilities[np.arange(len(labels)), labels]
+    return np.asarray(-np.log(np.maximum(likelihood, 1e-12)))
+
+
+def right_bits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
+    """Returns one character an image, `1` where logits (N, C) are right about labels (N,).
+
+    Example:
+        >>> right_bits(np.array([[2, 1], [0, 1], [0, 1]], np.float32), np.array([0, 0, 1]))
+        '101'
+    """
+    return "".join("1" if right else "0" for right in logits.argmax(1) == labels)
+
+
+def flags_of(bits: str) -> NDArray[np.bool_]:
+    """Returns which images (N,) were right, from the characters that `right_bits` made.
+
+    Example:
+        >>> flags_of("101").tolist()
+        [True, False, True]
+    """
+    return np.array([bit == "1" for bit in bits], np.bool_)
+
+
 def calibration_bins(
     probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
 ) -> CalibrationBins:

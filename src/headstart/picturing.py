@@ -17,7 +17,7 @@ from headstart.artifacts.evidence import (
     TILES,
     Evidence,
     FeatureMap,
-    Near,
+    Neighbour,
     Point,
     write_evidence,
     write_jpeg,
@@ -127,7 +127,7 @@ def _neighbours(
     wrong: Sequence[TestPrediction],
     vectors: NDArray[np.float32],
     known: NDArray[np.float32],
-) -> dict[str, tuple[Near, ...]]:
+) -> dict[str, tuple[Neighbour, ...]]:
     """Returns the training images most like each wrongly classified one."""
     if not wrong:
         return {}
@@ -135,7 +135,7 @@ def _neighbours(
     train = ready.material.rows["train"]
     return {
         each.path: tuple(
-            Near(
+            Neighbour(
                 image=ready.dataset.key(int(train[row])),
                 label=ready.dataset.items[int(train[row])].label,
                 similarity=float(cosine),

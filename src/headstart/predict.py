@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.artifacts.bundle import Bundle, load_bundle, run_bundle
 from headstart.artifacts.embeddings import read_embeddings
+from headstart.artifacts.evidence import Neighbour
 from headstart.artifacts.run import RunRecord, read_metrics, read_record
 from headstart.diagnose.conformal import Range, Threshold, distance, prediction_set
 from headstart.errors import DataError, InputError
@@ -52,22 +53,6 @@ class Prediction(BaseModel):
     limit: float | None = None
     unlike: bool = False
     warning: str = ""
-
-
-class Neighbour(BaseModel):
-    """A training image that is like a given one.
-
-    Attributes:
-        image: Its name in the run.
-        label: Its class.
-        similarity: Cosine of the two embeddings.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    image: str
-    label: str
-    similarity: float
 
 
 @dataclass
@@ -173,11 +158,6 @@ def range_of(bundle: Bundle) -> Range | None:
     if spec is None or bundle.gallery is None:
         return None
     return Range(bundle.gallery, spec.k, spec.threshold, spec.false_alarm)
-
-
-def unlike_images(known: Range, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Returns which images (N,) are unlike the training images, by their embeddings (N, E)."""
-    return np.asarray(distance(embeddings, known) > known.threshold)
 
 
 def predict_images(

@@ -20,11 +20,17 @@ from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.run import RunRecord, TestPrediction, write_record, write_result
 from headstart.calibration import COVERAGES
 from headstart.data.types import Item
-from headstart.diagnose.conformal import FEW, fit_range, fit_range_within, gallery_rows
+from headstart.diagnose.conformal import (
+    FEW,
+    fit_range,
+    fit_range_within,
+    gallery_rows,
+    out_of_range,
+)
 from headstart.errors import DataError
 from headstart.evaluate import Metrics, SealedTest, compute_metrics, softmax
 from headstart.finished import Finished
-from headstart.predict import class_sets, range_of, unlike_images
+from headstart.predict import class_sets, range_of
 from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.retrieval import retrieval, unit
@@ -162,7 +168,7 @@ def _promises(
         )
     known = range_of(bundle)
     if known is not None:
-        unlike = int(unlike_images(known, embeddings).sum())
+        unlike = int(out_of_range(embeddings, known).sum())
         notes.append(
             f"{unlike} of {len(rows)} test images were called unlike the training images "
             f"({known.false_alarm:.0%} were to be expected)."

@@ -100,7 +100,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Recipe":
-        reasons = [reason for reason, broken in RULES if broken(self)]
+        reasons = broken_rules(self)
         if reasons:
             raise ValueError("; ".join(reasons))
         return self
@@ -188,6 +188,11 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     ),
 )
 """Combinations that make no sense: why, and whether a recipe is one."""
+
+
+def broken_rules(recipe: Recipe) -> list[str]:
+    """Returns why the parts of a recipe do not fit together; none for one that makes sense."""
+    return [reason for reason, broken in RULES if broken(recipe)]
 
 
 def _activation_in(recipe: Recipe, *places: str) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
 from headstart.data.decode import decode_dataset
-from headstart.evaluate import fit_temperature, softmax
+from headstart.evaluate import calibrated_losses
 from headstart.preparing import Prepared, unsealed
 from headstart.probe import STRENGTHS, out_of_fold
 from headstart.progress import SILENT, Progress
@@ -105,7 +105,11 @@ def screen(
                 columns, labels_here, len(ready.material.classes), groups_here, STRENGTHS,
                 seed=base.seed,
             )  # fmt: skip
-            each += [_losses(logits, labels_here) for logits in found_here]
+            for logits in found_here:
+                tested = np.isfinite(logits[:, 0])
+                held, truth = logits[tested], labels_here[tested]
+                right = int((held.argmax(1) == truth).sum())
+                each.append((calibrated_losses(held, truth), right))
         losses, right = min(each, key=lambda pair: float(pair[0].mean()))
         found.append(Screened(name, losses, right, time.monotonic() - began))
     return found
@@ -149,15 +153,3 @@ def _features(
     prefix = open_prefix(material, FEATURES, stages_behind(material, FEATURES))
     features = np.asarray(activations(material, prefix, "train"), np.float32)
     return features, material.backbone.features
-
-
-def _losses(
-    logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], int]:
-    """Returns each image's log loss at the best temperature, and how many are right."""
-    tested = np.isfinite(logits[:, 0])
-    logits, labels = logits[tested], labels[tested]
-    probabilities = softmax(logits, fit_temperature(logits, labels))
-    likelihood = probabilities[np.arange(len(labels)), labels]
-    losses = -np.log(np.maximum(likelihood, 1e-12))
-    return losses, int((logits.argmax(1) == labels).sum())

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from headstart.artifacts.evidence import Neighbour
 from headstart.backbones.catalog import load_backbone
 from headstart.data.images import load_image
 from headstart.data.sources import load_dataset
@@ -17,7 +18,7 @@ from headstart.methods.augmentation import (
     RandAugment,
     TrivialAugment,
 )
-from headstart.predict import Neighbour, Run
+from headstart.predict import Run
 from headstart.recipe import Recipe, load_recipe, with_settings
 from headstart.report.pictures import (
     Subject,

@@ -22,7 +22,7 @@ from headstart.averages import (
 )
 from headstart.batches import Images, epoch_batches, gather, steps_an_epoch, to_tensor
 from headstart.errors import HeadstartError, RecipeError
-from headstart.evaluate import score
+from headstart.evaluate import right_bits, score
 from headstart.fingerprints import (
     Acted,
     Observed,
@@ -238,11 +238,6 @@ def _validate(network: TrainableNetwork, data: TrainData) -> tuple[float | None,
         return None, None, ""
     logits = validation_logits(network.model, data, device)
     return *score(logits, data.val_labels), right_bits(logits, data.val_labels)
-
-
-def right_bits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
-    """Returns one character an image, `1` where logits (M, C) are right about labels (M,)."""
-    return "".join("1" if right else "0" for right in logits.argmax(1) == labels)
 
 
 def _known(loss: float | None) -> float:

@@ -8,7 +8,7 @@ from headstart.artifacts.evidence import (
     EVIDENCE,
     Evidence,
     FeatureMap,
-    Near,
+    Neighbour,
     Point,
     read_evidence,
     read_picture,
@@ -19,7 +19,7 @@ from headstart.errors import RunError
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    near = Near(image="a/1.png", label="a", similarity=0.9)
+    near = Neighbour(image="a/1.png", label="a", similarity=0.9)
     point = Point(image="b/2.png", label="b", prediction="a", x=0.25, y=1.0)
     drawn = FeatureMap(method="t-SNE", points=(point,), tile=48, columns=1)
     evidence = Evidence(neighbours={"b/2.png": (near,)}, map=drawn, notes=("one",))

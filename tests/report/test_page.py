@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.artifacts.evidence import Evidence, Near, write_evidence, write_pictures
+from headstart.artifacts.evidence import Evidence, Neighbour, write_evidence, write_pictures
 from headstart.artifacts.run import (
     PlanStep,
     RunRecord,
@@ -411,7 +411,7 @@ def test_what_was_not_measured_says_how_to(small_run: Path, tmp_path: Path) -> N
 
 
 def test_mixed_up_classes_are_shown(small_run: Path) -> None:
-    near = Near(image="wasp/9.png", label="bee", similarity=0.5)
+    near = Neighbour(image="wasp/9.png", label="bee", similarity=0.5)
     write_evidence(small_run, Evidence(neighbours={"ant/1.png": (near,)}, notes=("No heat.",)))
     write_pictures(small_run, "photograph", [("wasp/9.png", Image.new("RGB", (9, 9)))])
     write_pictures(small_run, "heat", [("ant/1.png", Image.new("RGB", (9, 9)))])

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from headstart.artifacts.journal import Trial
+from headstart.evaluate import flags_of
 from headstart.fingerprints import Acted
 from headstart.recipe import FAMILIES, NAMED, Recipe, parse_recipe
 from headstart.search.ablation import (
     LAST,
     ORDER,
     Step,
-    bits,
     change_between,
     endpoints,
     ladder,
@@ -171,8 +171,8 @@ def test_a_row_is_the_mean_of_its_own_seeds_and_gains_of_shared_ones() -> None:
 
 
 def test_the_sign_test_of_one_pair_is_mcnemars() -> None:
-    assert sign_test([(bits("1100"), bits("0011"))]) == 1.0
-    assert sign_test([(bits("0" * 6), bits("1" * 6))]) == pytest.approx(2 / 2**6)
+    assert sign_test([(flags_of("1100"), flags_of("0011"))]) == 1.0
+    assert sign_test([(flags_of("0" * 6), flags_of("1" * 6))]) == pytest.approx(2 / 2**6)
 
 
 def test_changes_are_named_for_people() -> None:

@@ -25,7 +25,7 @@ _QUALITY = 82
 Kind = Literal["photograph", "heat"]
 
 
-class Near(BaseModel):
+class Neighbour(BaseModel):
     """A training image that is like another one.
 
     Attributes:
@@ -90,7 +90,7 @@ class Evidence(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    neighbours: dict[str, tuple[Near, ...]] = {}
+    neighbours: dict[str, tuple[Neighbour, ...]] = {}
     map: FeatureMap | None = None
     notes: tuple[str, ...] = ()
 

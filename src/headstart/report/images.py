@@ -11,7 +11,7 @@ from headstart.artifacts.evidence import (
     PICTURES,
     TILES,
     Evidence,
-    Near,
+    Neighbour,
     read_picture,
 )
 from headstart.artifacts.run import TestPrediction
@@ -155,5 +155,5 @@ def suspects(rows: Sequence[dict[str, str]], album: Album) -> list[tuple[dict[st
         return list(pool.map(one, rows[:SUSPECTS_SHOWN]))
 
 
-def _near(near: Near, album: Album) -> Shown:
+def _near(near: Neighbour, album: Album) -> Shown:
     return Shown(near.image, near.label, album.photograph(near.image))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.journal import Trial
 from headstart.artifacts.ledger import LedgerRow
+from headstart.evaluate import flags_of
 from headstart.fingerprints import Acted
 from headstart.inference_stats import Cell, holm, mcnemar_exact, paired_difference
-from headstart.recipe import NAMED, RULES, Recipe
+from headstart.recipe import NAMED, Recipe, broken_rules
 from headstart.search.study import shown
 
 ORDER = (
@@ -104,7 +105,7 @@ def _fewest(
     """Returns the fewest families, the first ones, that can be taken over from another recipe."""
     for size in range(1, len(families) + 1):
         for taken in combinations(families, size):
-            if (not needed or needed in taken) and _sensible(_with(here, there, taken)):
+            if (not needed or needed in taken) and not broken_rules(_with(here, there, taken)):
                 return taken
     return tuple(families)
 
@@ -115,10 +116,6 @@ def _with(here: Recipe, there: Recipe, families: Sequence[str]) -> Recipe:
 
 def _differing(one: Recipe, other: Recipe) -> tuple[str, ...]:
     return tuple(f for f in (*ORDER, *LAST) if getattr(one, f) != getattr(other, f))
-
-
-def _sensible(recipe: Recipe) -> bool:
-    return not any(broken(recipe) for _, broken in RULES)
 
 
 def with_seed(recipe: Recipe, offset: int) -> Recipe:
@@ -229,7 +226,9 @@ def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]
     """
     if not without:
         return {}
-    pairs = [(bits(a.val_bits), bits(b.val_bits)) for a, b in zip(without, having, strict=True)]
+    pairs = [
+        (flags_of(a.val_bits), flags_of(b.val_bits)) for a, b in zip(without, having, strict=True)
+    ]
     gain, interval = paired_difference([Cell("held out", a, b) for a, b in pairs])
     losses = [a.val_loss - b.val_loss for a, b in zip(without, having, strict=True)
               if a.val_loss is not None and b.val_loss is not None]  # fmt: skip
@@ -268,11 +267,6 @@ def acted_of(trial: Trial, families: Sequence[str]) -> tuple[Acted, ...]:
         evidence = f"the weights that are kept lie {blend:.0%} of the way from where they began"
         found.append(Acted(family="blend", method="blend", state="acted", evidence=evidence))
     return tuple(found)
-
-
-def bits(text: str) -> NDArray[np.bool_]:
-    """Returns whether each image was right (n,), from one character an image."""
-    return np.array([character == "1" for character in text])
 
 
 def rows_of_trials(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[LedgerRow]:

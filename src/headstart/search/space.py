@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from headstart.methods.method import Choices, Method, Range, method_name, searched
-from headstart.recipe import FAMILIES, RULES, Recipe
+from headstart.recipe import FAMILIES, Recipe, broken_rules
 
 _ENTANGLED = ("freezing", "head", "metric_loss", "activation", "batch_mixing")
 """Families of which some methods do not go together."""
@@ -103,7 +103,7 @@ def _combinations(
     recipes = (
         base.model_copy(update=dict(zip(names, chosen, strict=True))) for chosen in product(*each)
     )
-    return tuple(recipe for recipe in recipes if _sensible(recipe))
+    return tuple(recipe for recipe in recipes if not broken_rules(recipe))
 
 
 def _variants(method: type[Method], base: Method) -> list[Method]:
@@ -127,10 +127,12 @@ def _draw_fields(suggest: Suggest, recipe: Recipe, family: str) -> Recipe:
         mark = searched(info.metadata)
         path = f"{prefix}.{field}"
         if isinstance(mark, Range):
-            if _sensible(_with_field(recipe, family, field, mark.high)):
+            if not broken_rules(_with_field(recipe, family, field, mark.high)):
                 recipe = _with_field(recipe, family, field, suggest.number(path, mark))
         elif isinstance(mark, Choices):
-            values = [v for v in mark.values if _sensible(_with_field(recipe, family, field, v))]
+            values = [
+                v for v in mark.values if not broken_rules(_with_field(recipe, family, field, v))
+            ]
             recipe = _with_field(recipe, family, field, suggest.choice(path, values))
     return recipe
 
@@ -146,7 +148,3 @@ def _with(recipe: Recipe, family: str, method: Method) -> Recipe:
 def _with_field(recipe: Recipe, family: str, field: str, value: Any) -> Recipe:
     method: Method = getattr(recipe, family)
     return _with(recipe, family, method.model_copy(update={field: value}))
-
-
-def _sensible(recipe: Recipe) -> bool:
-    return not any(broken(recipe) for _, broken in RULES)

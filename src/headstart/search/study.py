@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 from headstart.artifacts.journal import Rung, Trial, read_trials
 from headstart.errors import HeadstartError, RunError
+from headstart.evaluate import flags_of
 from headstart.inference_stats import wilson_interval
 from headstart.methods.averaging import GreedySoup
 from headstart.methods.criterion import CrossEntropy
@@ -96,7 +96,7 @@ def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
     shares = np.array([trial.val_right / trial.val_images for trial in good])
     spread = max(float(shares.std(ddof=1)), 1e-9)
     gain = spread * (_expected_best(len(good) + more) - _expected_best(len(good)))
-    first, second = (_bits(trial) for trial in ranked(good)[:2])
+    first, second = (flags_of(trial.val_bits).astype(float) for trial in ranked(good)[:2])
     noise = float((first - second).std()) / len(first) ** 0.5
     if gain < noise:
         return (
@@ -109,10 +109,6 @@ def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
 def _expected_best(number: int) -> float:
     """Returns the expected maximum of so many standard normals (Blom 1958)."""
     return float(norm.ppf((number - 0.375) / (number + 0.25)))
-
-
-def _bits(trial: Trial) -> NDArray[np.float64]:
-    return np.array([bit == "1" for bit in trial.val_bits], np.float64)
 
 
 def short(trial: Trial, whole: int) -> bool:

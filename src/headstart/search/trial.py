@@ -20,7 +20,7 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
 from headstart.calibration import set_thresholds
 from headstart.data.decode import Pixels, open_pixels
-from headstart.evaluate import calibrated_score, fit_temperature, softmax
+from headstart.evaluate import calibrated_losses, calibrated_score, fit_temperature, right_bits
 from headstart.fingerprints import Acted, untrained
 from headstart.methods.activation import Keep
 from headstart.methods.averaging import GreedySoup
@@ -300,32 +300,23 @@ def _score(
     loss, share = ranked[0]
     flip = not plain
     if plain and (share, True) in logits:
-        gain = _losses(logits[share, False], labels) - _losses(logits[share, True], labels)
+        unflipped = calibrated_losses(logits[share, False], labels)
+        gain = unflipped - calibrated_losses(logits[share, True], labels)
         if gain.mean() > gain.std() / len(gain) ** 0.5:
             flip, loss = True, calibrated_score(logits[share, True], labels)[0]
     best, start = logits[share, flip], logits[0.0, flip]  # like and like
     temperature, start_temperature = (fit_temperature(each, labels) for each in (best, start))
-    saved = _losses(start, labels) - _losses(best, labels)
+    saved = calibrated_losses(start, labels) - calibrated_losses(best, labels)
     return Score(
         loss=loss,
-        right=_bits(best, labels),
+        right=right_bits(best, labels),
         temperature=temperature,
         blend=share,
         flip=flip,
         start_loss=calibrated_score(start, labels)[0],
-        start_right=_bits(start, labels),
+        start_right=right_bits(start, labels),
         start_temperature=start_temperature,
         sets=set_thresholds(best, labels, temperature),
         start_sets=set_thresholds(start, labels, start_temperature),
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )
-
-
-def _losses(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns the log loss (N,) of every image at the best temperature."""
-    likelihood = softmax(logits, fit_temperature(logits, labels))[np.arange(len(labels)), labels]
-    return -np.log(np.maximum(likelihood, 1e-12))
-
-
-def _bits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
-    return "".join("1" if right else "0" for right in logits.argmax(1) == labels)
