@@ -180,8 +180,8 @@ def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, headstart: Com
     ]  # fmt: skip
     assert float(rows[2]["accuracy"]) > float(rows[0]["accuracy"]) - 0.5
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "What each method brought" in page
-    assert "The chosen recipe, one method left out at a time" in page
+    assert "Effect of each method" in page
+    assert "The chosen recipe without one method at a time" in page
     again = headstart("compare", "--run", folder, "--epochs", 1, "--json")
     assert "0 trainings of 1 epochs" in again.stderr
     assert len(json.loads(again.stdout)["rows"]) == 5

@@ -58,7 +58,7 @@ def test_a_ledger_takes_its_place(tmp_path: Path) -> None:
     assert found is not None
     assert found.measured
     assert "6 epochs" in found.lead
-    assert "cross-validated in 3 parts" in found.lead
+    assert "by 3-fold cross-validation" in found.lead
     assert found.waterfall_svg is not None
     assert found.missing == ("without freezing",)
     assert [len(rows) for _, rows in found.tables] == [2, 1]
@@ -76,7 +76,7 @@ def test_a_ledger_takes_its_place(tmp_path: Path) -> None:
     assert found is not None
     assert "6 epochs from up to 3 seeds" in found.lead
     assert found.test.startswith("sign test")
-    assert "by these images, too" in found.lead
+    assert "also chose among its trials by these images" in found.lead
     assert found.waterfall_svg is not None
     assert "chosen recipe" not in found.waterfall_svg
 

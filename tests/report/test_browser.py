@@ -91,7 +91,7 @@ def test_it_is_silent_and_asks_for_nothing(visit: Callable[..., Visit], report: 
 
 def test_tables_can_be_sorted(visit: Callable[..., Visit]) -> None:
     page = visit().page
-    table = page.locator("[aria-label='Figures of each class'] table")
+    table = page.locator("[aria-label='Results of each class'] table")
     button = table.get_by_role("button", name="Images")
     column = "(rows) => rows.map((row) => Number(row.cells[1].textContent))"
     for wanted, reverse in (("ascending", False), ("descending", True)):
@@ -120,7 +120,7 @@ def test_the_map_tells_what_a_dot_is(visit: Callable[..., Visit]) -> None:
     assert page.locator(".map .tile").is_visible()
     page.locator(".map input").check()
     page.get_by_role("button", name="Next image").click()
-    assert "taken for" in told.inner_text()
+    assert "predicted as" in told.inner_text()
 
 
 @pytest.mark.parametrize("dark", [False, True])

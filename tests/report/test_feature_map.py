@@ -18,7 +18,7 @@ def test_every_image_is_a_dot_of_its_kind() -> None:
     ]  # fmt: skip
     titles = [dot.findtext("title") for dot in dots]
     assert titles == [describe(point) for point in points]
-    assert titles[1] == "a, taken for b: a/2.png"
+    assert titles[1] == "a, predicted as b: a/2.png"
     colours = [dot.get("fill") for dot in dots]
     assert colours[0] == colours[1] != colours[2]
 

@@ -116,27 +116,27 @@ def test_figures_agree_with_the_metrics(tmp_path: Path) -> None:
     _, body = card_of(tmp_path / "run")
     assert metrics.accuracy == 5 / 8
     low, high = metrics.accuracy_interval
-    assert f"| Accuracy | 62.5 % | {100 * low:.1f} to {100 * high:.1f} % |" in body
+    assert f"| Accuracy | 62.5% | {100 * low:.1f}% to {100 * high:.1f}% |" in body
     assert f"| Log loss | {metrics.log_loss:.3f} |" in body
     # The ant is right on 1 of 4; the bee on all, so that it is not weak.
     low, high = metrics.classes[0].recall_interval
-    assert f"| ant | 4 | 25.0 % | {100 * low:.1f} to {100 * high:.1f} % |" in body
+    assert f"| ant | 4 | 25.0% | {100 * low:.1f}% to {100 * high:.1f}% |" in body
     assert "| bee |" not in body
-    assert "- 3 × ant taken for bee" in body
+    assert "- 3 × ant predicted as bee" in body
 
 
 def test_it_says_what_it_is_made_of(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     _, body = card_of(tmp_path / "run")
     for part in (
-        "Intended use", "How to use", "Training data", "Training procedure", "Figures", "Limits",
+        "Intended use", "How to use", "Training data", "Training procedure", "Results", "Limits",
         "Licences", "How it was made",
     ):  # fmt: skip
         assert f"\n## {part}\n" in body
     assert "```sh\nheadstart fit insects --budget 5m\n```" in body
-    assert "everything behind blocks.4" in body
+    assert "everything after blocks.4" in body
     assert "Training images: CC0" in body
-    assert "from 36 images that were held out" in body
+    assert "on 36 held-out images" in body
     assert "torch 2.8, headstart 0.1" in body
     assert "- one note" in body
     assert "\n\n\n" not in body
@@ -146,9 +146,9 @@ def test_it_says_what_is_shipped_and_how_often_the_test_was_opened(tmp_path: Pat
     step = PlanStep(stage="search", planned="3 recipes")
     make_run(tmp_path / "run", chosen="probe", test_opened_before=["earlier"], plan=[step])
     _, body = card_of(tmp_path / "run")
-    assert "Trained: the head alone" in body
+    assert "Trained: the head only" in body
     assert "Kept: probe\n" in body, "what was trained and not kept is no property of it"
-    assert "opened 2 times, as the run was stopped with it open" in body
+    assert "opened 2 times, because the run was stopped during the test" in body
     assert "Found by a search" in body
     make_run(tmp_path / "other")
     _, body = card_of(tmp_path / "other")

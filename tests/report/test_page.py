@@ -26,7 +26,8 @@ from headstart.diagnose.suspects import SUSPECTS, Suspect, write_suspects_csv
 from headstart.errors import RunError
 from headstart.evaluate import Metrics, compute_metrics
 from headstart.recipe import Recipe
-from headstart.report.page import MATRIX_AS_TABLE, headline, percent, write_report
+from headstart.report.page import MATRIX_AS_TABLE, headline, write_report
+from headstart.text import percent
 from headstart.train import EpochRecord
 
 NONE = "\N{EN DASH}"
@@ -163,20 +164,20 @@ def test_headline_says_how_often_it_is_right_with_an_interval() -> None:
     metrics, _ = evaluation([0] * 190 + [1] * 150, [0] * 190 + [1] * 141 + [0] * 9, ["a", "b"])
     # 331 of 340: 97.35 %; Wilson's interval by hand: 0.96824 plus and minus 0.01777.
     assert headline(metrics).replace("\N{NO-BREAK SPACE}", " ") == (
-        "Right on 97.4 % of new images like these (95 % interval 95.0 to 98.6 %)"
+        "Right on 97.4% of new images like these (95% interval 95.0% to 98.6%)"
     )
 
 
 @pytest.mark.parametrize(
     ("share", "digits", "shown"),
     [
-        (0.9735, 1, "97.4"),
-        (0.9735, 0, "97"),
-        (1.0, 1, "100"),
-        (0.9999, 1, "99.9"),
-        (0.999, 0, "99"),
-        (0.0, 0, "0"),
-        (0.0001, 1, "0.1"),
+        (0.9735, 1, "97.4%"),
+        (0.9735, 0, "97%"),
+        (1.0, 1, "100%"),
+        (0.9999, 1, "99.9%"),
+        (0.999, 0, "99%"),
+        (0.0, 0, "0%"),
+        (0.0001, 1, "0.1%"),
     ],
 )
 def test_only_certainty_is_shown_as_certainty(share: float, digits: int, shown: str) -> None:
@@ -222,10 +223,10 @@ def test_page_can_be_read_without_eyes(small_run: Path) -> None:
 def test_page_says_what_was_done(small_run: Path) -> None:
     _, page = read(small_run)
     for text in (
-        "30 to train on, 6 to choose by (validation), 4 sealed for the test; 3 classes",
+        "30 for training, 6 for validation, 4 sealed for the test; 3 classes",
         "tf_efficientnet_lite0, weights: a local file",
         "everything after blocks.4",
-        "at the start 80.0\N{NO-BREAK SPACE}%, after epoch 2 100\N{NO-BREAK SPACE}%",
+        "at the start 80.0%, after epoch 2 100%",
         "one note",
         "headstart fit photos --epochs 2",
         f"headstart predict {small_run} IMAGE",
@@ -243,9 +244,9 @@ def test_page_of_a_head_that_was_kept_says_so(tmp_path: Path) -> None:
         test_opened_before=["before"],
     )  # fmt: skip
     _, page = read(make_run(tmp_path / "run", made, metrics, predictions))
-    assert "the head alone; the backbone is frozen" in page.text
+    assert "the head only; the backbone is frozen" in page.text
     assert "everything after" not in page.text
-    assert "opened 2 times, as the run was stopped with it open" in page.text
+    assert "opened 2 times, because the run was stopped during the test" in page.text
     assert "opened once" not in page.text
 
 
@@ -254,11 +255,11 @@ def test_tables_show_classes_by_recall_and_the_confusion_matrix(tmp_path: Path) 
     # ant: 1 of 2 found, 1 of 3 answers right, F1 2/5; bee: 1 of 3, 1 of 2, F1 2/5; no wasps.
     metrics, predictions = evaluation([0, 0, 1, 1, 1], [0, 1, 0, 0, 1], classes)
     _, page = read(make_run(tmp_path / "run", record(tmp_path, classes), metrics, predictions))
-    start = page.cells.index(["Class", "Images", "Recall", "95 % interval", "Precision", "F1"])
+    start = page.cells.index(["Class", "Images", "Recall", "95% interval", "Precision", "F1"])
     shown = page.cells[start + 1 : start + 4]
     assert [(row[0], row[1], row[2], row[4], row[5]) for row in shown] == [
-        ("bee", "3", "33 %", "50 %", "0.40"),
-        ("ant", "2", "50 %", "33 %", "0.40"),
+        ("bee", "3", "33%", "50%", "0.40"),
+        ("ant", "2", "50%", "33%", "0.40"),
         ("wasp", "0", NONE, NONE, NONE),
     ]
     matrix = page.cells.index(["Label", *classes])
@@ -286,8 +287,8 @@ def test_mistakes_are_shown_surest_first_and_at_most_24(tmp_path: Path) -> None:
     metrics, predictions = evaluation([0] * 30, [1] * 30, ["a", "b"])
     run = make_run(tmp_path / "run", record(tmp_path, ["a", "b"]), metrics, predictions)
     _, page = read(run)
-    assert "The 24 surest of 30 wrong answers" in page.text
-    mistakes = page.text[page.text.index("The 24 surest") :]
+    assert "The 24 most confident of 30 wrong predictions" in page.text
+    mistakes = page.text[page.text.index("The 24 most confident") :]
     shown = [int(number) for number in re.findall(r"a/(\d+)\.png", mistakes)]
     assert shown == list(range(29, 5, -1))
 
@@ -297,7 +298,7 @@ def test_a_mistake_without_its_image_has_no_picture(small_run: Path, tmp_path: P
     (tmp_path / "photos" / "bee" / "2.png").write_bytes(b"broken")
     _, page = read(small_run)
     assert not page.every("img")
-    assert page.text.count("no picture") == 4, "as mistakes, and as pairs"
+    assert page.text.count("No picture") == 4, "as mistakes, and as pairs"
     assert "ant/1.png" in page.text
     assert "bee/2.png" in page.text
 
@@ -329,7 +330,7 @@ def test_what_comes_from_the_data_stays_text(tmp_path: Path) -> None:
     assert page.every("script") == [{}]
     assert not page.every("i")
     assert html.count("<script") == 1
-    assert {f"{quoted}: labelled {NASTY}, taken for b$_{{x}}$"} <= {
+    assert {f"{quoted}: labelled {NASTY}, predicted as b$_{{x}}$"} <= {
         image["alt"] for image in page.every("img")
     }
     assert not any("onload" in attrs for _, attrs in page.tags)
@@ -351,7 +352,7 @@ def test_findings_are_grouped_with_warnings_first(small_run: Path, tmp_path: Pat
     )
     write_start(small_run, record(tmp_path, ("ant", "bee", "wasp")), Recipe(), audit)
     _, page = read(small_run)
-    start = page.cells.index(["What", "Severity", "Times", "Findings"])
+    start = page.cells.index(["Kind", "Severity", "Count", "Findings"])
     rows = page.cells[start + 1 : start + 3]
     assert [row[:3] for row in rows] == [
         ["truncated", "warning", "1"],
@@ -370,9 +371,9 @@ def test_a_run_of_the_probe_alone_has_no_curves(tmp_path: Path) -> None:
     _, page = read(make_run(tmp_path / "run", made, metrics, predictions, epochs=0))
     assert len(page.every("svg")) == 1  # reliability
     assert "#training" not in {link["href"] for link in page.every("a")}
-    assert "the head alone; the backbone is frozen" in page.text
-    assert "There are none: every test image was classified correctly." in page.text
-    assert "No test image was taken for another class." in page.text
+    assert "the head only; the backbone is frozen" in page.text
+    assert "None: every test image was classified correctly." in page.text
+    assert "No test image was assigned to a wrong class." in page.text
 
 
 def test_an_unfinished_run_has_no_report(tmp_path: Path) -> None:
@@ -390,17 +391,17 @@ def test_suspects_are_shown_with_their_pictures(small_run: Path, tmp_path: Path)
     ]
     write_suspects_csv(small_run / SUSPECTS, suspects)
     _, page = read(small_run)
-    shown = page.text[page.text.index("All 2 training") :]
+    shown = page.text[page.text.index("2 suspicious images") :]
     assert "perhaps bee" in shown
     assert "unlike other images" in shown
     assert "ant/1.png, labelled ant" in {image["alt"] for image in page.every("img")}
-    assert shown.count("no picture") == 1
+    assert shown.count("No picture") == 1
 
 
 def test_what_was_not_measured_says_how_to(small_run: Path, tmp_path: Path) -> None:
     _, page = read(small_run)
     assert f"headstart suspects {small_run} --out {small_run}/suspects.csv" in page.text
-    assert "needs a data set that can be named" in page.text
+    assert "needs a data set with a path" in page.text
     write_record(small_run, record(tmp_path, ["a"], source="photos"))
     _, page = read(small_run)
     split = f"--split {small_run}/split.csv"
@@ -416,9 +417,9 @@ def test_mixed_up_classes_are_shown(small_run: Path) -> None:
     write_pictures(small_run, "photograph", [("wasp/9.png", Image.new("RGB", (9, 9)))])
     write_pictures(small_run, "heat", [("ant/1.png", Image.new("RGB", (9, 9)))])
     _, page = read(small_run)
-    assert "ant taken for bee: 1" in page.text
+    assert "ant predicted as bee: 1 image" in page.text
     alts = [image["alt"] for image in page.every("img")]
     assert alts.count("a training image of bee") == 1
     assert alts.count("training image of bee") == 1, "beside the mistake"
-    assert alts.count("The same, dark where it did not speak for bee.") == 1
+    assert alts.count("The same image, dark where it does not support bee.") == 1
     assert "No heat." in page.text

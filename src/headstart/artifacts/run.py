@@ -169,7 +169,9 @@ class RunRecord(BaseModel):
     def openings(self) -> str:
         """How often the sealed test was opened, in words."""
         times = 1 + len(self.test_opened_before)
-        return "once" if times == 1 else f"{times} times, as the run was stopped with it open"
+        return (
+            "once" if times == 1 else f"{times} times, because the run was stopped during the test"
+        )
 
 
 class TestPrediction(BaseModel):

@@ -1,4 +1,4 @@
-"""The report's section on what each method brought: the ledger, or what the trials say for free."""
+"""The report section on the effect of each method: from the ledger, or else from the trials."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,17 +13,18 @@ from headstart.report.figures import gain_chart, waterfall
 from headstart.search.ablation import rows_of_trials
 from headstart.search.importance import TOO_FEW, importance
 from headstart.search.study import SEARCH_RECIPE
+from headstart.text import counted, percent, percent_range
 
 _PARTS = {
-    "ladder": "From the naive recipe, one method more at a time",
-    "left_out": "The chosen recipe, one method left out at a time",
-    "trial": "Single methods among the trials",
+    "ladder": "From the naive recipe, adding one method at a time",
+    "left_out": "The chosen recipe without one method at a time",
+    "trial": "Single methods in the trials of the search",
 }
 
 
 @dataclass(frozen=True)
 class BroughtRow:
-    """A row of the table, as it is shown."""
+    """A row of the table as text."""
 
     name: str
     change: str
@@ -37,19 +38,19 @@ class BroughtRow:
 
 @dataclass(frozen=True)
 class Brought:
-    """The section.
+    """The content of the section.
 
     Attributes:
-        measured: Whether there is a ledger; the rows are from the search's own trials otherwise.
-        lead: What the rows are, in words.
-        test: What p is of.
+        measured: Whether there is a ledger; otherwise the rows come from the trials of the search.
+        lead: Introduction to the rows.
+        test: The statistical test behind p.
         tables: Title and rows of each part.
-        waterfall_svg: The ladder; None without one.
-        gains_svg: Gains with their intervals, of what was left out or tried.
-        missing: What was not measured.
-        importance: Parameters and their shares in percent.
-        too_few: Why there is no importance.
-        command: What measures the rest.
+        waterfall_svg: Chart of the ladder, or None.
+        gains_svg: Chart of the gains of methods that were left out or tried, or None.
+        missing: Methods that were not measured.
+        importance: Choices of the search and their shares, as text.
+        too_few: Why there is no importance; may be empty.
+        command: The command that measures the rest.
     """
 
     measured: bool
@@ -65,10 +66,10 @@ class Brought:
 
 
 def what_each_brought(folder: Path) -> Brought | None:
-    """Returns the section for a run folder; None where there was neither a search nor a ledger.
+    """Returns the section for a run folder, or None if it has neither a search nor a ledger.
 
     Args:
-        folder: Of the run.
+        folder: Run folder.
     """
     ledger, trials = read_ledger(folder), read_trials(folder)
     if ledger is None and not trials:
@@ -78,8 +79,8 @@ def what_each_brought(folder: Path) -> Brought | None:
         rows, lead = ledger.rows, _lead(ledger)
         if trials:
             lead += (
-                " The search chose among its trials by these images, too, so that the gains of "
-                "what it chose are the more favourable for it."
+                " The search also chose among its trials by these images, so the gains of the "
+                "methods that it chose are optimistic."
             )
     else:
         base = load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json")
@@ -91,21 +92,21 @@ def what_each_brought(folder: Path) -> Brought | None:
     return Brought(
         measured=ledger is not None,
         lead=lead,
-        test="sign test on the means of each image over seeds"
+        test="sign test on the mean of each image over seeds"
         if any(row.seeds > 1 for row in rows)
         else "McNemar’s exact test",
         tables=tuple((_PARTS[part], tuple(each)) for part, each in tables.items() if each),
         waterfall_svg=waterfall(climb, ledger.whole) if ledger and len(climb) > 1 else None,
         gains_svg=gain_chart(others) if others else None,
         missing=ledger.left_out if ledger is not None else (),
-        importance=tuple((name, f"{100 * share:.0f}") for name, share in shares),
+        importance=tuple((name, percent(share, 0)) for name, share in shares),
         too_few=TOO_FEW if trials and not shares else "",
         command=f"headstart compare --run {shlex.quote(str(folder))}",
     )
 
 
 def shown(row: LedgerRow) -> BroughtRow:
-    """Returns a row for people; gains are in percentage points."""
+    """Returns a row as text; gains are in percentage points."""
     if row.accuracy is None:
         return BroughtRow(row.name, row.change, f"failed: {row.failed}", "–", "–", "–", "–", "–")
     low, high = wilson_interval(round(row.accuracy * row.images), row.images)
@@ -113,7 +114,7 @@ def shown(row: LedgerRow) -> BroughtRow:
     return BroughtRow(
         name=row.name,
         change=row.change,
-        accuracy=f"{row.accuracy:.1%} ({low:.1%} to {high:.1%}){seeds}",
+        accuracy=f"{percent(row.accuracy)} ({percent_range((low, high))}){seeds}",
         gain="–" if row.gain is None else points(row.gain),
         interval="–" if row.interval is None else " to ".join(map(points, row.interval)),
         p="–" if row.p_holm is None else _p(row.p_holm),
@@ -127,7 +128,12 @@ def shown(row: LedgerRow) -> BroughtRow:
 
 
 def points(share: float) -> str:
-    """Returns a difference of shares in percentage points, with its sign."""
+    """Returns a difference of two shares in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0123), points(0.0)
+        ('+1.2', '0.0')
+    """
     value = round(100 * share, 1)
     return f"{value:+.1f}".replace("-", "−") if value else "0.0"
 
@@ -138,11 +144,13 @@ def _p(p: float) -> str:
 
 def _lead(ledger: Ledger) -> str:
     images = max((row.images for row in ledger.rows), default=0)
-    how = f"cross-validated in {ledger.folds} parts" if ledger.folds > 1 else "held out"
+    how = (
+        f"by {ledger.folds}-fold cross-validation" if ledger.folds > 1 else "held out from training"
+    )
     least = min((row.seeds for row in ledger.rows if row.accuracy is not None), default=0)
     each = f"each of {ledger.seeds}" if least == ledger.seeds else f"up to {ledger.seeds}"
     seeds = f" from {each} seeds" if ledger.seeds > 1 else ""
     return (
-        f"Every row was trained for {ledger.epochs} epochs{seeds} and judged on the same "
-        f"{images} images, {how}; the test images stayed sealed."
+        f"Every row is trained for {counted(ledger.epochs, 'epoch')}{seeds} and evaluated on the "
+        f"same {counted(images, 'image')}, {how}. The test images stay sealed."
     )

@@ -1,4 +1,4 @@
-"""The transfer certificate as a picture and as a page of its own."""
+"""The transfer certificate as a picture and as a page."""
 
 import re
 from io import BytesIO
@@ -12,12 +12,13 @@ from headstart.artifacts.certificate import ArmName, Certificate, Curve, OnFract
 from headstart.artifacts.files import replacing, write_text
 from headstart.benefit_verdicts import ARMS, describe_test
 from headstart.progress import format_duration
+from headstart.text import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Blue and vermilion of Okabe and Ito (2008) on white: the arms also differ in their line.
+# Blue and vermilion of Okabe and Ito (2008) on white. The arms also differ in line style.
 _COLOURS: dict[ArmName, str] = {"pretrained": "#0072b2", "scratch": "#b84a00"}
 _LINES: dict[ArmName, str] = {"pretrained": "-", "scratch": "--"}
 _NAMES: dict[ArmName, str] = {"pretrained": "pretrained weights", "scratch": "from scratch"}
@@ -26,14 +27,14 @@ QUESTIONS = {"start": "Higher start", "slope": "Higher slope", "asymptote": "Hig
 
 
 def certificate_svg(certificate: Certificate) -> str:
-    """Returns the picture as an <svg> element for a page: both arms, and what labels bring."""
+    """Returns an <svg> element that shows both arms and the accuracy over the number of labels."""
     buffer = BytesIO()
     _save(certificate, buffer, "svg")
     svg = buffer.getvalue().decode()
     svg = svg[svg.index("<svg") :]
-    # matplotlib's stylesheet would speak to the whole page, and its ids repeat in every figure.
+    # matplotlib's stylesheet would apply to the whole page, and every figure has the same ids.
     svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML knows them
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML does not need them
     return re.sub(r'(id="|href="#|url\(#)', r"\g<1>certificate-", svg)
 
 
@@ -53,7 +54,8 @@ def write_certificate_page(folder: Path, certificate: Certificate) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = format_duration
+    environment.filters |= {"duration": format_duration, "percent": percent}
+    environment.globals["counted"] = counted
     html = environment.get_template("certificate.html").render(
         certificate=certificate,
         questions=QUESTIONS,
@@ -69,7 +71,7 @@ def write_certificate_page(folder: Path, certificate: Certificate) -> Path:
 def _save(certificate: Certificate, file: Any, kind: str) -> None:
     from matplotlib import rc_context  # noqa: PLC0415 - heavy
 
-    # Text stays text: drawn in the reader's font, and searchable.
+    # Text stays text: it uses the reader's font and can be searched.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "certificate", "font.size": 10}):
         figure = _draw(certificate)
         none = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -81,7 +83,7 @@ def _draw(certificate: Certificate) -> "Figure":
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     both = certificate.labels is not None or len(certificate.fractions) > 1
-    # In inches from below; narrow, so that it can be read on a phone.
+    # In inches from the bottom; narrow enough for a phone.
     width, height, lower = 4.8, 8.9 if both else 4.95, 3.95 if both else 0.0
     figure = Figure(figsize=(width, height), facecolor="white")
 
@@ -117,19 +119,19 @@ def _legend(y: float, size: float) -> dict[str, Any]:
 
 
 def _answer(verdict: Verdict, result: OnFraction) -> str:
-    """Says a verdict in a line of the picture."""
+    """Returns a verdict as one line of text."""
     low, high = (100 * end for end in verdict.interval)
     figures = f"{100 * verdict.advantage:+.0f} points ({low:+.0f} to {high:+.0f})"
     if verdict.question == "slope":
-        figures = figures.replace("points", "points an epoch")
+        figures = figures.replace("points", "points per epoch")
     rising = [arm for arm in ARMS if result.curves[arm].no_plateau]
     if verdict.answer == "cannot tell" and verdict.question == "asymptote" and rising:
-        figures = f"no plateau was seen{' from scratch' if rising == ['scratch'] else ''}"
+        figures = f"no plateau{' from scratch' if rising == ['scratch'] else ' reached'}"
     return f"higher {verdict.question}: {verdict.answer}, {figures}"
 
 
 def _number(place: Any, x: float, y: float, text: str, **how: Any) -> None:
-    """Writes a number in a filled circle, on a figure or on axes."""
+    """Draws a number in a filled circle on a figure or on axes."""
     place.text(
         x, y, text, color="white", fontsize=8.5, fontweight="bold", ha="center", va="center",
         bbox={"boxstyle": "circle,pad=0.22", "facecolor": _GREEN, "edgecolor": "white"}, zorder=6,
@@ -139,7 +141,7 @@ def _number(place: Any, x: float, y: float, text: str, **how: Any) -> None:
 
 def _style(axes: "Axes", x_label: str, title: str) -> None:
     axes.set_xlabel(x_label, color=_INK)
-    axes.set_ylabel("right on held-out images, %", color=_INK)
+    axes.set_ylabel("held-out accuracy, %", color=_INK)
     axes.set_title(
         title, color=_INK, loc="left", fontsize=10.5, fontweight="bold", parse_math=False
     )
@@ -150,7 +152,7 @@ def _style(axes: "Axes", x_label: str, title: str) -> None:
 
 
 def _draw_training(axes: "Axes", certificate: Certificate) -> None:
-    """Draws both arms over the epochs, with start, slope and asymptote marked."""
+    """Draws the accuracy of both arms over the epochs and marks start, slope and asymptote."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     result = certificate.fractions[-1]
@@ -169,8 +171,8 @@ def _draw_training(axes: "Axes", certificate: Certificate) -> None:
     axes.text(epochs[-1], 100 * certificate.chance - 1.5, "chance", color=_MUTED, fontsize=8.5,
               ha="right", va="top")  # fmt: skip
     _mark(axes, result)
-    seeds = f"{result.seeds} seed{'s' if result.seeds > 1 else ''}"
-    _style(axes, "epoch", f"{certificate.name}: {result.images} images, {seeds}")
+    size = f"{counted(result.images, 'image')}, {counted(result.seeds, 'seed')}"
+    _style(axes, "epoch", f"{certificate.name}: {size}")
     axes.set_xlim(-0.04 * epochs[-1], 1.14 * epochs[-1])
     axes.set_ylim(-6, 108)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -211,7 +213,7 @@ def _span(axes: "Axes", x: float, low: float, high: float) -> None:
 
 
 def _draw_labels(axes: "Axes", certificate: Certificate) -> None:
-    """Draws what more labels bring: measured, forecast with its band, and the trained arms."""
+    """Draws accuracy over the number of labels: measured, forecast with its band, and both arms."""
     from matplotlib.ticker import FuncFormatter, NullLocator  # noqa: PLC0415
 
     labels = certificate.labels
@@ -224,7 +226,7 @@ def _draw_labels(axes: "Axes", certificate: Certificate) -> None:
         ends = 100 * np.array([each.new_images for each in band])
         axes.fill_between(x, ends[:, 0], ends[:, 1], color=_GREEN, alpha=0.15, linewidth=0)
         axes.plot(x, [100 * each.accuracy for each in band], ":", color=_GREEN, linewidth=2,
-                  label="its forecast, 95 % band")  # fmt: skip
+                  label="forecast, 95% band")  # fmt: skip
         axes.vlines(sizes, shares[0], shares[2], color=_GREEN, linewidth=1.2)
         axes.plot(sizes, shares[1], "D-", color=_GREEN, markersize=4, linewidth=1,
                   label="head on frozen features")  # fmt: skip
@@ -240,8 +242,8 @@ def _draw_labels(axes: "Axes", certificate: Certificate) -> None:
         images = [r.images for r in certificate.fractions]
         epochs = len(certificate.fractions[-1].curves[arm].accuracy) - 1
         axes.plot(images, ends_of, _LINES[arm], color=_COLOURS[arm], marker="o", markersize=4.5,
-                  label=f"{_NAMES[arm]}, {epochs} epochs")  # fmt: skip
-    title = "More labels" if labels is None else f"Twice as many labels would help: {labels.answer}"
+                  label=f"{_NAMES[arm]}, {counted(epochs, 'epoch')}")  # fmt: skip
+    title = "More labels" if labels is None else f"Would twice as many labels help? {labels.answer}"
     _style(axes, "training images (logarithmic)", title)
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())

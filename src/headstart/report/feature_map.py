@@ -1,4 +1,4 @@
-"""The map of images as an SVG: each a dot, coloured by its class, wrong answers with a ring."""
+"""The map of images as an SVG: one dot per image, coloured by class, mistakes with a ring."""
 
 from markupsafe import Markup
 
@@ -6,14 +6,14 @@ from headstart.artifacts.evidence import FeatureMap, Point
 
 _SIDE = 1000
 _MARGIN = 20
-# The golden angle keeps the hues of any number of classes apart.
+# The golden angle spreads the hues of any number of classes.
 _STEP = 137.508
-# Blue, then red: two classes are told apart by the colour-blind, too.
+# Blue, then red: safe for colour-blind readers if there are two classes.
 _FIRST = 215
 
 
 def map_svg(drawn: FeatureMap) -> Markup:
-    """Returns the map as an <svg> element; every dot says in its title what it is."""
+    """Returns the map as an <svg> element; the title of each dot describes its image."""
     labels = sorted({point.label for point in drawn.points})
     hue = {label: round((_FIRST + number * _STEP) % 360) for number, label in enumerate(labels)}
     dots = Markup("").join(_dot(point, hue[point.label]) for point in drawn.points)
@@ -33,9 +33,14 @@ def _dot(point: Point, hue: int) -> Markup:
 
 
 def describe(point: Point) -> str:
-    """Says in words what a dot is."""
+    """Returns a description of the image behind a dot.
+
+    Example:
+        >>> describe(Point(image="7.jpg", label="ant", prediction="bee", x=0, y=0))
+        'ant, predicted as bee: 7.jpg'
+    """
     if not point.prediction:
         return f"{point.label} (training): {point.image}"
     if point.prediction == point.label:
-        return f"{point.label}, rightly: {point.image}"
-    return f"{point.label}, taken for {point.prediction}: {point.image}"
+        return f"{point.label}, correct: {point.image}"
+    return f"{point.label}, predicted as {point.prediction}: {point.image}"

@@ -1,4 +1,4 @@
-"""The pictures of the report: curves as SVG in the page's own colours, photographs as data URIs."""
+"""The pictures of the report: charts as SVG in the colours of the page, images as data URIs."""
 
 import re
 from base64 import b64encode
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 THUMBNAIL = 160
-"""Shorter side of a photograph in pixels."""
+"""Shorter side of a small picture, in pixels."""
 
-# Colours that matplotlib writes, and the page's variables that take their place: so the curves
-# follow light and dark.
+# Placeholder colours for matplotlib, and the CSS variables that replace them, so that charts
+# follow the light or dark mode of the page.
 _INK, _MUTED, _LINE = "#0a0b0c", "#0b0c0d", "#0c0d0e"
 _FIRST, _SECOND = "#0d0e0f", "#0e0f10"
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _LINE: "line", _FIRST: "first", _SECOND: "second"}
 
-# Blue and vermilion of Okabe and Ito (2008), told apart by colour-blind readers; both are of middle
-# lightness, for white and dark paper alike.
+# Blue and vermilion of Okabe and Ito (2008), safe for colour-blind readers. Both are of medium
+# lightness and work on a light and on a dark page.
 _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)
 _FAINTEST = 0.35
 _SMALLEST_SIDE = 720
@@ -52,7 +52,7 @@ def loss_curves(epochs: Sequence[EpochRecord]) -> str:
 
 
 def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
-    """Returns an inline SVG of the accuracy over the epochs, all of which were validated."""
+    """Returns an inline SVG of the validation accuracy over the epochs; all need a validation."""
     figure, axes = _axes("epoch", "validation accuracy, %")
     values = [100 * (e.val_accuracy or 0.0) for e in epochs]
     axes.plot([e.epoch for e in epochs], values, "o-", color=_FIRST, markersize=4)
@@ -70,16 +70,16 @@ def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
 
 
 def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
-    """Returns an inline SVG of accuracy against probability, in ten bins with Wilson intervals."""
+    """Returns an inline SVG of accuracy over probability in ten bins, with Wilson intervals."""
     probability = np.array([p.probability for p in predictions])
     wrong = np.array([p.prediction != p.label for p in predictions], np.int64)
-    # Two columns stand for all classes: the predicted one, and whichever else was right.
+    # Two columns stand for all classes: the predicted class and any other.
     bins = calibration_bins(np.stack([probability, np.zeros_like(probability)], 1), wrong, 10)
     filled = np.flatnonzero(bins.count)
     x, y, n = 100 * bins.confidence[filled], 100 * bins.accuracy[filled], bins.count[filled]
     hits = np.rint(bins.accuracy[filled] * n).astype(int)
     ends = 100 * np.array([wilson_interval(k, m) for k, m in zip(hits, n, strict=True)])
-    figure, axes = _axes("probability that it gave, %", "share that was right, %")
+    figure, axes = _axes("predicted probability, %", "share of right answers, %")
     axes.plot([0, 100], [0, 100], "--", color=_MUTED, linewidth=1)
     axes.vlines(x, ends[:, 0], ends[:, 1], color=_FIRST, linewidth=1.5)
     axes.scatter(x, y, 14 + 90 * n / n.max(), color=_FIRST, zorder=3)
@@ -88,19 +88,19 @@ def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
 
 
 def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
-    """Returns an inline SVG of how the accuracy climbs from row to row, each on the one before.
+    """Returns a waterfall chart of the accuracy from row to row as an inline SVG.
 
-    The first bar is the accuracy of the row that others start from, the last that of the row where
-    it ends; those between are gains (blue) and losses (orange), with the gain's interval as a line.
+    The first bar is the accuracy of the first row, the last bar that of the last row. The bars
+    between them are gains (blue) and losses (orange); a line shows the interval of each.
 
     Args:
-        rows: The ladder.
-        whole: Whether it leads up to the chosen recipe, which is a bar of its own then.
+        rows: Rows of the ladder, in order.
+        whole: Whether the last row is the chosen recipe, which then has a bar.
     """
     names = [row.name.removeprefix("+ ") for row in rows]
     ends = [100 * (row.accuracy or 0.0) for row in rows]
     last = ["chosen recipe"] if whole else []
-    figure, axes = _bars([*names, *last], "held-out images right, %")
+    figure, axes = _bars([*names, *last], "held-out accuracy, %")
     starts = [ends[0], *ends[:-1]]
     edges = [
         np.clip(start + 100 * np.array(row.interval or (0.0, 0.0)), 0, 100)
@@ -113,7 +113,7 @@ def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
         start, end = ends[place - 1], ends[place]
         colour = _FIRST if end >= start else _SECOND
         axes.barh(place, end - start, left=start, height=0.62, color=colour)
-        # What a bar starts from is where the one above it ended.
+        # A bar starts where the one above it ends.
         axes.vlines(start, place - 0.69, place + 0.31, color=_MUTED, linewidth=1)
         low, high = edges[place]
         axes.hlines(place, low, high, color=_INK, linewidth=1)
@@ -127,7 +127,7 @@ def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
 
 
 def gain_chart(rows: Sequence[LedgerRow]) -> str:
-    """Returns an inline SVG of what each row's methods gain, as points with their intervals."""
+    """Returns an inline SVG of the gain of each row, as points with their intervals."""
     figure, axes = _bars(
         [row.name.removeprefix("without ") for row in rows], "gain, percentage points"
     )
@@ -145,7 +145,7 @@ def gain_chart(rows: Sequence[LedgerRow]) -> str:
 
 
 def _bars(names: Sequence[str], x_label: str) -> "tuple[Figure, Axes]":
-    """Returns axes with a named line for each row, the first at the top."""
+    """Returns axes with one named row per name, the first at the top."""
     figure, axes = _axes(x_label, "")
     figure.set_size_inches(4.4, 0.75 + 0.27 * len(names))
     axes.set_yticks(range(len(names)), [_two_lines(name) for name in names])
@@ -169,9 +169,9 @@ def _signed(points: float) -> str:
 
 
 def confusion_image(confusion: Sequence[Sequence[int]]) -> str:
-    """Returns a data URI of a large confusion matrix: one square a cell, on transparent ground.
+    """Returns a picture of a large confusion matrix as a data URI, one square per cell.
 
-    Blue on the diagonal, vermilion off it; the fuller, the larger the share of the row.
+    The diagonal is blue, the rest vermilion; a stronger colour is a larger share of the row.
     """
     counts = np.array(confusion, np.float64)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -185,7 +185,7 @@ def confusion_image(confusion: Sequence[Sequence[int]]) -> str:
 
 
 def photograph(path: Path) -> str | None:
-    """Returns a data URI of an image made small, or None where it is gone or broken."""
+    """Returns a small version of an image as a data URI, or None if it is missing or damaged."""
     try:
         return _data_uri(load_image(path, None, THUMBNAIL), "JPEG")
     except DataError:
@@ -218,11 +218,11 @@ def _whole_numbers(axes: "Axes") -> None:
 
 
 def _inline_svg(figure: "Figure", name: str) -> str:
-    """Returns a figure as an <svg> element whose colours are the page's variables."""
+    """Returns a figure as an <svg> element whose colours are CSS variables of the page."""
     from matplotlib import rc_context  # noqa: PLC0415
 
     buffer = BytesIO()
-    # Text stays text: drawn in the reader's font, and searchable.
+    # Text stays text: it uses the reader's font and can be searched.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(
             buffer,
@@ -231,9 +231,9 @@ def _inline_svg(figure: "Figure", name: str) -> str:
         )
     svg = buffer.getvalue().decode()
     svg = svg[svg.index("<svg") :]
-    # matplotlib's stylesheet would speak to the whole page, and its ids repeat in every figure.
+    # matplotlib's stylesheet would apply to the whole page, and every figure has the same ids.
     svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML knows them
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML does not need them
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")

@@ -1,4 +1,4 @@
-"""The report's sections with pictures of images: mistakes, mixed-up classes, suspects."""
+"""The sections of the report that show images: mistakes, confused classes and suspects."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from headstart.report.selection import (
 
 @dataclass(frozen=True)
 class Shown:
-    """An image of the report.
+    """An image in the report.
 
     Attributes:
         image: Its name in the run.
         label: Its class.
-        picture: A data URI, or None where the image is gone or broken.
+        picture: A data URI, or None if the image is missing or damaged.
     """
 
     image: str
@@ -41,13 +41,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong prediction, what the classifier looked at, and what it may have been reminded of.
+    """A wrong prediction, its heat map and the most similar training images.
 
     Attributes:
-        prediction: What the classifier said.
-        picture: A data URI, or None where the image is gone or broken.
-        heat: The same dark where the classifier did not look, or None.
-        near: The training images most like it.
+        prediction: The prediction.
+        picture: A data URI, or None if the image is missing or damaged.
+        heat: The image, darkened where the classifier did not look, or None.
+        near: The most similar training images.
     """
 
     prediction: TestPrediction
@@ -58,12 +58,12 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes that are mixed up, with pictures.
+    """Two classes that are confused, with pictures.
 
     Attributes:
-        mixed: Which, and how often.
-        wrong: Images that were taken for the other class.
-        reminded: A training image of that class that the first of them is like, or None.
+        mixed: The two classes and the number of mistakes.
+        wrong: Images that were predicted as the other class.
+        reminded: A training image of the other class that is similar to the first one, or None.
     """
 
     mixed: MixedUp
@@ -72,28 +72,28 @@ class Pair:
 
 
 class Album:
-    """Pictures of a run's images: those it kept, else the images themselves where they still are.
+    """Pictures of the images of a run: kept in the run folder, or else made from the originals.
 
     Args:
-        folder: Of the run.
-        root: Where the images were.
+        folder: Run folder.
+        root: Folder of the original images.
     """
 
     def __init__(self, folder: Path, root: Path) -> None:
         self._folder, self._root = folder, root
 
     def photograph(self, image: str) -> str | None:
-        """Returns an image made small, as a data URI."""
+        """Returns a small version of an image as a data URI, or None if there is none."""
         kept = read_picture(self._folder, "photograph", image)
         return photograph(self._root / image) if kept is None else data_uri(kept, "jpeg")
 
     def heat(self, image: str) -> str | None:
-        """Returns where the classifier looked."""
+        """Returns the heat map of an image as a data URI, or None if there is none."""
         kept = read_picture(self._folder, "heat", image)
         return None if kept is None else data_uri(kept, "jpeg")
 
     def file(self, name: str, kind: str) -> str | None:
-        """Returns a picture by its file's name."""
+        """Returns a picture by its file name, or None if it is missing."""
         try:
             return data_uri((self._folder / PICTURES / name).read_bytes(), kind)
         except OSError:
@@ -109,14 +109,19 @@ class Album:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Returns a picture as it stands in a page."""
+    """Returns an encoded picture as a data URI.
+
+    Example:
+        >>> data_uri(b"abc", "png")
+        'data:image/png;base64,YWJj'
+    """
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
 
 
 def mistakes(
     predictions: Sequence[TestPrediction], evidence: Evidence, album: Album
 ) -> list[Mistake]:
-    """Returns the surest mistakes with their pictures."""
+    """Returns the most confident mistakes with their pictures."""
 
     def one(prediction: TestPrediction) -> Mistake:
         near = evidence.neighbours.get(prediction.path, ())
@@ -132,7 +137,7 @@ def mistakes(
 
 
 def pairs(predictions: Sequence[TestPrediction], evidence: Evidence, album: Album) -> list[Pair]:
-    """Returns the classes that are mixed up most with pictures of it."""
+    """Returns the most frequently confused classes with pictures."""
     found = []
     for mixed in most_mixed_up(predictions):
         wrong = tuple(Shown(p.path, p.label, album.photograph(p.path)) for p in mixed.surest)
@@ -146,7 +151,7 @@ def pairs(predictions: Sequence[TestPrediction], evidence: Evidence, album: Albu
 
 
 def suspects(rows: Sequence[dict[str, str]], album: Album) -> list[tuple[dict[str, str], Shown]]:
-    """Returns the first suspects, as rows of their table, with their pictures."""
+    """Returns the first suspects with their pictures, as (row of the table, picture)."""
 
     def one(row: dict[str, str]) -> tuple[dict[str, str], Shown]:
         return row, Shown(row["path"], row["label"], album.photograph(row["path"]))

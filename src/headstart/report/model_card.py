@@ -1,6 +1,6 @@
-"""`MODEL_CARD.md` in the bundle: what it is for, what it was made of, and where it fails.
+"""`MODEL_CARD.md` in the bundle: intended use, training data, results and limits.
 
-The form is Hugging Face's: metadata as YAML between two lines of dashes, then Markdown.
+The format is that of Hugging Face: YAML metadata between two lines of dashes, then Markdown.
 """
 
 import json
@@ -16,12 +16,11 @@ from headstart.artifacts.files import write_text
 from headstart.artifacts.run import RunRecord, read_metrics, read_record
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.evaluate import ClassMetrics, Metrics
-from headstart.inference_stats import Interval
 from headstart.progress import format_duration
-from headstart.report.page import percent
+from headstart.text import counted, percent, percent_range
 
 WEAKEST = 5
-"""Classes of the worst recalls, and pairs most mixed up, that are named."""
+"""How many of the weakest classes and of the most frequent confusions are named."""
 
 HUB_LICENCES = frozenset(
     [
@@ -43,37 +42,38 @@ HUB_LICENCES = frozenset(
         "unknown",
     ]
 )
-"""Licences that the hub knows by these names; any other is `other`, with its name beside it."""
+"""Licence names that the Hub knows; any other is `other`, with its name beside it."""
 
-# What JSON writes as it is and YAML cannot hold or would fold: other controls, line separators,
-# byte order marks, and halves of surrogate pairs, which UTF-8 cannot hold either.
+# Characters that JSON writes verbatim but YAML forbids or folds: control characters, line
+# separators, byte order marks and lone surrogates, which UTF-8 cannot hold either.
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-# An underscore between letters or digits is one; at either end of them it is emphasis.
+# Markdown reads an underscore as emphasis at the edge of a word, and literally inside it.
 _MARKDOWN = re.compile(r"([\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_]))")
 
 
 def write_model_card(folder: Path) -> Path:
-    """Writes the card of a run's classifier into its bundle, and returns its path.
+    """Writes the model card of a run into its bundle and returns its path.
 
-    It is drawn from what the run folder holds alone.
+    Everything in it comes from the run folder.
 
     Raises:
-        RunError: If the folder is no finished run.
+        RunError: If the folder is not a finished run.
         DiskFullError: If there is no space left.
     """
     record, metrics = read_record(folder), read_metrics(folder)
     spec = read_spec(folder / "bundle")
     environment = Environment(
         loader=PackageLoader("headstart.report", "."),
-        autoescape=False,  # Markdown; what people named goes through the filter `text`
+        autoescape=False,  # Markdown: names from users go through the filter `text`
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "text": text, "percent": percent, "interval": _interval, "duration": format_duration,
+        "text": text, "percent": percent, "interval": percent_range, "duration": format_duration,
     }  # fmt: skip
+    environment.globals["counted"] = counted
     tested = [each for each in metrics.classes if each.recall is not None]
     card = environment.get_template("model_card.md").render(
         front=front_matter(record, metrics, spec),
@@ -94,7 +94,7 @@ def write_model_card(folder: Path) -> Path:
 
 
 def front_matter(record: RunRecord, metrics: Metrics, spec: BundleSpec) -> str:
-    """Returns the metadata as YAML: strings in JSON's quotes, which are YAML's too."""
+    """Returns the metadata as YAML, with strings quoted as in JSON, which YAML accepts."""
     licence = spec.licence.lower()
     known = licence in HUB_LICENCES
     base = _hub_name(spec)
@@ -109,7 +109,7 @@ def front_matter(record: RunRecord, metrics: Metrics, spec: BundleSpec) -> str:
         {
             "type": kind,
             "value": value,
-            "name": f"{name} (95 % interval {interval[0]:.4f} to {interval[1]:.4f})",
+            "name": f"{name} (95% interval {interval[0]:.4f} to {interval[1]:.4f})",
         }
         for kind, (name, value, interval) in shares.items()
     ]
@@ -140,13 +140,18 @@ def front_matter(record: RunRecord, metrics: Metrics, spec: BundleSpec) -> str:
 
 
 def text(value: object) -> str:
-    """Returns text for the inside of a line of Markdown, whatever it holds."""
+    r"""Returns any value as text that is safe inside a line of Markdown.
+
+    Example:
+        >>> print(text("a*b c"))
+        a\*b c
+    """
     line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     return _MARKDOWN.sub(r"\\\1", line)
 
 
 def fenced(code: str) -> str:
-    """Returns a block of code that nothing in it can end."""
+    """Returns a fenced code block whose fence is longer than any fence in the code."""
     longest = max((len(run) for run in re.findall("`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
     printable = "".join(
@@ -156,7 +161,7 @@ def fenced(code: str) -> str:
 
 
 def _yaml(value: Any, indent: str = "") -> list[str]:
-    """Returns lines of YAML for mappings, lists and scalars."""
+    """Returns the lines of YAML for mappings, lists and scalars."""
     if isinstance(value, Mapping):
         lines = []
         for key, inner in value.items():
@@ -176,13 +181,13 @@ def _yaml(value: Any, indent: str = "") -> list[str]:
 
 
 def _scalar(value: str | float) -> str:
-    """Returns a scalar as JSON that is YAML too."""
+    """Returns a scalar as JSON that is valid YAML, too."""
     written = json.dumps(value, ensure_ascii=False)
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def _hub_name(spec: BundleSpec) -> str:
-    """Returns the hub's name of the pretrained network; empty where there is none."""
+    """Returns the name of the pretrained network on the Hub, or an empty string."""
     choice = spec.recipe.get("backbone", {})
     if choice.get("weights", "pretrained") != "pretrained":
         return ""
@@ -199,33 +204,30 @@ def _hub_name(spec: BundleSpec) -> str:
 
 
 def _trained(record: RunRecord) -> str:
-    """Says which part of the network was trained."""
+    """Returns a phrase for the part of the network that was trained."""
     if record.head_alone or record.boundary == FEATURES:
-        return "the head alone, on features of the frozen backbone"
+        return "the head only, on features of the frozen backbone"
     if record.boundary == INPUT:
         return "the whole network"
-    return f"everything behind {text(record.boundary)}; what lies before it is as pretrained"
+    boundary = text(record.boundary)
+    return f"everything after {boundary}; the layers before it keep their pretrained weights"
 
 
 def _figures(metrics: Metrics) -> list[tuple[str, str, str]]:
-    """Returns the figures as (name, value, 95 % interval)."""
+    """Returns the test results as (name, value, 95% interval)."""
     shares = [
         ("Accuracy", metrics.accuracy, metrics.accuracy_interval),
         ("Balanced accuracy", metrics.balanced_accuracy, metrics.balanced_accuracy_interval),
         ("Macro F1", metrics.macro_f1, metrics.macro_f1_interval),
     ]
     return [
-        *((name, f"{percent(value)} %", f"{_interval(ends)} %") for name, value, ends in shares),
+        *((name, percent(value), percent_range(ends)) for name, value, ends in shares),
         ("Log loss", f"{metrics.log_loss:.3f}", ""),
-        ("Calibration error", f"{percent(metrics.ece)} %", ""),
+        ("Calibration error", percent(metrics.ece), ""),
     ]
 
 
-def _interval(ends: Interval) -> str:
-    return f"{percent(ends[0])} to {percent(ends[1])}"
-
-
 def _weak(tested: Sequence[ClassMetrics]) -> list[ClassMetrics]:
-    """Returns the classes of the worst recalls, of those that are not always right."""
+    """Returns the classes with the lowest recall, without those that are always right."""
     imperfect = [each for each in tested if each.recall is not None and each.recall < 1]
     return sorted(imperfect, key=lambda each: (each.recall, -each.n, each.name))[:WEAKEST]

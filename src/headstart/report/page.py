@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page, drawn from the run folder alone."""
+"""`report.html`: one self-contained page, made from the run folder alone."""
 
 import hashlib
 import shlex
@@ -39,20 +39,20 @@ from headstart.report.figures import (
 )
 from headstart.report.images import Album, mistakes, pairs, suspects
 from headstart.search.study import leaderboard_of
+from headstart.text import counted, percent, percent_range
 from headstart.train import EpochRecord
 
 FINDINGS_SHOWN = 50
-"""Of one kind; audit.json holds them all."""
+"""Findings of one kind that the page lists; audit.json holds all of them."""
 MATRIX_AS_TABLE = 24
-"""Classes up to which the confusion matrix is a table of numbers; beyond, it is a picture."""
-NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Most classes for which the confusion matrix is a table of numbers; with more, it is a picture."""
 CERTIFICATE_FOLDER = "certificate"
-"""The folder of a run where its certificate is looked for."""
+"""Folder inside a run in which its certificate is looked for."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the table of figures: its name, value, interval, and what it means."""
+    """A row of the table of test results: name, value, interval and meaning."""
 
     name: str
     value: str
@@ -61,13 +61,13 @@ class Figure:
 
 
 def write_report(folder: Path) -> Path:
-    """Draws `report.html` from what the run folder holds, and returns its path.
+    """Renders `report.html` from the run folder and returns its path.
 
-    Pictures that the run did not keep come from the images where they still are; the page does
-    without them where they are not.
+    Pictures that the run did not keep are made from the original images. If these are gone, the
+    page leaves the pictures out.
 
     Raises:
-        RunError: If the folder is no finished run.
+        RunError: If the folder is not a finished run.
         DiskFullError: If there is no space left.
     """
     record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
@@ -85,6 +85,8 @@ def write_report(folder: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["percent_range"] = percent_range
+    environment.globals["counted"] = counted
     environment.filters["duration"] = format_duration
     assert environment.loader is not None
     script, _, _ = environment.loader.get_source(environment, "script.js")
@@ -128,66 +130,52 @@ def write_report(folder: Path) -> Path:
         folder_literal=repr(str(folder)),
     )
     path = folder / "report.html"
-    # Names of files need not be valid Unicode.
+    # File names need not be valid Unicode.
     write_text(path, html.encode("utf-8", "replace").decode())
     return path
 
 
 def headline(metrics: Metrics) -> str:
-    """Says in words how often the classifier is right on new images."""
+    """Returns the title of the report: how often the classifier is right on new images."""
     digits = _digits(metrics.n)
     return (
-        f"Right on {percent(metrics.accuracy, digits)}{NO_BREAK}% of new images like these "
-        f"(95{NO_BREAK}% interval {_range(metrics.accuracy_interval, digits)}{NO_BREAK}%)"
+        f"Right on {percent(metrics.accuracy, digits)} of new images like these "
+        f"(95% interval {percent_range(metrics.accuracy_interval, digits)})"
     )
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Returns a share in percent; what is neither 0 nor 1 is never rounded to it."""
-    value = 100 * share
-    if value in {0, 100}:
-        return f"{value:.0f}"
-    step = 10.0**-digits
-    return f"{min(max(value, step), 100 - step):.{digits}f}"
-
-
 def _digits(n: int) -> int:
-    """Returns the decimals of a percentage that n images can tell apart."""
+    """Returns how many decimals of a percentage n images can distinguish."""
     return 0 if n < 100 else 1
 
 
-def _range(interval: Interval, digits: int) -> str:
-    return f"{percent(interval[0], digits)} to {percent(interval[1], digits)}"
-
-
 def _standing(metrics: Metrics) -> str:
-    """Puts the accuracy beside what needs no classifier at all."""
+    """Returns a sentence that compares the accuracy with that of the most frequent class."""
     largest = max(metrics.classes, key=lambda c: c.n)
     share = percent(largest.n / metrics.n, _digits(metrics.n))
     return (
-        f"{metrics.correct} of {metrics.n} test images were classified correctly; no choice was "
-        f"made on them. Always answering “{largest.name}” would be right on {share}{NO_BREAK}% "
-        "of them."
+        f"{metrics.correct} of {counted(metrics.n, 'test image')} were classified correctly. No "
+        f"choice was made on these images. Always answering “{largest.name}” would be right on "
+        f"{share} of them."
     )
 
 
 def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
-    """Returns what was done, as terms and texts; what does not apply is left out."""
+    """Returns what was done as (term, text); terms that do not apply are left out."""
     images = (
-        f"{record.n_train} to train on, {record.n_val} to choose by (validation), "
-        f"{record.n_test} sealed for the test; {len(record.classes)} classes"
+        f"{record.n_train:,} for training, {record.n_val:,} for validation, "
+        f"{record.n_test:,} sealed for the test; {counted(len(record.classes), 'class', 'classes')}"
     )
     trained = {
         "": "",
-        FEATURES: "the head alone; the backbone is frozen",
+        FEATURES: "the head only; the backbone is frozen",
         INPUT: "the whole network",
     }.get(
         FEATURES if record.head_alone else record.boundary,
-        f"everything after {record.boundary}; what lies before it is frozen",
+        f"everything after {record.boundary}; the layers before it are frozen",
     )
     validation = [
-        f"{'at the start' if e.epoch == 0 else f'after epoch {e.epoch}'} "
-        f"{percent(e.val_accuracy)}{NO_BREAK}%"
+        f"{'at the start' if e.epoch == 0 else f'after epoch {e.epoch}'} {percent(e.val_accuracy)}"
         for e in dict.fromkeys([*epochs[:1], *epochs[-1:]])
         if e.val_accuracy is not None
     ]
@@ -203,7 +191,7 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
         ("Epochs", str(record.epochs) if record.epochs else ""),
         ("Kept", record.chosen),
         ("Why training ended", record.stop_reason),
-        ("Validation accuracy, for comparison", ", ".join(validation)),
+        ("Validation accuracy", ", ".join(validation)),
         ("Accuracy on training images", _view_gap(record)),
         ("Test set opened", _opened(record)),
         ("Time", took),
@@ -212,64 +200,63 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
 
 
 def _opened(record: RunRecord) -> str:
-    """Returns when the sealed test was opened, and by which run that was stopped meanwhile."""
+    """Returns when the sealed test set was opened, including by an earlier, stopped session."""
     if not record.test_opened_at:
         return ""
     if not record.test_opened_before:
         return f"once, at {record.test_opened_at}"
     before = ", ".join(record.test_opened_before)
     return (
-        f"at {record.test_opened_at}; before that at {before}, when the run was stopped with it "
-        "open. Nothing was chosen by what was seen: the same plan was gone on with"
+        f"at {record.test_opened_at}, and before that at {before}, when the run was stopped during "
+        "the test. No choice was based on the first opening: the resumed run followed the same plan"
     )
 
 
 def _view_gap(record: RunRecord) -> str:
-    """Returns how well views are known that training has seen, and such that it has not."""
+    """Returns the accuracy on views used in training and on new views of the same images."""
     cached, fresh = record.cached_view_accuracy, record.fresh_view_accuracy
     if cached is None or fresh is None:
         return ""
-    return (
-        f"{percent(cached)}{NO_BREAK}% in a view seen in training, "
-        f"{percent(fresh)}{NO_BREAK}% in a new one"
-    )
+    return f"{percent(cached)} in a view that was used in training, {percent(fresh)} in a new view"
 
 
 def _figures(metrics: Metrics) -> list[Figure]:
     digits = _digits(metrics.n)
 
     def share(name: str, value: float, interval: Interval, meaning: str) -> Figure:
-        shown = f"{percent(value, digits)}{NO_BREAK}%"
-        return Figure(name, shown, f"{_range(interval, digits)}{NO_BREAK}%", meaning)
+        return Figure(name, percent(value, digits), percent_range(interval, digits), meaning)
 
     return [
         share(
             "Accuracy",
             metrics.accuracy,
             metrics.accuracy_interval,
-            "share of all images classified correctly",
+            "share of test images that are classified correctly",
         ),
         share(
             "Balanced accuracy",
             metrics.balanced_accuracy,
             metrics.balanced_accuracy_interval,
-            "the same with every class counting alike",
+            "mean recall over the classes: every class counts equally",
         ),
         share(
             "Macro F1",
             metrics.macro_f1,
             metrics.macro_f1_interval,
-            "mean over the classes of the balance between false alarms and misses",
+            "mean F1 over the classes: the balance of precision and recall",
         ),
         Figure(
-            "Log loss", f"{metrics.log_loss:.3f}", "", "price of being sure and wrong; 0 at best"
+            "Log loss",
+            f"{metrics.log_loss:.3f}",
+            "",
+            "penalty for being sure and wrong; 0 is best",
         ),
         Figure(
             "Calibration error",
-            f"{percent(metrics.ece)}{NO_BREAK}%",
+            percent(metrics.ece),
             "",
-            "mean gap between the probabilities given and how often they were right; "
-            f"{percent(metrics.ece_uncalibrated)}{NO_BREAK}% before dividing the logits by the "
+            "mean gap between the stated probability and how often it was right; "
+            f"{percent(metrics.ece_uncalibrated)} before the logits are divided by the "
             f"temperature {metrics.temperature:.2f}",
         ),
         *_retrieval_figures(metrics),
@@ -282,28 +269,33 @@ def _retrieval_figures(metrics: Metrics) -> list[Figure]:
     recalls = [
         Figure(
             f"Recall@{k}",
-            f"{percent(share)}{NO_BREAK}%",
+            percent(share),
             "",
-            f"share of test images with one of their class among the {k} nearest training images",
+            "share of test images with an image of the same class "
+            + (
+                "as the nearest training image"
+                if k == 1
+                else f"among the {k} nearest training images"
+            ),
         )
         for k, share in metrics.retrieval.recall_at.items()
     ]
     precision = Figure(
         "MAP@R",
-        f"{percent(metrics.retrieval.map_at_r)}{NO_BREAK}%",
+        percent(metrics.retrieval.map_at_r),
         "",
-        "how nearly the training images of an image's own class come before all others",
+        "how consistently training images of the same class rank before all others",
     )
     return [*recalls, precision]
 
 
 def _by_recall(classes: Sequence[ClassMetrics]) -> list[ClassMetrics]:
-    """Returns the classes, weakest first; those without test images last."""
+    """Returns the classes, the weakest first and those without test images last."""
     return sorted(classes, key=lambda c: (c.recall is None, c.recall or 0, -c.n, c.name))
 
 
 def _certificate(folder: Path) -> dict[str, Any] | None:
-    """Returns what a certificate says, and its picture; None where the run has none."""
+    """Returns a certificate and its picture, or None if the run has no certificate."""
     if not (folder / CERTIFICATE).exists():
         return None
     certificate = read_certificate(folder)
@@ -312,7 +304,7 @@ def _certificate(folder: Path) -> dict[str, Any] | None:
 
 
 def _benefit_command(record: RunRecord, folder: Path) -> str:
-    """Returns the command that leaves the test images alone; empty where there is none."""
+    """Returns the command that makes the certificate without the test images; may be empty."""
     if not record.source:
         return ""
     options = ["--split", str(folder / "split.csv"), "--boxes", record.boxes]
@@ -323,14 +315,14 @@ def _benefit_command(record: RunRecord, folder: Path) -> str:
 
 
 def _suspects_command(record: RunRecord, folder: Path) -> str:
-    """Returns the command whose table the report shows; empty where the images are not found."""
+    """Returns the command that writes the table of suspects; empty without a source path."""
     if record.source == "":
         return ""
     return shlex.join(["headstart", "suspects", str(folder), "--out", str(folder / SUSPECTS)])
 
 
 def _by_kind(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
-    """Returns findings as (kind in words, severity, findings of both), warnings first."""
+    """Returns findings grouped as (kind in words, severity, findings), warnings first."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.kind.replace("_", " "), finding.severity), []).append(finding)

@@ -1,4 +1,4 @@
-"""Pictures of the methods: augmented views, mixed images, schedules and activations, as PNG."""
+"""Pictures of methods as PNG: augmented views, mixed images, schedules and activations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 _COLUMNS = 8
 _CELL = 1.35
-"""Inches that one view takes in a sheet."""
+"""Inches per view in a sheet."""
 _DPI = 110
-# Okabe and Ito (2008), told apart by colour-blind readers.
+# Okabe and Ito (2008), safe for colour-blind readers.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An image to draw with: its pixels, decoded as in training, and its class."""
+    """An example image: its pixels, decoded as in training, and its class."""
 
     image: Image.Image
     label: str
@@ -46,7 +46,7 @@ def draw_augmentations(
     preprocessing: Preprocessing,
     seed: int,
 ) -> None:
-    """Draws random views of one image, a row a policy; the image as evaluated comes first."""
+    """Draws random views of one image, one row per policy; the evaluation view comes first."""
     rows: dict[str, list[NDArray[np.uint8]]] = {}
     for name, policy in policies.items():
         view: View | None = policy.build(
@@ -59,13 +59,18 @@ def draw_augmentations(
         ]
         rows[name] = [plain, *drawn]
     titles = [[""] * _COLUMNS for _ in rows]
-    _sheet(path, rows, titles, f"Random views of one image ({subject.label}); first: as evaluated")
+    _sheet(
+        path,
+        rows,
+        titles,
+        f"Random views of one image ({subject.label}); the first is the evaluation view",
+    )
 
 
 def draw_mixing(
     path: Path, first: Subject, second: Subject, preprocessing: Preprocessing, seed: int
 ) -> None:
-    """Draws Cutout of one image, and CutMix and MixUp of two, with the shares of their labels."""
+    """Draws Cutout of one image, and CutMix and MixUp of two with their label shares."""
     pair = np.stack([eval_view(each.image, preprocessing) for each in (first, second)])
     random = np.random.default_rng(seed)
     cutout = FlipCrop(flip=False, min_area=1, stretch=1, cutout=0.4).build(
@@ -92,11 +97,16 @@ def draw_mixing(
             titles[method.name].append(f"{float(targets[0, 0]):.2f} / {float(targets[0, 1]):.2f}")
     sheet = {name: [pair[0], pair[1], *views] for name, views in rows.items()}
     headings = [[first.label, second.label, *titles[name]] for name in rows]
-    _sheet(path, sheet, headings, "Cutout of one image; CutMix and MixUp of two, with label shares")
+    _sheet(
+        path,
+        sheet,
+        headings,
+        "Cutout of one image; CutMix and MixUp of two, with label shares",
+    )
 
 
 def draw_schedules(path: Path) -> None:
-    """Draws every schedule's learning rate over the whole of training."""
+    """Draws the learning rate of every schedule over the whole training."""
     curves: dict[str, ScheduleUnion] = {
         "constant": Constant(),
         "onecycle": OneCycle(),
@@ -105,11 +115,11 @@ def draw_schedules(path: Path) -> None:
     }
     x = np.linspace(0, 1, 601)
     lines = {name: [each.factor(float(p)) for p in x] for name, each in curves.items()}
-    _plot(path, x, lines, "share of training", "learning rate, as a share of the full one")
+    _plot(path, x, lines, "share of training", "share of the full learning rate")
 
 
 def draw_activations(path: Path) -> None:
-    """Draws every activation around zero."""
+    """Draws every activation function around zero."""
     curves: dict[str, ActivationUnion] = {
         "keep (ReLU in a head)": Keep(),
         "mish": Mish(),
@@ -125,12 +135,12 @@ def draw_activations(path: Path) -> None:
 def draw_similar(
     path: Path, query: Image.Image, found: Sequence[tuple[Image.Image | None, str]]
 ) -> None:
-    """Draws an image and, beside it, the training images most like it, with a line of text each."""
+    """Draws an image and the most similar training images, each with a line of text."""
     blank = Image.new("RGB", (8, 8), "white")
     images = [query, *(blank if image is None else image for image, _ in found)]
     squares = [np.asarray(image.convert("RGB").resize((160, 160))) for image in images]
-    titles = [["this image", *(text for _, text in found)]]
-    _sheet(path, {"": squares}, titles, "The training images most like it")
+    titles = [["This image", *(text for _, text in found)]]
+    _sheet(path, {"": squares}, titles, "The most similar training images")
 
 
 def _sheet(
@@ -153,7 +163,7 @@ def _sheet(
                 axes.set_title(titles[line][column][:22], fontsize=7, parse_math=False)
         label = name.replace("_", " ").replace(" + ", "\n+ ")
         grid[line][0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(title, fontsize=10, parse_math=False)  # names of classes may hold a $
+    figure.suptitle(title, fontsize=10, parse_math=False)  # class names may contain a $
     _save(figure, path)
 
 

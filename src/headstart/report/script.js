@@ -1,5 +1,5 @@
 "use strict";
-// The page reads well without this: it makes tables sortable and the map of images speak.
+// The page works without this script. It makes tables sortable and the map interactive.
 
 function valueOf(row, column) {
   const text = row.cells[column].textContent.trim();
@@ -8,7 +8,7 @@ function valueOf(row, column) {
 }
 
 function compare(first, second, numbers, falling) {
-  // What is not there comes last, whichever way the table is sorted.
+  // Missing values come last in either order.
   const gone = (value) => value.text === "–" || value.text === "";
   if (gone(first) || gone(second)) return gone(first) - gone(second);
   const words = first.text.localeCompare(second.text, undefined, { numeric: true });

@@ -1,4 +1,4 @@
-"""Which images the report shows: what is chosen here is kept as pictures when a run ends."""
+"""The choice of images for the report; a run keeps pictures of them when it ends."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ NEIGHBOURS_SHOWN = 3
 
 @dataclass(frozen=True)
 class MixedUp:
-    """Two classes of which one is taken for the other.
+    """A class whose images are predicted as another class.
 
     Attributes:
-        label: What the images are.
-        prediction: What they are taken for.
-        count: How many are.
-        surest: The surest of them.
+        label: The label of the images.
+        prediction: The class that is predicted instead.
+        count: Number of such images.
+        surest: The most confident mistakes among them.
     """
 
     label: str
@@ -31,13 +31,13 @@ class MixedUp:
 
 
 def surest_mistakes(predictions: Sequence[TestPrediction]) -> list[TestPrediction]:
-    """Returns the wrong answers, the surest first."""
+    """Returns the wrong predictions, the most confident first, at most `MISTAKES_SHOWN`."""
     wrong = [p for p in predictions if p.prediction != p.label]
     return sorted(wrong, key=lambda p: (-p.probability, p.path))[:MISTAKES_SHOWN]
 
 
 def most_mixed_up(predictions: Sequence[TestPrediction]) -> list[MixedUp]:
-    """Returns the pairs of classes that are mixed up most, with the surest of their mistakes."""
+    """Returns the most frequently confused pairs of classes with their most confident mistakes."""
     wrong = [p for p in predictions if p.prediction != p.label]
     counts = Counter((p.label, p.prediction) for p in wrong)
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:PAIRS_SHOWN]
@@ -50,7 +50,7 @@ def most_mixed_up(predictions: Sequence[TestPrediction]) -> list[MixedUp]:
 
 
 def shown_mistakes(predictions: Sequence[TestPrediction]) -> list[TestPrediction]:
-    """Returns every wrong answer that the report shows somewhere, each once."""
+    """Returns every wrong prediction that the report shows, each once."""
     shown = [*surest_mistakes(predictions)]
     for pair in most_mixed_up(predictions):
         shown += pair.surest
