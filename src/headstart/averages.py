@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from headstart.fingerprints import Observed
-from headstart.methods.averaging import EMA, SWA, GreedySoup, NoAveraging
+from headstart.methods.averaging import AveragingMethod
 from headstart.methods.head import Head
 
 Weights = list[torch.Tensor]
@@ -25,16 +25,14 @@ class WeightPath:
         epochs: The weights after each epoch, off the GPU, and their validation loss, for a soup.
     """
 
-    method: NoAveraging | EMA | SWA | GreedySoup
+    method: AveragingMethod
     weights: Weights
     average: Weights
     raw: Weights = field(default_factory=list)
     epochs: list[tuple[float, Weights]] = field(default_factory=list)
 
 
-def begin_path(
-    method: NoAveraging | EMA | SWA | GreedySoup, suffix: nn.Module, head: Head
-) -> WeightPath:
+def begin_path(method: AveragingMethod, suffix: nn.Module, head: Head) -> WeightPath:
     """Starts at the weights as they are. What a head remembers of images is no weight."""
     # BatchNorm's statistics move with the weights.
     buffers = [buffer for buffer in suffix.buffers() if buffer.is_floating_point()]
@@ -44,7 +42,7 @@ def begin_path(
 
 def follow(path: WeightPath, progress: float, total_steps: int, seen: Observed) -> None:
     """Takes the weights after a step into the average, where it has begun."""
-    if isinstance(path.method, SWA) and progress < path.method.start:
+    if progress < path.method.begins_at:
         return
     decay = path.method.decay(seen.averaged_steps, total_steps)
     with torch.no_grad():
@@ -79,8 +77,8 @@ def finish_path(path: WeightPath, validate: Callable[[], float], seen: Observed)
         validate: Returns the validation loss of what is in place.
         seen: Where it is noted what the averaging did.
     """
-    if isinstance(path.method, GreedySoup):
-        seen.ingredients = _cook(path.method, path, validate)
+    if path.method.chooses_by_validation:
+        seen.ingredients = _cook(path, validate)
     pairs = zip(path.weights, path.raw, strict=True)
     seen.averaged = max(float((a - b).abs().max()) for a, b in pairs if a.numel())
 
@@ -103,7 +101,7 @@ def blend(
     }
 
 
-def _cook(method: GreedySoup, path: WeightPath, validate: Callable[[], float]) -> list[int]:
+def _cook(path: WeightPath, validate: Callable[[], float]) -> list[int]:
     def mean(numbers: Sequence[int]) -> Weights:
         each = [path.epochs[number][1] for number in numbers]
         return [_mean(tensors) for tensors in zip(*each, strict=True)]
@@ -112,7 +110,9 @@ def _cook(method: GreedySoup, path: WeightPath, validate: Callable[[], float]) -
         _copy(weights, path.weights)
         return validate()
 
-    soup, chosen = method.cook([value for value, _ in path.epochs], mean, loss)
+    cooked = path.method.cook([value for value, _ in path.epochs], mean, loss)
+    assert cooked is not None
+    soup, chosen = cooked
     _copy(soup, path.weights)
     return chosen
 

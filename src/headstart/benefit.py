@@ -37,7 +37,6 @@ from headstart.benefit_verdicts import (
 from headstart.cache import default_cache_dir, evict
 from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, RecipeError, RunError
-from headstart.methods.averaging import GreedySoup
 from headstart.preparing import Prepared, prepare
 from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, parse_recipe, with_settings
@@ -206,7 +205,7 @@ def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> R
         }
     )
     chosen = with_settings(base, settings)
-    if chosen.closed_form or isinstance(chosen.averaging, GreedySoup):
+    if chosen.closed_form or chosen.averaging.chooses_by_validation:
         raise RecipeError("both arms are trained by gradient to the last epoch; leave soups out.")
     return chosen
 

@@ -14,8 +14,6 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.errors import BudgetError, RecipeError
 from headstart.evaluate import calibrated_score, score
 from headstart.fingerprints import untrained
-from headstart.methods.averaging import SWA, GreedySoup
-from headstart.methods.head import MLP
 from headstart.preparing import CLOSING_S, Prepared
 from headstart.progress import Progress
 from headstart.recipe import Recipe
@@ -175,9 +173,9 @@ def _averaging_seconds(ready: Prepared, recipe: Recipe) -> float:
     # Eager PyTorch takes several times as long as the frozen network's engine.
     eager_s = 4 * ready.features_s
     seconds = 0.0
-    if isinstance(recipe.averaging, GreedySoup):
+    if recipe.averaging.chooses_by_validation:
         seconds += MOST_EPOCHS * len(ready.split.val) * eager_s
-    if isinstance(recipe.averaging, SWA | GreedySoup):
+    if recipe.averaging.needs_fresh_statistics:
         seconds += len(ready.split.train) * eager_s
     return seconds
 
@@ -280,7 +278,7 @@ def _length(
 ) -> tuple[int, int]:
     """Returns the epochs and views to train: those of the recipe, or what the time allows."""
     at_features = start.prefix.boundary == FEATURES
-    if at_features and start.solved and not isinstance(recipe.head, MLP):
+    if at_features and start.solved and not recipe.head.has_hidden_layer:
         return 0, 0
     if recipe.epochs:
         return recipe.epochs, recipe.views

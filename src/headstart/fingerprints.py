@@ -11,13 +11,6 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.batches import Images
 from headstart.errors import HeadstartError
-from headstart.methods.augmentation import NoAugmentation
-from headstart.methods.averaging import GreedySoup, NoAveraging
-from headstart.methods.batch_mixing import NoMixing
-from headstart.methods.criterion import CrossEntropy
-from headstart.methods.metric_loss import NoMetricLoss
-from headstart.methods.optimizer import Ranger
-from headstart.methods.schedule import Constant
 from headstart.recipe import Recipe
 
 _COMPARED = 64
@@ -134,17 +127,16 @@ def untrained(recipe: Recipe, why: str) -> list[Acted]:
         "augmentation", "batch_mixing", "optimizer", "schedule", "criterion", "metric_loss",
         "averaging",
     )  # fmt: skip
-    named = [family for family in families if getattr(recipe, family).name != "none"]
+    named = [family for family in families if not getattr(recipe, family).absent]
     return [_not_due(family, recipe, f"nothing was trained: {why}") for family in named]
 
 
 def _augmentation(recipe: Recipe, seen: Observed) -> list[Acted]:
-    if isinstance(recipe.augmentation, NoAugmentation) or seen.views_changed is None:
+    if recipe.augmentation.absent or seen.views_changed is None:
         return []
     if not seen.views_changed:
         evidence = f"none of {seen.views_compared} cached views differs from its image"
-        rare = getattr(recipe.augmentation, "strength", 1.0) < 1
-        if rare or seen.views_compared < _FEW_VIEWS:  # may be chance
+        if recipe.augmentation.may_spare_views or seen.views_compared < _FEW_VIEWS:  # may be chance
             return [_not_due("augmentation", recipe, evidence)]
         raise _dead("augmentation", recipe, evidence)
     return [
@@ -154,10 +146,10 @@ def _augmentation(recipe: Recipe, seen: Observed) -> list[Acted]:
 
 def _batch_mixing(recipe: Recipe, seen: Observed) -> list[Acted]:
     method = recipe.batch_mixing
-    if isinstance(method, NoMixing):
+    if method.absent:
         return []
     if seen.mixed_at is None:
-        if not seen.drawn and (1 - method.probability) ** seen.steps < _SURELY:
+        if not seen.drawn and (1 - method.mixed_share) ** seen.steps < _SURELY:
             raise _dead("batch_mixing", recipe, f"none of {seen.steps} batches was mixed")
         evidence = f"{seen.drawn} of {seen.steps} batches were drawn, none with a share to be seen"
         return [_not_due("batch_mixing", recipe, evidence)]
@@ -179,13 +171,13 @@ def _optimizer(recipe: Recipe, seen: Observed) -> list[Acted]:
         f"its first step after warm-up moved {count} of {total} tensors, by {largest:.2g} at most"
     )
     found = [_acted("optimizer", recipe, evidence, seen.moved_at)]
-    if isinstance(method, Ranger):
-        if seen.syncs != seen.steps // method.sync_every:
+    if method.lookahead_steps:
+        if seen.syncs != seen.steps // method.lookahead_steps:
             raise _dead("optimizer", recipe, f"Lookahead synced {seen.syncs} times")
         due = seen.syncs > 0
-        evidence = f"Lookahead synced {seen.syncs} times, every {method.sync_every} steps"
+        evidence = f"Lookahead synced {seen.syncs} times, every {method.lookahead_steps} steps"
         state: State = "acted" if due else "not due"
-        first = method.sync_every if due else None
+        first = method.lookahead_steps if due else None
         found.append(_acted("optimizer", recipe, evidence, first, state))
     if method.clip_norm:
         evidence = f"{seen.clipped} of {seen.steps} gradients were clipped to {method.clip_norm:g}"
@@ -195,7 +187,7 @@ def _optimizer(recipe: Recipe, seen: Observed) -> list[Acted]:
 
 
 def _schedule(recipe: Recipe, seen: Observed) -> list[Acted]:
-    if isinstance(recipe.schedule, Constant):
+    if recipe.schedule.is_baseline:
         return []
     low, high = min(seen.rates), max(seen.rates)
     if low == high:
@@ -213,10 +205,9 @@ def _criterion(recipe: Recipe, seen: Observed) -> list[Acted]:
         return [_acted("criterion", recipe, evidence, None, "idle")]
     value, plain = seen.criterion
     found = []
-    if not isinstance(method, CrossEntropy):
-        neutral = getattr(method, "smoothing", 0) == 0 and getattr(method, "gamma", 0) == 0
+    if not method.is_baseline:
         # Where everything is already right to the last digit, both are 0.
-        if value == plain and plain > _SURELY and not neutral:
+        if value == plain and plain > _SURELY and not method.is_neutral:
             raise _dead("criterion", recipe, "its value is that of plain cross-entropy")
         evidence = f"{value:.4g} on the first batch, where plain cross-entropy is {plain:.4g}"
         state: State = "idle" if value == plain else "acted"
@@ -230,7 +221,7 @@ def _criterion(recipe: Recipe, seen: Observed) -> list[Acted]:
 
 
 def _metric_loss(recipe: Recipe, seen: Observed) -> list[Acted]:
-    if isinstance(recipe.metric_loss, NoMetricLoss):
+    if recipe.metric_loss.absent:
         return []
     if not seen.metric_pairs:
         raise _dead("metric_loss", recipe, "no batch held two images of one class")
@@ -257,7 +248,7 @@ def _freezing(recipe: Recipe, seen: Observed) -> list[Acted]:
     if seen.sleeping:
         evidence = f"{seen.sleeping} tensors were still frozen at the end"
         found.append(_not_due("freezing", recipe, evidence))
-    if getattr(recipe.freezing, "layer_decay", 1.0) < 1:
+    if recipe.freezing.decays_by_layer:
         low, high = seen.rates_by_block
         state: State = "idle" if low == high else "acted"
         evidence = f"full rates from {low:.2g} at the boundary to {high:.2g} before the head"
@@ -271,9 +262,9 @@ def _freezing(recipe: Recipe, seen: Observed) -> list[Acted]:
 
 def _averaging(recipe: Recipe, seen: Observed) -> list[Acted]:
     method = recipe.averaging
-    if isinstance(method, NoAveraging):
+    if method.absent:
         return []
-    if isinstance(method, GreedySoup):
+    if method.chooses_by_validation:
         numbers = ", ".join(str(number + 1) for number in sorted(seen.ingredients))
         state: State = "acted" if len(seen.ingredients) > 1 else "idle"
         return [_acted("averaging", recipe, f"the mean of epochs {numbers}", seen.steps, state)]

@@ -24,7 +24,6 @@ from headstart.finished import (
     held_logits,
     to_calibrate_by,
 )
-from headstart.methods.averaging import GreedySoup
 from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
@@ -152,7 +151,7 @@ def _train_winners(
         return head, "; ".join([*told, "the head is kept"])
     record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
     done = averaged(trained)
-    if len(apart) and not isinstance(done.recipe.averaging, GreedySoup):
+    if len(apart) and not done.recipe.averaging.chooses_by_validation:
         done = calibrated_by_logits(done, np.asarray(np.mean(logits, axis=0), np.float32))
         told.append(f"calibrated by {done.held} validation images that were kept apart")
     return done, "; ".join(told)
@@ -176,7 +175,7 @@ def _with_all_images(
         progress: Where progress is shown.
         apart: Rows that are to be left, too.
     """
-    soup = isinstance(recipe.averaging, GreedySoup)
+    soup = recipe.averaging.chooses_by_validation
     if soup or len(apart):
         rows = setting.rows[~np.isin(setting.rows, apart)]
         fold = Fold(rows, apart)
@@ -228,7 +227,7 @@ def _train(
     epochs = recipe.epochs
     data = training_data(material, recipe, start, epochs)
     record.views = len(data.views)
-    if not isinstance(recipe.averaging, GreedySoup):
+    if not recipe.averaging.chooses_by_validation:
         data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))
     deadline = None
     if clock.budget_s is not None:

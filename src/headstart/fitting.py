@@ -361,7 +361,7 @@ def _recipe(
         # The head is solved on the images as they are evaluated; nothing else moves.
         simple = {"freezing": HeadOnly(), "augmentation": NoAugmentation()}
         chosen = chosen.model_copy(update={**simple, "averaging": NoAveraging()})
-    elif strategy == "finetune" and isinstance(chosen.freezing, HeadOnly):
+    elif strategy == "finetune" and chosen.freezing.head_alone:
         chosen = chosen.model_copy(update={"freezing": LastBlocks()})
     given = {"backbone.name": backbone, "backbone.weights": weights, "epochs": epochs, "seed": seed}
     flags = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -378,11 +378,7 @@ def _refuse_idle_settings(recipe: Recipe, settings: Sequence[str]) -> None:
     """
     by_gradient = set(FAMILIES) - {"backbone", "head", "freezing"}
     families = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
-    idle = sorted(
-        family
-        for family in families & by_gradient
-        if getattr(recipe, family).name not in {"none", "keep"}
-    )
+    idle = sorted(each for each in families & by_gradient if not getattr(recipe, each).absent)
     if recipe.closed_form and idle:
         raise RecipeError(
             f"{', '.join(idle)}: nothing is trained by gradient, as the head is solved in closed "

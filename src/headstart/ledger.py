@@ -35,8 +35,6 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.cache import default_cache_dir
 from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, InputError, RunError
-from headstart.methods.averaging import GreedySoup
-from headstart.methods.freezing import HeadOnly
 from headstart.planning import at_boundary
 from headstart.preparing import Prepared, prepare_again
 from headstart.progress import SILENT, Progress, format_duration
@@ -146,7 +144,7 @@ def compare(
     else:
         chosen = load_recipe(recipe or "default") if not isinstance(recipe, Recipe) else recipe
         chosen = with_settings(chosen, settings)
-    if isinstance(chosen.averaging, GreedySoup):
+    if chosen.averaging.chooses_by_validation:
         raise InputError(
             "averaging = soup chooses its weights by the held-out images that compare judges by; "
             "compare the recipe (--recipe) with another averaging (--set averaging=ema)."
@@ -198,7 +196,7 @@ def chosen_by(folder: Path, record: RunRecord) -> Recipe:
     recipe = load_recipe(str(folder / "recipe.toml"))
     if record.boundary and not (record.head_alone and record.boundary == FEATURES):
         recipe = at_boundary(recipe, record.boundary)
-    if record.head_alone and not isinstance(recipe.freezing, HeadOnly):
+    if record.head_alone and not recipe.freezing.head_alone:
         probe = NAMED["probe"]
         head_alone = probe.model_copy(update={name: getattr(recipe, name) for name in _OF_A_HEAD})
         backbone = {**recipe.backbone.model_dump(), "drop_path": 0.0}
@@ -361,7 +359,7 @@ class _Costs:
             speed = measure_speeds(material, recipe, bounds, self._bench.ready.features_s)[boundary]
             images = sum(len(rows) for rows in material.rows.values())
             epochs = 0 if recipe.closed_form else plan.epochs
-            views = 1 if recipe.augmentation.name == "none" else views_for(plan.epochs)
+            views = 1 if recipe.augmentation.absent else views_for(plan.epochs)
             self._planned[key] = plan.folds * TRIAL_S + images * (
                 passes(plan.folds) * epochs * speed.train_s + views * speed.prefix_s
             )

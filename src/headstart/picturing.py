@@ -29,7 +29,6 @@ from headstart.diagnose.heat import HeatError, heat_maps, in_light
 from headstart.diagnose.projection import FEWEST, project
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
 from headstart.errors import DiskFullError
-from headstart.methods.augmentation import NoAugmentation
 from headstart.preparing import Prepared
 from headstart.proving import Proof
 from headstart.recipe import Recipe
@@ -157,7 +156,7 @@ def _small(ready: Prepared, row: int) -> Image.Image:
 
 
 def _draw_views(ready: Prepared, recipe: Recipe, folder: Path) -> None:
-    if isinstance(recipe.augmentation, NoAugmentation):
+    if recipe.augmentation.absent:
         return
     row = int(ready.material.rows["train"][0])
     subject = Subject(Image.fromarray(ready.pixels.image(row)), "a training image")

@@ -21,7 +21,7 @@ from headstart.errors import RecipeError
 from headstart.evaluate import fit_temperature, softmax
 from headstart.finetuning import affordable_boundary, check_affordable, seconds_for_training
 from headstart.methods.freezing import HeadOnly
-from headstart.methods.head import MLP, Cosine, Linear
+from headstart.methods.head import Cosine, Linear
 from headstart.preparing import Prepared, change_backbone, unsealed
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
@@ -106,7 +106,7 @@ def plan_search(
         base = base.model_copy(update={"epochs": base.epochs or TARGET_EPOCHS})
     base = at_boundary(base, boundary)
     base, plan = _with_best_head(ready, base, boundary, request, clock, folder, record, progress)
-    trainable = boundary != FEATURES or base.head.init == "random" or isinstance(base.head, MLP)
+    trainable = boundary != FEATURES or base.head.init == "random" or base.head.has_hidden_layer
     if request.trials is not None:
         if not trainable:
             raise RecipeError(NOTHING_TO_TRY)
@@ -207,9 +207,7 @@ def _with_best_backbone(
 
 def _searches_heads(base: Recipe, request: Request) -> bool:
     """Returns whether the head is to be searched: nothing of it was set by hand."""
-    head = base.head
-    free = isinstance(head, Linear) and head.init == "probe" and not head.penalty
-    return free and bool(drawn_families(request.settings, ("head",)))
+    return base.head.open_to_search and bool(drawn_families(request.settings, ("head",)))
 
 
 def _with_best_head(
@@ -317,10 +315,10 @@ def _features(
 def at_boundary(base: Recipe, boundary: str) -> Recipe:
     """Returns the recipe with the boundary that was chosen, so that it is chosen no more."""
     if boundary == FEATURES:
-        if isinstance(base.freezing, HeadOnly):
+        if base.freezing.head_alone:
             return base
         return parse_recipe({**base.model_dump(), "freezing": HeadOnly().model_dump()})
-    if getattr(base.freezing, "boundary", "") == "auto" and not getattr(base.freezing, "blocks", 0):
+    if base.freezing.leaves_boundary_open:
         freezing = {**base.freezing.model_dump(), "boundary": boundary}
         return parse_recipe({**base.model_dump(), "freezing": freezing})
     return base

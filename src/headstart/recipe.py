@@ -14,24 +14,21 @@ from headstart.methods.activation import Activation, ActivationUnion, Keep
 from headstart.methods.augmentation import (
     Augmentation,
     AugmentationUnion,
-    FlipCrop,
     NoAugmentation,
     TrivialAugment,
 )
 from headstart.methods.averaging import EMA, Averaging, AveragingUnion, NoAveraging
 from headstart.methods.backbone import Backbone, BackboneChoice
-from headstart.methods.batch_mixing import BatchMixing, BatchMixingUnion, CutMix, NoMixing
+from headstart.methods.batch_mixing import BatchMixing, BatchMixingUnion, NoMixing
 from headstart.methods.criterion import Criterion, CriterionUnion, CrossEntropy, LabelSmoothing
 from headstart.methods.freezing import (
-    LPFT,
     Freezing,
     FreezingUnion,
     Full,
-    Gradual,
     HeadOnly,
     LastBlocks,
 )
-from headstart.methods.head import MLP, HeadMethod, HeadUnion, Linear, NearestNeighbours
+from headstart.methods.head import HeadChoice, HeadUnion, Linear
 from headstart.methods.method import Method, members, method_name
 from headstart.methods.metric_loss import MetricLoss, MetricLossUnion, NoMetricLoss
 from headstart.methods.optimizer import AdamW, Optimizer, OptimizerUnion
@@ -63,7 +60,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: BackboneChoice = Backbone()
-    head: HeadMethod = Linear()
+    head: HeadChoice = Linear()
     activation: Activation = Keep()
     augmentation: Augmentation = TrivialAugment()
     batch_mixing: BatchMixing = NoMixing()
@@ -95,8 +92,8 @@ class Recipe(BaseModel):
     @property
     def closed_form(self) -> bool:
         """Whether the head is solved on frozen features, so that nothing is trained by gradient."""
-        solved = self.head.init == "probe" and not isinstance(self.head, MLP)
-        return isinstance(self.freezing, HeadOnly) and solved
+        solved = self.head.init == "probe" and not self.head.has_hidden_layer
+        return bool(self.freezing.head_alone and solved)
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Recipe":
@@ -110,81 +107,68 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     (
         "activation.where: with freezing = head_only no layer is trained that an activation could "
         "be swapped into; choose where = head or another freezing",
-        lambda r: isinstance(r.freezing, HeadOnly) and _activation_in(r, "suffix", "both"),
+        lambda r: r.freezing.head_alone and r.activation.in_suffix,
     ),
     (
         "activation.where: only head = mlp has an activation of its own",
-        lambda r: not isinstance(r.head, MLP) and _activation_in(r, "head", "both"),
+        lambda r: r.activation.in_head and not r.head.has_hidden_layer,
     ),
     (
         "batch_mixing = cutmix needs maps to paste boxes into, and freezing = head_only trains on "
         "features without any; use mixup or another freezing",
-        lambda r: isinstance(r.freezing, HeadOnly) and isinstance(r.batch_mixing, CutMix),
+        lambda r: r.freezing.head_alone and r.batch_mixing.needs_maps,
     ),
     (
         "batch_mixing: nothing is trained by gradient, as the head is solved in closed form on "
         "frozen features; set head.init = random or another freezing",
-        lambda r: r.closed_form and not isinstance(r.batch_mixing, NoMixing),
+        lambda r: r.closed_form and not r.batch_mixing.absent,
     ),
     (
         "metric_loss: the embedding is frozen, as freezing = head_only trains the last layer "
         "alone; choose head = mlp or another freezing",
         lambda r: (
-            isinstance(r.freezing, HeadOnly)
-            and not isinstance(r.head, MLP)
-            and not isinstance(r.metric_loss, NoMetricLoss)
+            r.freezing.head_alone and not r.head.has_hidden_layer and not r.metric_loss.absent
         ),
     ),
     (
         "head = nearest learns by a metric loss alone; set metric_loss or freezing = head_only",
-        lambda r: (
-            isinstance(r.head, NearestNeighbours)
-            and isinstance(r.metric_loss, NoMetricLoss)
-            and not isinstance(r.freezing, HeadOnly)
-        ),
+        lambda r: r.head.remembers_images and r.metric_loss.absent and not r.freezing.head_alone,
     ),
     (
         "batch_mixing: head = nearest learns by a metric loss alone, which takes unmixed images",
-        lambda r: (
-            isinstance(r.head, NearestNeighbours) and not isinstance(r.batch_mixing, NoMixing)
-        ),
+        lambda r: r.head.remembers_images and not r.batch_mixing.absent,
     ),
     (
         "blend: head = nearest remembers images as the trained layers see them, and between two "
         "sets of weights they see otherwise; leave blend at 1",
-        lambda r: isinstance(r.head, NearestNeighbours) and r.blend < 1,
+        lambda r: r.head.remembers_images and r.blend < 1,
     ),
     (
         "freezing: lp_ft and gradual begin with the head alone, and head = nearest has nothing "
         "that could be trained",
-        lambda r: isinstance(r.head, NearestNeighbours) and isinstance(r.freezing, LPFT | Gradual),
+        lambda r: r.head.remembers_images and r.freezing.begins_with_head,
     ),
     (
         "metric_loss.per_class: a batch must hold two classes, so it may be half of "
         "batch_size at most",
-        lambda r: 2 * getattr(r.metric_loss, "per_class", 0) > r.batch_size,
+        lambda r: 2 * r.metric_loss.drawn_together > r.batch_size,
     ),
     (
         "augmentation = flip_crop with flips, crops and cutout turned off changes nothing; "
         "use augmentation = none",
-        lambda r: (
-            isinstance(r.augmentation, FlipCrop)
-            and not (r.augmentation.flip or r.augmentation.vertical_flip or r.augmentation.cutout)
-            and r.augmentation.min_area == 1
-            and r.augmentation.stretch == 1
-        ),
+        lambda r: r.augmentation.is_idle,
     ),
     (
         "backbone.drop_path: with freezing = head_only no block is trained that could be skipped",
-        lambda r: isinstance(r.freezing, HeadOnly) and r.backbone.drop_path > 0,
+        lambda r: r.freezing.head_alone and r.backbone.drop_path > 0,
     ),
     (
         "freezing: give either blocks or boundary, not both",
-        lambda r: getattr(r.freezing, "blocks", 0) > 0 and r.freezing.boundary != "auto",
+        lambda r: r.freezing.names_boundary_twice,
     ),
     (
         "test_time_flip: augmentation.flip = false says that mirror images differ in meaning",
-        lambda r: r.test_time_flip and getattr(r.augmentation, "flip", True) is False,
+        lambda r: r.test_time_flip and not r.augmentation.allows_mirroring,
     ),
 )
 """Combinations that make no sense: why, and whether a recipe is one."""
@@ -193,10 +177,6 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
 def broken_rules(recipe: Recipe) -> list[str]:
     """Returns why the parts of a recipe do not fit together; none for one that makes sense."""
     return [reason for reason, broken in RULES if broken(recipe)]
-
-
-def _activation_in(recipe: Recipe, *places: str) -> bool:
-    return getattr(recipe.activation, "where", "") in places
 
 
 NAMED: dict[str, Recipe] = {

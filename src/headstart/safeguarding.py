@@ -13,7 +13,7 @@ from headstart.diagnose.safety import (
     unsafe_fields,
 )
 from headstart.errors import RecipeError
-from headstart.methods.augmentation import FlipCrop, NoAugmentation
+from headstart.methods.augmentation import FlipCrop
 from headstart.preparing import Prepared
 from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
@@ -26,8 +26,10 @@ _EXPORT_S = 3.0
 """Seconds for the part of the network that is looked at, before any image."""
 _FEWEST = 8
 """Validation images below which no operation can be told from chance."""
-# A flip is in every policy but one; what the policies do otherwise follows.
-_BY_WEIGHT: tuple[Operation, ...] = ("flip", "crop", "rotate_30", "rotate_90", "grey")
+_BY_WEIGHT: tuple[Operation, ...] = (
+    "flip", "crop", "rotate_30", "rotate_90", "grey", "vertical_flip",
+)  # fmt: skip
+"""A flip is in every policy but one; what the policies do otherwise follows."""
 
 
 def without_unsafe(
@@ -84,18 +86,8 @@ def without_unsafe(
 
 def used_operations(base: Recipe) -> tuple[Operation, ...]:
     """Returns what the recipe's augmentation may do to an image, the most used first."""
-    policy = base.augmentation
-    if isinstance(policy, NoAugmentation):
-        return ("flip",) if base.test_time_flip else ()
-    there = {
-        "flip": policy.flip or base.test_time_flip,
-        "crop": policy.min_area < 1,
-        "rotate_30": not isinstance(policy, FlipCrop),
-        "rotate_90": policy.name == "trivial_augment",
-        "grey": not isinstance(policy, FlipCrop),
-    }
-    used = tuple(operation for operation in _BY_WEIGHT if there[operation])
-    return (*used, "vertical_flip") if policy.vertical_flip else used
+    changes = base.augmentation.changes | ({"flip"} if base.test_time_flip else set())
+    return tuple(operation for operation in _BY_WEIGHT if operation in changes)
 
 
 def _avoiding(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -121,7 +113,7 @@ def _affordable(ready: Prepared, clock: Clock) -> int:
     """Returns how many operations can be checked in a small share of the time that is left."""
     left = clock.left()
     if left is None:
-        return len(_BY_WEIGHT) + 1
+        return len(_BY_WEIGHT)
     rows = ready.material.rows
     train, val = (min(MOST[part], len(rows[part])) for part in ("train", "val"))
     seconds = _SHARE * left - _EXPORT_S - (train + val) * ready.features_s

@@ -14,7 +14,6 @@ from headstart.methods.augmentation import (
     AugmentationUnion,
     AutoAugment,
     FlipCrop,
-    NoAugmentation,
     RandAugment,
     TrivialAugment,
 )
@@ -99,7 +98,7 @@ def _policies(own: AugmentationUnion) -> dict[str, AugmentationUnion]:
         "trivial_augment": TrivialAugment(),
         "flip_crop + cutout": FlipCrop(cutout=0.4),
     }
-    if isinstance(own, NoAugmentation) or own in policies.values():
+    if own.absent or own in policies.values():
         return policies
     return {f"the recipe's {own.name}": own, **policies}
 

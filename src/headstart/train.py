@@ -30,11 +30,6 @@ from headstart.fingerprints import (
     fingerprints,
 )
 from headstart.guard import Guard, inspect, put_under_guard, retake_statistics, train_mode, wake
-from headstart.methods.augmentation import NoAugmentation
-from headstart.methods.averaging import SWA, GreedySoup
-from headstart.methods.batch_mixing import CutMix
-from headstart.methods.freezing import HeadOnly
-from headstart.methods.head import Neighbours
 from headstart.methods.metric_loss import MetricTerm
 from headstart.network import TrainableNetwork
 from headstart.recipe import Recipe
@@ -142,7 +137,7 @@ def train(
     term = _metric_term(network, data, recipe)
     groups = parameter_groups(network, term, recipe)
     optimizer = recipe.optimizer.build(groups)
-    fixed = getattr(recipe.freezing, "batchnorm", "frozen") == "frozen"
+    fixed = recipe.freezing.freezes_statistics
     guard = put_under_guard(network.suffix, network.frozen, fixed, optimizer.param_groups)
     path = begin_path(recipe.averaging, network.suffix, network.head)
     seen = _observed(recipe, data, groups, len(guard.still))
@@ -176,7 +171,7 @@ def train(
         progress = 1.0 if epoch == epochs else max(progress, seen.steps / total_steps)
         use_average(path, seen)
         val_loss, val_accuracy, val_right = _validate(network, data)
-        if isinstance(recipe.averaging, GreedySoup):
+        if recipe.averaging.chooses_by_validation:
             # Of the last step's weights: a soup has no other average.
             keep_epoch(path, _known(val_loss))
         if progress >= 1 and _finish(network, data, path, guard, batches, seen):
@@ -229,11 +224,11 @@ def validation_logits(
 def _validate(network: TrainableNetwork, data: TrainData) -> tuple[float | None, float | None, str]:
     """Returns log loss, accuracy and which are right on validation of the weights as they are."""
     head, device = network.head, network.device
-    if isinstance(head.out, Neighbours):
+    if head.remembers_images:
         assert data.plain is not None
         embed = nn.Sequential(network.suffix, head.embed)
         embeddings = torch.from_numpy(predict(embed, data.plain, device=device))
-        head.out.remember(embeddings.to(device), torch.from_numpy(data.labels))
+        head.remember(embeddings.to(device), torch.from_numpy(data.labels))
     if data.val is None:
         return None, None, ""
     logits = validation_logits(network.model, data, device)
@@ -249,8 +244,8 @@ def _known(loss: float | None) -> float:
 
 
 def _batches(data: TrainData, recipe: Recipe, epoch: int) -> list[NDArray[np.int64]]:
-    per_class = getattr(recipe.metric_loss, "per_class", 0)
-    return epoch_batches(data.labels, recipe.batch_size, recipe.seed, epoch, per_class)
+    together = recipe.metric_loss.drawn_together
+    return epoch_batches(data.labels, recipe.batch_size, recipe.seed, epoch, together)
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
@@ -272,12 +267,12 @@ def _finish(
         Whether this changed what is in the modules.
     """
     finish_path(path, lambda: _known(_validate(network, data)[0]), seen)
-    if isinstance(path.method, SWA | GreedySoup) and not guard.freeze_statistics:
+    if path.method.needs_fresh_statistics and not guard.freeze_statistics:
         # The statistics of a mean of weights are no mean of statistics.
         inputs = (to_tensor(gather(data.views, rows, 0), network.device) for rows in batches)
         retake_statistics(network.model, guard, inputs)
     inspect(guard, seen)
-    return isinstance(path.method, SWA | GreedySoup)
+    return path.method.chooses_by_validation or path.method.needs_fresh_statistics
 
 
 def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
@@ -286,7 +281,7 @@ def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
     Raises:
         RecipeError: If the recipe asks for it.
     """
-    if isinstance(recipe.batch_mixing, CutMix) and len(space) != 2:
+    if recipe.batch_mixing.needs_maps and len(space) != 2:
         raise RecipeError(
             "batch_mixing = cutmix pastes boxes, and at this boundary there is no height and width "
             "(a vision transformer's tokens, or features); use mixup or freezing = full."
@@ -328,11 +323,10 @@ def parameter_groups(
         blocks = [tuple(network.suffix.parameters())]
     method, freezing = recipe.optimizer, recipe.freezing
     parts: list[tuple[str, Sequence[nn.Parameter], float, float]] = []
-    if not isinstance(freezing, HeadOnly):
-        starts = freezing.starts(len(blocks))
+    if not freezing.head_alone:
+        starts, factors = freezing.starts(len(blocks)), freezing.rate_factors(len(blocks))
         for number, block in enumerate(blocks):
-            rate = method.lr * freezing.layer_decay ** (len(blocks) - 1 - number)
-            parts.append(("backbone", block, rate, starts[number]))
+            parts.append(("backbone", block, method.lr * factors[number], starts[number]))
     head_rate = method.lr * method.head_lr_factor
     parts.append(("head", list(network.head.parameters()), head_rate, 0.0))
     if term is not None:
@@ -356,7 +350,7 @@ def _observed(
     rates = [group["lr"] for group in groups if group["place"] == "backbone"]
     if rates:
         seen.rates_by_block = min(rates), max(rates)
-    if data.plain is not None and not isinstance(recipe.augmentation, NoAugmentation):
+    if data.plain is not None and not recipe.augmentation.absent:
         compare_views(seen, data.views, data.plain)
     return seen
 

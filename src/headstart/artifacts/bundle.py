@@ -30,7 +30,7 @@ from headstart.data.types import Box
 from headstart.data.views import eval_view
 from headstart.errors import DataError, RunError
 from headstart.methods.activation import Activation, head_activation
-from headstart.methods.head import Head, HeadMethod
+from headstart.methods.head import Head, HeadChoice
 from headstart.progress import SILENT, Progress
 from headstart.retrieval import unit
 
@@ -87,7 +87,7 @@ class BundleSpec(BaseModel):
     features: int
     boundary: str
     taps: tuple[str, ...]
-    head: HeadMethod
+    head: HeadChoice
     activation: Activation
     test_time_flip: bool
     classes: tuple[str, ...]
@@ -182,7 +182,7 @@ def assemble(members: Sequence[Member], spec: BundleSpec) -> Classifier:
     networks = []
     for member in members:
         network = trace(member.backbone, spec.preprocessing.resolution)
-        if getattr(spec.activation, "where", "") in {"suffix", "both"}:
+        if spec.activation.in_suffix:
             swap_activations(network, spec.boundary, spec.activation.build)
         networks.append(network)
     heads = [member.head for member in members]

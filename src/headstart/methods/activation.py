@@ -14,10 +14,25 @@ _Where = Annotated[
 ]
 
 
-class Keep(Method):
+class ActivationMethod(Method):
+    """An activation, and where it is used."""
+
+    @property
+    def in_suffix(self) -> bool:
+        """Whether it is swapped into the layers of the backbone that are trained."""
+        return getattr(self, "where", "") in {"suffix", "both"}
+
+    @property
+    def in_head(self) -> bool:
+        """Whether it is used in a head with a hidden layer."""
+        return getattr(self, "where", "") in {"head", "both"}
+
+
+class Keep(ActivationMethod):
     """The activations that the backbone was pretrained with; ReLU in an MLP head."""
 
     advice: ClassVar[str] = "The pretrained weights were fitted to these: hard to beat."
+    absent: ClassVar[bool] = True
     name: Literal["keep"] = "keep"
 
     def build(self) -> nn.Module:
@@ -25,7 +40,7 @@ class Keep(Method):
         return nn.ReLU()
 
 
-class Mish(Method):
+class Mish(ActivationMethod):
     """x tanh(ln(1 + e^x)), smooth and unbounded above (Misra, BMVC 2020)."""
 
     advice: ClassVar[str] = (
@@ -40,7 +55,7 @@ class Mish(Method):
         return nn.Mish()
 
 
-class Swish(Method):
+class Swish(ActivationMethod):
     """x sigmoid(x), also called SiLU (Ramachandran et al. 2017)."""
 
     advice: ClassVar[str] = (
@@ -54,7 +69,7 @@ class Swish(Method):
         return nn.SiLU()
 
 
-class LeakyReLU(Method):
+class LeakyReLU(ActivationMethod):
     """max(x, slope x): negative inputs keep a small gradient (Maas et al., ICML workshop 2013)."""
 
     advice: ClassVar[str] = "Close to ReLU, so swapping it in disturbs a ReLU network least."
@@ -73,6 +88,4 @@ Activation = family(ActivationUnion, squish="swish", silu="swish")
 
 def head_activation(method: ActivationUnion) -> nn.Module:
     """Returns the activation of a head: the method's where it is meant for heads, else ReLU."""
-    if isinstance(method, Keep) or method.where == "suffix":
-        return nn.ReLU()
-    return method.build()
+    return method.build() if method.in_head else nn.ReLU()

@@ -38,10 +38,48 @@ _Strength = Annotated[
 ]
 
 
-class NoAugmentation(Method):
+class AugmentationMethod(Method):
+    """A policy of views, and what it may do to an image.
+
+    Attributes:
+        policy_changes: What it may do to an image besides flips and crops (`rotate_30`: up to 30
+            degrees; `rotate_90`: far more; `grey`: no colour).
+    """
+
+    policy_changes: ClassVar[frozenset[str]] = frozenset({"rotate_30", "grey"})
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """What it may do to an image: `policy_changes`, `flip`, `vertical_flip` and `crop`."""
+        there = {
+            "flip": getattr(self, "flip", False),
+            "vertical_flip": getattr(self, "vertical_flip", False),
+            "crop": getattr(self, "min_area", 1.0) < 1,
+        }
+        return self.policy_changes | {change for change, is_there in there.items() if is_there}
+
+    @property
+    def allows_mirroring(self) -> bool:
+        """Whether an image and its mirror image may mean the same: no flip was turned off."""
+        return bool(getattr(self, "flip", True))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that it could do is turned off."""
+        return False
+
+    @property
+    def may_spare_views(self) -> bool:
+        """Whether it may leave many views as they are."""
+        return bool(getattr(self, "strength", 1.0) < 1)
+
+
+class NoAugmentation(AugmentationMethod):
     """Every view is the image as it is evaluated."""
 
     advice: ClassVar[str] = "Right for a head alone: it is solved on the images as they are seen."
+    absent: ClassVar[bool] = True
+    policy_changes: ClassVar[frozenset[str]] = frozenset()
     name: Literal["none"] = "none"
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> View | None:
@@ -49,10 +87,11 @@ class NoAugmentation(Method):
         return None
 
 
-class FlipCrop(Method):
+class FlipCrop(AugmentationMethod):
     """Random resized crops and mirror images (Szegedy et al. 2015)."""
 
     advice: ClassVar[str] = "Nearly always helps; turn the flip off where it changes the label."
+    policy_changes: ClassVar[frozenset[str]] = frozenset()
     name: Literal["flip_crop"] = "flip_crop"
     flip: _Flip = True
     vertical_flip: _VerticalFlip = False
@@ -60,12 +99,17 @@ class FlipCrop(Method):
     stretch: _Stretch = 4 / 3
     cutout: _Cutout = 0.0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that it could do is turned off."""
+        return not (self.changes or self.cutout) and self.stretch == 1
+
     def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
         return _view(self, resolution, interpolation, fill)
 
 
-class AutoAugment(Method):
+class AutoAugment(AugmentationMethod):
     """A policy of pairs of operations that was learned on a large set (Cubuk et al., CVPR 2019)."""
 
     advice: ClassVar[str] = "Strong; with little data and few epochs a lighter policy often wins."
@@ -90,7 +134,7 @@ class AutoAugment(Method):
         return _view(self, resolution, interpolation, fill, policy, self.strength)
 
 
-class RandAugment(Method):
+class RandAugment(AugmentationMethod):
     """A few random operations of one fixed strength (Cubuk et al., NeurIPS 2020)."""
 
     advice: ClassVar[str] = (
@@ -120,10 +164,11 @@ class RandAugment(Method):
         return _view(self, resolution, interpolation, fill, policy)
 
 
-class TrivialAugment(Method):
+class TrivialAugment(AugmentationMethod):
     """One random operation of random strength on top of crops and flips (Müller & Hutter 2021)."""
 
     advice: ClassVar[str] = "Nothing to tune, and strong on small data: the default."
+    policy_changes: ClassVar[frozenset[str]] = frozenset({"rotate_30", "rotate_90", "grey"})
     name: Literal["trivial_augment"] = "trivial_augment"
     flip: _Flip = True
     vertical_flip: _VerticalFlip = False

@@ -32,18 +32,39 @@ class Mix:
     box: tuple[float, float, float, float] | None = None
 
 
-class NoMixing(Method):
+class MixingMethod(Method):
+    """A way of mixing the images of a batch.
+
+    Attributes:
+        needs_maps: Whether it needs activations with height and width.
+    """
+
+    needs_maps: ClassVar[bool] = False
+
+    @property
+    def mixed_share(self) -> float:
+        """Share of the batches that are mixed, in [0, 1]; a `probability` where there is one."""
+        return float(getattr(self, "probability", 1.0))
+
+
+class NoMixing(MixingMethod):
     """Every example is one image."""
 
     advice: ClassVar[str] = "Right under some 20,000 images, unless many epochs are trained."
+    absent: ClassVar[bool] = True
     name: Literal["none"] = "none"
+
+    @property
+    def mixed_share(self) -> float:
+        """Share of the batches that are mixed: none."""
+        return 0.0
 
     def draw(self, rows: int, random: np.random.Generator) -> Mix | None:
         """Returns nothing: the batch stays as it is."""
         return None
 
 
-class MixUp(Method):
+class MixUp(MixingMethod):
     """Weighted means of two examples and of their labels (Zhang et al., ICLR 2018).
 
     Inside the network it mixes activations (manifold mixup, Verma et al., ICML 2019).
@@ -62,7 +83,7 @@ class MixUp(Method):
         return Mix(torch.from_numpy(random.permutation(rows)), share)
 
 
-class CutMix(Method):
+class CutMix(MixingMethod):
     """A box of one image pasted into another; labels by area (Yun et al., ICCV 2019).
 
     Inside the network the same box, scaled, is pasted into the activations; what the layers
@@ -70,6 +91,7 @@ class CutMix(Method):
     """
 
     advice: ClassVar[str] = "Wants long schedules; on few images it often costs accuracy."
+    needs_maps: ClassVar[bool] = True
     name: Literal["cutmix"] = "cutmix"
     alpha: _Alpha = 1.0
     probability: _Probability = 0.5

@@ -18,10 +18,20 @@ _Weights = Annotated[
 ]
 
 
-class CrossEntropy(Method):
+class CriterionMethod(Method):
+    """A criterion; each has a field `class_weights`."""
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether its values make it plain cross-entropy."""
+        return False
+
+
+class CrossEntropy(CriterionMethod):
     """Minus the logarithm of the probability given to the true class (Good 1952)."""
 
     advice: ClassVar[str] = "Honest probabilities; on few images it grows overconfident."
+    is_baseline: ClassVar[bool] = True
     name: Literal["cross_entropy"] = "cross_entropy"
     class_weights: _Weights = "none"
 
@@ -30,7 +40,7 @@ class CrossEntropy(Method):
         return _criterion(_weights(self.class_weights, counts))
 
 
-class LabelSmoothing(Method):
+class LabelSmoothing(CriterionMethod):
     """Cross-entropy to targets that leave some probability to all classes (Szegedy et al. 2016)."""
 
     advice: ClassVar[str] = "Helps most with many similar classes and doubtful labels."
@@ -42,12 +52,17 @@ class LabelSmoothing(Method):
     ] = 0.1
     class_weights: _Weights = "none"
 
+    @property
+    def is_neutral(self) -> bool:
+        """Whether nothing is smoothed."""
+        return self.smoothing == 0
+
     def build(self, counts: torch.Tensor) -> CriterionFunction:
         """Returns the criterion for classes of `counts` (C,) training images."""
         return _criterion(_weights(self.class_weights, counts), smoothing=self.smoothing)
 
 
-class Focal(Method):
+class Focal(CriterionMethod):
     """Cross-entropy in which what is already right counts less (Lin et al., ICCV 2017)."""
 
     advice: ClassVar[str] = "For rare classes; on balanced sets it brings little."
@@ -56,6 +71,11 @@ class Focal(Method):
         float, Field(ge=0, le=10, description="0 is cross-entropy"), Range(0.5, 3.0)
     ] = 2.0
     class_weights: _Weights = "none"
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether all that is right counts in full."""
+        return self.gamma == 0
 
     def build(self, counts: torch.Tensor) -> CriterionFunction:
         """Returns the criterion for classes of `counts` (C,) training images."""

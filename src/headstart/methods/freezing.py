@@ -31,14 +31,60 @@ _LayerDecay = Annotated[
 ]
 
 
-class HeadOnly(Method):
+class FreezingMethod(Method):
+    """A way of freezing: what is trained, from when, and at which rates.
+
+    Attributes:
+        head_alone: Whether nothing but the head is trained.
+        whole_backbone: Whether all of the backbone is trained.
+        begins_with_head: Whether the head is trained alone at first.
+    """
+
+    head_alone: ClassVar[bool] = False
+    whole_backbone: ClassVar[bool] = False
+    begins_with_head: ClassVar[bool] = False
+
+    @property
+    def leaves_boundary_open(self) -> bool:
+        """Whether the boundary is chosen for the time at hand."""
+        return getattr(self, "boundary", "") == "auto" and not getattr(self, "blocks", 0)
+
+    @property
+    def names_boundary_twice(self) -> bool:
+        """Whether both a number of blocks and a boundary were given."""
+        return getattr(self, "blocks", 0) > 0 and getattr(self, "boundary", "auto") != "auto"
+
+    @property
+    def freezes_statistics(self) -> bool:
+        """Whether the statistics of trained BatchNorm layers stay as they are."""
+        return getattr(self, "batchnorm", "frozen") == "frozen"
+
+    @property
+    def decays_by_layer(self) -> bool:
+        """Whether early blocks have lower learning rates."""
+        return bool(getattr(self, "layer_decay", 1.0) < 1)
+
+    def rate_factors(self, blocks: int) -> list[float]:
+        """Returns what the rate of each block is multiplied by, nearest the input first."""
+        decay = getattr(self, "layer_decay", 1.0)
+        return [decay ** (blocks - 1 - number) for number in range(blocks)]
+
+    def starts(self, blocks: int) -> list[float]:
+        """Returns the progress at which each block begins to train, nearest the input first."""
+        return [0.0] * blocks
+
+
+class HeadOnly(FreezingMethod):
     """Only the head is trained; the backbone extracts features (Donahue et al., ICML 2014)."""
 
     advice: ClassVar[str] = "Right under some 10 images a class, and where time is short."
+    head_alone: ClassVar[bool] = True
+    # Trials share a boundary, and this has one of its own.
+    shares_trials: ClassVar[bool] = False
     name: Literal["head_only"] = "head_only"
 
 
-class LastBlocks(Method):
+class LastBlocks(FreezingMethod):
     """The blocks after the boundary are fine-tuned with the head (Yosinski et al., NeurIPS 2014).
 
     With `head.init = "probe"` this is LP-FT with its linear probing done in closed form.
@@ -51,12 +97,8 @@ class LastBlocks(Method):
     batchnorm: _BatchNorm = "frozen"
     layer_decay: _LayerDecay = 1.0
 
-    def starts(self, blocks: int) -> list[float]:
-        """Returns the progress at which each block begins to train, nearest the input first."""
-        return [0.0] * blocks
 
-
-class LPFT(Method):
+class LPFT(FreezingMethod):
     """The head alone first, then what lies after the boundary (LP-FT, Kumar et al., ICLR 2022).
 
     The linear probing is done by gradient here, over a share of the schedule: for heads that are
@@ -64,6 +106,9 @@ class LPFT(Method):
     """
 
     advice: ClassVar[str] = "Saves pretrained features from the gradients of a random head."
+    begins_with_head: ClassVar[bool] = True
+    # Trials start from a head that is solved: there is nothing left to probe.
+    shares_trials: ClassVar[bool] = False
     name: Literal["lp_ft"] = "lp_ft"
     boundary: _Boundary = "auto"
     blocks: _Blocks = 0
@@ -80,10 +125,11 @@ class LPFT(Method):
         return [self.head_share] * blocks
 
 
-class Gradual(Method):
+class Gradual(FreezingMethod):
     """The head first, then block after block from the end (ULMFiT, Howard & Ruder, ACL 2018)."""
 
     advice: ClassVar[str] = "Gentle on small sets; needs a schedule long enough for every block."
+    begins_with_head: ClassVar[bool] = True
     name: Literal["gradual"] = "gradual"
     boundary: _Boundary = "auto"
     blocks: _Blocks = 0
@@ -100,17 +146,16 @@ class Gradual(Method):
         return [self.until * (blocks - index) / blocks for index in range(blocks)]
 
 
-class Full(Method):
+class Full(FreezingMethod):
     """The whole backbone is fine-tuned with the head (Girshick et al., CVPR 2014)."""
 
     advice: ClassVar[str] = "Slowest, and the first to overfit; for data far from photographs."
+    whole_backbone: ClassVar[bool] = True
+    # Trials share a boundary, and this has one of its own.
+    shares_trials: ClassVar[bool] = False
     name: Literal["full"] = "full"
     batchnorm: _BatchNorm = "trained"
     layer_decay: _LayerDecay = 1.0
-
-    def starts(self, blocks: int) -> list[float]:
-        """Returns the progress at which each block begins to train, nearest the input first."""
-        return [0.0] * blocks
 
 
 FreezingUnion = HeadOnly | LastBlocks | LPFT | Gradual | Full

@@ -41,8 +41,45 @@ class Head(nn.Module):
         logits: torch.Tensor = self.out(self.embed(features))
         return logits
 
+    @property
+    def remembers_images(self) -> bool:
+        """Whether it compares with training images."""
+        return isinstance(self.out, Neighbours)
 
-class Linear(Method):
+    def remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+        """Takes embeddings (N, E) and labels (N,) of the images to compare with."""
+        assert isinstance(self.out, Neighbours)
+        self.out.remember(embeddings, labels)
+
+
+class HeadMethod(Method):
+    """A kind of head; each has `init` and `features`.
+
+    Attributes:
+        has_hidden_layer: Whether it has a layer of its own before the last one, which is trained.
+        remembers_images: Whether it has nothing to train, and compares with training images.
+    """
+
+    has_hidden_layer: ClassVar[bool] = False
+    remembers_images: ClassVar[bool] = False
+
+    @property
+    def solved_penalty(self) -> float:
+        """L2 penalty with which the last layer is solved; 0: cross-validated."""
+        return float(getattr(self, "penalty", 0.0))
+
+    @property
+    def solved_smoothing(self) -> float:
+        """Smoothing of the labels with which the last layer is solved."""
+        return float(getattr(self, "smoothing", 0.0))
+
+    @property
+    def open_to_search(self) -> bool:
+        """Whether a search may replace it: nothing about it was chosen by hand."""
+        return False
+
+
+class Linear(HeadMethod):
     """One linear layer from features to logits; at random as He et al. (2015) derive.
 
     `init = "probe"` solves a regularised logistic regression on cached features first.
@@ -60,6 +97,11 @@ class Linear(Method):
         float, Field(ge=0, le=0.5, description="of the labels, where it is solved")
     ] = 0.0
 
+    @property
+    def open_to_search(self) -> bool:
+        """Whether a search may replace it: it is solved, with a penalty that is not given."""
+        return self.init == "probe" and not self.penalty
+
     def build(self, features: int, classes: int, activation: nn.Module) -> Head:
         """Returns the head, drawn from torch's generator."""
         out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(features, classes))
@@ -70,13 +112,14 @@ class Linear(Method):
         _load(head.out[1], *solve(features))  # type: ignore[index]
 
 
-class MLP(Method):
+class MLP(HeadMethod):
     """A hidden layer before the last one (Rosenblatt 1962; at random as He et al. 2015 derive).
 
     `init = "probe"` leaves the hidden layer at random and solves the last one on what it gives.
     """
 
     advice: ClassVar[str] = "For frozen features whose classes no plane divides; overfits sooner."
+    has_hidden_layer: ClassVar[bool] = True
     name: Literal["mlp"] = "mlp"
     init: _Init = "probe"
     features: _Features = "auto"
@@ -102,7 +145,7 @@ class MLP(Method):
         _load(head.out[1], *solve(embeddings.clone()))  # type: ignore[index]
 
 
-class Cosine(Method):
+class Cosine(HeadMethod):
     """Cosines to class vectors times a scale (Gidaris & Komodakis, CVPR 2018).
 
     `init = "probe"` starts each vector at its class's mean direction (imprinting, Qi et al.,
@@ -136,13 +179,14 @@ class Cosine(Method):
                 cosines.weight[number] = F.normalize(mean, dim=0)
 
 
-class NearestNeighbours(Method):
+class NearestNeighbours(HeadMethod):
     """A vote of the nearest training images (Cover & Hart 1967), weighted (Wu et al., CVPR 2018).
 
     It has nothing to train: the backbone learns by a metric loss alone, or stays frozen.
     """
 
     advice: ClassVar[str] = "For similarity search, and classes that come and go."
+    remembers_images: ClassVar[bool] = True
     name: Literal["nearest"] = "nearest"
     features: _Features = "last"
     k: Annotated[
@@ -165,8 +209,7 @@ class NearestNeighbours(Method):
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
         """Starts a head that `build` made from features (N, F) of the training images."""
-        assert isinstance(head.out, Neighbours)
-        head.out.remember(features, labels)
+        head.remember(features, labels)
 
 
 class Neighbours(nn.Module):
@@ -214,7 +257,7 @@ class _Cosines(nn.Module):
 
 
 HeadUnion = Linear | MLP | Cosine | NearestNeighbours
-HeadMethod = family(HeadUnion)
+HeadChoice = family(HeadUnion)
 
 
 def _load(layer: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> None:

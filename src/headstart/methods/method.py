@@ -13,11 +13,21 @@ class Method(BaseModel):
     A method's docstring is its one sentence and its source; its fields carry the values that are
     allowed (`Field`) and, where a search may draw them, what to draw from (`Range`, `Choices`).
 
+    What other modules must know of a method is a property of its class, with a default in its
+    family's base class: they never ask which class it is.
+
     Attributes:
         advice: When it helps or hurts on small data.
+        absent: Whether it stands for no method at all (`none`, `keep`).
+        is_baseline: Whether it does only what training does anyway (a constant rate, plain
+            cross-entropy): there is nothing to be seen of it.
+        shares_trials: Whether the trials of a search may draw it beside other methods.
     """
 
     advice: ClassVar[str] = ""
+    absent: ClassVar[bool] = False
+    is_baseline: ClassVar[bool] = False
+    shares_trials: ClassVar[bool] = True
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -51,10 +51,20 @@ class MetricTerm:
     parameters: list[nn.Parameter] = field(default_factory=list)
 
 
-class NoMetricLoss(Method):
+class MetricLossMethod(Method):
+    """A metric loss; each but the absent one has a field `weight`."""
+
+    @property
+    def drawn_together(self) -> int:
+        """Images of one class that are drawn into a batch together; 0: as chance has it."""
+        return int(getattr(self, "per_class", 0))
+
+
+class NoMetricLoss(MetricLossMethod):
     """The criterion alone."""
 
     advice: ClassVar[str] = "Where classes are few and well apart, a metric term adds little."
+    absent: ClassVar[bool] = True
     name: Literal["none"] = "none"
 
     def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm | None:
@@ -62,7 +72,7 @@ class NoMetricLoss(Method):
         return None
 
 
-class Contrastive(Method):
+class Contrastive(MetricLossMethod):
     """Pairs of a class within one distance, others beyond another (Hadsell et al., CVPR 2006)."""
 
     advice: ClassVar[str] = "For similarity search; the margins are in units of the unit sphere."
@@ -81,7 +91,7 @@ class Contrastive(Method):
         return _pair_term(loss, self.miner, self.negative_margin)
 
 
-class Triplet(Method):
+class Triplet(MetricLossMethod):
     """Each positive nearer than each negative by a margin (Schroff et al., CVPR 2015)."""
 
     advice: ClassVar[str] = (
@@ -100,7 +110,7 @@ class Triplet(Method):
         return _pair_term(TripletMarginLoss(self.margin), self.miner, self.margin)
 
 
-class SupervisedContrastive(Method):
+class SupervisedContrastive(MetricLossMethod):
     """A softmax over similarities that all positives share (Khosla et al., NeurIPS 2020)."""
 
     advice: ClassVar[str] = "Strong beside cross-entropy when batches hold several of each class."
@@ -116,7 +126,7 @@ class SupervisedContrastive(Method):
         return _pair_term(SupConLoss(self.temperature), "all", 0.0)
 
 
-class ArcFace(Method):
+class ArcFace(MetricLossMethod):
     """Softmax over angles to class centres, with a margin on the true one (Deng et al., CVPR 2019).
 
     The centres are trained with the term and are no part of the classifier.

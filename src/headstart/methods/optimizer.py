@@ -25,7 +25,16 @@ Groups = Iterable[dict[str, Any]]
 """Parameter groups that carry their own `lr` and `weight_decay`."""
 
 
-class SGD(Method):
+class OptimizerMethod(Method):
+    """An optimizer; each has `lr`, `weight_decay`, `clip_norm` and `head_lr_factor`."""
+
+    @property
+    def lookahead_steps(self) -> int:
+        """Steps between two of its slow weights (Lookahead); 0 where it has none."""
+        return 0
+
+
+class SGD(OptimizerMethod):
     """Stochastic gradient descent with Nesterov momentum (Sutskever et al., ICML 2013)."""
 
     advice: ClassVar[str] = "Needs its learning rate tuned; then as good as any, and smallest."
@@ -43,7 +52,7 @@ class SGD(Method):
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
 
 
-class Adam(Method):
+class Adam(OptimizerMethod):
     """Steps scaled by running means of gradient and square (Kingma & Ba, ICLR 2015)."""
 
     advice: ClassVar[str] = (
@@ -62,7 +71,7 @@ class Adam(Method):
         return torch.optim.Adam(groups, lr=self.lr, betas=(self.beta1, self.beta2))
 
 
-class AdamW(Method):
+class AdamW(OptimizerMethod):
     """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019)."""
 
     advice: ClassVar[str] = "The default: forgiving of its learning rate."
@@ -79,7 +88,7 @@ class AdamW(Method):
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
 
 
-class RAdam(Method):
+class RAdam(OptimizerMethod):
     """Adam that waits until its variance can be trusted (Liu et al., ICLR 2020)."""
 
     advice: ClassVar[str] = "Makes warm-up unnecessary; slow in the first steps of a short run."
@@ -96,7 +105,7 @@ class RAdam(Method):
         return _radam(groups, self.lr, self.beta1, self.beta2)
 
 
-class Ranger(Method):
+class Ranger(OptimizerMethod):
     """RAdam inside Lookahead (Wright 2019; Lookahead: Zhang et al., NeurIPS 2019).
 
     Every `sync_every` steps the slow weights move `pull` of the way to the fast ones, which then
@@ -117,6 +126,11 @@ class Ranger(Method):
     pull: Annotated[
         float, Field(gt=0, le=1, description="share of the way that the slow weights move")
     ] = 0.5
+
+    @property
+    def lookahead_steps(self) -> int:
+        """Steps between two of its slow weights."""
+        return self.sync_every
 
     def build(self, groups: Groups) -> torch.optim.Optimizer:
         """Returns the optimizer over `groups`; `lookahead_syncs` in its groups counts the syncs."""

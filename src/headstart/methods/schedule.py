@@ -17,6 +17,7 @@ class Constant(Method):
     """The same learning rate throughout (the plainest case of Robbins & Monro 1951)."""
 
     advice: ClassVar[str] = "Leaves the weights noisy at the end; pair it with averaging."
+    is_baseline: ClassVar[bool] = True
     name: Literal["constant"] = "constant"
 
     def factor(self, progress: float) -> float:

@@ -15,8 +15,6 @@ from headstart.backbones.cut import suffix
 from headstart.cache import cache_limit
 from headstart.data.images import load_image
 from headstart.data.views import augmented_view, eval_view
-from headstart.methods.batch_mixing import NoMixing
-from headstart.methods.metric_loss import NoMetricLoss
 from headstart.recipe import Recipe
 from headstart.search.material import Material, open_prefix, seconds_of
 from headstart.search.plan import Speed, share_of_disk
@@ -89,9 +87,8 @@ def _training_seconds(material: Material, recipe: Recipe, boundary: Boundary) ->
 
     passes = 1.0
     # A metric term sees the images of a mixed batch unmixed, too.
-    mixing = recipe.batch_mixing
-    if not isinstance(mixing, NoMixing) and not isinstance(recipe.metric_loss, NoMetricLoss):
-        passes += mixing.probability
+    if not recipe.metric_loss.absent:
+        passes += recipe.batch_mixing.mixed_share
     # Optimizer, averaging and fetching the batch come on top.
     return passes * 1.15 * seconds_of(step, 2) / size
 

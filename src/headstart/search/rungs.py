@@ -131,7 +131,7 @@ def _job(
     """Returns the next job: a recipe that is asked for, or the next best of the rung before."""
     base, epochs = asking.base, plan.rungs[rung].epochs
     last = not any(later.planned for later in plan.rungs[rung + 1 :])
-    flips = last and bool(getattr(base.augmentation, "flip", True))
+    flips = last and base.augmentation.allows_mirroring
     if rung:
         survivor = best[place]
         # The blend that a short schedule liked is no choice for a longer one.

@@ -24,10 +24,8 @@ from headstart.backbones.parts import (
 from headstart.errors import RecipeError
 from headstart.evaluate import score
 from headstart.fingerprints import Acted
-from headstart.methods.activation import Keep, head_activation
-from headstart.methods.augmentation import NoAugmentation
-from headstart.methods.freezing import Full, HeadOnly
-from headstart.methods.head import Head, Linear
+from headstart.methods.activation import head_activation
+from headstart.methods.head import Head
 from headstart.network import TrainableNetwork
 from headstart.probe import Validated, cross_validate, fit_probe
 from headstart.recipe import Recipe, parse_recipe
@@ -109,14 +107,14 @@ def fixed_boundary(material: Material, recipe: Recipe) -> str | None:
     Raises:
         BackboneError: If the backbone has no such boundary.
     """
-    if isinstance(recipe.freezing, HeadOnly):
+    if recipe.freezing.head_alone:
         return FEATURES
-    if isinstance(recipe.freezing, Full):
+    if recipe.freezing.whole_backbone:
         return INPUT
+    if recipe.freezing.leaves_boundary_open:
+        return None
     if recipe.freezing.blocks:
         return boundary_of_last(material.traced, recipe.freezing.blocks)
-    if recipe.freezing.boundary == "auto":
-        return None
     return material.traced.boundary(recipe.freezing.boundary).name
 
 
@@ -131,7 +129,7 @@ def check_head_alone(recipe: Recipe, boundary: str) -> None:
     Raises:
         RecipeError: Naming them.
     """
-    if boundary == FEATURES and not isinstance(recipe.freezing, HeadOnly):
+    if boundary == FEATURES and not recipe.freezing.head_alone:
         parse_recipe({**recipe.model_dump(), "freezing": "head_only"}, "training the head alone")
 
 
@@ -203,7 +201,7 @@ def training_data(
         until: On `time.monotonic`: no further view is begun after it.
     """
     views: list[Activations] = [start.cached["train"]]
-    if not isinstance(recipe.augmentation, NoAugmentation):
+    if not recipe.augmentation.absent:
         views = []
         for number in range(recipe.views or views_for(epochs)):
             if views and until is not None and time.monotonic() > until:
@@ -240,7 +238,7 @@ def view_gap(
 
     With few views the suffix can learn them by heart; the gap shows it. None without augmentation.
     """
-    if isinstance(recipe.augmentation, NoAugmentation):
+    if recipe.augmentation.absent:
         return None
     some = np.arange(min(_GAP_IMAGES, len(data.labels)))
     rows = {"train": material.rows["train"][some]}
@@ -284,14 +282,13 @@ def _solve(
 
     def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         columns, method = embeddings.numpy(), recipe.head
-        smoothing = method.smoothing if isinstance(method, Linear) else 0.0
-        if isinstance(method, Linear) and method.penalty:
-            strength = method.penalty
-        else:
-            known = validated if isinstance(method, Linear) else None
+        strength = method.solved_penalty
+        if not strength:
+            # What was validated before are the features, and not what a hidden layer makes of them.
+            known = None if method.has_hidden_layer else validated
             of_last_layer.append(known or _validate(material, recipe, columns))
             strength = of_last_layer[0].strength
-        probe = fit_probe(columns, labels, classes, strength, smoothing)
+        probe = fit_probe(columns, labels, classes, strength, method.solved_smoothing)
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
     with torch.no_grad():
@@ -307,7 +304,7 @@ def _validate(material: Material, recipe: Recipe, columns: NDArray[np.float32]) 
         len(material.classes),
         material.groups,
         seed=recipe.seed,
-        smoothing=recipe.head.smoothing if isinstance(recipe.head, Linear) else 0.0,
+        smoothing=recipe.head.solved_smoothing,
         progress=material.progress,
     )
 
@@ -346,15 +343,13 @@ def _suffix(material: Material, boundary: str, taps: tuple[str, ...]) -> nn.Modu
 
 def _swap(material: Material, recipe: Recipe, boundary: str) -> list[Acted]:
     method = recipe.activation
-    if isinstance(method, Keep):
-        return []
     acted = []
-    if method.where in {"suffix", "both"}:
+    if method.in_suffix:
         swapped = swap_activations(material.traced, boundary, method.build)
         kinds = Counter(swapped.values())
         evidence = ", ".join(f"{n} x {old} to {new}" for (old, new), n in kinds.items())
         acted.append(_note("activation", recipe, f"{evidence}, after {boundary!r}"))
-    if method.where in {"head", "both"}:
+    if method.in_head:
         acted.append(_note("activation", recipe, "between the layers of the head"))
     return acted
 

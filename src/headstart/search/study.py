@@ -19,11 +19,10 @@ from headstart.artifacts.journal import Rung, Trial, read_trials
 from headstart.errors import HeadstartError, RunError
 from headstart.evaluate import flags_of
 from headstart.inference_stats import wilson_interval
-from headstart.methods.averaging import GreedySoup
 from headstart.methods.criterion import CrossEntropy
-from headstart.methods.method import Range
+from headstart.methods.method import Range, method_name
 from headstart.methods.optimizer import SGD, AdamW
-from headstart.recipe import SEARCHED, Recipe, load_recipe, parse_recipe
+from headstart.recipe import FAMILIES, SEARCHED, Recipe, load_recipe, parse_recipe
 from headstart.search.outcome import Outcome
 from headstart.search.space import RandomSuggest, draw_recipe
 from headstart.search.trial import Job, Score
@@ -31,10 +30,6 @@ from headstart.search.trial import Job, Score
 if TYPE_CHECKING:
     import optuna
 
-_FREEZING = ("last_blocks", "gradual")
-"""The ways of freezing that can share a boundary; another one that was chosen by hand stays."""
-_AVERAGING = ("none", "ema", "swa")
-"""A greedy soup chooses by held-out images, and the winner is trained without any."""
 Sampler = Literal["tpe", "random"]
 SEARCH_RECIPE = "search.toml"
 """The file of the run that holds what a search started from."""
@@ -167,7 +162,7 @@ def prior_recipes(base: Recipe, families: Sequence[str] = SEARCHED) -> list[Reci
     if "layer_decay" in type(base.freezing).model_fields:
         decayed = {**base.freezing.model_dump(), "layer_decay": 0.8}
         recipes.append({"optimizer": rate(2.0), "freezing": decayed})
-    other = SGD() if isinstance(optimizer, AdamW) else AdamW()
+    other = next(each for each in (AdamW(), SGD()) if each.name != optimizer.name)
     recipes.append({"optimizer": other.model_dump()})
     recipes.append({"criterion": CrossEntropy().model_dump()})
     return [
@@ -338,10 +333,7 @@ def ask(
             `random` draws every recipe independently.
         families: Those to draw.
     """
-    own = base.freezing.name
-    only: dict[str, tuple[str, ...]] = {"freezing": _FREEZING if own in _FREEZING else (own,)}
-    if "averaging" in families and not isinstance(base.averaging, GreedySoup):
-        only["averaging"] = _AVERAGING
+    only = _only(base)
     seed = int.from_bytes(sha256(f"{base.seed}/0/{number}".encode()).digest()[:4], "little")
     if sampler == "random":
         return draw_recipe(RandomSuggest(seed), base, families, only)
@@ -362,6 +354,18 @@ def ask(
         if trial.val_loss is not None:
             study.add_trial(_as_optuna(reading, trial.val_loss))
     return draw_recipe(_OptunaSuggest(study.ask()), base, families, only)
+
+
+def _only(base: Recipe) -> dict[str, tuple[str, ...]]:
+    """Returns the methods that trials draw of a family, where these are not all of them."""
+    only: dict[str, tuple[str, ...]] = {
+        family: tuple(method_name(each) for each in FAMILIES[family] if each.shares_trials)
+        for family in SEARCHED
+        if getattr(base, family).shares_trials
+    }
+    if not base.freezing.shares_trials:  # it was chosen by hand, and stays
+        only["freezing"] = (base.freezing.name,)
+    return only
 
 
 def _as_optuna(reading: _Reading, loss: float) -> "optuna.trial.FrozenTrial":

@@ -22,9 +22,6 @@ from headstart.calibration import set_thresholds
 from headstart.data.decode import Pixels, open_pixels
 from headstart.evaluate import calibrated_losses, calibrated_score, fit_temperature, right_bits
 from headstart.fingerprints import Acted, untrained
-from headstart.methods.activation import Keep
-from headstart.methods.averaging import GreedySoup
-from headstart.methods.head import MLP, NearestNeighbours
 from headstart.progress import SILENT
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.material import Material, activations, backbone_of
@@ -147,7 +144,7 @@ def run_trial(setting: Setting, job: Job) -> Score:
     """
     recipe = parse_recipe(job.recipe)
     parts = setting.folds[job.rung]
-    free = recipe.blend == 1 and not isinstance(recipe.head, NearestNeighbours)
+    free = recipe.blend == 1 and not recipe.head.remembers_images
     shares = job.blends if free else ()
     logits: dict[tuple[float, bool], list[NDArray[np.float32]]] = {}
     labels, rows, train_s = [], [], []
@@ -155,7 +152,7 @@ def run_trial(setting: Setting, job: Job) -> Score:
     material = fresh_material(setting, recipe)
     as_loaded = deepcopy(material.backbone.model.state_dict())
     for number, fold in enumerate(parts):
-        if number and isinstance(recipe.activation, Keep):
+        if number and recipe.activation.absent:
             material.backbone.model.load_state_dict(as_loaded)
         elif number:
             material = fresh_material(setting, recipe)
@@ -256,7 +253,7 @@ def _held_logits(
     method was seen to do. A head that was solved on frozen features is not trained.
     """
     start = start_from(material, recipe, setting.boundary, known)
-    nothing_moves = setting.boundary == FEATURES and not isinstance(recipe.head, MLP)
+    nothing_moves = setting.boundary == FEATURES and not recipe.head.has_hidden_layer
     held, mirrored = start.cached["val"], start.cached.get("val_mirrored")
     if job.flips and mirrored is None:
         mirrored = activations(material, start.prefix, "val", mirror=True)
@@ -277,7 +274,7 @@ def _held_logits(
         return found, 0.0, (*start.acted, *untrained(recipe, "the head was solved"))
     data = training_data(material, recipe, start, job.epochs)
     before = weights_of(start)
-    if not isinstance(recipe.averaging, GreedySoup):  # nothing else chooses by held-out images
+    if not recipe.averaging.chooses_by_validation:  # nothing else chooses by held-out images
         data = replace(data, val=None, val_mirrored=None)
     train_s, acted = train_silently(material, start, data, recipe, job.epochs)
     after = weights_of(start)
