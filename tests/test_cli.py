@@ -36,7 +36,7 @@ def run(
 
 def test_fit_prints_the_figures_with_their_interval(run: tuple[Path, str]) -> None:
     out, printed = run
-    assert "95 % interval" in printed
+    assert "95% interval" in printed
     assert f"{out}/report.html" in printed
     assert (out / "report.html").exists()
     assert json.loads((out / "run.json").read_text())["command"].startswith("headstart fit ")

@@ -36,6 +36,7 @@ from headstart.benefit_curves import (
 from headstart.evaluate import flags_of
 from headstart.inference_stats import Interval, wilson_interval
 from headstart.learning_curve import MeasuredCurve
+from headstart.text import percent, percent_range
 
 ARMS: tuple[ArmName, ...] = ("pretrained", "scratch")
 LEVELS = (0.5, 0.75, 0.9)
@@ -280,7 +281,7 @@ def answers(certificate: Certificate) -> list[tuple[str, str, str]]:
     for result in certificate.fractions[:-1]:
         said = ", ".join(f"{v.question} {v.answer}" for v in result.verdicts)
         ends = " against ".join(percent(result.curves[arm].accuracy[-1]) for arm in ARMS)
-        rows.append((f"with {result.fraction:.0%} of the data", said, f"in the end {ends}"))
+        rows.append((f"with {percent(result.fraction, 0)} of the data", said, f"in the end {ends}"))
     if certificate.labels is not None:
         labels = certificate.labels
         why = f"{labels.why}; {describe_test(labels.test)}"
@@ -291,25 +292,20 @@ def answers(certificate: Certificate) -> list[tuple[str, str, str]]:
 def describe_test(test: HeldBack) -> str:
     """Says how a forecast turned out that did not see some of the labels."""
     return (
-        f"tested: from {1 - test.hidden:.0%} of the labels it expected "
+        f"tested: from {percent(1 - test.hidden, 0)} of the labels it expected "
         f"{percent(test.expected.accuracy)} ({_range(test.expected.interval)}) with all of them, "
         f"and {percent(test.accuracy)} was measured, {'inside' if test.held else 'outside'} "
         "the interval"
     )
 
 
-def percent(share: float) -> str:
-    """Returns a share in percent with a decimal."""
-    return f"{100 * share:.1f} %"
-
-
 def _range(interval: Interval) -> str:
-    return f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+    return f"95% interval {percent_range(interval)}"
 
 
 def _advantage(value: float, interval: Interval) -> str:
     low, high = interval
-    return f"{100 * value:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * value:+.1f} points (95% interval {100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _gain(expected: Forecast) -> str:

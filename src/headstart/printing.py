@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from headstart.text import counted, percent, percent_range
+
 if TYPE_CHECKING:
     from headstart.artifacts.ledger import Ledger
     from headstart.method_pages import MethodPage
@@ -24,21 +26,21 @@ def print_run(run: "Run") -> None:
     from headstart.progress import format_duration
 
     metrics, record = run.metrics, run.record
-    low, high = metrics.accuracy_interval
     print(
-        f"sealed test: {metrics.accuracy:.1%} of {metrics.n} images right "
-        f"(95 % interval {low:.1%} to {high:.1%})"
+        f"sealed test: {percent(metrics.accuracy)} of {counted(metrics.n, 'image')} right "
+        f"(95% interval {percent_range(metrics.accuracy_interval)})"
     )
     print(
-        f"balanced accuracy {metrics.balanced_accuracy:.1%}, macro-F1 {metrics.macro_f1:.1%}, "
-        f"log loss {metrics.log_loss:.3f}, calibration error {metrics.ece:.1%}"
+        f"balanced accuracy {percent(metrics.balanced_accuracy)}, "
+        f"macro-F1 {percent(metrics.macro_f1)}, log loss {metrics.log_loss:.3f}, "
+        f"calibration error {percent(metrics.ece)}"
     )
     if metrics.retrieval is not None:
         recalls = metrics.retrieval.recall_at.items()
         print(
             "nearest training images: "
-            + ", ".join(f"recall@{k} {share:.1%}" for k, share in recalls)
-            + f", MAP@R {metrics.retrieval.map_at_r:.1%}"
+            + ", ".join(f"recall@{k} {percent(share)}" for k, share in recalls)
+            + f", MAP@R {percent(metrics.retrieval.map_at_r)}"
         )
     acted = [
         (each.family, each.method, each.state, str(each.first_step or "–"), each.evidence)
@@ -76,12 +78,12 @@ def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> Non
             str(row.epochs),
             "–" if row.val_loss is None else f"{row.val_loss:.3f}",
             percent(row.val_accuracy),
-            "–" if row.interval is None else " to ".join(map(percent, row.interval)),
+            "–" if row.interval is None else percent_range(row.interval),
             f"failed: {row.failed}" if row.failed else row.changes or "as given",
         )
         for row in rows
     ]
-    columns = ("rank", "trial", "epochs", "log loss", "accuracy", "95 % interval", "recipe")
+    columns = ("rank", "trial", "epochs", "log loss", "accuracy", "95% interval", "recipe")
     print_table(columns, table)
 
 
@@ -120,7 +122,7 @@ def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
     from headstart.report.brought import shown
 
     names = (
-        "recipe", "gain, points", "95 % interval", "p, corrected", "accuracy", "log loss",
+        "recipe", "gain, points", "95% interval", "p, corrected", "accuracy", "log loss",
         "what changed", "what it was seen to do",
     )  # fmt: skip
     rows = [
@@ -130,11 +132,6 @@ def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
     print_table(names, rows)
     if ledger.left_out:
         print(f"not measured, as the time was up: {', '.join(ledger.left_out)}", file=sys.stderr)
-
-
-def percent(share: float | None) -> str:
-    """Returns a share for people."""
-    return "–" if share is None else f"{share:.1%}"
 
 
 def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:
@@ -154,18 +151,20 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
             writer.writerow((p.image, p.label, p.probability, p.error, *found))
         return
     rows = [
-        (p.image, p.error or p.label, f"{p.probability:.1%}", p.warning)
+        (p.image, p.error or p.label, percent(p.probability), p.warning)
         if p.coverage is None
         else (
             p.image,
-            ", ".join(f"{name} {p.probabilities[name]:.1%}" for name in p.classes),
-            f"{sum(p.probabilities[name] for name in p.classes):.1%}",
+            ", ".join(f"{name} {percent(p.probabilities[name])}" for name in p.classes),
+            percent(round(sum(p.probabilities[name] for name in p.classes), 9)),
             p.warning,
         )
         for p in predictions
     ]
     coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
-    which = "class" if coverage is None else f"classes, one of them the true one in {coverage:.0%}"
+    which = "class"
+    if coverage is not None:
+        which = f"classes, one of them the true one in {percent(coverage, 0)}"
     print_table(("image", which, "probability", "warning"), rows)
     unlike_ones = sum(p.unlike for p in predictions)
     if unlike_ones:
