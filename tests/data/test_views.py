@@ -8,7 +8,7 @@ from headstart.backbones.weights import Preprocessing
 from headstart.data.decode import decode_dataset
 from headstart.data.images import load_image
 from headstart.data.sources import load_dataset
-from headstart.data.views import augmented_view, eval_view, view_batches
+from headstart.data.views import EVALUATION, View, augmented_view, eval_view, view_batches
 from headstart.methods.augmentation import TrivialAugment
 
 PREPROCESSING = Preprocessing(48, 54, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -30,7 +30,7 @@ def test_eval_view_cuts_the_centre_of_the_resized_image() -> None:
 def test_what_training_sees_is_what_prediction_sees(pictures: Path, tmp_path: Path) -> None:
     dataset = load_dataset(pictures)
     pixels = decode_dataset(dataset.items[:5], PREPROCESSING.resize, tmp_path)
-    (batch,) = view_batches(pixels, range(5), PREPROCESSING, None, 0, 0, batch_size=8)
+    (batch,) = view_batches(pixels, range(5), PREPROCESSING, EVALUATION, 8)
     for row, item in enumerate(dataset.items[:5]):
         shipped = eval_view(load_image(item.path, None, PREPROCESSING.resize), PREPROCESSING)
         assert np.array_equal(batch[row], shipped)
@@ -48,8 +48,9 @@ def test_a_view_depends_on_seed_image_and_number_alone() -> None:
 
 def test_batch_size_changes_nothing(pictures: Path, tmp_path: Path) -> None:
     pixels = decode_dataset(load_dataset(pictures).items[:7], 54, tmp_path)
+    augmented = View(TrivialAugment(), seed=0, number=1)
     runs = [
-        np.concatenate(list(view_batches(pixels, range(7), PREPROCESSING, AUGMENT, 0, 1, size)))
+        np.concatenate(list(view_batches(pixels, range(7), PREPROCESSING, augmented, size)))
         for size in (2, 7)
     ]
     assert np.array_equal(runs[0], runs[1])
@@ -58,7 +59,7 @@ def test_batch_size_changes_nothing(pictures: Path, tmp_path: Path) -> None:
 def test_mirrored_views_are_the_mirror_images(pictures: Path, shared_cache: Path) -> None:
     dataset = load_dataset(pictures)
     pixels = decode_dataset(dataset.items, PREPROCESSING.resize, shared_cache)
-    (plain,) = view_batches(pixels, range(4), PREPROCESSING, None, 0, 0, 8)
-    (mirrored,) = view_batches(pixels, range(4), PREPROCESSING, None, 0, 0, 8, mirror=True)
+    (plain,) = view_batches(pixels, range(4), PREPROCESSING, EVALUATION, 8)
+    (mirrored,) = view_batches(pixels, range(4), PREPROCESSING, View(mirror=True), 8)
     assert np.array_equal(mirrored, plain[:, :, ::-1])
     assert not np.array_equal(mirrored, plain)

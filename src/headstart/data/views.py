@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,7 +12,36 @@ from torchvision.transforms import InterpolationMode, v2
 
 from headstart.backbones.weights import Preprocessing
 from headstart.data.decode import Pixels
-from headstart.methods.augmentation import View
+from headstart.methods.augmentation import NoAugmentation, Transform
+from headstart.methods.method import Method
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of every image: how it is drawn from the image, and which of several it is.
+
+    Attributes:
+        augmentation: Policy that draws it; by default the evaluation view.
+        seed: Seed for the random draws of an augmented view.
+        number: Number of an augmented view, from 0.
+        mirror: Whether the evaluation view is mirrored.
+    """
+
+    augmentation: Method = field(default=NoAugmentation())
+    seed: int = 0
+    number: int = 0
+    mirror: bool = False
+
+    def transform(self, preprocessing: Preprocessing) -> Transform | None:
+        """Returns the function that draws an augmented view; None for the evaluation view."""
+        transform: Transform | None = self.augmentation.build(  # type: ignore[attr-defined]
+            preprocessing.resolution, preprocessing.interpolation, preprocessing.fill
+        )
+        return transform
+
+
+EVALUATION = View()
+"""The view that an image is evaluated by."""
 
 
 def eval_view(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -27,7 +57,7 @@ def eval_view(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.ui
 
 
 def augmented_view(
-    image: Image.Image, augment: View, seed: int, index: int, number: int
+    image: Image.Image, transform: Transform, seed: int, index: int, number: int
 ) -> NDArray[np.uint8]:
     """Returns augmented view `number` (R, R, 3) of image `index`.
 
@@ -37,31 +67,25 @@ def augmented_view(
     digest = hashlib.sha256(f"{seed}/{index}/{number}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "little"))
-        return np.asarray(augment(image))
+        return np.asarray(transform(image))
 
 
 def view_batches(
     pixels: Pixels,
     indices: Sequence[int] | NDArray[np.int64],
     preprocessing: Preprocessing,
-    augment: View | None,
-    seed: int,
-    number: int,
+    view: View,
     batch_size: int,
-    *,
-    mirror: bool = False,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yields batches (B, R, R, 3) of view `number` of the images at `indices`, in their order.
-
-    Where nothing is augmented, `mirror` asks for the mirror images of the evaluation views.
-    """
+    """Yields batches (B, R, R, 3) of a view of the images at `indices`, in their order."""
+    transform = view.transform(preprocessing)
     for start in range(0, len(indices), batch_size):
         views = []
         for index in indices[start : start + batch_size]:
             image = Image.fromarray(pixels.image(int(index)))
-            if augment is None:
-                view = eval_view(image, preprocessing)
-                views.append(view[:, ::-1] if mirror else view)
+            if transform is None:
+                plain = eval_view(image, preprocessing)
+                views.append(plain[:, ::-1] if view.mirror else plain)
             else:
-                views.append(augmented_view(image, augment, seed, int(index), number))
+                views.append(augmented_view(image, transform, view.seed, int(index), view.number))
         yield np.stack(views)

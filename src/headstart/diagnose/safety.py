@@ -17,8 +17,9 @@ from torchvision.transforms.v2 import functional
 
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.cut import Traced, space_dims
+from headstart.data.views import View
 from headstart.inference_stats import Cell, Interval, holm, mcnemar_exact, paired_difference
-from headstart.methods.augmentation import Colour, FlipCrop, View
+from headstart.methods.augmentation import Colour, FlipCrop, Transform
 from headstart.methods.method import Method
 from headstart.probe import Probe, cross_validate, fit_probe
 from headstart.search.material import Material, activations, open_prefix
@@ -92,7 +93,7 @@ class FixedView(Method):
     name: Literal["fixed_view"] = "fixed_view"
     operation: Operation
 
-    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from a decoded RGB image to its square view of `resolution` pixels."""
 
         def view(image: Image.Image) -> Image.Image:
@@ -141,10 +142,10 @@ def check_operations(
 
     def features_of(part: str, operation: Operation | None) -> NDArray[Any]:
         if operation is None or operation == "flip":  # views that others may have cached, too
-            cached = activations(material, run, part, mirror=operation == "flip")
+            view = View(mirror=operation == "flip")
         else:
-            cached = activations(material, run, part, FixedView(operation=operation))
-        maps = np.asarray(cached)
+            view = View(FixedView(operation=operation))
+        maps = np.asarray(activations(material, run, part, view))
         return quarters(maps, space) if space else maps
 
     classes = len(material.classes)

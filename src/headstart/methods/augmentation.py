@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from headstart.methods.method import Method, family
 
-View = Callable[[Image.Image], Image.Image]
+Transform = Callable[[Image.Image], Image.Image]
 Colour = tuple[int, int, int]
 
 _Flip = Annotated[
@@ -82,7 +82,7 @@ class NoAugmentation(AugmentationMethod):
     policy_changes: ClassVar[frozenset[str]] = frozenset()
     name: Literal["none"] = "none"
 
-    def build(self, resolution: int, interpolation: str, fill: Colour) -> View | None:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform | None:
         """Returns nothing: the evaluation view is used."""
         return None
 
@@ -104,7 +104,7 @@ class FlipCrop(AugmentationMethod):
         """Whether all that it could do is turned off."""
         return not (self.changes or self.cutout) and self.stretch == 1
 
-    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
         return _view(self, resolution, interpolation, fill)
 
@@ -124,7 +124,7 @@ class AutoAugment(AugmentationMethod):
     ] = "imagenet"
     strength: _Strength = 1.0
 
-    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
         policy = v2.AutoAugment(
             v2.AutoAugmentPolicy(self.policy),
@@ -151,7 +151,7 @@ class RandAugment(AugmentationMethod):
         float, Field(gt=0, le=1, description="of each operation; the paper's 9 of 30 is 0.3")
     ] = 0.3
 
-    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
         bins = 31
         policy = v2.RandAugment(
@@ -178,7 +178,7 @@ class TrivialAugment(AugmentationMethod):
     bins: Annotated[int, Field(ge=2, le=101, description="steps from no to full strength")] = 31
     strength: _Strength = 1.0
 
-    def build(self, resolution: int, interpolation: str, fill: Colour) -> View:
+    def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
         policy = v2.TrivialAugmentWide(
             num_magnitude_bins=self.bins,
@@ -210,7 +210,7 @@ def _view(
     fill: Colour,
     policy: v2.Transform | None = None,
     share: float = 1.0,
-) -> View:
+) -> Transform:
     """Crops, flips, applies the policy to a share of the views, and cuts out."""
     steps: list[Callable[[Image.Image], Image.Image]] = [
         v2.RandomResizedCrop(
@@ -229,7 +229,7 @@ def _view(
     if method.cutout:
         side = max(1, round(method.cutout * resolution))
         steps.append(lambda image: _cut_out(image, side, fill))
-    view: View = v2.Compose(steps)
+    view: Transform = v2.Compose(steps)
     return view
 
 

@@ -14,7 +14,7 @@ from headstart.artifacts.files import replacing
 from headstart.backbones.weights import Preprocessing
 from headstart.data.views import augmented_view, eval_view
 from headstart.methods.activation import ActivationUnion, Keep, LeakyReLU, Mish, Swish
-from headstart.methods.augmentation import AugmentationUnion, FlipCrop, View
+from headstart.methods.augmentation import AugmentationUnion, FlipCrop, Transform
 from headstart.methods.batch_mixing import CutMix, Mix, MixUp, apply_mix
 from headstart.methods.schedule import Constant, CosineAnnealing, OneCycle, ScheduleUnion
 
@@ -49,7 +49,7 @@ def draw_augmentations(
     """Draws random views of one image, one row per policy; the evaluation view comes first."""
     rows: dict[str, list[NDArray[np.uint8]]] = {}
     for name, policy in policies.items():
-        view: View | None = policy.build(
+        view: Transform | None = policy.build(
             preprocessing.resolution, preprocessing.interpolation, preprocessing.fill
         )
         plain = eval_view(subject.image, preprocessing)

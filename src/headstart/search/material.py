@@ -20,9 +20,7 @@ from headstart.backbones.engine import Engine, Normalize, identity_engine, make_
 from headstart.backbones.weights import Backbone
 from headstart.cache import cache_key, cached_activations
 from headstart.data.decode import Pixels
-from headstart.data.views import view_batches
-from headstart.methods.augmentation import NoAugmentation
-from headstart.methods.method import Method
+from headstart.data.views import EVALUATION, View, view_batches
 from headstart.progress import Progress
 from headstart.recipe import Recipe
 
@@ -166,10 +164,7 @@ def activations(
     material: Material,
     run: PrefixRun,
     part: str,
-    augmentation: Method | None = None,
-    seed: int = 0,
-    number: int = 0,
-    mirror: bool = False,
+    view: View = EVALUATION,
 ) -> Activations:
     """Returns activations (N, ...) of one view of every image of a part, cached or computed.
 
@@ -177,40 +172,25 @@ def activations(
         material: What to work with.
         run: The prefix.
         part: `train` or `val`.
-        augmentation: The policy of the view; the evaluation view by default.
-        seed: Of the views.
-        number: Of the view.
-        mirror: Whether evaluation views are mirrored.
+        view: Which view; the evaluation view by default.
     """
     wanted = material.rows[part]
     rows = wanted if material.pool is None else material.pool
     preprocessing = material.backbone.preprocessing
-    policy = augmentation or NoAugmentation()
-    augment = policy.build(  # type: ignore[attr-defined]
-        preprocessing.resolution, preprocessing.interpolation, preprocessing.fill
-    )
+    augmented = view.transform(preprocessing) is not None
     digest = hashlib.sha256(rows.tobytes()).hexdigest()
-    view: dict[str, Any] = {"policy": policy.model_dump(), "rows": digest}
-    if augment is not None:
-        view |= {"seed": seed, "number": number}
-    if mirror:
-        view |= {"mirror": True}
+    hashed: dict[str, Any] = {"policy": view.augmentation.model_dump(), "rows": digest}
+    if augmented:
+        hashed |= {"seed": view.seed, "number": view.number}
+    if view.mirror:
+        hashed |= {"mirror": True}
     stored = cached_activations(
         material.cache_dir,
-        {**run.depends_on, "view": view},
+        {**run.depends_on, "view": hashed},
         len(rows),
-        lambda: view_batches(
-            material.pixels,
-            rows,
-            preprocessing,
-            augment,
-            seed,
-            number,
-            run.engine.batch_size,
-            mirror=mirror,
-        ),
+        lambda: view_batches(material.pixels, rows, preprocessing, view, run.engine.batch_size),
         run.engine,
-        _description(run.boundary, part, number, augment is not None),
+        _description(run.boundary, part, view.number, augmented),
         material.progress,
     )
     if material.pool is None:

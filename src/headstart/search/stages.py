@@ -21,6 +21,7 @@ from headstart.backbones.parts import (
     frozen_tensors,
     swap_activations,
 )
+from headstart.data.views import View
 from headstart.errors import RecipeError
 from headstart.evaluate import score
 from headstart.fingerprints import Acted
@@ -159,7 +160,7 @@ def start_from(
     acted = _swap(material, recipe, boundary)
     cached = {part: activations(material, prefix, part) for part in ("train", "val")}
     if recipe.test_time_flip:
-        cached["val_mirrored"] = activations(material, prefix, "val", mirror=True)
+        cached["val_mirrored"] = activations(material, prefix, "val", View(mirror=True))
         acted.append(_test_time_flip(cached))
     taps, validated = (known.taps, known.validated) if known else (stages, None)
     features = None
@@ -252,7 +253,8 @@ def view_gap(
 
 def augmented(material: Material, recipe: Recipe, start: Start, number: int) -> Activations:
     """Returns the activations (N, ...) of augmented view `number` of the training images."""
-    array = activations(material, start.prefix, "train", recipe.augmentation, recipe.seed, number)
+    view = View(recipe.augmentation, recipe.seed, number)
+    array = activations(material, start.prefix, "train", view)
     width = start.cached["train"].shape[1]
     return array[:, -width:] if start.prefix.boundary == FEATURES else array
 

@@ -20,6 +20,7 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
 from headstart.calibration import set_thresholds
 from headstart.data.decode import Pixels, open_pixels
+from headstart.data.views import View
 from headstart.evaluate import calibrated_losses, calibrated_score, fit_temperature, right_bits
 from headstart.fingerprints import Acted, untrained
 from headstart.progress import SILENT
@@ -256,7 +257,7 @@ def _held_logits(
     nothing_moves = setting.boundary == FEATURES and not recipe.head.has_hidden_layer
     held, mirrored = start.cached["val"], start.cached.get("val_mirrored")
     if job.flips and mirrored is None:
-        mirrored = activations(material, start.prefix, "val", mirror=True)
+        mirrored = activations(material, start.prefix, "val", View(mirror=True))
     model = start.model.to(material.device)
     found: dict[tuple[float, bool], NDArray[np.float32]] = {}
 
