@@ -147,14 +147,14 @@ def _split_seed(seed: int) -> list[str]:
 
 
 def _read_headstart(run: Path, split: Path) -> Run:
-    from headstart.artifacts.run import read_epochs, read_predictions, read_record
+    from headstart.artifacts.run import EPOCHS, read_predictions, read_record
 
     if _parts(run / "split.csv") != _parts(split):
         raise ValueError(f"{run} was trained on another split than {split}.")
     predictions = read_predictions(run)
     record = read_record(run)
     how, images_per_s = f"kept the {record.chosen} head; {record.stop_reason}", None
-    speeds = [epoch.images_per_s for epoch in read_epochs(run) if epoch.images_per_s]
+    speeds = [epoch.images_per_s for epoch in EPOCHS.read(run) if epoch.images_per_s]
     if speeds:
         trained = record.n_train * len(speeds)
         suffix_s = sum(record.n_train / speed for speed in speeds)

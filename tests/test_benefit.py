@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from headstart.artifacts.certificate import (
+    ARM_RUNS,
     ArmName,
     ArmRun,
     Evaluation,
-    append_arm,
     read_arms,
     read_certificate,
 )
@@ -110,11 +110,11 @@ def test_a_seed_that_the_budget_cut_short_is_left_out() -> None:
 def test_the_journal_keeps_the_longest_of_a_network_and_no_torn_line(tmp_path: Path) -> None:
     whole = arm_run("scratch", SLOW)
     cut = whole.model_copy(update={"evaluations": whole.evaluations[:3]})
-    append_arm(tmp_path, cut)
+    ARM_RUNS.append(tmp_path, cut)
     with (tmp_path / "arms.jsonl").open("a") as journal:
         journal.write('{"purpose": "cur')
     assert read_arms(tmp_path) == [cut]
-    append_arm(tmp_path, whole)
+    ARM_RUNS.append(tmp_path, whole)
     assert read_arms(tmp_path) == [whole]
     assert whole.whole and not cut.whole
 

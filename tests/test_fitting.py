@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from headstart.artifacts.bundle import load_bundle
-from headstart.artifacts.run import read_epochs, read_predictions, read_record
+from headstart.artifacts.run import EPOCHS, read_predictions, read_record
 from headstart.errors import BudgetError, DataError, InputError, RunError
 from headstart.fitting import fit
 from headstart.predict import Run
@@ -48,7 +48,7 @@ def test_a_run_holds_everything(tuned: Run) -> None:
     assert record.status == "done"
     assert record.test_opened_at
     assert record.n_train + record.n_val + record.n_test == 48
-    assert [epoch.epoch for epoch in read_epochs(tuned.folder)] == [0, 1, 2]
+    assert [epoch.epoch for epoch in EPOCHS.read(tuned.folder)] == [0, 1, 2]
     assert load_recipe(str(tuned.folder / "recipe.toml")).epochs == 2
 
 
@@ -116,7 +116,7 @@ def test_the_articles_first_attempt(pictures: Path, tmp_path: Path) -> None:
     )
     assert run.record.boundary == "input"
     assert run.record.views == 1
-    assert len(read_epochs(run.folder)) == 2
+    assert len(EPOCHS.read(run.folder)) == 2
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_the_whole_network_under_a_head_that_sees_all_stages(
 def test_a_random_head_on_a_frozen_backbone(pictures: Path, tmp_path: Path) -> None:
     settings = [*SMALL, "freezing=head_only", "head.init=random", "optimizer.lr=1e-2"]
     run = fit(pictures, epochs=8, settings=settings, out=tmp_path / "run")
-    epochs = read_epochs(run.folder)
+    epochs = EPOCHS.read(run.folder)
     assert epochs[-1].val_loss < epochs[0].val_loss
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headstart.artifacts.ledger import MEASURED, Ledger, read_ledger, read_measured
+from headstart.artifacts.ledger import MEASURED, Ledger, read_ledger
 from headstart.artifacts.run import read_record
 from headstart.errors import BudgetError, InputError, RunError
 from headstart.fitting import fit
@@ -90,7 +90,7 @@ def test_rows_share_their_images(compared: tuple[Path, Ledger]) -> None:
     # The last step of the ladder is the chosen recipe against itself without its head.
     assert ledger.rows[4].gain == ledger.rows[2].gain
     assert read_ledger(out) == ledger
-    assert len(read_measured(out)) == 4, "what two rows need is trained once"
+    assert len(MEASURED.read(out)) == 4, "what two rows need is trained once"
 
 
 @pytest.mark.slow
@@ -102,11 +102,11 @@ def test_what_is_known_is_not_trained_again(
 ) -> None:
     before, ledger = compared
     out = shutil.copytree(before, tmp_path / "ledger")
-    path = out / MEASURED
+    path = MEASURED.path(out)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]) + lines[3][:-40])  # killed while it wrote the fourth
     again = compare(pictures, settings=PLAIN, epochs=1, out=out)
-    assert len(read_measured(out)) == 4
+    assert len(MEASURED.read(out)) == 4
     figures = {"accuracy", "gain", "interval", "loss", "p_holm"}
     assert [row.model_dump(include=figures) for row in again.rows] == [
         row.model_dump(include=figures) for row in ledger.rows
@@ -118,7 +118,7 @@ def test_what_is_known_is_not_trained_again(
         "headstart.ledger._Costs.fits", lambda costs, recipe: recipe.freezing.name != "full"
     )
     compare(pictures, settings=PLAIN, epochs=1, out=out, split_seed=1)
-    assert len(read_measured(out)) == 6, "other images are another measurement"
+    assert len(MEASURED.read(out)) == 6, "other images are another measurement"
 
 
 @pytest.mark.slow
@@ -127,13 +127,13 @@ def test_what_failed_is_tried_again(
 ) -> None:
     before, ledger = compared
     out = shutil.copytree(before, tmp_path / "ledger")
-    path = out / MEASURED
-    *others, last = read_measured(out)
+    path = MEASURED.path(out)
+    *others, last = MEASURED.read(out)
     failed = last.trial.model_copy(update={"state": "failed", "val_loss": None, "cause": "gone"})
     lines = [*others, last.model_copy(update={"trial": failed})]
     path.write_text("".join(line.model_dump_json() + "\n" for line in lines))
     again = compare(pictures, settings=PLAIN, epochs=1, out=out)
-    assert len(read_measured(out)) == len(lines) + 1
+    assert len(MEASURED.read(out)) == len(lines) + 1
     assert not any(row.failed for row in again.rows)
     assert again.whole
     assert ledger.whole

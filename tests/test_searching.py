@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from headstart.artifacts.journal import JOURNAL, read_trials
-from headstart.artifacts.run import locked, read_epochs, read_record
+from headstart.artifacts.journal import TRIALS
+from headstart.artifacts.run import EPOCHS, locked, read_record
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
 from headstart.fitting import fit, resume
 from headstart.predict import Run
@@ -41,7 +41,7 @@ def searched(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.mark.slow
 def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
-    trials = read_trials(searched.folder)
+    trials = TRIALS.read(searched.folder)
     assert [(t.rung, t.epochs) for t in trials] == [(0, 1)] * 4 + [(1, 2)] * 2
     steps = {step.stage: step for step in searched.record.plan}
     assert list(steps) == ["augmentations", "views", "search", "finish"]
@@ -78,7 +78,7 @@ def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_p
     assert losses == sorted(losses)
     recipe = load_recipe(str(run.folder / "recipe.toml"))
     assert recipe.head.model_dump(mode="json") == json.loads(heads[0])["head"]
-    rungs = [trial.rung for trial in read_trials(run.folder)]
+    rungs = [trial.rung for trial in TRIALS.read(run.folder)]
     assert rungs == [0, 0, 0, 1], "no more were worth it, and a longer schedule was none either"
     assert "does not pay" in run.record.stop_reason
     assert run.record.chosen == "head on frozen features"
@@ -97,7 +97,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
                "--epochs", "4", "--out", str(out), *settings]  # fmt: skip
     environment = {**os.environ, "HEADSTART_CACHE": str(shared_cache)}
     # First in the middle of the trials, then while the winner trains.
-    for moment in (JOURNAL, "epochs.jsonl"):
+    for moment in (TRIALS.name, EPOCHS.name):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -221,7 +221,7 @@ def test_a_trial_that_fails_does_not_end_the_search(
 
     monkeypatch.setattr(trial, "train", train)
     run = fit(pictures, out=tmp_path / "run", trials=2, epochs=1, settings=SETTINGS)
-    (failed,) = [t for t in read_trials(run.folder) if t.state == "failed"]
+    (failed,) = [t for t in TRIALS.read(run.folder) if t.state == "failed"]
     assert "not finite" in failed.cause
     assert run.record.status == "done"
     (step,) = [step for step in run.record.plan if step.stage == "search"]
@@ -280,7 +280,7 @@ def test_trials_elsewhere_are_the_trials_here(
     if engine == "ray":
         pytest.importorskip("ray")
     run = fit(pictures, out=tmp_path / "run", cache_dir=shared_cache, engine=engine, **ARGUMENTS)
-    here, there = read_trials(searched.folder), read_trials(run.folder)
+    here, there = TRIALS.read(searched.folder), TRIALS.read(run.folder)
     assert [(t.rung, t.number, t.state) for t in there] == [
         (t.rung, t.number, t.state) for t in here
     ]
@@ -335,7 +335,7 @@ def test_a_member_whose_whole_schedule_fails_is_left_out(
                for note in run.record.notes)  # fmt: skip
     (step,) = [step for step in run.record.plan if step.stage == "finish"]
     assert step.happened.startswith("failed; 2 of 2 epochs")
-    assert [epoch.epoch for epoch in read_epochs(run.folder)] == [1, 2], "not those that failed"
+    assert [epoch.epoch for epoch in EPOCHS.read(run.folder)] == [1, 2], "not those that failed"
 
 
 @pytest.mark.slow
@@ -349,7 +349,7 @@ def test_where_the_whole_schedule_fails_a_solved_head_is_kept(
     )
     assert run.record.chosen == "head on frozen features"
     assert any("whole schedule of trial 1 failed" in note for note in run.record.notes)
-    assert [epoch.epoch for epoch in read_epochs(run.folder)] == [0], "what it was before"
+    assert [epoch.epoch for epoch in EPOCHS.read(run.folder)] == [0], "what it was before"
     assert run.metrics.accuracy > 0.7
     failing.add(2)
     with pytest.raises(HeadstartError, match="diverged"):  # a random head is nothing to keep

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.artifacts.certificate import (
+    ARM_RUNS,
     ArmName,
     BenefitPlan,
-    append_arm,
     read_arms,
     write_plan,
 )
@@ -178,7 +178,7 @@ def _tune(
             run = done.get((arm, rate))
             if run is None:
                 run = train_arm(material, recipe, apart, "tuning", arm, 0.0, 0, rate, epochs, clock)
-                append_arm(folder, run)
+                ARM_RUNS.append(folder, run)
             losses[rate] = min(e.loss for e in run.evaluations)
             seen = run.evaluations[-1]
             if seen.epoch:

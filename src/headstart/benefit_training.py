@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.certificate import (
+    ARM_RUNS,
     ArmName,
     ArmRun,
     BenefitPlan,
     Evaluation,
-    append_arm,
     read_arms,
 )
 from headstart.backbones.boundaries import INPUT
@@ -86,7 +86,7 @@ def train_all(
             material, recipe, part, "curve", arm, fraction, seed, plan.chosen[arm],
             plan.epochs, clock,
         )  # fmt: skip
-        append_arm(folder, run)
+        ARM_RUNS.append(folder, run)
         end = run.evaluations[-1]
         progress.say(
             f"{arm}, {fraction:.0%} of the data, seed {seed}: {end.accuracy:.1%} after "

@@ -14,15 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
-from headstart.artifacts.ledger import (
-    MEASURED,
-    Ledger,
-    LedgerRow,
-    Measured,
-    append_measured,
-    read_measured,
-    write_ledger,
-)
+from headstart.artifacts.ledger import MEASURED, Ledger, LedgerRow, Measured, write_ledger
 from headstart.artifacts.run import (
     RunRecord,
     asked_recipe,
@@ -154,7 +146,7 @@ def compare(
     if len(steps) == 1:
         raise InputError("the chosen recipe is the naive one: there is nothing to compare.")
     steps += left_out(naive, chosen)
-    if folder is not None and run is None and not (folder / MEASURED).exists():
+    if folder is not None and run is None and not MEASURED.path(folder).exists():
         check_unclaimed(folder)
     assert source is not None
     dataset = load_dataset(source, boxes=boxes)
@@ -163,7 +155,7 @@ def compare(
     ready = prepare_again(
         dataset, first, chosen, clock, split, split_seed, cache, workers, progress
     )
-    if folder is not None and run is None and not (folder / MEASURED).exists():
+    if folder is not None and run is None and not MEASURED.path(folder).exists():
         claim_folder(folder)
     with locked(folder) if folder is not None else nullcontext():
         bench = _bench(ready, chosen, epochs)
@@ -249,7 +241,7 @@ def _measure(
     data = _digest(bench)
     known: dict[str, Trial] = {}
     if folder is not None:
-        for measured in read_measured(folder):
+        for measured in MEASURED.read(folder):
             if measured.data == data and measured.trial.state == "done":
                 known[json.dumps(measured.trial.recipe)] = measured.trial
     # The two ends first: what lies between them is of no use without them.
@@ -275,7 +267,7 @@ def _measure(
         outcome: Outcome[Score] = attempt(_train, bench, job)
         trial = as_trial(job, outcome)
         if folder is not None:
-            append_measured(folder, Measured(data=data, trial=trial))
+            MEASURED.append(folder, Measured(data=data, trial=trial))
         known[key] = trial
         costs.learn(recipe, trial.seconds)
         name = "the chosen recipe" if step is climb[-1] else _step_name(step)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.artifacts.run import append_epoch, forget_epochs, read_epochs, read_predictions
+from headstart.artifacts.run import EPOCHS, forget_epochs, read_predictions
 from headstart.errors import RunError
 from headstart.train import EpochRecord
 
@@ -18,18 +18,27 @@ def epoch(number: int) -> EpochRecord:
 
 def test_epochs_of_a_failed_training_are_forgotten(tmp_path: Path) -> None:
     for number in (0, 1, 2):
-        append_epoch(tmp_path, epoch(number))
+        EPOCHS.append(tmp_path, epoch(number))
     forget_epochs(tmp_path)
-    assert [each.epoch for each in read_epochs(tmp_path)] == [0]
+    assert [each.epoch for each in EPOCHS.read(tmp_path)] == [0]
 
 
-@pytest.mark.parametrize("content", [b"path;label\na;b\n", b"\xff\xfe\x00", b"path,label\na\n"])
+def test_an_epoch_that_a_crash_tore_is_left_out(tmp_path: Path) -> None:
+    EPOCHS.append(tmp_path, epoch(0))
+    path = EPOCHS.path(tmp_path)
+    path.write_bytes(path.read_bytes() + b'{"epoch": 1, "prog')
+    assert EPOCHS.read(tmp_path) == [epoch(0)]
+    EPOCHS.append(tmp_path, epoch(1))
+    assert EPOCHS.read(tmp_path) == [epoch(0), epoch(1)]
+
+
+@pytest.mark.parametrize("content", [b"path;label\na;b\n", b"\xff\xfe\x00\n", b"path,label\na\n"])
 def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "predictions.csv").write_bytes(content)
     (tmp_path / "epochs.jsonl").write_bytes(content)
     with pytest.raises(RunError, match=r"predictions\.csv is damaged"):
         read_predictions(tmp_path)
     with pytest.raises(RunError, match=r"epochs\.jsonl is damaged"):
-        read_epochs(tmp_path)
+        EPOCHS.read(tmp_path)
     with pytest.raises(RunError, match="no finished run"):
         read_predictions(tmp_path / "nowhere")

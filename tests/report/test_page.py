@@ -13,10 +13,10 @@ from PIL import Image
 
 from headstart.artifacts.evidence import Evidence, Neighbour, write_evidence, write_pictures
 from headstart.artifacts.run import (
+    EPOCHS,
     PlanStep,
     RunRecord,
     TestPrediction,
-    append_epoch,
     write_record,
     write_result,
     write_start,
@@ -137,7 +137,7 @@ def make_run(
             images_per_s=50 if number else None,
             seconds=1,
         )
-        append_epoch(folder, epoch)
+        EPOCHS.append(folder, epoch)
     write_result(folder, metrics, predictions)
     return folder
 

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
-from headstart.artifacts.journal import Trial, append_trial
+from headstart.artifacts.journal import TRIALS, Trial
 from headstart.errors import RunError
 from headstart.recipe import SEARCHED, Recipe
 from headstart.search.importance import FEWEST_TRIALS, importance, importance_of
@@ -68,7 +68,7 @@ def test_the_leaderboard_prints_it(
     tmp_path: Path, count: int, words: str, headstart: Command
 ) -> None:
     for trial in made(count):
-        append_trial(tmp_path, trial)
+        TRIALS.append(tmp_path, trial)
     done = headstart("leaderboard", tmp_path, "--importance", "--json")
     assert done.returncode == 0
     assert words in done.stderr

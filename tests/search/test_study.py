@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.artifacts.journal import JOURNAL, SearchPlan, Trial, append_trial, read_trials
+from headstart.artifacts.journal import TRIALS, SearchPlan, Trial
 from headstart.errors import HeadstartError, RunError
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.outcome import Outcome, attempt
@@ -77,12 +77,12 @@ def run(
         nonlocal written
         if written == stop_after:
             raise Killed
-        append_trial(folder, trial)
+        TRIALS.append(folder, trial)
         written += 1
 
     try:
         best, _ = run_rungs(
-            Asking(BASE), plan_of(trials), read_trials(folder), executor or Made(evaluate), journal
+            Asking(BASE), plan_of(trials), TRIALS.read(folder), executor or Made(evaluate), journal
         )
     except Killed:
         return None
@@ -101,7 +101,7 @@ def test_rungs_are_whole_schedules_of_growing_length() -> None:
 def test_finds_a_better_recipe_and_journals_every_trial(tmp_path: Path) -> None:
     best = run(tmp_path)
     assert best is not None
-    trials = read_trials(tmp_path)
+    trials = TRIALS.read(tmp_path)
     assert [t.number for t in trials if t.rung == 0] == list(range(12))
     assert len([t for t in trials if t.rung == 1]) == 4
     assert score_of(best, 8).loss <= score_of(BASE, 8).loss
@@ -112,14 +112,14 @@ def test_finds_a_better_recipe_and_journals_every_trial(tmp_path: Path) -> None:
 
 def test_trials_share_what_is_cached_and_the_first_is_the_base(tmp_path: Path) -> None:
     run(tmp_path, trials=20)
-    recipes = [parse_recipe(trial.recipe) for trial in read_trials(tmp_path)]
+    recipes = [parse_recipe(trial.recipe) for trial in TRIALS.read(tmp_path)]
     assert recipes[0] == BASE
     for recipe in recipes:
         for name in ("backbone", "head", "activation", "augmentation", "views", "seed"):
             assert getattr(recipe, name) == getattr(BASE, name)
         assert recipe.freezing.boundary == "auto"  # type: ignore[union-attr]
         assert recipe.averaging.name != "soup", "the winner is trained without validation"
-    assert len({str(t.recipe) for t in read_trials(tmp_path) if t.rung == 0}) == 20
+    assert len({str(t.recipe) for t in TRIALS.read(tmp_path) if t.rung == 0}) == 20
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 9, 13])
@@ -129,10 +129,10 @@ def test_a_stopped_search_goes_on_to_the_same_end(tmp_path: Path, stop_after: in
     parts.mkdir()
     expected = run(whole)
     assert run(parts, stop_after=stop_after) is None
-    assert len(read_trials(parts)) == stop_after
+    assert len(TRIALS.read(parts)) == stop_after
     assert run(parts) == expected
     without_time = [
-        [trial.model_dump(exclude={"seconds"}) for trial in read_trials(folder)]
+        [trial.model_dump(exclude={"seconds"}) for trial in TRIALS.read(folder)]
         for folder in (whole, parts)
     ]
     assert without_time[0] == without_time[1]
@@ -140,28 +140,28 @@ def test_a_stopped_search_goes_on_to_the_same_end(tmp_path: Path, stop_after: in
 
 def test_a_torn_line_is_tried_again(tmp_path: Path) -> None:
     expected = run(tmp_path)
-    path = tmp_path / JOURNAL
+    path = TRIALS.path(tmp_path)
     data = path.read_bytes()
     path.write_bytes(data[:-40])
-    assert len(read_trials(tmp_path)) == 15
+    assert len(TRIALS.read(tmp_path)) == 15
     assert run(tmp_path) == expected
-    assert len(read_trials(tmp_path)) == 16
+    assert len(TRIALS.read(tmp_path)) == 16
 
 
 def test_a_line_torn_within_a_character_is_tried_again(tmp_path: Path) -> None:
     trial = Trial(rung=0, number=0, state="failed", recipe={}, epochs=1, cause="größer")
-    append_trial(tmp_path, trial)
-    append_trial(tmp_path, trial)
-    path = tmp_path / JOURNAL
+    TRIALS.append(tmp_path, trial)
+    TRIALS.append(tmp_path, trial)
+    path = TRIALS.path(tmp_path)
     data = path.read_bytes()
     path.write_bytes(data[: data.rindex("ö".encode()) + 1])
-    assert read_trials(tmp_path) == [trial]
+    assert TRIALS.read(tmp_path) == [trial]
 
 
 def test_a_broken_journal_is_named(tmp_path: Path) -> None:
-    (tmp_path / JOURNAL).write_text("{}\n")
+    TRIALS.path(tmp_path).write_text("{}\n")
     with pytest.raises(RunError, match=r"trials\.jsonl is damaged"):
-        read_trials(tmp_path)
+        TRIALS.read(tmp_path)
 
 
 def test_failures_are_failures_with_their_cause_and_the_search_goes_on(tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ def test_failures_are_failures_with_their_cause_and_the_search_goes_on(tmp_path:
         return score_of(recipe, epochs)
 
     assert run(tmp_path, evaluate=evaluate) is not None
-    failed = [trial for trial in read_trials(tmp_path) if trial.state == "failed"]
+    failed = [trial for trial in TRIALS.read(tmp_path) if trial.state == "failed"]
     assert [t.cause for t in failed] == ["the loss is not finite.", "it broke", "ArithmeticError"]
     assert all(t.val_loss is None and "Traceback" in t.traceback for t in failed)
-    rows = leaderboard(read_trials(tmp_path), BASE.model_dump(mode="json"))
+    rows = leaderboard(TRIALS.read(tmp_path), BASE.model_dump(mode="json"))
     assert [row.failed for row in rows[-3:]] == [t.cause for t in failed]
 
 
@@ -197,12 +197,12 @@ def test_ctrl_c_is_no_failed_trial(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, evaluate=evaluate)
-    assert read_trials(tmp_path) == []
+    assert TRIALS.read(tmp_path) == []
 
 
 def test_the_leaderboard_ranks_what_came_farthest_first(tmp_path: Path) -> None:
     run(tmp_path)
-    rows = leaderboard(read_trials(tmp_path), BASE.model_dump(mode="json"))
+    rows = leaderboard(TRIALS.read(tmp_path), BASE.model_dump(mode="json"))
     assert [row.rank for row in rows] == list(range(1, 13))
     assert [row.epochs for row in rows] == [4] * 4 + [2] * 8
     losses = [row.val_loss for row in rows[:4]]
@@ -246,11 +246,11 @@ def test_what_runs_side_by_side_is_journalled_as_it_ends_and_learnt_from_in_orde
     whole.mkdir()
     parts.mkdir()
     expected = run(whole, executor=Made(score_of, slots=4))
-    assert [t.number for t in read_trials(whole)[:5]] == [3, 2, 1, 0, 7], "they end in this order"
+    assert [t.number for t in TRIALS.read(whole)[:5]] == [3, 2, 1, 0, 7], "they end in this order"
     assert run(parts, executor=Made(score_of, slots=4), stop_after=2) is None
-    assert [t.number for t in read_trials(parts)] == [3, 2], "what ended is not lost"
+    assert [t.number for t in TRIALS.read(parts)] == [3, 2], "what ended is not lost"
     assert run(parts, executor=Made(score_of, slots=4)) == expected
-    for one, other in zip(*(sorted(read_trials(folder), key=lambda t: (t.rung, t.number))
+    for one, other in zip(*(sorted(TRIALS.read(folder), key=lambda t: (t.rung, t.number))
                             for folder in (whole, parts)), strict=True):  # fmt: skip
         assert one.recipe == other.recipe
 
@@ -266,7 +266,7 @@ def test_a_trial_without_memory_runs_again_with_smaller_batches(tmp_path: Path) 
     assert best is not None
     assert best.batch_size == 8
     assert [job.recipe["batch_size"] for job in executor.jobs[:3]] == [32, 16, 8]
-    assert "ran out of memory" in read_trials(tmp_path)[0].note
+    assert "ran out of memory" in TRIALS.read(tmp_path)[0].note
 
 
 def test_memory_that_never_suffices_is_a_failure(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_memory_that_never_suffices_is_a_failure(tmp_path: Path) -> None:
         return score_of(recipe, epochs)
 
     assert run(tmp_path, trials=3, evaluate=evaluate) is not None
-    assert read_trials(tmp_path)[0].state == "failed"
+    assert TRIALS.read(tmp_path)[0].state == "failed"
 
 
 def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:

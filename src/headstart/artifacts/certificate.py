@@ -15,13 +15,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from headstart.artifacts.files import read_model, write_text
-from headstart.artifacts.journal import append_line, read_lines
+from headstart.artifacts.journal import Journal
 from headstart.errors import RunError
 from headstart.inference_stats import Interval
 
 ASKED = "asked.json"
 PLAN = "plan.json"
-ARMS = "arms.jsonl"
 FORECAST = "forecast.json"
 CERTIFICATE = "certificate.json"
 
@@ -130,6 +129,9 @@ class ArmRun(_Plain):
     def whole(self) -> bool:
         """Whether all planned epochs were trained."""
         return len(self.evaluations) == self.epochs + 1
+
+
+ARM_RUNS = Journal("arms.jsonl", ArmRun)
 
 
 class Verdict(_Plain):
@@ -375,18 +377,13 @@ def read_certificate(folder: Path) -> Certificate:
     return found
 
 
-def append_arm(folder: Path, run: ArmRun) -> None:
-    """Adds a trained network to the journal; when this returns, it outlives a crash."""
-    append_line(folder / ARMS, run)
-
-
 def read_arms(folder: Path) -> list[ArmRun]:
     """Reads the journal, without a last line that was torn; of a network's lines, the longest.
 
     Raises:
         RunError: If another line cannot be read.
     """
-    return longest(read_lines(folder / ARMS, ArmRun))
+    return longest(ARM_RUNS.read(folder))
 
 
 def longest(runs: Sequence[ArmRun]) -> list[ArmRun]:

@@ -1,10 +1,11 @@
-"""The journal of a search: one line a trial, on the disk before the trial counts."""
+"""Journals: one line a record, on the disk before it counts; what a search keeps in them."""
 
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,9 +15,63 @@ from headstart.fingerprints import Acted
 
 M = TypeVar("M", bound=BaseModel)
 
-JOURNAL = "trials.jsonl"
-HEADS = "heads.jsonl"
 PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Journal(Generic[M]):
+    """A file with one record a line; what was appended outlives a crash.
+
+    Attributes:
+        name: File name in its folder.
+        model: Type of the records.
+    """
+
+    name: str
+    model: type[M]
+
+    def path(self, folder: Path) -> Path:
+        """Returns the file in a folder."""
+        return folder / self.name
+
+    def append(self, folder: Path, record: M) -> None:
+        """Adds a record; when this returns, it is on the disk."""
+        path = self.path(folder)
+        _drop_torn_line(path)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(record.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write(self, folder: Path, records: Sequence[M]) -> None:
+        """Replaces all records in one step."""
+        text = "".join(record.model_dump_json() + "\n" for record in records)
+        write_text(self.path(folder), text)
+
+    def read(self, folder: Path) -> list[M]:
+        """Reads all records but a last one that a crash tore; none where there is no file.
+
+        Raises:
+            RunError: If another line cannot be read.
+        """
+        path = self.path(folder)
+        if not path.exists():
+            return []
+        data = path.read_bytes()
+        try:
+            lines = data[: data.rfind(b"\n") + 1].decode().split("\n")
+            return [self.model.model_validate(json.loads(line)) for line in lines if line]
+        except ValueError:  # no JSON, not of this form, or no text at all
+            raise RunError(damaged(path)) from None
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        os.truncate(path, whole)
 
 
 class Trial(BaseModel):
@@ -91,6 +146,10 @@ class HeadRecord(BaseModel):
     images: int
 
 
+TRIALS = Journal("trials.jsonl", Trial)
+HEADS = Journal("heads.jsonl", HeadRecord)
+
+
 class Rung(BaseModel):
     """Trials that train for the same number of epochs, each on a whole schedule of that length.
 
@@ -148,11 +207,6 @@ class SearchPlan(BaseModel):
         return self.fitted_epochs or self.epochs
 
 
-def write_heads(folder: Path, heads: Sequence[HeadRecord]) -> None:
-    """Writes the heads that were tried, the best first."""
-    write_text(folder / HEADS, "".join(head.model_dump_json() + "\n" for head in heads))
-
-
 def write_plan(folder: Path, plan: SearchPlan) -> None:
     """Writes what the search is going to do; from then on it counts."""
     write_text(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
@@ -167,49 +221,4 @@ def read_plan(folder: Path) -> SearchPlan | None:
     return read_model(folder / PLAN, SearchPlan)
 
 
-def append_trial(folder: Path, trial: Trial) -> None:
-    """Adds a trial to the journal; when this returns, it outlives a crash."""
-    append_line(folder / JOURNAL, trial)
-
-
-def read_trials(folder: Path) -> list[Trial]:
-    """Reads the journal, without a last line that was torn by a crash.
-
-    Raises:
-        RunError: If another line cannot be read.
-    """
-    return read_lines(folder / JOURNAL, Trial)
-
-
-def append_line(path: Path, line: BaseModel) -> None:
-    """Adds a line to a journal; when this returns, it outlives a crash."""
-    _drop_torn_line(path)
-    with path.open("a", encoding="utf-8") as journal:
-        journal.write(line.model_dump_json() + "\n")
-        journal.flush()
-        os.fsync(journal.fileno())
-
-
-def read_lines(path: Path, model: type[M]) -> list[M]:
-    """Reads a journal, without a last line that was torn by a crash; none where there is no file.
-
-    Raises:
-        RunError: If another line cannot be read.
-    """
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    try:
-        lines = data[: data.rfind(b"\n") + 1].decode().split("\n")
-        return [model.model_validate(json.loads(line)) for line in lines if line]
-    except ValueError:  # no JSON, not of this form, or no text at all
-        raise RunError(damaged(path)) from None
-
-
-def _drop_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole != len(data):
-        os.truncate(path, whole)
+append_trial, read_trials, write_heads = TRIALS.append, TRIALS.read, HEADS.write

@@ -6,12 +6,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from headstart.artifacts.files import read_model, write_text
-from headstart.artifacts.journal import Trial, append_line, read_lines
+from headstart.artifacts.journal import Journal, Trial
 from headstart.fingerprints import Acted
 from headstart.inference_stats import Interval
 
 LEDGER = "ledger.json"
-MEASURED = "ledger.jsonl"
 
 
 class Measured(BaseModel):
@@ -26,6 +25,9 @@ class Measured(BaseModel):
 
     data: str
     trial: Trial
+
+
+MEASURED = Journal("ledger.jsonl", Measured)
 
 
 class LedgerRow(BaseModel):
@@ -101,20 +103,6 @@ class Ledger(BaseModel):
     left_out: tuple[str, ...] = ()
     whole: bool = True
     seconds: float = 0.0
-
-
-def append_measured(folder: Path, measured: Measured) -> None:
-    """Adds what was trained to the journal; when this returns, it outlives a crash."""
-    append_line(folder / MEASURED, measured)
-
-
-def read_measured(folder: Path) -> list[Measured]:
-    """Reads what was trained, without a last line that was torn by a crash.
-
-    Raises:
-        RunError: If another line cannot be read.
-    """
-    return read_lines(folder / MEASURED, Measured)
 
 
 def write_ledger(folder: Path, ledger: Ledger) -> None:

@@ -34,6 +34,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.artifacts.files import damaged, replacing, write_json, write_text
+from headstart.artifacts.journal import Journal
 from headstart.data.audit import Audit
 from headstart.errors import RunError
 from headstart.evaluate import Metrics
@@ -42,6 +43,9 @@ from headstart.recipe import Recipe, parse_recipe, to_toml
 from headstart.train import EpochRecord
 
 M = TypeVar("M", bound=BaseModel)
+
+EPOCHS = Journal("epochs.jsonl", EpochRecord)
+append_epoch = EPOCHS.append
 
 _PACKAGES = (
     "headstart",
@@ -264,12 +268,6 @@ def write_record(folder: Path, record: RunRecord) -> None:
     write_text(folder / "run.json", record.model_dump_json(indent=1) + "\n")
 
 
-def append_epoch(folder: Path, epoch: EpochRecord) -> None:
-    """Adds a line to the epoch journal."""
-    with (folder / "epochs.jsonl").open("a", encoding="utf-8") as journal:
-        journal.write(epoch.model_dump_json() + "\n")
-
-
 def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPrediction]) -> None:
     """Writes what the sealed test showed."""
     with (
@@ -319,25 +317,7 @@ def read_audit(folder: Path) -> Audit:
 
 def forget_epochs(folder: Path) -> None:
     """Takes the epochs of a training that failed out of the journal; what was before them stays."""
-    before = [epoch for epoch in read_epochs(folder) if epoch.epoch == 0]
-    text = "".join(epoch.model_dump_json() + "\n" for epoch in before)
-    write_text(folder / "epochs.jsonl", text)
-
-
-def read_epochs(folder: Path) -> list[EpochRecord]:
-    """Reads the epoch journal; empty where nothing was trained.
-
-    Raises:
-        RunError: If it cannot be read.
-    """
-    journal = folder / "epochs.jsonl"
-    if not journal.exists():
-        return []
-    try:
-        lines = journal.read_text(encoding="utf-8").splitlines()
-        return [EpochRecord.model_validate_json(line) for line in lines]
-    except ValueError:
-        raise RunError(damaged(journal)) from None
+    EPOCHS.write(folder, [epoch for epoch in EPOCHS.read(folder) if epoch.epoch == 0])
 
 
 def read_predictions(folder: Path) -> list[TestPrediction]:

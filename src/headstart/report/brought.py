@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.artifacts.journal import read_trials
+from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.ledger import Ledger, LedgerRow, read_ledger
 from headstart.inference_stats import wilson_interval
 from headstart.recipe import load_recipe
@@ -71,7 +71,7 @@ def what_each_brought(folder: Path) -> Brought | None:
     Args:
         folder: Run folder.
     """
-    ledger, trials = read_ledger(folder), read_trials(folder)
+    ledger, trials = read_ledger(folder), TRIALS.read(folder)
     if ledger is None and not trials:
         return None
     rows: Sequence[LedgerRow]

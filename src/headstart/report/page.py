@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from headstart.artifacts.certificate import CERTIFICATE, read_certificate
 from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
-from headstart.artifacts.journal import read_trials
+from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.run import (
+    EPOCHS,
     RunRecord,
     read_audit,
-    read_epochs,
     read_metrics,
     read_predictions,
     read_record,
@@ -71,7 +71,7 @@ def write_report(folder: Path) -> Path:
         DiskFullError: If there is no space left.
     """
     record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
-    epochs, predictions = read_epochs(folder), read_predictions(folder)
+    epochs, predictions = EPOCHS.read(folder), read_predictions(folder)
     evidence, album = read_evidence(folder), Album(folder, Path(record.data_root))
     looked_at = read_suspects_csv(folder / SUSPECTS)
     trained = any(epoch.epoch for epoch in epochs)
@@ -105,7 +105,7 @@ def write_report(folder: Path) -> Path:
         matrix_picture=None if small else confusion_image(metrics.confusion),
         classes=_by_recall(metrics.classes),
         class_digits=_digits(max(c.n for c in metrics.classes)),
-        leaderboard=leaderboard_of(folder) if read_trials(folder) else [],
+        leaderboard=leaderboard_of(folder) if TRIALS.read(folder) else [],
         brought=what_each_brought(folder),
         script=script,
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.artifacts.journal import Trial, read_trials
+from headstart.artifacts.journal import TRIALS, Trial
 from headstart.errors import RunError
 from headstart.methods.method import Choices, Method, Range, searched
 from headstart.recipe import FAMILIES, parse_recipe
@@ -73,7 +73,7 @@ def importance_of(folder: Path) -> list[tuple[str, float]]:
     Raises:
         RunError: If there was no search in it.
     """
-    trials = read_trials(folder)
+    trials = TRIALS.read(folder)
     if not trials:
         raise RunError(f"{folder} holds no trials: no recipes were searched in it.")
     return importance(trials)

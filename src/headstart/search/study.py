@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.stats import norm
 
-from headstart.artifacts.journal import Rung, Trial, read_trials
+from headstart.artifacts.journal import TRIALS, Rung, Trial
 from headstart.errors import HeadstartError, RunError
 from headstart.evaluate import flags_of
 from headstart.inference_stats import wilson_interval
@@ -248,7 +248,7 @@ def leaderboard_of(folder: Path) -> list[Row]:
     Raises:
         RunError: If there was no search in it.
     """
-    trials = read_trials(folder)
+    trials = TRIALS.read(folder)
     if not trials:
         raise RunError(f"{folder} holds no trials: no recipes were searched in it.")
     return leaderboard(trials, load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json"))
