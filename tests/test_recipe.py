@@ -70,7 +70,7 @@ def test_bad_files(name: str, content: str, message: str, tmp_path: Path) -> Non
 def test_unknown_names() -> None:
     with pytest.raises(RecipeError, match="did you mean 'naive'"):
         load_recipe("naiv")
-    with pytest.raises(RecipeError, match="cannot read"):
+    with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe("nowhere.toml")
 
 

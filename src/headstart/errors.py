@@ -1,15 +1,15 @@
-"""What can go wrong, as people see it.
+"""The errors that headstart raises on purpose.
 
     HeadstartError                      the machine or the work failed: exit code 1
-    ├── InputError (also ValueError)    nothing can be done with what was given: exit code 2
-    │   ├── DataError                   the images, labels, manifest or split
-    │   ├── RecipeError                 a recipe, option or method
+    ├── InputError (also ValueError)    the input cannot be used: exit code 2
+    │   ├── DataError                   invalid images, labels, manifest or split
+    │   ├── RecipeError                 an invalid recipe, option or method
     │   ├── BackboneError               an unknown backbone, or weights that cannot be loaded
-    │   ├── BudgetError                 a budget below the cheapest path
-    │   └── RunError                    an output folder in use, a run or bundle that cannot be read
-    └── DiskFullError                   no space left
+    │   ├── BudgetError                 a time budget that is too short for any path
+    │   └── RunError                    a run folder in use, or an unreadable run or bundle
+    └── DiskFullError                   no disk space left
 
-Every message is one or two sentences: what is wrong, where, and what to do.
+A message is one or two sentences: what is wrong, where, and what to do.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class HeadstartError(Exception):
 
 
 class InputError(HeadstartError, ValueError):
-    """What was given cannot be used."""
+    """The input cannot be used."""
 
     exit_code = 2
 
@@ -33,7 +33,7 @@ class DataError(InputError):
 
 
 class RecipeError(InputError):
-    """A recipe, an option or a method's name or value is wrong."""
+    """A recipe, an option, or the name or value of a method is invalid."""
 
 
 class BackboneError(InputError):
@@ -41,7 +41,7 @@ class BackboneError(InputError):
 
 
 class BudgetError(InputError):
-    """The time budget is below the cheapest path."""
+    """The time budget is too short for the cheapest path."""
 
 
 class RunError(InputError):
@@ -49,10 +49,15 @@ class RunError(InputError):
 
 
 class DiskFullError(HeadstartError):
-    """There is no space left on the disk."""
+    """No space is left on the disk."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns `"; did you mean 'x'?"` for the closest known name, or an empty string."""
+    """Returns `"; did you mean 'x'?"` for the closest known name, or an empty string.
+
+    Example:
+        >>> did_you_mean("adamm", ["sgd", "adam"]), did_you_mean("xyz", ["sgd", "adam"])
+        ("; did you mean 'adam'?", '')
+    """
     close = get_close_matches(name.lower(), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

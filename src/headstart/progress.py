@@ -1,4 +1,4 @@
-"""Progress of long work: bars with time left on a terminal, plain lines elsewhere, or nothing."""
+"""Progress displays: bars with the time left on a terminal, plain lines elsewhere, or nothing."""
 
 import sys
 import time
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Shows how far long work has come."""
+    """A display of the progress of long work."""
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
-        """Yields `items` unchanged and shows how many of `total` have passed."""
+        """Yields `items` unchanged and shows how many of `total` are done."""
         ...
 
     def say(self, message: str) -> None:
@@ -25,15 +25,15 @@ class Progress(Protocol):
         ...
 
     def board(self, rows: Sequence[Sequence[str]]) -> None:
-        """Shows a table that stays, the first row its header, in the place of the last one.
+        """Shows a table in place of the previous one; the first row is its header.
 
-        No rows take it away.
+        No rows remove the table.
         """
         ...
 
 
 class SilentProgress:
-    """Shows nothing: what library calls use unless told otherwise."""
+    """A display that shows nothing: the default of library calls."""
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
         """Yields `items` unchanged."""
@@ -47,7 +47,7 @@ class SilentProgress:
 
 
 class PlainProgress:
-    """Plain lines for logs and pipes: a line when work starts to take long, then one every 10 s."""
+    """Plain lines for logs and pipes: one every `every_s` seconds of work."""
 
     def __init__(self, stream: TextIO | None = None, every_s: float = 10.0) -> None:
         self._stream = stream or sys.stderr
@@ -69,11 +69,11 @@ class PlainProgress:
         print(message, file=self._stream, flush=True)
 
     def board(self, rows: Sequence[Sequence[str]]) -> None:
-        """Shows nothing: a table that changes in its place needs a terminal."""
+        """Shows nothing: a table that updates in place needs a terminal."""
 
 
 class RichProgress:
-    """Bars with time left under a table, on a terminal."""
+    """Bars with the time left, below a table, on a terminal."""
 
     def __init__(self, console: "Console | None" = None) -> None:
         from rich import progress  # noqa: PLC0415 - only a terminal needs it
@@ -107,7 +107,7 @@ class RichProgress:
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def board(self, rows: Sequence[Sequence[str]]) -> None:
-        """Shows a table above the bars; no rows take it away."""
+        """Shows a table above the bars; no rows remove it."""
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
@@ -121,7 +121,7 @@ class RichProgress:
         self._draw()
 
     def _draw(self) -> None:
-        """Draws what there is to be seen, and gives the lines back when there is nothing."""
+        """Draws the table and the bars, or frees their lines if there are none."""
         from rich.console import Group  # noqa: PLC0415
         from rich.live import Live  # noqa: PLC0415
 
@@ -142,12 +142,17 @@ SILENT = SilentProgress()
 
 
 def for_stream(stream: TextIO) -> Progress:
-    """Returns bars where `stream` is a terminal and plain lines where it is not."""
+    """Returns bars if `stream` is a terminal, else plain lines."""
     return RichProgress() if stream.isatty() else PlainProgress(stream)
 
 
 def format_duration(seconds: float) -> str:
-    """Returns a duration for people: `48 s`, `4 min 01 s`, `2 h 05 min`."""
+    """Returns a duration as text.
+
+    Example:
+        >>> format_duration(48), format_duration(241), format_duration(7500)
+        ('48 s', '4 min 01 s', '2 h 05 min')
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""The recipe: one full choice of methods and their values, checked as a whole."""
+"""The recipe: a complete choice of methods and their values, checked as a whole."""
 
 import json
 import tomllib
@@ -33,6 +33,7 @@ from headstart.methods.method import Method, members, method_name
 from headstart.methods.metric_loss import MetricLoss, MetricLossUnion, NoMetricLoss
 from headstart.methods.optimizer import AdamW, Optimizer, OptimizerUnion
 from headstart.methods.schedule import Constant, OneCycle, Schedule, ScheduleUnion
+from headstart.text import listed
 
 FAMILIES: dict[str, tuple[type[Method], ...]] = {
     "backbone": (Backbone,),
@@ -47,15 +48,15 @@ FAMILIES: dict[str, tuple[type[Method], ...]] = {
     "freezing": members(FreezingUnion),
     "averaging": members(AveragingUnion),
 }
-"""Every family by the recipe's field for it, with its methods."""
+"""The methods of each family, by the family's field in a recipe."""
 SEARCHED = (
     "freezing", "metric_loss", "batch_mixing", "optimizer", "schedule", "criterion", "averaging",
 )  # fmt: skip
-"""What trials draw. The rest decides what is cached, so that all trials share one cache."""
+"""The families that trials draw. The others determine the cached features, shared by all trials."""
 
 
 class Recipe(BaseModel):
-    """One field a family, plus epochs, views, batch size, seed and flips at test time."""
+    """One method per family, plus epochs, views, batch size, seed, blend and test-time flips."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,9 +71,12 @@ class Recipe(BaseModel):
     metric_loss: MetricLoss = NoMetricLoss()
     freezing: Freezing = LastBlocks()
     averaging: Averaging = EMA()
-    epochs: Annotated[int, Field(ge=0, le=10_000, description="0: as many as the time allows")] = 0
+    epochs: Annotated[
+        int, Field(ge=0, le=10_000, description="training epochs; 0: as many as the time allows")
+    ] = 0
     views: Annotated[
-        int, Field(ge=0, le=1_000, description="augmented views of an image; 0: fitted to epochs")
+        int,
+        Field(ge=0, le=1_000, description="augmented views of each image; 0: set by the epochs"),
     ] = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -81,17 +85,17 @@ class Recipe(BaseModel):
         Field(
             gt=0,
             le=1,
-            description="share of the trained weights in those that are kept; the rest is how they "
-            "were before (WiSE-FT, Wortsman et al., CVPR 2022)",
+            description="share of the fine-tuned weights in the final ones; the rest are the "
+            "initial weights (WiSE-FT, Wortsman et al., CVPR 2022)",
         ),
     ] = 1.0
     test_time_flip: Annotated[
-        bool, Field(description="classify by the mean logits of an image and its mirror image")
+        bool, Field(description="average the logits of an image and its mirror image")
     ] = False
 
     @property
     def closed_form(self) -> bool:
-        """Whether the head is solved on frozen features, so that nothing is trained by gradient."""
+        """Whether the head is solved on frozen features, without any gradient steps."""
         solved = self.head.init == "probe" and not self.head.has_hidden_layer
         return bool(self.freezing.head_alone and solved)
 
@@ -105,73 +109,76 @@ class Recipe(BaseModel):
 
 RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     (
-        "activation.where: with freezing = head_only no layer is trained that an activation could "
-        "be swapped into; choose where = head or another freezing",
+        "activation.where: freezing = head_only trains no backbone layer whose activation could "
+        "be swapped; use where = head or another freezing",
         lambda r: r.freezing.head_alone and r.activation.in_suffix,
     ),
     (
-        "activation.where: only head = mlp has an activation of its own",
+        "activation.where: only head = mlp has an activation; use head = mlp or where = suffix",
         lambda r: r.activation.in_head and not r.head.has_hidden_layer,
     ),
     (
-        "batch_mixing = cutmix needs maps to paste boxes into, and freezing = head_only trains on "
-        "features without any; use mixup or another freezing",
+        "batch_mixing = cutmix needs images or feature maps, and freezing = head_only trains on "
+        "pooled features; use mixup or another freezing",
         lambda r: r.freezing.head_alone and r.batch_mixing.needs_maps,
     ),
     (
-        "batch_mixing: nothing is trained by gradient, as the head is solved in closed form on "
-        "frozen features; set head.init = random or another freezing",
+        "batch_mixing: no gradient steps are taken, because the head is solved in closed form on "
+        "frozen features; use head.init = random or another freezing",
         lambda r: r.closed_form and not r.batch_mixing.absent,
     ),
     (
-        "metric_loss: the embedding is frozen, as freezing = head_only trains the last layer "
-        "alone; choose head = mlp or another freezing",
+        "metric_loss: the embedding is frozen, because freezing = head_only trains the last layer "
+        "alone; use head = mlp or another freezing",
         lambda r: (
             r.freezing.head_alone and not r.head.has_hidden_layer and not r.metric_loss.absent
         ),
     ),
     (
-        "head = nearest learns by a metric loss alone; set metric_loss or freezing = head_only",
+        "head = nearest learns from a metric loss alone; set metric_loss or freezing = head_only",
         lambda r: r.head.remembers_images and r.metric_loss.absent and not r.freezing.head_alone,
     ),
     (
-        "batch_mixing: head = nearest learns by a metric loss alone, which takes unmixed images",
+        "batch_mixing: head = nearest learns from a metric loss alone, which needs unmixed images; "
+        "use batch_mixing = none",
         lambda r: r.head.remembers_images and not r.batch_mixing.absent,
     ),
     (
-        "blend: head = nearest remembers images as the trained layers see them, and between two "
-        "sets of weights they see otherwise; leave blend at 1",
+        "blend: head = nearest stores embeddings of the fine-tuned network, and blended weights "
+        "compute others; leave blend at 1",
         lambda r: r.head.remembers_images and r.blend < 1,
     ),
     (
-        "freezing: lp_ft and gradual begin with the head alone, and head = nearest has nothing "
-        "that could be trained",
+        "freezing: lp_ft and gradual start by training the head alone, and head = nearest has no "
+        "parameters; use another freezing",
         lambda r: r.head.remembers_images and r.freezing.begins_with_head,
     ),
     (
-        "metric_loss.per_class: a batch must hold two classes, so it may be half of "
-        "batch_size at most",
+        "metric_loss.per_class: a batch must hold at least two classes; use at most half of "
+        "batch_size",
         lambda r: 2 * r.metric_loss.drawn_together > r.batch_size,
     ),
     (
-        "augmentation = flip_crop with flips, crops and cutout turned off changes nothing; "
+        "augmentation = flip_crop without flips, crops and cutout changes nothing; "
         "use augmentation = none",
         lambda r: r.augmentation.is_idle,
     ),
     (
-        "backbone.drop_path: with freezing = head_only no block is trained that could be skipped",
+        "backbone.drop_path: freezing = head_only trains no block that could be skipped; use "
+        "drop_path = 0 or another freezing",
         lambda r: r.freezing.head_alone and r.backbone.drop_path > 0,
     ),
     (
-        "freezing: give either blocks or boundary, not both",
+        "freezing: set blocks or boundary, not both",
         lambda r: r.freezing.names_boundary_twice,
     ),
     (
-        "test_time_flip: augmentation.flip = false says that mirror images differ in meaning",
+        "test_time_flip: augmentation.flip = false means that mirror images may differ in class; "
+        "turn test_time_flip off or augmentation.flip on",
         lambda r: r.test_time_flip and not r.augmentation.allows_mirroring,
     ),
 )
-"""Combinations that make no sense: why, and whether a recipe is one."""
+"""Invalid combinations: the reason, and a test that is true for a recipe that is one."""
 
 
 def broken_rules(recipe: Recipe) -> list[str]:
@@ -192,14 +199,22 @@ NAMED: dict[str, Recipe] = {
         averaging=NoAveraging(),
     ),
 }
-"""What is good by default, a head alone, and the article's first attempt."""
+"""A good default, a linear probe, and the naive fine-tuning that many tutorials start with."""
 
 
-def parse_recipe(data: Mapping[str, Any], source: str = "the recipe") -> Recipe:
-    """Builds a recipe from plain data.
+def parse_recipe(data: Mapping[str, Any], source: str = "The recipe") -> Recipe:
+    """Returns the recipe in plain data.
+
+    Args:
+        data: Field names and values; a method's name stands for its default values.
+        source: Where the data come from, for messages.
 
     Raises:
-        RecipeError: If a key is unknown or a value is out of range; all of them are named.
+        RecipeError: If keys are unknown or values invalid; the message names all of them.
+
+    Example:
+        >>> parse_recipe({"optimizer": "sgd", "epochs": 5}).optimizer.lr
+        0.01
     """
     try:
         return Recipe.model_validate(data)
@@ -223,17 +238,18 @@ def load_recipe(name_or_file: str) -> Recipe:
         known = ", ".join(NAMED)
         hint = did_you_mean(name_or_file, NAMED)
         raise RecipeError(
-            f"unknown recipe {name_or_file!r}{hint}. Name one of {known}, or a .toml or .json file."
+            f"Unknown recipe {name_or_file!r}{hint or '.'} Give one of {known}, or the path of a "
+            ".toml or .json file."
         )
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}.") from None
+        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise RecipeError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
     if not isinstance(data, dict):
-        raise RecipeError(f"{path} must hold one table with the recipe's fields.")
+        raise RecipeError(f"{path} must hold one table of recipe fields.")
     return parse_recipe(data, str(path))
 
 
@@ -241,19 +257,26 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Returns the recipe with `family=method` and `family.field=value` settings applied in order.
 
     Raises:
-        RecipeError: If a setting has no `=`, or names or values are wrong.
+        RecipeError: If a setting has no `=`, or its name or value is invalid.
+
+    Example:
+        >>> recipe = with_settings(Recipe(), ["optimizer=sgd", "optimizer.lr=0.1", "epochs=3"])
+        >>> recipe.optimizer.name, recipe.optimizer.lr, recipe.epochs
+        ('sgd', 0.1, 3)
     """
     data = recipe.model_dump()
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals or not path:
-            raise RecipeError(f"'--set {setting}' has no value; write --set optimizer.lr=3e-4.")
+            raise RecipeError(
+                f"'--set {setting}' has no value; write for example --set optimizer.lr=3e-4."
+            )
         head, *rest = path.strip().split(".")
         if not rest:
             data[head] = _scalar(value) if head not in FAMILIES else value.strip()
         elif len(rest) > 1 or head not in FAMILIES:
             parse_recipe({**data, path: value}, f"--set {setting}")
-            raise RecipeError(f"'--set {setting}': {head!r} has no fields of its own.")
+            raise RecipeError(f"'--set {setting}': {head!r} has no fields; use --set {head}=VALUE.")
         else:
             current = data[head]
             if isinstance(current, str):
@@ -263,18 +286,23 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 
 def to_toml(recipe: Recipe) -> str:
-    """Returns the recipe as a TOML document that `load_recipe` reads back to the same recipe."""
+    """Returns the recipe as a TOML document, from which `load_recipe` reads the same recipe.
+
+    Example:
+        >>> print(to_toml(Recipe(epochs=3)).splitlines()[0])
+        epochs = 3
+    """
     fields = recipe.model_dump()
     lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items() if key not in FAMILIES]
     for family_name in FAMILIES:
         lines += ["", f"[{family_name}]"]
-        # A JSON string, number, bool or flat list is a TOML value too.
+        # JSON strings, numbers, booleans and flat lists are valid TOML values.
         lines += [f"{key} = {json.dumps(value)}" for key, value in fields[family_name].items()]
     return "\n".join(lines) + "\n"
 
 
 def _scalar(text: str) -> Any:
-    """Reads a value as TOML would, and as plain text where TOML would not."""
+    """Returns a value parsed as TOML, or as plain text if it is not valid TOML."""
     try:
         return tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
@@ -282,8 +310,8 @@ def _scalar(text: str) -> Any:
 
 
 def _explain(detail: ErrorDetails) -> str:
-    """Says what is wrong in one clause, with the nearest known name."""
-    # pydantic puts the method's name into the location of a union's errors; users do not write it.
+    """Returns one clause that says what is wrong, with the closest known name."""
+    # pydantic adds the method's name to the location of a union's errors; users do not write it.
     location = [str(part) for part in detail["loc"]]
     if len(location) > 1 and location[0] in FAMILIES:
         names = {method_name(method) for method in FAMILIES[location[0]]}
@@ -292,16 +320,16 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] == "union_tag_invalid":
         known = [method_name(method) for method in FAMILIES[location[0]]]
         name = str(detail["ctx"]["tag"])
-        hint = did_you_mean(name, known) or f"; there is {', '.join(known)}"
+        hint = did_you_mean(name, known) or f"; use {listed(known, 'or')}"
         return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
     if detail["type"] == "extra_forbidden":
         return f"unknown key {path!r}{did_you_mean(location[-1], _known_keys(location))}"
     if detail["type"] == "literal_error" and location[-1] == "name":
         known = [method_name(method) for method in FAMILIES[location[0]]]
         name = str(detail["input"])
-        hint = did_you_mean(name, known) or f"; there is {', '.join(known)}"
+        hint = did_you_mean(name, known) or f"; use {listed(known, 'or')}"
         return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
-    if detail["type"] == "value_error" and not location:  # RULES say it whole
+    if detail["type"] == "value_error" and not location:  # RULES hold complete clauses
         return str(detail["ctx"]["error"])
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{path} = {detail['input']!r}: {message}"

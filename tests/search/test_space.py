@@ -81,11 +81,11 @@ def test_names_are_full_paths_and_each_is_asked_once() -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"freezing": "head_only", "activation": "mish"}, "no layer is trained"),
+        ({"freezing": "head_only", "activation": "mish"}, "trains no backbone layer"),
         ({"activation": {"name": "mish", "where": "head"}}, "only head = mlp"),
         (
             {"freezing": "head_only", "head": {"name": "mlp"}, "batch_mixing": "cutmix"},
-            "needs maps",
+            "needs images or feature maps",
         ),
         ({"freezing": "head_only", "batch_mixing": "mixup"}, "closed form"),
         ({"freezing": "head_only", "metric_loss": "triplet"}, "embedding is frozen"),
@@ -101,7 +101,7 @@ def test_names_are_full_paths_and_each_is_asked_once() -> None:
         ({"freezing": {"name": "gradual", "blocks": 3, "boundary": "blocks.4"}}, "not both"),
         (
             {"test_time_flip": True, "augmentation": {"name": "flip_crop", "flip": False}},
-            "mirror images differ",
+            "mirror images may differ",
         ),
     ],
 )

@@ -1,1 +1,1 @@
-"""The methods that a recipe is made of, one file a family."""
+"""The methods that make up a recipe: one module per family."""

@@ -1,4 +1,4 @@
-"""Activations: the non-linearity of the head, or of the layers that are trained."""
+"""Activations: the nonlinearity of the head, or of the layers that are trained."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -9,17 +9,17 @@ from headstart.methods.method import Choices, Method, Range, family
 
 _Where = Annotated[
     Literal["suffix", "head", "both"],
-    Field(description="swapped into the trained suffix, used in an MLP head, or both"),
+    Field(description="where it is used: in the trained layers, in an MLP head, or in both"),
     Choices(("suffix", "head", "both")),
 ]
 
 
 class ActivationMethod(Method):
-    """An activation, and where it is used."""
+    """Base of the activations, and where they are used."""
 
     @property
     def in_suffix(self) -> bool:
-        """Whether it is swapped into the layers of the backbone that are trained."""
+        """Whether it replaces the activations of the trained backbone layers."""
         return getattr(self, "where", "") in {"suffix", "both"}
 
     @property
@@ -31,7 +31,7 @@ class ActivationMethod(Method):
 class Keep(ActivationMethod):
     """The activations that the backbone was pretrained with; ReLU in an MLP head."""
 
-    advice: ClassVar[str] = "The pretrained weights were fitted to these: hard to beat."
+    advice: ClassVar[str] = "Hard to beat: the pretrained weights were fitted to them."
     absent: ClassVar[bool] = True
     name: Literal["keep"] = "keep"
 
@@ -44,7 +44,7 @@ class Mish(ActivationMethod):
     """x tanh(ln(1 + e^x)), smooth and unbounded above (Misra, BMVC 2020)."""
 
     advice: ClassVar[str] = (
-        "Swapped in, it disturbs pretrained features at first and needs more epochs; "
+        "In pretrained layers it disturbs the features at first and needs more epochs; "
         "in an MLP head it costs nothing."
     )
     name: Literal["mish"] = "mish"
@@ -59,7 +59,7 @@ class Swish(ActivationMethod):
     """x sigmoid(x), also called SiLU (Ramachandran et al. 2017)."""
 
     advice: ClassVar[str] = (
-        "EfficientNets have it already, the Lite ones do not; swapped in, it needs more epochs."
+        "EfficientNets already use it, except the Lite ones; swapping it in needs more epochs."
     )
     name: Literal["swish"] = "swish"
     where: _Where = "suffix"
@@ -72,7 +72,7 @@ class Swish(ActivationMethod):
 class LeakyReLU(ActivationMethod):
     """max(x, slope x): negative inputs keep a small gradient (Maas et al., ICML workshop 2013)."""
 
-    advice: ClassVar[str] = "Close to ReLU, so swapping it in disturbs a ReLU network least."
+    advice: ClassVar[str] = "The closest to ReLU, so it disturbs a ReLU network least."
     name: Literal["leaky_relu"] = "leaky_relu"
     where: _Where = "suffix"
     slope: Annotated[float, Field(gt=0, lt=1), Range(0.005, 0.2, log=True)] = 0.01
@@ -87,5 +87,10 @@ Activation = family(ActivationUnion, squish="swish", silu="swish")
 
 
 def head_activation(method: ActivationUnion) -> nn.Module:
-    """Returns the activation of a head: the method's where it is meant for heads, else ReLU."""
+    """Returns the activation of a head: the method's own if it applies to heads, else ReLU.
+
+    Example:
+        >>> head_activation(Swish(where="head")), head_activation(Swish(where="suffix"))
+        (SiLU(), ReLU())
+    """
     return method.build() if method.in_head else nn.ReLU()

@@ -1,4 +1,4 @@
-"""Augmentation: what a view of an image may look like."""
+"""Augmentation: the random changes that turn an image into a training view."""
 
 from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
@@ -15,12 +15,12 @@ Colour = tuple[int, int, int]
 
 _Flip = Annotated[
     bool,
-    Field(description="mirror images; turn off where left and right differ in meaning"),
+    Field(description="mirror images at random; turn off if left and right differ in meaning"),
 ]
-_VerticalFlip = Annotated[bool, Field(description="turn images upside down, too")]
+_VerticalFlip = Annotated[bool, Field(description="also turn images upside down")]
 _MinArea = Annotated[
     float,
-    Field(gt=0, le=1, description="smallest share of the image that a crop shows; 1 crops least"),
+    Field(gt=0, le=1, description="smallest share of the image that a crop shows; 1: crop least"),
 ]
 _Stretch = Annotated[float, Field(ge=1, le=4, description="largest change of the aspect ratio")]
 _Cutout = Annotated[
@@ -28,29 +28,29 @@ _Cutout = Annotated[
     Field(
         ge=0,
         lt=1,
-        description="side of a square that is blanked out, as a share of the view; 0: none "
+        description="side of the blanked-out square, as a share of the view; 0: none "
         "(Cutout, DeVries & Taylor 2017)",
     ),
 ]
 _Strength = Annotated[
     float,
-    Field(gt=0, le=1, description="share of the views that the policy touches; 1 as published"),
+    Field(gt=0, le=1, description="share of the views that the policy changes; 1: as published"),
 ]
 
 
 class AugmentationMethod(Method):
-    """A policy of views, and what it may do to an image.
+    """Base of the augmentations, and what they may do to an image.
 
     Attributes:
-        policy_changes: What it may do to an image besides flips and crops (`rotate_30`: up to 30
-            degrees; `rotate_90`: far more; `grey`: no colour).
+        policy_changes: Changes of an image besides flips and crops (`rotate_30`: by up to 30
+            degrees; `rotate_90`: by far more; `grey`: to greyscale).
     """
 
     policy_changes: ClassVar[frozenset[str]] = frozenset({"rotate_30", "grey"})
 
     @property
     def changes(self) -> frozenset[str]:
-        """What it may do to an image: `policy_changes`, `flip`, `vertical_flip` and `crop`."""
+        """Changes that an image may undergo: `policy_changes`, `flip`, `vertical_flip`, `crop`."""
         there = {
             "flip": getattr(self, "flip", False),
             "vertical_flip": getattr(self, "vertical_flip", False),
@@ -60,37 +60,37 @@ class AugmentationMethod(Method):
 
     @property
     def allows_mirroring(self) -> bool:
-        """Whether an image and its mirror image may mean the same: no flip was turned off."""
+        """Whether an image and its mirror image are of one class: `flip` is not turned off."""
         return bool(getattr(self, "flip", True))
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that it could do is turned off."""
+        """Whether every change is turned off."""
         return False
 
     @property
     def may_spare_views(self) -> bool:
-        """Whether it may leave many views as they are."""
+        """Whether the policy skips a share of the views."""
         return bool(getattr(self, "strength", 1.0) < 1)
 
 
 class NoAugmentation(AugmentationMethod):
-    """Every view is the image as it is evaluated."""
+    """No augmentation: training uses the evaluation view of each image."""
 
-    advice: ClassVar[str] = "Right for a head alone: it is solved on the images as they are seen."
+    advice: ClassVar[str] = "The right choice if only the head is trained, on frozen features."
     absent: ClassVar[bool] = True
     policy_changes: ClassVar[frozenset[str]] = frozenset()
     name: Literal["none"] = "none"
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform | None:
-        """Returns nothing: the evaluation view is used."""
+        """Returns None: the evaluation view is used."""
         return None
 
 
 class FlipCrop(AugmentationMethod):
-    """Random resized crops and mirror images (Szegedy et al. 2015)."""
+    """Random resized crops and flips (Szegedy et al. 2015)."""
 
-    advice: ClassVar[str] = "Nearly always helps; turn the flip off where it changes the label."
+    advice: ClassVar[str] = "Nearly always helps; turn flips off if they change the label."
     policy_changes: ClassVar[frozenset[str]] = frozenset()
     name: Literal["flip_crop"] = "flip_crop"
     flip: _Flip = True
@@ -101,7 +101,7 @@ class FlipCrop(AugmentationMethod):
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that it could do is turned off."""
+        """Whether every change is turned off."""
         return not (self.changes or self.cutout) and self.stretch == 1
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
@@ -110,9 +110,9 @@ class FlipCrop(AugmentationMethod):
 
 
 class AutoAugment(AugmentationMethod):
-    """A policy of pairs of operations that was learned on a large set (Cubuk et al., CVPR 2019)."""
+    """A policy of pairs of operations, learned on a large data set (Cubuk et al., CVPR 2019)."""
 
-    advice: ClassVar[str] = "Strong; with little data and few epochs a lighter policy often wins."
+    advice: ClassVar[str] = "Strong; with few images and epochs, a lighter policy often wins."
     name: Literal["auto_augment"] = "auto_augment"
     flip: _Flip = True
     vertical_flip: _VerticalFlip = False
@@ -120,7 +120,8 @@ class AutoAugment(AugmentationMethod):
     stretch: _Stretch = 4 / 3
     cutout: _Cutout = 0.0
     policy: Annotated[
-        Literal["imagenet", "cifar10", "svhn"], Field(description="the set it was learned on")
+        Literal["imagenet", "cifar10", "svhn"],
+        Field(description="the data set that it was learned on"),
     ] = "imagenet"
     strength: _Strength = 1.0
 
@@ -135,10 +136,10 @@ class AutoAugment(AugmentationMethod):
 
 
 class RandAugment(AugmentationMethod):
-    """A few random operations of one fixed strength (Cubuk et al., NeurIPS 2020)."""
+    """A few random operations of a fixed strength (Cubuk et al., NeurIPS 2020)."""
 
     advice: ClassVar[str] = (
-        "Its strength is easy to set by hand; lower it for fine-grained classes."
+        "The strength is easy to set by hand; lower it for fine-grained classes."
     )
     name: Literal["rand_augment"] = "rand_augment"
     flip: _Flip = True
@@ -146,9 +147,10 @@ class RandAugment(AugmentationMethod):
     min_area: _MinArea = 0.35
     stretch: _Stretch = 4 / 3
     cutout: _Cutout = 0.0
-    operations: Annotated[int, Field(ge=1, le=8, description="operations a view")] = 2
+    operations: Annotated[int, Field(ge=1, le=8, description="operations per view")] = 2
     strength: Annotated[
-        float, Field(gt=0, le=1, description="of each operation; the paper's 9 of 30 is 0.3")
+        float,
+        Field(gt=0, le=1, description="strength of each operation; the paper's 9 of 30 is 0.3"),
     ] = 0.3
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
@@ -167,7 +169,7 @@ class RandAugment(AugmentationMethod):
 class TrivialAugment(AugmentationMethod):
     """One random operation of random strength on top of crops and flips (Müller & Hutter 2021)."""
 
-    advice: ClassVar[str] = "Nothing to tune, and strong on small data: the default."
+    advice: ClassVar[str] = "The default: nothing to tune, and strong on small data."
     policy_changes: ClassVar[frozenset[str]] = frozenset({"rotate_30", "rotate_90", "grey"})
     name: Literal["trivial_augment"] = "trivial_augment"
     flip: _Flip = True
@@ -175,7 +177,7 @@ class TrivialAugment(AugmentationMethod):
     min_area: _MinArea = 0.35
     stretch: _Stretch = 4 / 3
     cutout: _Cutout = 0.0
-    bins: Annotated[int, Field(ge=2, le=101, description="steps from no to full strength")] = 31
+    bins: Annotated[int, Field(ge=2, le=101, description="steps from zero to full strength")] = 31
     strength: _Strength = 1.0
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
@@ -193,10 +195,19 @@ Augmentation = family(AugmentationUnion)
 
 
 def cutout_box(side: int, centre: tuple[int, int], resolution: int) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom (exclusive) of a Cutout square, cut off at the borders.
+    """Returns a Cutout square (DeVries & Taylor 2017), clipped to the image.
 
-    The centre is anywhere in the image, so that part of the square may lie outside (DeVries &
-    Taylor 2017).
+    Args:
+        side: Side of the square in pixels.
+        centre: x and y of its centre, anywhere in the image.
+        resolution: Side of the image in pixels.
+
+    Returns:
+        Left, top, right and bottom in pixels; right and bottom are exclusive.
+
+    Example:
+        >>> cutout_box(10, (3, 20), 32)
+        (0, 15, 8, 25)
     """
     x, y = centre
     left, top = x - side // 2, y - side // 2
@@ -211,7 +222,7 @@ def _view(
     policy: v2.Transform | None = None,
     share: float = 1.0,
 ) -> Transform:
-    """Crops, flips, applies the policy to a share of the views, and cuts out."""
+    """Returns the pipeline: crop, flip, the policy on a share of the views, Cutout."""
     steps: list[Callable[[Image.Image], Image.Image]] = [
         v2.RandomResizedCrop(
             resolution,

@@ -1,4 +1,4 @@
-"""Averaging: which weights are kept from a path of many."""
+"""Averaging: which weights are kept from those that training passes through."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal, TypeVar
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 class AveragingMethod(Method):
-    """A way of averaging: a running mean over the steps, or a mean of chosen epochs.
+    """Base of the averagings: a running mean over the steps, or a mean of chosen epochs.
 
     Attributes:
-        chooses_by_validation: Whether `cook` chooses among the epochs by held-out images.
-        needs_fresh_statistics: Whether BatchNorm statistics of the mean are taken anew, as they
-            were not averaged step by step with the weights.
+        chooses_by_validation: Whether `cook` chooses epochs by their loss on held-out images.
+        needs_fresh_statistics: Whether BatchNorm statistics are recomputed for the mean, because
+            they are not averaged along with the weights.
     """
 
     chooses_by_validation: ClassVar[bool] = False
@@ -28,7 +28,7 @@ class AveragingMethod(Method):
         return 0.0
 
     def decay(self, step: int, total_steps: int) -> float:
-        """Returns the share of the old mean that step `step` (from 0) keeps; 0: there is none."""
+        """Returns the share of the old average that step `step` (from 0) keeps; 0: no average."""
         return 0.0
 
     def cook(
@@ -37,14 +37,14 @@ class AveragingMethod(Method):
         mean: Callable[[Sequence[int]], T],
         loss: Callable[[T], float],
     ) -> tuple[T, list[int]] | None:
-        """Returns a mean of chosen epochs and their numbers; None to keep the running mean."""
+        """Returns the mean of chosen epochs and their indices; None to keep the running mean."""
         return None
 
 
 class NoAveraging(AveragingMethod):
     """The weights of the last step."""
 
-    advice: ClassVar[str] = "Enough where the schedule ends near zero."
+    advice: ClassVar[str] = "Enough if the schedule ends near zero."
     absent: ClassVar[bool] = True
     name: Literal["none"] = "none"
 
@@ -52,31 +52,36 @@ class NoAveraging(AveragingMethod):
 class EMA(AveragingMethod):
     """An exponential moving average of the weights (Polyak & Juditsky 1992).
 
-    Over a short schedule the average must forget its start: the decay never exceeds
-    (1 + t) / (10 + t), and its half-life is a share of all steps.
+    Even on a short schedule the average must forget the initial weights: the decay at step t is
+    at most (1 + t) / (10 + t), and the half-life is a share of all steps.
     """
 
     advice: ClassVar[str] = "The default: free, and steadier than any single step."
     name: Literal["ema"] = "ema"
     half_life: Annotated[
         float,
-        Field(gt=0, le=1, description="as a share of all steps"),
+        Field(gt=0, le=1, description="half-life as a share of all steps"),
         Range(0.03, 0.3, log=True),
     ] = 0.1
 
     def decay(self, step: int, total_steps: int) -> float:
-        """Returns the share of the old average that step `step` (from 0) keeps."""
+        """Returns the share of the old average that step `step` (from 0) keeps.
+
+        Example:
+            >>> EMA().decay(0, 100), round(EMA().decay(90, 100), 3)
+            (0.1, 0.91)
+        """
         longest: float = 0.5 ** (1 / max(1.0, self.half_life * total_steps))
         return min(longest, (1 + step) / (10 + step))
 
 
 class SWA(AveragingMethod):
-    """The plain mean of the weights over the end of the path (Izmailov et al., UAI 2018).
+    """The plain mean of the weights over the end of training (Izmailov et al., UAI 2018).
 
-    Where BatchNorm statistics are trained they are taken anew from the training images.
+    Trained BatchNorm statistics are recomputed on the training images.
     """
 
-    advice: ClassVar[str] = "Pairs with a constant or restarting schedule; else EMA does the same."
+    advice: ClassVar[str] = "For constant or restarting schedules; otherwise EMA is as good."
     needs_fresh_statistics: ClassVar[bool] = True
     name: Literal["swa"] = "swa"
     start: Annotated[
@@ -96,9 +101,9 @@ class SWA(AveragingMethod):
 
 
 class GreedySoup(AveragingMethod):
-    """The mean of those epochs whose addition helps on validation (Wortsman et al., ICML 2022)."""
+    """The mean of the epochs that help on the validation set (Wortsman et al., ICML 2022)."""
 
-    advice: ClassVar[str] = "Chooses on validation, so it wants a validation set of some size."
+    advice: ClassVar[str] = "Chooses by validation loss, so it needs a fairly large validation set."
     chooses_by_validation: ClassVar[bool] = True
     # The winner of a search is trained without held-out images.
     shares_trials: ClassVar[bool] = False
@@ -111,15 +116,22 @@ class GreedySoup(AveragingMethod):
         mean: Callable[[Sequence[int]], T],
         loss: Callable[[T], float],
     ) -> tuple[T, list[int]]:
-        """Adds ingredients, best first, and keeps each that does not raise the loss.
+        """Adds ingredients, best first, and keeps each one that does not raise the loss.
 
         Args:
-            losses: Of every ingredient alone.
-            mean: Mixes the ingredients of these numbers.
-            loss: Of a mixture.
+            losses: Loss of each ingredient alone.
+            mean: Returns the mean of the ingredients with the given indices.
+            loss: Returns the loss of a mean.
 
         Returns:
-            The soup and the numbers of its ingredients.
+            The soup and the indices of its ingredients.
+
+        Example:
+            >>> weights = [1.0, 3.0, 9.0]
+            >>> def mean(chosen):
+            ...     return sum(weights[i] for i in chosen) / len(chosen)
+            >>> GreedySoup().cook([1.0, 1.0, 7.0], mean, lambda weight: abs(weight - 2))
+            (2.0, [0, 1])
         """
         order = sorted(range(len(losses)), key=losses.__getitem__)
         chosen, soup, least = [order[0]], mean(order[:1]), losses[order[0]]

@@ -1,4 +1,4 @@
-"""The backbone: which pretrained network, from which weights, at which resolution."""
+"""The backbone: the pretrained network, its weights and its resolution."""
 
 from typing import Annotated, ClassVar
 
@@ -8,10 +8,10 @@ from headstart.methods.method import Method, Range, named
 
 
 class Backbone(Method):
-    """Any image classification network of the timm collection (Wightman 2019), by its name."""
+    """Any image classification network of timm (Wightman 2019), by name."""
 
     advice: ClassVar[str] = (
-        "A larger one pays where classes are fine-grained; a higher resolution often pays more."
+        "A larger one pays if classes are fine-grained; a higher resolution often pays more."
     )
     name: Annotated[str, Field(min_length=1)] = "tf_efficientnet_lite0"
     weights: Annotated[
@@ -22,7 +22,7 @@ class Backbone(Method):
         ),
     ] = "pretrained"
     resolution: Annotated[
-        int, Field(ge=0, le=1024, description="side of a view in pixels; 0 takes the model's own")
+        int, Field(ge=0, le=1024, description="side of a view in pixels; 0: the model's own")
     ] = 0
     drop_path: Annotated[
         float,

@@ -1,4 +1,4 @@
-"""Batch mixing: training examples made of two images, with labels in the same shares."""
+"""Batch mixing: training examples made from two images, with labels in the same shares."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -11,19 +11,21 @@ from headstart.methods.method import Method, Range, family
 
 _Alpha = Annotated[
     float,
-    Field(gt=0, le=10, description="shares are drawn from Beta(alpha, alpha)"),
+    Field(gt=0, le=10, description="the share of each image is drawn from Beta(alpha, alpha)"),
     Range(0.1, 1.0, log=True),
 ]
-_Probability = Annotated[float, Field(gt=0, le=1, description="of mixing a batch"), Range(0.2, 1.0)]
+_Probability = Annotated[
+    float, Field(gt=0, le=1, description="probability of mixing a batch"), Range(0.2, 1.0)
+]
 
 
 @dataclass(frozen=True)
 class Mix:
-    """How a batch is mixed: each example keeps `share` of itself and gets the rest of a partner.
+    """How to mix a batch: each example keeps `share` of itself and takes the rest from a partner.
 
     Attributes:
         partners: Row of each example's partner (B,).
-        share: Of the example itself; where a box is pasted, it is set by the box as rounded.
+        share: Share that each example keeps; for a box, before rounding to whole positions.
         box: Top, left, bottom, right of the pasted box as shares of the sides, or None.
     """
 
@@ -33,7 +35,7 @@ class Mix:
 
 
 class MixingMethod(Method):
-    """A way of mixing the images of a batch.
+    """Base of the batch mixings.
 
     Attributes:
         needs_maps: Whether it needs activations with height and width.
@@ -43,14 +45,14 @@ class MixingMethod(Method):
 
     @property
     def mixed_share(self) -> float:
-        """Share of the batches that are mixed, in [0, 1]; a `probability` where there is one."""
+        """Share of the batches that are mixed, in [0, 1]: `probability`, if there is one."""
         return float(getattr(self, "probability", 1.0))
 
 
 class NoMixing(MixingMethod):
-    """Every example is one image."""
+    """No mixing: every example is one image."""
 
-    advice: ClassVar[str] = "Right under some 20,000 images, unless many epochs are trained."
+    advice: ClassVar[str] = "The right choice below about 20,000 images, unless you train long."
     absent: ClassVar[bool] = True
     name: Literal["none"] = "none"
 
@@ -60,23 +62,23 @@ class NoMixing(MixingMethod):
         return 0.0
 
     def draw(self, rows: int, random: np.random.Generator) -> Mix | None:
-        """Returns nothing: the batch stays as it is."""
+        """Returns None: the batch stays as it is."""
         return None
 
 
 class MixUp(MixingMethod):
     """Weighted means of two examples and of their labels (Zhang et al., ICLR 2018).
 
-    Inside the network it mixes activations (manifold mixup, Verma et al., ICML 2019).
+    Behind a frozen prefix it mixes activations (manifold mixup, Verma et al., ICML 2019).
     """
 
-    advice: ClassVar[str] = "Calibrates; rarely gains accuracy on few images and short schedules."
+    advice: ClassVar[str] = "Improves calibration; on few images it rarely improves accuracy."
     name: Literal["mixup"] = "mixup"
     alpha: _Alpha = 0.2
     probability: _Probability = 1.0
 
     def draw(self, rows: int, random: np.random.Generator) -> Mix | None:
-        """Returns how to mix a batch of `rows` examples, or None where it stays as it is."""
+        """Returns how to mix a batch of `rows` examples, or None to leave it as it is."""
         if random.random() >= self.probability:
             return None
         share = float(random.beta(self.alpha, self.alpha))
@@ -86,18 +88,18 @@ class MixUp(MixingMethod):
 class CutMix(MixingMethod):
     """A box of one image pasted into another; labels by area (Yun et al., ICCV 2019).
 
-    Inside the network the same box, scaled, is pasted into the activations; what the layers
-    before have already seen across its border stays.
+    Behind a frozen prefix the same box is pasted into the activations, scaled to their size;
+    earlier layers have already mixed some information across its border.
     """
 
-    advice: ClassVar[str] = "Wants long schedules; on few images it often costs accuracy."
+    advice: ClassVar[str] = "Needs a long schedule; with few images it often costs accuracy."
     needs_maps: ClassVar[bool] = True
     name: Literal["cutmix"] = "cutmix"
     alpha: _Alpha = 1.0
     probability: _Probability = 0.5
 
     def draw(self, rows: int, random: np.random.Generator) -> Mix | None:
-        """Returns how to mix a batch of `rows` examples, or None where it stays as it is."""
+        """Returns how to mix a batch of `rows` examples, or None to leave it as it is."""
         if random.random() >= self.probability:
             return None
         share = float(random.beta(self.alpha, self.alpha))
@@ -121,12 +123,18 @@ def apply_mix(
     Args:
         batch: Images or activations (B, ...).
         targets: Probabilities (B, C).
-        mix: How.
-        space: The two dimensions of `batch` that are height and width; needed for a box only.
+        mix: How to mix them.
+        space: The height and width dimensions of `batch`; only a box needs them.
 
     Returns:
-        The mixed batch (float where means were taken), the mixed targets, and the share that each
-        example keeps: that of the box as it was rounded to whole positions.
+        The mixed batch (float after weighted means), the mixed targets, and the share that each
+        example keeps, computed from the box after rounding to whole positions.
+
+    Example:
+        >>> mix = Mix(torch.tensor([1, 0]), share=0.75)
+        >>> batch, targets, share = apply_mix(torch.tensor([[0.0], [4.0]]), torch.eye(2), mix, ())
+        >>> batch.tolist(), targets.tolist(), share
+        ([[1.0], [3.0]], [[0.75, 0.25], [0.25, 0.75]], 0.75)
     """
     partners = mix.partners.to(batch.device)
     share = mix.share
@@ -139,7 +147,7 @@ def apply_mix(
         rows = slice(round(top * height), round(bottom * height))
         columns = slice(round(left * width), round(right * width))
         mixed = batch.clone()
-        # A view of the copy, with height and width in front, so that one index fits all layouts.
+        # A view of the copy with height and width first: one index then fits all layouts.
         inside = mixed.movedim(space, (0, 1))
         inside[rows, columns] = batch[partners].movedim(space, (0, 1))[rows, columns]
         area = (rows.stop - rows.start) * (columns.stop - columns.start)

@@ -1,4 +1,4 @@
-"""Criteria: what training makes small. All take soft targets, so that all can be mixed."""
+"""Criteria: the classification loss. All accept soft targets, as batch mixing needs."""
 
 from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
@@ -9,76 +9,78 @@ from pydantic import Field
 from headstart.methods.method import Choices, Method, Range, family
 
 CriterionFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Logits (N, C) and target probabilities (N, C) to a scalar."""
+"""Maps logits (N, C) and target probabilities (N, C) to a scalar."""
 
 _Weights = Annotated[
     Literal["none", "balanced"],
-    Field(description="'balanced' weighs each class by the inverse of its frequency"),
+    Field(description="'balanced' weights each class by its inverse frequency"),
     Choices(("none", "balanced")),
 ]
 
 
 class CriterionMethod(Method):
-    """A criterion; each has a field `class_weights`."""
+    """Base of the criteria; each has a field `class_weights`."""
 
     @property
     def is_neutral(self) -> bool:
-        """Whether its values make it plain cross-entropy."""
+        """Whether it equals plain cross-entropy."""
         return False
 
 
 class CrossEntropy(CriterionMethod):
-    """Minus the logarithm of the probability given to the true class (Good 1952)."""
+    """The negative log-likelihood of the true class (Good 1952)."""
 
-    advice: ClassVar[str] = "Honest probabilities; on few images it grows overconfident."
+    advice: ClassVar[str] = "Honest probabilities at first; with few images it gets overconfident."
     is_baseline: ClassVar[bool] = True
     name: Literal["cross_entropy"] = "cross_entropy"
     class_weights: _Weights = "none"
 
     def build(self, counts: torch.Tensor) -> CriterionFunction:
-        """Returns the criterion for classes of `counts` (C,) training images."""
+        """Returns the criterion for classes with `counts` (C,) training images."""
         return _criterion(_weights(self.class_weights, counts))
 
 
 class LabelSmoothing(CriterionMethod):
-    """Cross-entropy to targets that leave some probability to all classes (Szegedy et al. 2016)."""
+    """Cross-entropy with some target probability spread over all classes (Szegedy et al. 2016)."""
 
-    advice: ClassVar[str] = "Helps most with many similar classes and doubtful labels."
+    advice: ClassVar[str] = "Helps most with many similar classes and noisy labels."
     name: Literal["label_smoothing"] = "label_smoothing"
     smoothing: Annotated[
         float,
-        Field(ge=0, lt=1, description="probability that is spread over all classes"),
+        Field(ge=0, lt=1, description="probability spread over all classes"),
         Range(0.02, 0.2),
     ] = 0.1
     class_weights: _Weights = "none"
 
     @property
     def is_neutral(self) -> bool:
-        """Whether nothing is smoothed."""
+        """Whether it equals plain cross-entropy: nothing is smoothed."""
         return self.smoothing == 0
 
     def build(self, counts: torch.Tensor) -> CriterionFunction:
-        """Returns the criterion for classes of `counts` (C,) training images."""
+        """Returns the criterion for classes with `counts` (C,) training images."""
         return _criterion(_weights(self.class_weights, counts), smoothing=self.smoothing)
 
 
 class Focal(CriterionMethod):
-    """Cross-entropy in which what is already right counts less (Lin et al., ICCV 2017)."""
+    """Cross-entropy with less weight on easy examples (Lin et al., ICCV 2017)."""
 
-    advice: ClassVar[str] = "For rare classes; on balanced sets it brings little."
+    advice: ClassVar[str] = "For rare classes; gains little on balanced data."
     name: Literal["focal"] = "focal"
     gamma: Annotated[
-        float, Field(ge=0, le=10, description="0 is cross-entropy"), Range(0.5, 3.0)
+        float,
+        Field(ge=0, le=10, description="focus on hard examples; 0: cross-entropy"),
+        Range(0.5, 3.0),
     ] = 2.0
     class_weights: _Weights = "none"
 
     @property
     def is_neutral(self) -> bool:
-        """Whether all that is right counts in full."""
+        """Whether it equals plain cross-entropy: every example has its full weight."""
         return self.gamma == 0
 
     def build(self, counts: torch.Tensor) -> CriterionFunction:
-        """Returns the criterion for classes of `counts` (C,) training images."""
+        """Returns the criterion for classes with `counts` (C,) training images."""
         return _criterion(_weights(self.class_weights, counts), gamma=self.gamma)
 
 
@@ -87,7 +89,7 @@ Criterion = family(CriterionUnion)
 
 
 def _weights(kind: str, counts: torch.Tensor) -> torch.Tensor:
-    """Returns one weight a class (C,); their mean over the images is 1."""
+    """Returns a weight for each class (C,); their mean over the images is 1."""
     if kind == "none":
         return torch.ones_like(counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts.clamp(min=1).float())
@@ -101,9 +103,9 @@ def _criterion(
         spread = targets * (1 - smoothing) + smoothing / targets.shape[1]
         terms = -spread * log_p
         if gamma:
-            # Below 1, the power's slope at 0 is infinite: what is surely right counts as almost so.
+            # For gamma < 1 the gradient at 0 is infinite, so the base is kept above 0.
             terms = terms * (1 - log_p.exp()).clamp(min=1e-6).pow(gamma)
-        # Normalised by the weights of the targets: equal to the usual mean for hard labels.
+        # Normalised by the weights of the targets, which is the usual mean for hard labels.
         return (terms * weights).sum() / (targets * weights).sum()
 
     return loss

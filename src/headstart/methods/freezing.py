@@ -1,4 +1,4 @@
-"""Freezing: where the boundary lies between what is frozen and what is trained, and when."""
+"""Freezing: which layers are trained, and from when on."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,23 +8,28 @@ from headstart.methods.method import Choices, Method, Range, family
 
 _BatchNorm = Annotated[
     Literal["frozen", "trained"],
-    Field(description="whether the statistics of trained BatchNorm layers move"),
+    Field(
+        description="whether training updates the statistics of BatchNorm layers after the boundary"
+    ),
     Choices(("frozen", "trained")),
 ]
 _Boundary = Annotated[
     str,
-    Field(min_length=1, description="a boundary's name, or 'auto': chosen for the time at hand"),
+    Field(
+        min_length=1,
+        description="where the trained layers begin; 'auto': chosen to fit the time",
+    ),
 ]
 _Blocks = Annotated[
     int,
-    Field(ge=0, le=1000, description="train the last so many blocks; 0: `boundary` says where"),
+    Field(ge=0, le=1000, description="number of last blocks to train; 0: `boundary` decides"),
 ]
 _LayerDecay = Annotated[
     float,
     Field(
         gt=0,
         le=1,
-        description="each block's learning rate is that of the block behind it times this "
+        description="each block's learning rate is that of the next block times this "
         "(Howard & Ruder 2018; 1: one rate for all)",
     ),
     Range(0.6, 1.0),
@@ -32,12 +37,12 @@ _LayerDecay = Annotated[
 
 
 class FreezingMethod(Method):
-    """A way of freezing: what is trained, from when, and at which rates.
+    """Base of the freezings: which layers are trained, from when, and at which rates.
 
     Attributes:
-        head_alone: Whether nothing but the head is trained.
-        whole_backbone: Whether all of the backbone is trained.
-        begins_with_head: Whether the head is trained alone at first.
+        head_alone: Whether only the head is trained.
+        whole_backbone: Whether the whole backbone is trained.
+        begins_with_head: Whether the head is trained alone first.
     """
 
     head_alone: ClassVar[bool] = False
@@ -46,17 +51,17 @@ class FreezingMethod(Method):
 
     @property
     def leaves_boundary_open(self) -> bool:
-        """Whether the boundary is chosen for the time at hand."""
+        """Whether the boundary is chosen to fit the time."""
         return getattr(self, "boundary", "") == "auto" and not getattr(self, "blocks", 0)
 
     @property
     def names_boundary_twice(self) -> bool:
-        """Whether both a number of blocks and a boundary were given."""
+        """Whether both `blocks` and `boundary` are set."""
         return getattr(self, "blocks", 0) > 0 and getattr(self, "boundary", "auto") != "auto"
 
     @property
     def freezes_statistics(self) -> bool:
-        """Whether the statistics of trained BatchNorm layers stay as they are."""
+        """Whether the statistics of trained BatchNorm layers stay fixed."""
         return getattr(self, "batchnorm", "frozen") == "frozen"
 
     @property
@@ -65,19 +70,19 @@ class FreezingMethod(Method):
         return bool(getattr(self, "layer_decay", 1.0) < 1)
 
     def rate_factors(self, blocks: int) -> list[float]:
-        """Returns what the rate of each block is multiplied by, nearest the input first."""
+        """Returns the factor of each block's learning rate, nearest the input first."""
         decay = getattr(self, "layer_decay", 1.0)
         return [decay ** (blocks - 1 - number) for number in range(blocks)]
 
     def starts(self, blocks: int) -> list[float]:
-        """Returns the progress at which each block begins to train, nearest the input first."""
+        """Returns the progress at which each block starts to train, nearest the input first."""
         return [0.0] * blocks
 
 
 class HeadOnly(FreezingMethod):
     """Only the head is trained; the backbone extracts features (Donahue et al., ICML 2014)."""
 
-    advice: ClassVar[str] = "Right under some 10 images a class, and where time is short."
+    advice: ClassVar[str] = "The right choice below about 10 images per class, or if time is short."
     head_alone: ClassVar[bool] = True
     # Trials share a boundary, and this has one of its own.
     shares_trials: ClassVar[bool] = False
@@ -87,10 +92,10 @@ class HeadOnly(FreezingMethod):
 class LastBlocks(FreezingMethod):
     """The blocks after the boundary are fine-tuned with the head (Yosinski et al., NeurIPS 2014).
 
-    With `head.init = "probe"` this is LP-FT with its linear probing done in closed form.
+    With `head.init = "probe"` this is LP-FT with the linear probe solved in closed form.
     """
 
-    advice: ClassVar[str] = "The default: early blocks hold what all photographs share."
+    advice: ClassVar[str] = "The default: early blocks hold features that all photographs share."
     name: Literal["last_blocks"] = "last_blocks"
     boundary: _Boundary = "auto"
     blocks: _Blocks = 0
@@ -99,13 +104,13 @@ class LastBlocks(FreezingMethod):
 
 
 class LPFT(FreezingMethod):
-    """The head alone first, then what lies after the boundary (LP-FT, Kumar et al., ICLR 2022).
+    """The head alone first, then the blocks after the boundary (LP-FT, Kumar et al., ICLR 2022).
 
-    The linear probing is done by gradient here, over a share of the schedule: for heads that are
-    initialised at random or have no closed form.
+    Gradient descent trains the linear probe over a share of the schedule. This suits heads that
+    start at random or have no closed form.
     """
 
-    advice: ClassVar[str] = "Saves pretrained features from the gradients of a random head."
+    advice: ClassVar[str] = "Protects pretrained features from the gradients of a random head."
     begins_with_head: ClassVar[bool] = True
     # Trials start from a head that is solved: there is nothing left to probe.
     shares_trials: ClassVar[bool] = False
@@ -121,14 +126,16 @@ class LPFT(FreezingMethod):
     ] = 0.2
 
     def starts(self, blocks: int) -> list[float]:
-        """Returns the progress at which each block begins to train, nearest the input first."""
+        """Returns the progress at which each block starts to train, nearest the input first."""
         return [self.head_share] * blocks
 
 
 class Gradual(FreezingMethod):
-    """The head first, then block after block from the end (ULMFiT, Howard & Ruder, ACL 2018)."""
+    """The head first, then one block after another from the end (Howard & Ruder, ACL 2018)."""
 
-    advice: ClassVar[str] = "Gentle on small sets; needs a schedule long enough for every block."
+    advice: ClassVar[str] = (
+        "Gentle on small data; the schedule must be long enough for every block."
+    )
     begins_with_head: ClassVar[bool] = True
     name: Literal["gradual"] = "gradual"
     boundary: _Boundary = "auto"
@@ -142,14 +149,14 @@ class Gradual(FreezingMethod):
     ] = 0.5
 
     def starts(self, blocks: int) -> list[float]:
-        """Returns the progress at which each block begins to train, nearest the input first."""
+        """Returns the progress at which each block starts to train, nearest the input first."""
         return [self.until * (blocks - index) / blocks for index in range(blocks)]
 
 
 class Full(FreezingMethod):
     """The whole backbone is fine-tuned with the head (Girshick et al., CVPR 2014)."""
 
-    advice: ClassVar[str] = "Slowest, and the first to overfit; for data far from photographs."
+    advice: ClassVar[str] = "The slowest, and the first to overfit; for images unlike photographs."
     whole_backbone: ClassVar[bool] = True
     # Trials share a boundary, and this has one of its own.
     shares_trials: ClassVar[bool] = False

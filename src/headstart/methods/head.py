@@ -13,23 +13,25 @@ from headstart.methods.method import Choices, Method, Range, family
 _Features = Annotated[
     Literal["auto", "last", "stages"],
     Field(
-        description="the backbone's last features, pooled features of several stages with "
-        "them, or whichever cross-validates better (last where the head starts at random)"
+        description="the backbone's last features; pooled features of several stages as well; "
+        "or the better of the two in cross-validation (last if the head starts at random)"
     ),
     Choices(("last", "stages")),
 ]
 _Init = Annotated[
     Literal["probe", "random"],
-    Field(description="solved on cached features, or at random"),
+    Field(description="how it starts: solved on cached features, or at random"),
     Choices(("probe", "random")),
 ]
-_Dropout = Annotated[float, Field(ge=0, lt=1, description="before the last layer"), Range(0.0, 0.5)]
+_Dropout = Annotated[
+    float, Field(ge=0, lt=1, description="dropout before the last layer"), Range(0.0, 0.5)
+]
 Solve = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""Embeddings (N, E) to weight (C, E) and bias (C,) of a cross-validated logistic regression."""
+"""Maps embeddings (N, E) to the weight (C, E) and bias (C,) of a logistic regression."""
 
 
 class Head(nn.Module):
-    """What every head is: features (N, F) to an embedding (N, E) to logits (N, C)."""
+    """Maps features (N, F) to an embedding (N, E) and then to logits (N, C)."""
 
     def __init__(self, embed: nn.Module, out: nn.Module) -> None:
         super().__init__()
@@ -43,21 +45,21 @@ class Head(nn.Module):
 
     @property
     def remembers_images(self) -> bool:
-        """Whether it compares with training images."""
+        """Whether it compares images with stored training images."""
         return isinstance(self.out, Neighbours)
 
     def remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
-        """Takes embeddings (N, E) and labels (N,) of the images to compare with."""
+        """Stores the embeddings (N, E) and labels (N,) of the images to compare with."""
         assert isinstance(self.out, Neighbours)
         self.out.remember(embeddings, labels)
 
 
 class HeadMethod(Method):
-    """A kind of head; each has `init` and `features`.
+    """Base of the heads; each has `init` and `features`.
 
     Attributes:
-        has_hidden_layer: Whether it has a layer of its own before the last one, which is trained.
-        remembers_images: Whether it has nothing to train, and compares with training images.
+        has_hidden_layer: Whether a trained layer precedes the last one.
+        remembers_images: Whether it compares with stored training images and has no parameters.
     """
 
     has_hidden_layer: ClassVar[bool] = False
@@ -65,60 +67,60 @@ class HeadMethod(Method):
 
     @property
     def solved_penalty(self) -> float:
-        """L2 penalty with which the last layer is solved; 0: cross-validated."""
+        """L2 penalty of the probe that starts the last layer; 0: cross-validated."""
         return float(getattr(self, "penalty", 0.0))
 
     @property
     def solved_smoothing(self) -> float:
-        """Smoothing of the labels with which the last layer is solved."""
+        """Label smoothing of the probe that starts the last layer."""
         return float(getattr(self, "smoothing", 0.0))
 
     @property
     def open_to_search(self) -> bool:
-        """Whether a search may replace it: nothing about it was chosen by hand."""
+        """Whether a search may replace the head."""
         return False
 
 
 class Linear(HeadMethod):
-    """One linear layer from features to logits; at random as He et al. (2015) derive.
+    """One linear layer from features to logits; random initialization after He et al. (2015).
 
-    `init = "probe"` solves a regularised logistic regression on cached features first.
+    `init = "probe"` starts it from a regularised logistic regression on cached features.
     """
 
-    advice: ClassVar[str] = "Hard to beat; its closed form starts fine-tuning near the goal."
+    advice: ClassVar[str] = "Hard to beat; the probe starts fine-tuning close to the optimum."
     name: Literal["linear"] = "linear"
     init: _Init = "probe"
     features: _Features = "auto"
     dropout: _Dropout = 0.0
     penalty: Annotated[
-        float, Field(ge=0, le=100, description="L2, where it is solved; 0: cross-validated")
+        float, Field(ge=0, le=100, description="L2 penalty of the probe; 0: cross-validated")
     ] = 0.0
-    smoothing: Annotated[
-        float, Field(ge=0, le=0.5, description="of the labels, where it is solved")
-    ] = 0.0
+    smoothing: Annotated[float, Field(ge=0, le=0.5, description="label smoothing of the probe")] = (
+        0.0
+    )
 
     @property
     def open_to_search(self) -> bool:
-        """Whether a search may replace it: it is solved, with a penalty that is not given."""
+        """Whether a search may replace the head: it is a probe without a given penalty."""
         return self.init == "probe" and not self.penalty
 
     def build(self, features: int, classes: int, activation: nn.Module) -> Head:
-        """Returns the head, drawn from torch's generator."""
+        """Returns the head, initialized from torch's global random generator."""
         out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(features, classes))
         return Head(nn.Identity(), out)
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
-        """Starts a head that `build` made from features (N, F) of the training images."""
+        """Initializes a built head from the features (N, F) of the training images."""
         _load(head.out[1], *solve(features))  # type: ignore[index]
 
 
 class MLP(HeadMethod):
-    """A hidden layer before the last one (Rosenblatt 1962; at random as He et al. 2015 derive).
+    """A hidden layer before the last (Rosenblatt 1962); random initialization after He et al. 2015.
 
-    `init = "probe"` leaves the hidden layer at random and solves the last one on what it gives.
+    `init = "probe"` keeps the hidden layer random and solves the last layer on its outputs.
     """
 
-    advice: ClassVar[str] = "For frozen features whose classes no plane divides; overfits sooner."
+    advice: ClassVar[str] = "For frozen features that are not linearly separable; overfits sooner."
     has_hidden_layer: ClassVar[bool] = True
     name: Literal["mlp"] = "mlp"
     init: _Init = "probe"
@@ -131,7 +133,7 @@ class MLP(HeadMethod):
     ] = 512
 
     def build(self, features: int, classes: int, activation: nn.Module) -> Head:
-        """Returns the head, drawn from torch's generator."""
+        """Returns the head, initialized from torch's global random generator."""
         hidden = nn.Linear(features, self.hidden)
         nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
         nn.init.zeros_(hidden.bias)
@@ -139,81 +141,81 @@ class MLP(HeadMethod):
         return Head(nn.Sequential(hidden, activation), out)
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
-        """Starts a head that `build` made from features (N, F) of the training images."""
+        """Initializes a built head from the features (N, F) of the training images."""
         with torch.inference_mode():
             embeddings = head.embed(features)
         _load(head.out[1], *solve(embeddings.clone()))  # type: ignore[index]
 
 
 class Cosine(HeadMethod):
-    """Cosines to class vectors times a scale (Gidaris & Komodakis, CVPR 2018).
+    """Scaled cosine similarities to class vectors (Gidaris & Komodakis, CVPR 2018).
 
     `init = "probe"` starts each vector at its class's mean direction (imprinting, Qi et al.,
     CVPR 2018).
     """
 
-    advice: ClassVar[str] = "Strong with a handful of images a class, and with uneven classes."
+    advice: ClassVar[str] = "Strong with a handful of images per class, or with imbalanced classes."
     name: Literal["cosine"] = "cosine"
     init: _Init = "probe"
     features: _Features = "auto"
     dropout: _Dropout = 0.0
     scale: Annotated[
         float,
-        Field(gt=0, le=256, description="what the cosines are multiplied by"),
+        Field(gt=0, le=256, description="factor of the cosines"),
         Range(8, 64, log=True),
     ] = 20.0
 
     def build(self, features: int, classes: int, activation: nn.Module) -> Head:
-        """Returns the head, drawn from torch's generator."""
+        """Returns the head, initialized from torch's global random generator."""
         out = nn.Sequential(nn.Dropout(self.dropout), _Cosines(features, classes, self.scale))
         return Head(nn.Identity(), out)
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
-        """Starts a head that `build` made from features (N, F) of the training images."""
+        """Initializes a built head from the features (N, F) of the training images."""
         directions = F.normalize(features.float(), dim=1)
         cosines = head.out[1]  # type: ignore[index]
         assert isinstance(cosines, _Cosines)
         with torch.no_grad():
-            for number in set(labels.tolist()):  # a class without an image stays at random
+            for number in set(labels.tolist()):  # a class without images stays random
                 mean = directions[labels == number].mean(0)
                 cosines.weight[number] = F.normalize(mean, dim=0)
 
 
 class NearestNeighbours(HeadMethod):
-    """A vote of the nearest training images (Cover & Hart 1967), weighted (Wu et al., CVPR 2018).
+    """A weighted vote of the nearest training images (Cover & Hart 1967; Wu et al., CVPR 2018).
 
-    It has nothing to train: the backbone learns by a metric loss alone, or stays frozen.
+    It has no parameters: the backbone learns from a metric loss alone, or stays frozen.
     """
 
-    advice: ClassVar[str] = "For similarity search, and classes that come and go."
+    advice: ClassVar[str] = "For similarity search, and for classes that come and go."
     remembers_images: ClassVar[bool] = True
     name: Literal["nearest"] = "nearest"
     features: _Features = "last"
     k: Annotated[
-        int, Field(ge=1, le=1000, description="images that vote"), Choices((5, 10, 20))
+        int, Field(ge=1, le=1000, description="number of images that vote"), Choices((5, 10, 20))
     ] = 10
     temperature: Annotated[
         float,
-        Field(gt=0, le=10, description="votes count exp(cosine / this)"),
+        Field(gt=0, le=10, description="a vote has the weight exp(cosine / temperature)"),
         Range(0.03, 0.3, log=True),
     ] = 0.07
 
     @property
     def init(self) -> str:
-        """How it starts: from the training images' features."""
+        """The start: always from the features of the training images."""
         return "probe"
 
     def build(self, features: int, classes: int, activation: nn.Module) -> Head:
-        """Returns the head; it knows no image until `start`."""
+        """Returns the head; it holds no images before `start`."""
         return Head(nn.Identity(), Neighbours(features, classes, self.k, self.temperature))
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
-        """Starts a head that `build` made from features (N, F) of the training images."""
+        """Initializes a built head from the features (N, F) of the training images."""
         head.remember(features, labels)
 
 
 class Neighbours(nn.Module):
-    """Embeddings (N, E) to the logarithms of the shares (N, C) of their neighbours' votes."""
+    """Maps embeddings (N, E) to the log shares (N, C) of their neighbours' votes."""
 
     memory: torch.Tensor
     memory_labels: torch.Tensor
@@ -225,19 +227,19 @@ class Neighbours(nn.Module):
         self.register_buffer("memory_labels", torch.zeros(0, classes))
 
     def remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
-        """Takes embeddings (N, E) and labels (N,) of the images to compare with."""
+        """Stores the embeddings (N, E) and labels (N,) of the images to compare with."""
         self.memory = F.normalize(embeddings.detach().float(), dim=1)
         self.memory_labels = F.one_hot(labels.to(self.memory.device), self.classes).float()
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Returns log vote shares; a class without a vote keeps a thousandth."""
+        """Returns log vote shares; a class without votes gets a share of 0.001."""
         cosines = F.normalize(embeddings.float(), dim=1) @ self.memory.T
         near, rows = cosines.topk(min(self.k, len(self.memory)), dim=1)
         votes = ((near - 1) / self.temperature).softmax(1).unsqueeze(2) * self.memory_labels[rows]
         return (votes.sum(1) + 1e-3).log()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Makes room for as many images as the state holds."""
+        """Resizes the memory to the number of images in the state."""
         for name in ("memory", "memory_labels"):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
@@ -252,7 +254,7 @@ class _Cosines(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         directions = F.normalize(embeddings.float(), dim=1)
-        with torch.autocast(embeddings.device.type, enabled=False):  # the scale enlarges rounding
+        with torch.autocast(embeddings.device.type, enabled=False):  # the scale amplifies rounding
             return self.scale * F.linear(directions, F.normalize(self.weight.float(), dim=1))
 
 

@@ -1,4 +1,4 @@
-"""What all methods have in common: strict frozen fields with search ranges, and families."""
+"""The base of all methods: strict frozen models with search ranges, grouped in families."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Method(BaseModel):
-    """One technique: a frozen pydantic model; `name` is a literal, the other fields its parameters.
+    """One technique: a frozen pydantic model; `name` is a literal, other fields are parameters.
 
-    A method's docstring is its one sentence and its source; its fields carry the values that are
-    allowed (`Field`) and, where a search may draw them, what to draw from (`Range`, `Choices`).
+    The docstring of a method is one sentence and its source. Its fields declare the allowed values
+    (`Field`) and, if a search may draw them, the values to draw from (`Range`, `Choices`).
 
-    What other modules must know of a method is a property of its class, with a default in its
-    family's base class: they never ask which class it is.
+    Other modules never ask for a method's class. What they need to know is a property, with a
+    default in the base class of the family.
 
     Attributes:
-        advice: When it helps or hurts on small data.
+        advice: When the method helps or hurts on small data.
         absent: Whether it stands for no method at all (`none`, `keep`).
-        is_baseline: Whether it does only what training does anyway (a constant rate, plain
-            cross-entropy): there is nothing to be seen of it.
-        shares_trials: Whether the trials of a search may draw it beside other methods.
+        is_baseline: Whether it is what training does without a method (a constant rate, plain
+            cross-entropy), so that it leaves no trace to check.
+        shares_trials: Whether a search may draw it in trials along with other methods.
     """
 
     advice: ClassVar[str] = ""
@@ -34,7 +34,7 @@ class Method(BaseModel):
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a search draws a field from."""
+    """The interval that a search draws a field from, on a linear or logarithmic scale."""
 
     low: float
     high: float
@@ -43,22 +43,31 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """The values that a search draws a field from, where they have no order."""
+    """The unordered values that a search draws a field from."""
 
     values: tuple[Any, ...]
 
 
 def searched(marks: Sequence[Any]) -> Range | Choices | None:
-    """Returns what a search draws a field from, given its metadata; None where it is set by hand.
+    """Returns what a search draws a field from, given its metadata; None if it draws nothing.
 
-    The last one counts: an alias of the field's type may bring an earlier one.
+    The last mark counts: the alias of a field's type may carry an earlier one.
+
+    Example:
+        >>> searched(["a note", Range(0, 1), Choices((1, 2))])
+        Choices(values=(1, 2))
     """
     found = [mark for mark in marks if isinstance(mark, Range | Choices)]
     return found[-1] if found else None
 
 
 def named(value: Any) -> Any:
-    """Lets a plain name stand for a method with its default values: `optimizer = "adamw"`."""
+    """Expands a plain name to a method with default values, as in `optimizer = "adamw"`.
+
+    Example:
+        >>> named("adamw"), named({"name": "sgd", "lr": 0.1})
+        ({'name': 'adamw'}, {'name': 'sgd', 'lr': 0.1})
+    """
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -66,8 +75,8 @@ def family(union: Any, **aliases: str) -> Any:
     """Returns the field type of a family: its union, discriminated by `name`.
 
     Args:
-        union: Of the methods' classes.
-        aliases: Other names that people use, with the name that each stands for.
+        union: Union of the methods' classes.
+        aliases: Other common names, each with the name that it stands for.
     """
 
     def by_name(value: Any) -> Any:
@@ -80,10 +89,10 @@ def family(union: Any, **aliases: str) -> Any:
 
 
 def members(union: Any) -> tuple[type[Method], ...]:
-    """Returns the methods of a family's union, in the order in which they were named."""
+    """Returns the methods of a family's union, in the order of its definition."""
     return get_args(union) or (union,)
 
 
 def method_name(method: type[Method]) -> str:
-    """Returns the name by which recipes call a method."""
+    """Returns a method's name in recipes."""
     return str(method.model_fields["name"].default)

@@ -1,7 +1,7 @@
-"""Metric losses: a term that draws images of one class together and pushes others away.
+"""Metric losses: a term that pulls images of one class together and pushes others apart.
 
-All are those of pytorch-metric-learning (Musgrave et al. 2020), on the embedding: what enters the
-head's last layer.
+All come from pytorch-metric-learning (Musgrave et al. 2020) and act on the embedding, which is the
+input of the head's last layer.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,19 @@ Miner = Literal["all", "semi_hard", "batch_hard"]
 
 _Weight = Annotated[
     float,
-    Field(gt=0, le=100, description="of the term beside the criterion"),
+    Field(gt=0, le=100, description="weight of the term beside the criterion"),
     Range(0.05, 1.0, log=True),
 ]
 _PerClass = Annotated[
     int,
-    Field(ge=2, le=64, description="images of one class that are drawn into a batch together"),
+    Field(ge=2, le=64, description="images of each class in a batch"),
     Choices((2, 4)),
 ]
 _Miner = Annotated[
     Miner,
     Field(
-        description="all pairs or triplets; those in which the negative is farther than the "
-        "positive, but within the margin (Schroff et al. 2015); or each anchor's hardest "
+        description="all pairs or triplets; those whose negative is farther than the positive "
+        "but within the margin (Schroff et al. 2015); or the hardest of each anchor "
         "(Hermans et al. 2017)"
     ),
     Choices(("all", "semi_hard", "batch_hard")),
@@ -39,12 +39,12 @@ _Miner = Annotated[
 
 @dataclass(frozen=True)
 class MetricTerm:
-    """A metric loss that is ready to be computed.
+    """A metric loss that is ready to use.
 
     Attributes:
-        loss: Embeddings (B, E), labels (B,) to a scalar and the number of ordered pairs of one
-            class in the batch (of images, for a loss that compares with classes).
-        parameters: What is trained with it.
+        loss: Maps embeddings (B, E) and labels (B,) to a scalar and the number of ordered pairs of
+            one class in the batch (of images, for a loss that compares with classes).
+        parameters: Parameters that are trained with the term.
     """
 
     loss: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, int]]
@@ -52,30 +52,30 @@ class MetricTerm:
 
 
 class MetricLossMethod(Method):
-    """A metric loss; each but the absent one has a field `weight`."""
+    """Base of the metric losses; all but `none` have a field `weight`."""
 
     @property
     def drawn_together(self) -> int:
-        """Images of one class that are drawn into a batch together; 0: as chance has it."""
+        """Images of each class in a batch; 0: batches are drawn at random."""
         return int(getattr(self, "per_class", 0))
 
 
 class NoMetricLoss(MetricLossMethod):
-    """The criterion alone."""
+    """No metric loss: the criterion alone."""
 
-    advice: ClassVar[str] = "Where classes are few and well apart, a metric term adds little."
+    advice: ClassVar[str] = "If classes are few and well separated, a metric term adds little."
     absent: ClassVar[bool] = True
     name: Literal["none"] = "none"
 
     def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm | None:
-        """Returns nothing."""
+        """Returns None."""
         return None
 
 
 class Contrastive(MetricLossMethod):
-    """Pairs of a class within one distance, others beyond another (Hadsell et al., CVPR 2006)."""
+    """Pairs of one class within a distance, all others beyond one (Hadsell et al., CVPR 2006)."""
 
-    advice: ClassVar[str] = "For similarity search; the margins are in units of the unit sphere."
+    advice: ClassVar[str] = "For similarity search; margins are distances on the unit sphere."
     name: Literal["contrastive"] = "contrastive"
     weight: _Weight = 0.2
     positive_margin: Annotated[float, Field(ge=0, le=2)] = 0.0
@@ -95,7 +95,7 @@ class Triplet(MetricLossMethod):
     """Each positive nearer than each negative by a margin (Schroff et al., CVPR 2015)."""
 
     advice: ClassVar[str] = (
-        "For similarity search and many classes; goes quiet once they are apart."
+        "For similarity search and many classes; has no effect once they are well separated."
     )
     name: Literal["triplet"] = "triplet"
     weight: _Weight = 0.2
@@ -111,9 +111,11 @@ class Triplet(MetricLossMethod):
 
 
 class SupervisedContrastive(MetricLossMethod):
-    """A softmax over similarities that all positives share (Khosla et al., NeurIPS 2020)."""
+    """A softmax over similarities, with all images of a class as positives (Khosla et al. 2020)."""
 
-    advice: ClassVar[str] = "Strong beside cross-entropy when batches hold several of each class."
+    advice: ClassVar[str] = (
+        "Strong beside cross-entropy; batches must hold several images of a class."
+    )
     name: Literal["supcon"] = "supcon"
     weight: _Weight = 0.2
     temperature: Annotated[float, Field(gt=0, le=1), Range(0.05, 0.5, log=True)] = 0.1
@@ -129,13 +131,15 @@ class SupervisedContrastive(MetricLossMethod):
 class ArcFace(MetricLossMethod):
     """Softmax over angles to class centres, with a margin on the true one (Deng et al., CVPR 2019).
 
-    The centres are trained with the term and are no part of the classifier.
+    The centres are trained with the term and are not part of the classifier.
     """
 
     advice: ClassVar[str] = "For many fine-grained classes; a large margin needs a long schedule."
     name: Literal["arcface"] = "arcface"
     weight: _Weight = 0.2
-    margin: Annotated[float, Field(ge=0, lt=90, description="in degrees"), Range(5, 30)] = 15.0
+    margin: Annotated[float, Field(ge=0, lt=90, description="margin in degrees"), Range(5, 30)] = (
+        15.0
+    )
     scale: Annotated[float, Field(gt=0, le=256), Range(8, 64, log=True)] = 30.0
 
     def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
@@ -169,7 +173,7 @@ def _pair_term(pair_loss: Any, miner: Miner, margin: float) -> MetricTerm:
         if mine is None:
             return pair_loss(embeddings, labels), pairs
         found = mine(embeddings, labels)
-        if not len(found[0]):  # nothing is hard enough: the term is 0, with a gradient of 0
+        if not len(found[0]):  # nothing is hard enough: the term and its gradient are 0
             return embeddings.sum() * 0, pairs
         return pair_loss(embeddings, labels, found), pairs
 

@@ -8,14 +8,14 @@ from pydantic import Field
 
 from headstart.methods.method import Choices, Method, Range, family
 
-_Rate = Annotated[float, Field(gt=0, le=10, description="the full learning rate of the backbone")]
-_Beta = Annotated[float, Field(ge=0, lt=1, description="memory of a running mean")]
+_Rate = Annotated[float, Field(gt=0, le=10, description="peak learning rate of the backbone")]
+_Beta = Annotated[float, Field(ge=0, lt=1, description="decay rate of a running mean")]
 _Decay = Annotated[
     float,
-    Field(ge=0, le=1, description="weight decay; norms and biases are spared"),
+    Field(ge=0, le=1, description="weight decay; not applied to norms and biases"),
     Range(1e-5, 1e-1, log=True),
 ]
-_Clip = Annotated[float, Field(ge=0, description="largest gradient norm; 0 clips nothing")]
+_Clip = Annotated[float, Field(ge=0, description="largest gradient norm; 0: no clipping")]
 _HeadFactor = Annotated[
     float,
     Field(gt=0, le=1000, description="the head's learning rate is `lr` times this"),
@@ -26,18 +26,20 @@ Groups = Iterable[dict[str, Any]]
 
 
 class OptimizerMethod(Method):
-    """An optimizer; each has `lr`, `weight_decay`, `clip_norm` and `head_lr_factor`."""
+    """Base of the optimizers; each has `lr`, `weight_decay`, `clip_norm` and `head_lr_factor`."""
 
     @property
     def lookahead_steps(self) -> int:
-        """Steps between two of its slow weights (Lookahead); 0 where it has none."""
+        """Steps between two updates of the slow weights (Lookahead); 0 if there are none."""
         return 0
 
 
 class SGD(OptimizerMethod):
     """Stochastic gradient descent with Nesterov momentum (Sutskever et al., ICML 2013)."""
 
-    advice: ClassVar[str] = "Needs its learning rate tuned; then as good as any, and smallest."
+    advice: ClassVar[str] = (
+        "Its learning rate needs tuning; then it is as good as any, and smallest."
+    )
     name: Literal["sgd"] = "sgd"
     lr: Annotated[_Rate, Range(1e-3, 1e-1, log=True)] = 1e-2
     momentum: _Beta = 0.9
@@ -53,11 +55,9 @@ class SGD(OptimizerMethod):
 
 
 class Adam(OptimizerMethod):
-    """Steps scaled by running means of gradient and square (Kingma & Ba, ICLR 2015)."""
+    """Steps scaled by running means of the gradient and its square (Kingma & Ba, ICLR 2015)."""
 
-    advice: ClassVar[str] = (
-        "Its decay is scaled with the gradient; AdamW is the better-behaved one."
-    )
+    advice: ClassVar[str] = "It scales weight decay with the gradient; AdamW is better behaved."
     name: Literal["adam"] = "adam"
     lr: Annotated[_Rate, Range(3e-5, 3e-3, log=True)] = 5e-4
     beta1: _Beta = 0.9
@@ -74,7 +74,7 @@ class Adam(OptimizerMethod):
 class AdamW(OptimizerMethod):
     """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019)."""
 
-    advice: ClassVar[str] = "The default: forgiving of its learning rate."
+    advice: ClassVar[str] = "The default: tolerates a wide range of learning rates."
     name: Literal["adamw"] = "adamw"
     lr: Annotated[_Rate, Range(3e-5, 3e-3, log=True)] = 5e-4
     beta1: _Beta = 0.9
@@ -89,7 +89,7 @@ class AdamW(OptimizerMethod):
 
 
 class RAdam(OptimizerMethod):
-    """Adam that waits until its variance can be trusted (Liu et al., ICLR 2020)."""
+    """Adam with a correction for the variance of its first steps (Liu et al., ICLR 2020)."""
 
     advice: ClassVar[str] = "Makes warm-up unnecessary; slow in the first steps of a short run."
     name: Literal["radam"] = "radam"
@@ -108,11 +108,11 @@ class RAdam(OptimizerMethod):
 class Ranger(OptimizerMethod):
     """RAdam inside Lookahead (Wright 2019; Lookahead: Zhang et al., NeurIPS 2019).
 
-    Every `sync_every` steps the slow weights move `pull` of the way to the fast ones, which then
-    start again from there.
+    Every `sync_every` steps the slow weights move `pull` of the way towards the fast weights,
+    which then continue from the slow ones.
     """
 
-    advice: ClassVar[str] = "Steady with high rates and flat schedules; wants many steps."
+    advice: ClassVar[str] = "Stable with high learning rates and flat schedules; needs many steps."
     name: Literal["ranger"] = "ranger"
     lr: Annotated[_Rate, Range(3e-5, 3e-3, log=True)] = 1e-3
     beta1: _Beta = 0.95
@@ -121,22 +121,27 @@ class Ranger(OptimizerMethod):
     clip_norm: _Clip = 1.0
     head_lr_factor: _HeadFactor = 1.0
     sync_every: Annotated[
-        int, Field(ge=1, le=100, description="fast steps between two slow ones"), Choices((5, 6))
+        int, Field(ge=1, le=100, description="fast steps per slow step"), Choices((5, 6))
     ] = 6
     pull: Annotated[
-        float, Field(gt=0, le=1, description="share of the way that the slow weights move")
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="share of the way that the slow weights move towards the fast ones",
+        ),
     ] = 0.5
 
     @property
     def lookahead_steps(self) -> int:
-        """Steps between two of its slow weights."""
+        """Steps between two updates of the slow weights."""
         return self.sync_every
 
     def build(self, groups: Groups) -> torch.optim.Optimizer:
-        """Returns the optimizer over `groups`; `lookahead_syncs` in its groups counts the syncs."""
+        """Returns the optimizer over `groups`; their `lookahead_syncs` counts the slow steps."""
         optimizer = _radam(groups, self.lr, self.beta1, self.beta2)
         fast = [p for group in optimizer.param_groups for p in group["params"]]
-        # From the first weights, as in the paper; timm's Lookahead starts them at the first sync.
+        # Slow weights start from the initial ones, as in the paper; timm's start at the first sync.
         slow = [p.detach().clone() for p in fast]
         steps = 0
 
