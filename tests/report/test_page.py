@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from headstart.artifacts.evidence import Evidence, Neighbour, write_evidence, write_pictures
+from headstart.artifacts.journal import TRIALS, Trial
 from headstart.artifacts.run import (
     EPOCHS,
     PlanStep,
     RunRecord,
     TestPrediction,
+    write_recipe,
     write_record,
     write_result,
     write_start,
@@ -27,6 +29,7 @@ from headstart.errors import RunError
 from headstart.evaluate import Metrics, compute_metrics
 from headstart.recipe import Recipe
 from headstart.report.page import MATRIX_AS_TABLE, headline, write_report
+from headstart.search.study import SEARCH_RECIPE
 from headstart.text import percent
 from headstart.train import EpochRecord
 
@@ -423,3 +426,26 @@ def test_mixed_up_classes_are_shown(small_run: Path) -> None:
     assert alts.count("training image of bee") == 1, "beside the mistake"
     assert alts.count("The same image, dark where it does not support bee.") == 1
     assert "No heat." in page.text
+
+
+def test_the_leaderboard_says_how_optimistic_its_best_score_is(small_run: Path) -> None:
+    write_recipe(small_run, Recipe(), SEARCH_RECIPE)
+    scores = np.random.default_rng(0).random((5, 60)) < 0.8  # five trials that are equally good
+    for number, right in enumerate(scores):
+        bits = "".join("1" if each else "0" for each in right)
+        trial = Trial(
+            rung=0, number=number, state="done", recipe=Recipe().model_dump(mode="json"),
+            epochs=3, val_loss=0.5, val_right=int(right.sum()), val_images=60, val_bits=bits,
+        )  # fmt: skip
+        TRIALS.append(small_run, trial)
+    failed = Trial(rung=0, number=5, state="failed", recipe=trial.recipe, epochs=3)
+    TRIALS.append(small_run, failed)
+    TRIALS.append(small_run, trial.model_copy(update={"rung": 1, "epochs": 6}))
+    text = " ".join(read(small_run)[1].text.split())
+    found = re.search(
+        r"most accurate of 5 trials of 3 epochs overstates accuracy by about (\d\.\d) percentage",
+        text,
+    )
+    assert found is not None
+    # The best of 5 standard normals is 1.163 on average, and a score varies by √(0.8 · 0.2 / 60).
+    assert float(found[1]) == pytest.approx(6.0, abs=1.5)

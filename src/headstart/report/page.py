@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headstart.artifacts.certificate import CERTIFICATE, read_certificate
 from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
-from headstart.artifacts.journal import TRIALS
+from headstart.artifacts.journal import TRIALS, Trial
 from headstart.artifacts.run import (
     EPOCHS,
     RunRecord,
@@ -25,8 +26,8 @@ from headstart.artifacts.run import (
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
-from headstart.evaluate import ClassMetrics, Metrics
-from headstart.inference_stats import Interval
+from headstart.evaluate import ClassMetrics, Metrics, flags_of
+from headstart.inference_stats import Interval, optimism_of_best
 from headstart.progress import format_duration
 from headstart.report.brought import what_each_brought
 from headstart.report.certificate import QUESTIONS, certificate_svg
@@ -72,6 +73,7 @@ def write_report(folder: Path) -> Path:
     """
     record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
     epochs, predictions = EPOCHS.read(folder), read_predictions(folder)
+    trials = TRIALS.read(folder)
     evidence, album = read_evidence(folder), Album(folder, Path(record.data_root))
     looked_at = read_suspects_csv(folder / SUSPECTS)
     trained = any(epoch.epoch for epoch in epochs)
@@ -105,7 +107,8 @@ def write_report(folder: Path) -> Path:
         matrix_picture=None if small else confusion_image(metrics.confusion),
         classes=_by_recall(metrics.classes),
         class_digits=_digits(max(c.n for c in metrics.classes)),
-        leaderboard=leaderboard_of(folder) if TRIALS.read(folder) else [],
+        leaderboard=leaderboard_of(folder) if trials else [],
+        optimism=_optimism(trials),
         brought=what_each_brought(folder),
         script=script,
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -218,6 +221,23 @@ def _view_gap(record: RunRecord) -> str:
     if cached is None or fresh is None:
         return ""
     return f"{percent(cached)} in a view that was used in training, {percent(fresh)} in a new view"
+
+
+def _optimism(trials: Sequence[Trial]) -> str:
+    """Returns by how much the choice among the trials overstates accuracy, as a sentence.
+
+    Only trials of the first rung are compared: all recipes were tried in it, on the same images
+    and with schedules of the same length. Empty where there are fewer than two.
+    """
+    first = [trial for trial in trials if trial.rung == 0 and trial.val_bits]
+    if len(first) < 2:
+        return ""
+    gap = 100 * optimism_of_best(np.array([flags_of(trial.val_bits) for trial in first]))
+    return (
+        f"Choosing the most accurate of {len(first)} trials of "
+        f"{counted(first[0].epochs, 'epoch')} overstates accuracy by about {gap:.1f} percentage "
+        "points (bootstrap bias-corrected estimate, Tsamardinos et al. 2018)."
+    )
 
 
 def _figures(metrics: Metrics) -> list[Figure]:
