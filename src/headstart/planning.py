@@ -31,14 +31,14 @@ from headstart.search.heads import search_heads
 from headstart.search.material import activations, features_of, open_prefix
 from headstart.search.measuring import disk_for_views, measure_speeds
 from headstart.search.plan import TARGET_EPOCHS, Speed, candidate_boundaries, views_for
-from headstart.search.shape import SearchShape, folds_for, least_search, shape_search
+from headstart.search.shape import SearchLimits, SearchShape, folds_for, least_search, shape_search
 from headstart.search.stages import (
     boundary_without_clock,
     check_head_alone,
     fixed_boundary,
     stages_behind,
 )
-from headstart.search.study import drawn_families, plan_rungs, shown, trial_epochs
+from headstart.search.study import drawn_families, plan_rungs, shown
 
 NOTHING_TO_TRY = (
     "--trials tries ways to train, and here the head is solved in closed form and nothing else "
@@ -158,9 +158,8 @@ def _shape(
     if heads_too:
         seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * ready.features_s
     disk = disk_for_views(ready.material)
-    return shape_search(
-        speeds, images, seconds, disk, trial_epochs, base.epochs, networks, base.views, last_resort
-    )
+    limits = SearchLimits(speeds, images, seconds, disk, networks, base.epochs, base.views)
+    return shape_search(limits, last_resort)
 
 
 def _with_best_backbone(

@@ -1,6 +1,7 @@
 from headstart.search.plan import MOST_EPOCHS, Speed
 from headstart.search.shape import (
     MOST_TRIALS,
+    SearchLimits,
     SearchShape,
     folds_for,
     least_search,
@@ -14,8 +15,15 @@ SPEEDS = {"early": EARLY, "late": LATE}
 PLENTY = 1e12
 
 
-def shape(images: int, seconds: float, disk: float = PLENTY, **options: int) -> SearchShape | None:
-    return shape_search(SPEEDS, images, seconds, disk, trial_epochs, **options)
+def shape(
+    images: int,
+    seconds: float,
+    disk: float = PLENTY,
+    *,
+    last_resort: bool = False,
+    **options: int,
+) -> SearchShape | None:
+    return shape_search(SearchLimits(SPEEDS, images, seconds, disk, **options), last_resort)
 
 
 def cost(found: SearchShape, images: int) -> float:
@@ -71,12 +79,12 @@ def test_what_is_planned_fits_and_more_time_buys_more() -> None:
 def test_views_that_were_chosen_by_hand_are_planned_with() -> None:
     # Early as above, with 2 views for 20 s; 50 views take 500 s.
     for views, seconds in ((2, 218.2), (50, 698.2)):
-        found = shape(1000, seconds / 0.9 + 1, fixed_views=views)
+        found = shape(1000, seconds / 0.9 + 1, views=views)
         assert found is not None
         assert (found.boundary, found.views) == ("early", views)
-        less = shape(1000, seconds / 0.9 - 1, fixed_views=views)
+        less = shape(1000, seconds / 0.9 - 1, views=views)
         assert less is None or less.boundary == "late"
-        more = shape(1000, 3000, fixed_views=views)
+        more = shape(1000, 3000, views=views)
         assert more is not None
         assert more.views == views
 
@@ -109,7 +117,7 @@ def test_the_disk_bounds_the_views() -> None:
 
 
 def test_a_given_length_is_kept_and_an_ensemble_takes_its_time() -> None:
-    found = shape(1000, 600, fixed_epochs=5)
+    found = shape(1000, 600, epochs=5)
     assert found is not None
     assert found.epochs == 5
     assert least_search("x", 5) == SearchShape("x", 5, 4, 1, 1)

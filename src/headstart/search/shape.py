@@ -1,6 +1,6 @@
 """The shape of a search: what boundary, schedule, trials and folds fit into the time there is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from headstart.search.plan import (
@@ -13,6 +13,7 @@ from headstart.search.plan import (
     Speed,
     views_for,
 )
+from headstart.search.study import trial_epochs
 
 FOLDS = 3
 CROSS_VALIDATED_BELOW = 500
@@ -64,18 +65,45 @@ def least_search(
     return SearchShape(boundary, epochs, views, FEW_TRIALS if folds > 1 else 1, folds)
 
 
-def shape_search(
-    speeds: Mapping[str, Speed],
-    images: int,
-    seconds: float,
-    disk_bytes: float,
-    trial_epochs: Callable[[int, int], int],
-    fixed_epochs: int = 0,
-    networks: int = 1,
-    fixed_views: int = 0,
-    last_resort: bool = False,
-) -> SearchShape | None:
-    """Returns the search that fits into the time, or None where not even its least does.
+@dataclass(frozen=True)
+class SearchLimits:
+    """What a search has to fit into, and what it costs.
+
+    Attributes:
+        speeds: Seconds an image by boundary, nearest the input first.
+        images: Number of images that are not sealed.
+        seconds: Time for views, trials and the whole schedule of the winners.
+        disk_bytes: Space for the cached views.
+        networks: Number of networks that are trained for the whole schedule in the end.
+        epochs: Length of the whole schedule; 0 where it is to be chosen.
+        views: Augmented views of each image; 0 where they are to be chosen.
+    """
+
+    speeds: Mapping[str, Speed]
+    images: int
+    seconds: float
+    disk_bytes: float
+    networks: int = 1
+    epochs: int = 0
+    views: int = 0
+
+    def allow(self, shape: SearchShape, whole_share: float = 1.0) -> bool:
+        """Returns whether a search fits, its whole schedule into a share of the time."""
+        speed = self.speeds[shape.boundary]
+        steps_s = trial_epochs(shape.trials, shape.epochs) * self.images * speed.train_s
+        trials_s = passes(shape.folds) * steps_s + 1.4 * shape.trials * shape.folds * TRIAL_S
+        stored = shape.views * self.images * speed.bytes_per_view
+        whole_s = speed.seconds(self.images, self.networks * shape.epochs, shape.views)
+        left = UNHURRIED * self.seconds
+        return (
+            whole_s + trials_s <= left
+            and whole_s <= whole_share * left
+            and stored <= self.disk_bytes
+        )
+
+
+def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape | None:
+    """Returns the search that fits into the limits, or None where not even the least does.
 
     What lies behind the boundary matters more than what is tried on it: the earliest boundary is
     taken at which a schedule of 8 epochs, 4 views and a trial fit, or three trials where they are
@@ -83,64 +111,43 @@ def shape_search(
     half of the time, and more trials, in this order.
 
     Args:
-        speeds: By boundary, nearest the input first.
-        images: That are not sealed.
-        seconds: For views, trials and the whole schedule of the winner.
-        disk_bytes: For the cached views.
-        trial_epochs: Epochs that all rungs take together, given trials and a schedule's length.
-        fixed_epochs: Length of the whole schedule, where it is not to be chosen.
-        networks: That are trained for it in the end.
-        fixed_views: Augmented views of each image, where they are not to be chosen.
+        limits: Time, space and what is fixed.
         last_resort: Whether 4 epochs, 2 views and a trial are better than none.
+
+    Example:
+        >>> limits = SearchLimits({"layer4": Speed(0.02, 0.005, 1000)}, 1000, 600, 1e9)
+        >>> shape_search(limits)
+        SearchShape(boundary='layer4', epochs=22, views=8, trials=6, folds=1)
     """
-    left = UNHURRIED * seconds
-
-    def whole_s(shape: SearchShape) -> float:
-        return speeds[shape.boundary].seconds(images, networks * shape.epochs, shape.views)
-
-    def fits(shape: SearchShape) -> bool:
-        speed = speeds[shape.boundary]
-        steps_s = trial_epochs(shape.trials, shape.epochs) * images * speed.train_s
-        trials_s = passes(shape.folds) * steps_s + 1.4 * shape.trials * shape.folds * TRIAL_S
-        stored = shape.views * images * speed.bytes_per_view
-        return whole_s(shape) + trials_s <= left and stored <= disk_bytes
-
-    for folds in dict.fromkeys((folds_for(images), 1)):
-        for boundary in speeds:
-            least = least_search(boundary, fixed_epochs, folds, fixed_views)
-            if fits(least):
-                return _grown(least, fits, whole_s, left, fixed_epochs, fixed_views)
-    for boundary in speeds if last_resort else ():
-        views = fixed_views or FEWEST_VIEWS
-        least = SearchShape(boundary, fixed_epochs or FEWEST_EPOCHS, views, trials=1, folds=1)
-        if fits(least):
-            return _grown(least, fits, whole_s, left, fixed_epochs, fixed_views)
+    for folds in dict.fromkeys((folds_for(limits.images), 1)):
+        for boundary in limits.speeds:
+            least = least_search(boundary, limits.epochs, folds, limits.views)
+            if limits.allow(least):
+                return _grown(least, limits)
+    for boundary in limits.speeds if last_resort else ():
+        epochs, views = limits.epochs or FEWEST_EPOCHS, limits.views or FEWEST_VIEWS
+        least = SearchShape(boundary, epochs, views, trials=1, folds=1)
+        if limits.allow(least):
+            return _grown(least, limits)
     return None
 
 
-def _grown(
-    shape: SearchShape,
-    fits: Callable[[SearchShape], bool],
-    whole_s: Callable[[SearchShape], float],
-    left: float,
-    fixed_epochs: int,
-    fixed_views: int,
-) -> SearchShape:
+def _grown(shape: SearchShape, limits: SearchLimits) -> SearchShape:
     """Returns the search with what else fits, the most useful first."""
 
-    def grow(shape: SearchShape, field: str, most: int, share: float = 1.0) -> SearchShape:
+    def grow(shape: SearchShape, field: str, most: int, whole_share: float = 1.0) -> SearchShape:
         while getattr(shape, field) < most:
             longer = replace(shape, **{field: getattr(shape, field) + 1})
-            if not fits(longer) or whole_s(longer) > share * left:
+            if not limits.allow(longer, whole_share):
                 break
             shape = longer
         return shape
 
-    if not fixed_epochs:
+    if not limits.epochs:
         shape = grow(shape, "epochs", TARGET_EPOCHS)
-    if not fixed_views:
+    if not limits.views:
         shape = grow(shape, "views", min(MOST_VIEWS, views_for(shape.epochs)))
     shape = grow(shape, "trials", FEW_TRIALS)
-    if not fixed_epochs:
-        shape = grow(shape, "epochs", MOST_EPOCHS, share=0.5)
+    if not limits.epochs:
+        shape = grow(shape, "epochs", MOST_EPOCHS, whole_share=0.5)
     return grow(shape, "trials", MOST_TRIALS)
