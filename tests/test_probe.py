@@ -3,6 +3,7 @@ from sklearn.linear_model import LogisticRegression
 
 from headstart.probe import (
     STRENGTHS,
+    LabelledFeatures,
     Probe,
     Validated,
     affordable_folds,
@@ -24,7 +25,7 @@ def blobs(
 def probed(
     features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray
 ) -> tuple[Probe, Validated]:
-    validated = cross_validate(features, labels, classes, groups)
+    validated = cross_validate(LabelledFeatures(features, labels, classes, groups))
     return fit_probe(features, labels, classes, validated.strength), validated
 
 

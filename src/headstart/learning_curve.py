@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from headstart.data.splits import folds
 from headstart.errors import DataError
-from headstart.probe import cross_validate, fit_probe
+from headstart.probe import LabelledFeatures, cross_validate, fit_probe
 from headstart.progress import SILENT, Progress
 
 FOLDS = 5
@@ -82,9 +82,8 @@ def measure_curve(
         train = train[nested_order(labels[train], rng)]
         pool = train[: round(known * len(train))]
         if not penalty:
-            penalty = cross_validate(
-                features[pool], labels[pool], classes, groups[pool], seed=seed
-            ).strength
+            known_part = LabelledFeatures(features[pool], labels[pool], classes, groups[pool])
+            penalty = cross_validate(known_part, seed=seed).strength
         sizes[fold] = np.maximum(2, np.round(shares * len(pool)))
         for _ in range(ORDERS):
             order = pool[nested_order(labels[pool], rng)]

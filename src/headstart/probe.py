@@ -19,6 +19,23 @@ FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 
 
 @dataclass(frozen=True)
+class LabelledFeatures:
+    """Features of images, with what cross-validation must know of the images.
+
+    Attributes:
+        features: (N, F).
+        labels: Class numbers (N,), in 0 … C-1.
+        classes: Number of classes C.
+        groups: Group numbers (N,); a group is kept within a fold.
+    """
+
+    features: NDArray[np.floating]
+    labels: NDArray[np.int64]
+    classes: int
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Validated:
     """What cross-validation says of probes on some features, at the best L2 penalty.
 
@@ -51,10 +68,7 @@ class Probe:
 
 
 def cross_validate(
-    features: NDArray[np.floating],
-    labels: NDArray[np.int64],
-    classes: int,
-    groups: NDArray[np.int64],
+    data: LabelledFeatures,
     *,
     seed: int = 0,
     smoothing: float = 0.0,
@@ -63,30 +77,22 @@ def cross_validate(
     """Finds the L2 penalty with the least cross-validated log loss.
 
     Args:
-        features: (N, F).
-        labels: (N,), in 0 … C-1.
-        classes: C.
-        groups: (N,), kept within a fold.
+        data: Features that the probes learn from and are tested on.
         seed: Of the folds.
         smoothing: Share of each label that is spread over all classes.
         progress: Where progress is shown.
     """
-    found = out_of_fold(
-        features, labels, classes, groups, STRENGTHS, smoothing, seed=seed, progress=progress
-    )
+    found = out_of_fold(data, STRENGTHS, smoothing, seed=seed, progress=progress)
     tested = np.isfinite(found[0, :, 0])
     if not tested.any():  # no fold leaves two classes to learn from
         return Validated(STRENGTHS[0], 0.0, 0.0)
-    scores = [score(logits[tested], labels[tested]) for logits in found]
+    scores = [score(logits[tested], data.labels[tested]) for logits in found]
     best = int(np.argmin([loss for loss, _ in scores]))
     return Validated(STRENGTHS[best], *scores[best])
 
 
 def out_of_fold(
-    features: NDArray[np.floating],
-    labels: NDArray[np.int64],
-    classes: int,
-    groups: NDArray[np.int64],
+    data: LabelledFeatures,
     strengths: Sequence[float],
     smoothing: float = 0.0,
     seed: int = 0,
@@ -97,17 +103,15 @@ def out_of_fold(
     The logits of an image that no probe can be tested on are NaN.
 
     Args:
-        features: (N, F).
-        labels: (N,), in 0 … C-1.
-        classes: C.
-        groups: (N,), kept within a fold.
+        data: Features that the probes learn from and are tested on.
         strengths: L2 penalties S, from strong to weak.
         smoothing: Share of each label that is spread over all classes.
         seed: Of the folds.
         progress: Where progress is shown.
     """
+    features, labels, classes = data.features, data.labels, data.classes
     n_folds = affordable_folds(len(features), features.shape[1], classes)
-    fold_of = parted(labels, groups, n_folds, seed)
+    fold_of = parted(labels, data.groups, n_folds, seed)
     logits = np.full((len(strengths), len(features), classes), np.nan, np.float32)
     for fold in progress.track(range(n_folds), "cross-validating the head", n_folds):
         held = fold_of == fold

@@ -13,7 +13,7 @@ from headstart.backbones.cut import trace
 from headstart.data.decode import decode_dataset
 from headstart.evaluate import calibrated_losses
 from headstart.preparing import Prepared, unsealed
-from headstart.probe import STRENGTHS, out_of_fold
+from headstart.probe import STRENGTHS, LabelledFeatures, out_of_fold
 from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.material import activations, backbone_of, open_prefix
@@ -99,13 +99,11 @@ def screen(
         began = time.monotonic()
         features, width = _features(ready, with_backbone(base, name), rows[some], workers)
         labels_here, groups_here = labels[some], groups[some]
+        classes = len(ready.material.classes)
         each = []
         for columns in (features, features[:, -width:]):
-            found_here = out_of_fold(
-                columns, labels_here, len(ready.material.classes), groups_here, STRENGTHS,
-                seed=base.seed,
-            )  # fmt: skip
-            for logits in found_here:
+            data = LabelledFeatures(columns, labels_here, classes, groups_here)
+            for logits in out_of_fold(data, STRENGTHS, seed=base.seed):
                 tested = np.isfinite(logits[:, 0])
                 held, truth = logits[tested], labels_here[tested]
                 right = int((held.argmax(1) == truth).sum())

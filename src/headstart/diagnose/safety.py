@@ -21,7 +21,7 @@ from headstart.data.views import View
 from headstart.inference_stats import Cell, Interval, holm, mcnemar_exact, paired_difference
 from headstart.methods.augmentation import Colour, FlipCrop, Transform
 from headstart.methods.method import Method
-from headstart.probe import Probe, cross_validate, fit_probe
+from headstart.probe import LabelledFeatures, Probe, cross_validate, fit_probe
 from headstart.search.material import Material, activations, open_prefix
 
 Operation = Literal["flip", "vertical_flip", "crop", "rotate_30", "rotate_90", "grey"]
@@ -213,7 +213,8 @@ def judge_operations(
         One verdict an operation, in their order.
     """
     train, val = _float(features_of("train", None)), _float(features_of("val", None))
-    validated = cross_validate(train, labels["train"], classes, groups, seed=seed)
+    data = LabelledFeatures(train, labels["train"], classes, groups)
+    validated = cross_validate(data, seed=seed)
     probe = fit_probe(train, labels["train"], classes, validated.strength)
     plain = _right(probe, val, labels["val"])
     changed = [_right(probe, features_of("val", each), labels["val"]) for each in operations]

@@ -15,7 +15,7 @@ from headstart.data.splits import folds
 from headstart.data.types import Dataset
 from headstart.errors import DataError, RunError
 from headstart.evaluate import softmax
-from headstart.probe import cross_validate, fit_probe
+from headstart.probe import LabelledFeatures, cross_validate, fit_probe
 from headstart.retrieval import unit
 
 Kind = Literal["label", "copies", "outlier"]
@@ -89,7 +89,7 @@ def out_of_fold_probabilities(
             one fold, so that nothing can be learned without it.
     """
     fold_of = folds([str(label) for label in labels], groups, FOLDS, seed)
-    validated = cross_validate(features, labels, classes, groups, seed=seed)
+    validated = cross_validate(LabelledFeatures(features, labels, classes, groups), seed=seed)
     probabilities = np.zeros((len(labels), classes))
     for fold in np.unique(fold_of):
         held = fold_of == fold

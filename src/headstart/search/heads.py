@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from headstart.evaluate import calibrated_score
 from headstart.methods.head import Cosine, Linear
-from headstart.probe import STRENGTHS, affordable_folds, out_of_fold, parted
+from headstart.probe import STRENGTHS, LabelledFeatures, affordable_folds, out_of_fold, parted
 from headstart.progress import SILENT, Progress
 
 PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 4)) for exponent in range(4, 21))
@@ -78,7 +78,7 @@ def search_heads(
         if tried and until is not None and time.monotonic() > until:
             continue
         for head, logits in _out_of_fold(
-            features[which], labels, classes, groups, which, smoothing, seed
+            LabelledFeatures(features[which], labels, classes, groups), which, smoothing, seed
         ):
             tested = np.isfinite(logits[:, 0])
             if not tested.any():
@@ -112,41 +112,29 @@ def _kinds(
 
 
 def _out_of_fold(
-    columns: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    classes: int,
-    groups: NDArray[np.int64],
-    which: str,
-    smoothing: float | None,
-    seed: int,
+    data: LabelledFeatures, which: str, smoothing: float | None, seed: int
 ) -> Iterator[tuple[Linear | Cosine, NDArray[np.float32]]]:
     """Yields heads with their out-of-fold logits (N, C), the mean of all repeats."""
-    times = repeats(len(labels))
+    times = repeats(len(data.labels))
     seeds = range(seed, seed + times)
     if smoothing is None:
-        each = [_cosines(columns, labels, classes, groups, at) for at in seeds]
+        each = [_cosines(data, at) for at in seeds]
         yield Cosine.model_validate({"features": which}), np.mean(each, axis=0)
         return
-    cheap = affordable_folds(len(columns), columns.shape[1], classes) > 1
+    rows, width = data.features.shape
+    cheap = affordable_folds(rows, width, data.classes) > 1
     strengths: Sequence[float] = PENALTIES if cheap else STRENGTHS
-    paths = [
-        out_of_fold(columns, labels, classes, groups, strengths, smoothing, at) for at in seeds
-    ]
+    paths = [out_of_fold(data, strengths, smoothing, at) for at in seeds]
     for position, logits in enumerate(np.mean(paths, axis=0)):
         fields = {"features": which, "penalty": strengths[position], "smoothing": smoothing}
         yield Linear.model_validate(fields), logits
 
 
-def _cosines(
-    columns: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    classes: int,
-    groups: NDArray[np.int64],
-    seed: int,
-) -> NDArray[np.float32]:
+def _cosines(data: LabelledFeatures, seed: int) -> NDArray[np.float32]:
     """Returns the out-of-fold logits (N, C) of heads that point at each class's mean direction."""
+    columns, labels, classes = data.features, data.labels, data.classes
     n_folds = affordable_folds(len(columns), columns.shape[1], classes)
-    fold_of = parted(labels, groups, n_folds, seed)
+    fold_of = parted(labels, data.groups, n_folds, seed)
     directions = columns / np.maximum(np.linalg.norm(columns, axis=1, keepdims=True), 1e-12)
     logits = np.zeros((len(labels), classes), np.float32)
     for fold in np.unique(fold_of):

@@ -28,7 +28,7 @@ from headstart.fingerprints import Acted
 from headstart.methods.activation import head_activation
 from headstart.methods.head import Head
 from headstart.network import TrainableNetwork
-from headstart.probe import Validated, cross_validate, fit_probe
+from headstart.probe import LabelledFeatures, Validated, cross_validate, fit_probe
 from headstart.recipe import Recipe, parse_recipe
 from headstart.search.material import (
     Activations,
@@ -300,11 +300,9 @@ def _solve(
 
 
 def _validate(material: Material, recipe: Recipe, columns: NDArray[np.float32]) -> Validated:
+    labels, classes = material.labels["train"], len(material.classes)
     return cross_validate(
-        columns,
-        material.labels["train"],
-        len(material.classes),
-        material.groups,
+        LabelledFeatures(columns, labels, classes, material.groups),
         seed=recipe.seed,
         smoothing=recipe.head.solved_smoothing,
         progress=material.progress,
