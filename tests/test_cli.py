@@ -278,7 +278,7 @@ def test_similar_prints_and_draws(
     assert headstart("similar", out, tmp_path / "none.png").returncode == 2
     nowhere = headstart("similar", out, image, "--out", tmp_path / "none" / "similar.png")
     assert nowhere.returncode == 2
-    assert "there is no folder" in nowhere.stderr
+    assert "There is no folder" in nowhere.stderr
     assert headstart("similar", out, image, "-k", 0).returncode == 2
 
 

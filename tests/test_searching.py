@@ -261,7 +261,7 @@ def test_two_processes_on_one_run_folder_are_refused(tmp_path: Path) -> None:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(RunError, match="another process"), locked(tmp_path):
+        with pytest.raises(RunError, match="Another process"), locked(tmp_path):
             pass
     finally:
         holder.kill()

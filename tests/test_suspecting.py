@@ -88,7 +88,7 @@ def test_a_run_whose_images_are_gone_says_so(
     with pytest.raises(RunError, match=r"1 of the \d+ images that .* not in .* any more"):
         suspects(run.folder)
     shutil.rmtree(data)
-    with pytest.raises(RunError, match="cannot find the images"):
+    with pytest.raises(RunError, match="Cannot find the images"):
         suspects(run.folder)
     record = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps({**record, "source": ""}))

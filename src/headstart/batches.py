@@ -39,7 +39,7 @@ def epoch_batches(
     Args:
         labels: (N,).
         batch_size: Rows a batch, about.
-        seed: Of the order.
+        seed: Seed for the order.
         epoch: Number of the epoch: each has an order of its own.
         per_class: At least so many rows of one class come together, where a class has them; those
             of each class are spread over the epoch, so that classes of one size take turns (an

@@ -71,10 +71,10 @@ class Forecast:
     Attributes:
         labels: Images to train on.
         accuracy: Share that is right.
-        interval: 95 %, of the accuracy on the very images that the curve was measured on.
-        new_images: 95 %, of the accuracy on other images like them; it is wider.
+        interval: 95%, of the accuracy on the very images that the curve was measured on.
+        new_images: 95%, of the accuracy on other images like them; it is wider.
         gain: Over as many labels as there are now.
-        gain_interval: 95 %.
+        gain_interval: 95%.
     """
 
     labels: int
@@ -198,7 +198,7 @@ def estimate(
         statistic: Of accuracies (R, T).
         right: Whether each image was right, (seeds, evaluations, images).
         minus: The same of other curves on the same images from as many seeds, to be taken off.
-        seed: Of the draws.
+        seed: Seed for the draws.
     """
     from scipy import stats  # noqa: PLC0415 - heavy
 
@@ -242,7 +242,7 @@ def answer(interval: Interval, above: float = 0.0) -> Answer:
 
 
 def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
-    """Returns why curves cannot be said to have levelled off; empty where they have.
+    """Returns why curves cannot be said to have levelled off; empty if they have.
 
     Args:
         right: Whether each image was right, (seeds, evaluations from epoch 0 on, images).
@@ -317,7 +317,7 @@ def forecast(
             the share of them that was right.
         targets: Labels to forecast for.
         now: Labels that there are.
-        seed: Of the draws.
+        seed: Seed for the draws.
     """
     rng = np.random.default_rng(seed)
     images = len(hits)

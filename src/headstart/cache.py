@@ -78,8 +78,8 @@ def cached_activations(
         rows: Number of views N.
         batches: Starts an iterator over the views, uint8 or float arrays (B, ...).
         engine: Runs the prefix on one batch.
-        description: What the progress bar says.
-        progress: Where progress is shown.
+        description: Text of the progress bar.
+        progress: Progress display.
 
     Returns:
         A read-only memory-mapped array (N, ...).
@@ -100,7 +100,7 @@ def cached_activations(
 
 
 def _open(folder: Path) -> Activations | None:
-    """Returns an entry; None where there is none, or one that was damaged or is being deleted."""
+    """Returns an entry; None if there is none, or one that was damaged or is being deleted."""
     index, data = folder / "index.json", folder / "data"
     try:
         meta = json.loads(index.read_text(encoding="utf-8"))

@@ -27,11 +27,11 @@ def check(
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
-        labels: Of a list of paths.
-        boxes: Whether images are cropped to boxes that the source gives.
-        cache_dir: Folder of the cache; `$HEADSTART_CACHE` or the user's cache folder by default.
-        workers: Processes that decode images.
-        progress: Where progress is shown.
+        labels: Class names for a list of paths.
+        boxes: Whether to crop images to the boxes that the source gives.
+        cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.
+        workers: Number of processes that decode images.
+        progress: Progress display.
 
     Raises:
         DataError: If there is nothing to train a classifier on.

@@ -28,7 +28,7 @@ class Change(BaseModel):
 
     Attributes:
         what: Its name; a path such as `optimizer.lr` in a recipe.
-        a: In the first run; None where it has no such thing.
+        a: In the first run; None if it has no such thing.
         b: In the second run.
     """
 
@@ -49,7 +49,7 @@ class Comparison(BaseModel):
         only_a: Right in the first run alone.
         only_b: Right in the second run alone.
         difference: Share that B has right less the share that A has right.
-        interval: Its 95 % interval, paired on the images.
+        interval: Its 95% interval, paired on the images.
         p_value: McNemar's exact test, two-sided.
         verdict: All of it in words.
     """
@@ -106,7 +106,7 @@ def diff(a: str | Path, b: str | Path) -> RunDiff:
         b: Folder of the second run.
 
     Raises:
-        RunError: If one is no finished run, or no test image is shared.
+        RunError: If one is not a finished run, or no test image is shared.
     """
     first, second = Path(a), Path(b)
     records = read_record(first), read_record(second)
@@ -208,12 +208,12 @@ def _verdict(shared: int, difference: float, interval: Interval, p_value: float)
     p = f"p = {p_value:.2f}" if p_value >= 0.01 else f"p = {p_value:.1g}"
     what = (
         f"{better} is right on {abs(100 * difference):.1f} points more of the {shared} shared test "
-        f"image{'s' if shared > 1 else ''} (95 % interval {low:.1f} to {high:.1f}; {p})"
+        f"image{'s' if shared > 1 else ''} (95% interval {low:.1f} to {high:.1f}; {p})"
     )
     if difference == 0:
         what = (
             f"both are right on as many of the {shared} shared test "
-            f"image{'s' if shared > 1 else ''} (95 % interval of B less A {low:.1f} to {high:.1f} "
+            f"image{'s' if shared > 1 else ''} (95% interval of B less A {low:.1f} to {high:.1f} "
             f"points; {p})"
         )
     return f"{what}." if p_value <= REAL else f"No real difference can be told: {what}."

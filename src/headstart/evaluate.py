@@ -32,7 +32,7 @@ class ClassMetrics(BaseModel):
         n: Number of test images of the class.
         precision: Share of the images predicted as it that are of it; None if there are none.
         recall: Share of its images that are predicted as it; None if it has none.
-        recall_interval: Wilson's 95 % interval; (0, 1) for a class without images.
+        recall_interval: Wilson's 95% interval; (0, 1) for a class without images.
         f1: Harmonic mean of both, 0 if it is never predicted; None if it has no images.
     """
 
@@ -57,7 +57,7 @@ class Confusion(BaseModel):
 
 
 class Metrics(BaseModel):
-    """What a classifier does on images that it has not seen; all intervals are 95 %.
+    """What a classifier does on images that it has not seen; all intervals are 95%.
 
     Attributes:
         n: Number of images.
@@ -70,7 +70,7 @@ class Metrics(BaseModel):
             are then equal, and the bootstrap sees no spread); (0, 1) with one group only.
         macro_f1: Mean F1 of the classes that have test images.
         macro_f1_interval: As that of the balanced accuracy. With many classes of few images it is
-            too narrow: simulated coverage is about 94 % for 17 classes of 5 images, but 80 % for
+            too narrow: simulated coverage is about 94% for 17 classes of 5 images, but 80% for
             100 of 5 and 196 of 10, as macro-F1 is biased there.
         log_loss: Mean of -ln p(true class), in nats, after temperature scaling.
         ece: Expected calibration error after temperature scaling, in 15 bins.
@@ -304,7 +304,7 @@ def compute_metrics(
         class_names: In the order of the logits.
         temperature: From `fit_temperature` on validation.
         groups: Group number of each image, shape (n,), where images are not independent.
-        seed: Of the bootstrap.
+        seed: Seed for the bootstrap.
 
     Raises:
         DataError: There are no images.

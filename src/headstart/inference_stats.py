@@ -76,7 +76,7 @@ def bootstrap_interval(
         statistic: The figure as a function of weights, see `WeightedStatistic`.
         n: Number of images, at least 1.
         groups: Group number of each image, shape (n,), any integers.
-        seed: Of the resampling.
+        seed: Seed for the resampling.
         confidence: Nominal coverage.
         n_resamples: Number of resamples.
     """
@@ -197,11 +197,11 @@ def paired_difference(
 
     Where A and B agree on every image, the bootstrap sees no spread (nor where they differ alike
     on all): the interval is then what Wilson's leaves for the share of other images, to either
-    side. With one test set of 40 images the coverage is about 90 %, from 100 on 93 % and more.
+    side. With one test set of 40 images the coverage is about 90%, from 100 on 93% and more.
 
     Args:
         cells: At least one.
-        seed: Of the resampling.
+        seed: Seed for the resampling.
         confidence: Nominal coverage.
         n_resamples: Number of resamples.
 
@@ -268,7 +268,7 @@ def optimism_of_best(
     Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis 2018): the
     best trial is chosen anew on each bootstrap resample of the images and scored on the images
     that it left out. The mean of those scores is honest, as no image is chosen by and scored on;
-    it is a little low, as a resample holds 63 % of the images and chooses worse. (The estimate of
+    it is a little low, as a resample holds 63% of the images and chooses worse. (The estimate of
     Tibshirani and Tibshirani 2009 compares minima over folds instead, which overstates the bias
     where folds are small.)
 
@@ -277,7 +277,7 @@ def optimism_of_best(
             it was right, or a score of which more is better.
         chosen_by: (T, M), what the trials were ranked by the mean of, if by something else, such as
             minus the log loss; more is better.
-        seed: Of the resampling.
+        seed: Seed for the resampling.
         n_resamples: Number of resamples.
 
     Returns:

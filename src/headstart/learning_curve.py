@@ -51,14 +51,14 @@ def measure_curve(
     """Trains heads on nested subsets of the labels, cross-fitted over all images.
 
     Args:
-        features: (N, F).
-        labels: (N,), in 0 … C-1.
-        groups: (N,), kept within a fold.
-        classes: C.
+        features: Feature vectors (N, F).
+        labels: Class numbers (N,), in 0 … C-1.
+        groups: Group numbers (N,); a group stays within one fold.
+        classes: Number of classes C.
         known: Share of the labels of each fold that subsets are drawn from; the rest is held back
             for `all_hits`.
         seed: Of folds, orders, and what is held back.
-        progress: Where progress is shown.
+        progress: Progress display.
 
     Raises:
         DataError: There are too few images.

@@ -70,7 +70,7 @@ def keep_evidence(
         ready: The data.
         recipe: What was trained.
         proof: The classifier, and the embeddings of the test.
-        folder: Of the run.
+        folder: Run folder.
         clock: The budget.
     """
     left = clock.left()

@@ -26,18 +26,18 @@ class Prediction(BaseModel):
 
     Attributes:
         image: The image, as it was named.
-        label: The most probable class; empty where the image could not be read.
+        label: The most probable class; empty if the image could not be read.
         probability: Its calibrated probability.
         probabilities: Of every class.
         error: Why the image could not be read.
         classes: The classes, likeliest first, of which one is the true one as often as was asked;
-            empty where no coverage was asked for.
+            empty if no coverage was asked for.
         coverage: How often that is.
-        distance: Cosine distance to the k-th nearest training image; None where the bundle has no
+        distance: Cosine distance to the k-th nearest training image; None if the bundle has no
             range.
         limit: The distance from which on an image is unlike the training images.
         unlike: Whether it is; its class is then a guess.
-        warning: The same in words; empty where it is not.
+        warning: The same in words; empty if it is not.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,7 +74,7 @@ class Run:
         """Opens a run folder.
 
         Raises:
-            RunError: If it is no finished run.
+            RunError: If it is not a finished run.
         """
         path = Path(folder)
         return cls(path, read_record(path), read_metrics(path))
@@ -94,7 +94,7 @@ class Run:
 
         Args:
             images: What to classify.
-            progress: Where progress is shown.
+            progress: Progress display.
             set_coverage: How often the set of classes should hold the true one: 0.8, 0.9, 0.95 or
                 0.99; no sets by default.
         """
@@ -171,7 +171,7 @@ def predict_images(
     Args:
         bundle: The classifier.
         images: Paths, or the bytes of image files.
-        progress: Where progress is shown.
+        progress: Progress display.
         set_coverage: How often the set of classes should hold the true one; no sets by default.
 
     Raises:
@@ -241,7 +241,7 @@ def similar_images(
     """Returns the training images of a run that are most like an image, most alike first.
 
     Args:
-        folder: Of the run.
+        folder: Run folder.
         bundle: Its classifier.
         image: A path, or the bytes of an image file.
         k: How many.

@@ -80,7 +80,7 @@ def cross_validate(
         data: Features that the probes learn from and are tested on.
         seed: Of the folds.
         smoothing: Share of each label that is spread over all classes.
-        progress: Where progress is shown.
+        progress: Progress display.
     """
     found = out_of_fold(data, STRENGTHS, smoothing, seed=seed, progress=progress)
     tested = np.isfinite(found[0, :, 0])
@@ -106,8 +106,8 @@ def out_of_fold(
         data: Features that the probes learn from and are tested on.
         strengths: L2 penalties S, from strong to weak.
         smoothing: Share of each label that is spread over all classes.
-        seed: Of the folds.
-        progress: Where progress is shown.
+        seed: Seed for the folds.
+        progress: Progress display.
     """
     features, labels, classes = data.features, data.labels, data.classes
     n_folds = affordable_folds(len(features), features.shape[1], classes)
@@ -133,9 +133,9 @@ def fit_probe(
     """Fits a probe on all images.
 
     Args:
-        features: (N, F).
-        labels: (N,), in 0 … C-1.
-        classes: C.
+        features: Feature vectors (N, F).
+        labels: Class numbers (N,), in 0 … C-1.
+        classes: Number of classes C.
         strength: The L2 penalty.
         smoothing: Share of each label that is spread over all classes.
     """

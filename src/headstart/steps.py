@@ -28,7 +28,7 @@ class Stepper:
         network: Activations to features to embeddings to logits.
         recipe: Mixing, clipping, weight of the metric term.
         optimizer: Over all that is trained.
-        criterion: None where the head has no logits to train.
+        criterion: None if the head has no logits to train.
         term: The metric loss, if there is one.
         classes: Number of classes C.
         space: Dimensions of a batch that are height and width.

@@ -1,4 +1,4 @@
-"""Which images of a data set deserve a look, judged by features of a frozen network."""
+"""Finds suspicious images of a data set with the features of a frozen network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,18 +27,19 @@ from headstart.errors import DataError, RunError
 from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, load_recipe
 from headstart.search.material import Material, activations, backbone_of, open_prefix
+from headstart.text import counted
 
 Boxes = Literal["crop", "keep"]
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """Images that deserve a look.
+    """Suspicious images of a data set.
 
     Attributes:
-        images: Number of images that were judged.
-        sealed: Number of a run's test images, which were not judged.
-        suspects: The image that deserves it most first.
+        images: Number of checked images.
+        sealed: Number of test images of a run, which are not checked.
+        suspects: Suspicious images, the most suspicious first.
     """
 
     images: int
@@ -48,7 +49,7 @@ class Suspects:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A data set, and which of its images are judged by which network."""
+    """A data set, the images to check and the recipe whose backbone checks them."""
 
     dataset: Dataset
     recipe: Recipe
@@ -65,23 +66,23 @@ def suspects(
     workers: int | None = None,
     progress: Progress = SILENT,
 ) -> Suspects:
-    """Finds labels that may be wrong, copies under other labels, and outliers.
+    """Finds probably wrong labels, copies with other labels, and outliers.
 
-    Every image is judged by a probe on frozen features that was fitted without it and its group;
-    see `diagnose.suspects`. Of a run, it is the run's own backbone as it was before training, and
-    the sealed test stays sealed: only training and validation images are judged or named.
+    A probe on frozen features, fitted without the image and its group, checks every image; see
+    `diagnose.suspects`. For a run, the features come from its backbone before training, and the
+    test set stays sealed: only training and validation images are checked or named.
 
     Args:
-        source: A run folder, or what `fit` takes: a folder, a manifest, a DataFrame, a list.
-        labels: Of a list of paths.
-        boxes: Whether images are cropped to boxes that the source gives; a run knows it.
-        cache_dir: Folder of the cache; `$HEADSTART_CACHE` or the user's cache folder by default.
-        workers: Processes that decode images.
-        progress: Where progress is shown.
+        source: A run folder, or a source for `fit`: a folder, a manifest, a DataFrame or a list.
+        labels: Class names for a list of paths.
+        boxes: Whether to crop images to the boxes that the source gives; ignored for a run.
+        cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.
+        workers: Number of processes that decode images.
+        progress: Progress display.
 
     Raises:
-        DataError: If there are too few images to judge each by the others.
-        RunError: If it is a run whose images are not found.
+        DataError: If there are too few images to check each by the others.
+        RunError: If the images of a run are not found.
     """
     if _is_run(source):
         judged = _of_run(Path(source))
@@ -107,7 +108,9 @@ def suspects(
     names = [dataset.items[int(row)].label for row in rows]
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
-        raise DataError(f"{dataset.name} has images of {len(classes)} class; two are needed.")
+        raise DataError(
+            f"{dataset.name} has images of {counted(len(classes), 'class', 'classes')}. Two are needed."
+        )
     numbers = np.array([classes.index(name) for name in names], np.int64)
     material = Material(
         pixels=pixels,
@@ -135,32 +138,32 @@ def _is_run(source: Any) -> bool:
 
 
 def _of_run(folder: Path) -> _Judged:
-    """Returns the images of a run that are not sealed, and its recipe.
+    """Returns the development set of a run and its recipe.
 
     Raises:
-        RunError: If its images are not where they were.
+        RunError: If the images are no longer there.
     """
     record = read_record(folder)
     parts = read_split_parts(folder)
     source = record.data_root if record.source is None else record.source
     if not source:
         raise RunError(
-            f"the images of {folder} were given in Python, by no path that could be read again; "
-            "give them once more instead of the run."
+            f"The images of {folder} were passed in Python without a path. Pass the images "
+            "instead of the run."
         )
     try:
         dataset = load_dataset(source, boxes=record.boxes)
     except DataError as error:
-        raise RunError(f"cannot find the images of {folder} again: {error}") from None
+        raise RunError(f"Cannot find the images of {folder}: {error}") from None
     wanted = frozenset(key for key, part in parts.items() if part != "test")
     here = {dataset.key(row) for row in range(len(dataset.items))}
     absent = sorted(wanted - here)
     if absent:
         raise RunError(
-            f"{len(absent)} of the {len(wanted)} images that {folder} was trained on are not in "
-            f"{source} any more, such as {absent[0]}; give the folder of images instead."
+            f"{source} no longer contains {len(absent)} of the {len(wanted)} images that {folder} "
+            f"was trained on, for example {absent[0]}. Pass the folder of images instead."
         )
-    # What is not in the split was left out as broken or a copy; the test alone is sealed.
+    # Images outside the split are damaged or copies; only the test images are sealed.
     sealed = frozenset(key for key, part in parts.items() if part == "test")
     recipe = load_recipe(str(folder / "recipe.toml"))
     return _Judged(dataset, recipe, sealed, wanted)

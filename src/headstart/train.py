@@ -44,7 +44,7 @@ class EpochRecord(BaseModel):
         progress: Share of the schedule that lies behind, in [0, 1].
         lr: Learning rate of the backbone's last block at the end of the epoch.
         train_loss: Mean of what is made small over the epoch; None for epoch 0.
-        val_loss: Mean log loss on validation of the weights that would be kept now; None where
+        val_loss: Mean log loss on validation of the weights that would be kept now; None if
             no images are held out.
         val_accuracy: Their accuracy on validation.
         images_per_s: Images trained on in a second, validation not counted.
@@ -73,8 +73,8 @@ class TrainData:
 
     Attributes:
         views: One array (N, ...) a view of the training images.
-        labels: (N,), in 0 … C-1.
-        val: Activations of the evaluation views of the validation images (M, ...); None where
+        labels: Class numbers (N,), in 0 … C-1.
+        val: Activations of the evaluation views of the validation images (M, ...); None if
             no images are held out.
         val_labels: (M,).
         plain: Activations of the evaluation views of the training images (N, ...), where a head

@@ -173,7 +173,7 @@ def test_a_copy_under_two_other_labels_suggests_none() -> None:
     )  # fmt: skip
     assert [suspect.suggested for suspect in found] == ["", "", ""]
     assert found[0].why == (
-        "labelled 'a', and its copy 001.png is labelled 'b' and 002.png is labelled 'c'"
+        "labelled 'a', but its copy 001.png is labelled 'b' and 002.png is labelled 'c'"
     )
 
 

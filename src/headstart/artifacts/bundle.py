@@ -1,4 +1,4 @@
-"""The bundle: the deployable part of a run, and how images become logits with it alone."""
+"""The bundle: the deployable classifier of a run, and inference with it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -36,18 +36,18 @@ from headstart.retrieval import unit
 
 FORMAT = 1
 ENGINE_PAYS_FROM = 96
-"""Images from which on exporting the network costs less than it saves."""
+"""Number of images from which exporting the network saves time."""
 
 ImageSource = Path | bytes
 
 
 class SetSpec(BaseModel):
-    """From which probability on a class is in a set that holds the true one as often as promised.
+    """The threshold of class sets that contain the true class with a given probability.
 
     Attributes:
-        coverage: Share of the sets that hold the true class.
-        threshold: A class is in if 1 - p(class) is at most this.
-        images: Held-out images that it comes from.
+        coverage: Share of the sets that contain the true class.
+        threshold: A class is in the set if 1 - p(class) is at most this.
+        images: Number of held-out images in the calibration.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,14 +58,14 @@ class SetSpec(BaseModel):
 
 
 class RangeSpec(BaseModel):
-    """From which distance on an image is unlike all training images.
+    """The distance from which an image is out of distribution.
 
     Attributes:
-        k: The k-th nearest embedding in `range.safetensors` counts.
-        threshold: The cosine distance.
+        k: The distance is that to the k-th nearest embedding in `range.safetensors`.
+        threshold: Cosine distance.
         false_alarm: Share of images like the training images that are flagged, by calibration.
-        calibrated_on: Which images that was.
-        sha256: Of `range.safetensors`.
+        calibrated_on: Description of the calibration images.
+        sha256: SHA-256 of `range.safetensors`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,7 +78,7 @@ class RangeSpec(BaseModel):
 
 
 class BundleSpec(BaseModel):
-    """Everything about a classifier but its weights."""
+    """The description of a classifier: everything except its weights."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -100,19 +100,19 @@ class BundleSpec(BaseModel):
     licence: str
     data_sha256: str
     versions: dict[str, str]
-    sets: tuple[SetSpec, ...] = ()  # bundles made before there were sets and ranges have neither
+    sets: tuple[SetSpec, ...] = ()  # older bundles have neither sets nor a range
     range: RangeSpec | None = None
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A classifier ready for use.
+    """A classifier that is ready for use.
 
     Attributes:
-        spec: What is known of it.
-        network: uint8 views (N, R, R, 3) to logits and embeddings (N, C + E), in eval mode.
-        gallery: Embeddings (G, E), of length 1, that images in range are near to; None where the
-            bundle has no range.
+        spec: Description of the classifier.
+        network: Maps uint8 views (N, R, R, 3) to logits and embeddings (N, C + E); in eval mode.
+        gallery: Training embeddings (G, E) of length 1 for the out-of-distribution check; None if
+            the bundle has no range.
     """
 
     spec: BundleSpec
@@ -122,11 +122,11 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a classifier says of images; NaN in the rows of those that cannot be read.
+    """The outputs of a classifier; rows of images that cannot be read are NaN.
 
     Attributes:
-        logits: (N, C).
-        embeddings: What enters the head's last layer (N, E).
+        logits: Logits (N, C).
+        embeddings: Inputs of the last layer of the head (N, E).
         failed: Why an image cannot be read, by row.
     """
 
@@ -138,7 +138,7 @@ class Outputs:
 class Classifier(nn.Module):
     """The whole network: uint8 views (N, R, R, 3) to logits and embeddings (N, C + E).
 
-    Members of an ensemble share the trunk, so that it runs once for all of them.
+    Members of an ensemble share the trunk, which runs only once.
     """
 
     def __init__(
@@ -149,9 +149,9 @@ class Classifier(nn.Module):
         self.branches, self.heads = nn.ModuleList(branches), nn.ModuleList(heads)
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
-        """Returns the mean logits of all members, and of mirror images where asked.
+        """Returns the mean logits of all members, followed by the embeddings of the first member.
 
-        The first member's embeddings follow them.
+        With test-time flips, the mean includes the logits of the mirror images.
         """
         logits, embeddings = self._look(views)
         if self.flip:
@@ -177,7 +177,7 @@ class Member:
 
 
 def assemble(members: Sequence[Member], spec: BundleSpec) -> Classifier:
-    """Returns the whole network in eval mode; backbones get the recipe's activations."""
+    """Returns the whole network in eval mode, with the activation functions of the recipe."""
     normalize = Normalize(spec.preprocessing.mean, spec.preprocessing.std)
     networks = []
     for member in members:
@@ -208,15 +208,15 @@ def save_bundle(
     """Writes the bundle and returns its spec.
 
     Args:
-        folder: Of the bundle.
-        spec: All fields but the range, the weights' hash and the number of members.
-        members: One network, or several that differ behind the boundary alone.
+        folder: Bundle folder.
+        spec: All fields except the range, the hash of the weights and the number of members.
+        members: One network, or several that differ only after the boundary.
         known: The range and its gallery (G, E).
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = _tensors(members[0])
     for number, member in enumerate(members[1:], start=1):
-        # What it shares with the first one is stored once.
+        # Tensors that it shares with the first member are stored once.
         tensors |= {
             f"member{number}.{name}": tensor
             for name, tensor in _tensors(member).items()
@@ -240,40 +240,46 @@ def save_bundle(
 
 
 def read_spec(folder: Path) -> BundleSpec:
-    """Reads what a bundle says of itself, without its weights.
+    """Reads the description of a bundle, without its weights.
 
     Raises:
-        RunError: If it is no bundle or cannot be read.
+        RunError: If it is not a bundle or cannot be read.
     """
     try:
         return BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
+        raise RunError(
+            f"{folder} is not a bundle: it has no {Path(error.filename).name}."
+        ) from None
     except OSError as error:
-        raise RunError(f"cannot read the bundle {folder}: {error.strerror}.") from None
-    except ValueError:  # no JSON, not of this form, or no text at all
+        raise RunError(f"Cannot read the bundle {folder}: {error.strerror}.") from None
+    except ValueError:  # not JSON, not this model, or not text
         raise RunError(damaged(folder / "bundle.json")) from None
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Rebuilds the classifier from a bundle's folder alone.
+    """Loads the classifier from a bundle folder.
 
     Raises:
-        RunError: If it is no bundle, is of a newer format, or is damaged.
+        RunError: If it is not a bundle, is of a newer format, or is damaged.
     """
     weights, spec = folder / "model.safetensors", read_spec(folder)
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         if spec.format != FORMAT:
-            raise RunError(f"{folder} has format {spec.format}; this headstart reads {FORMAT}.")
+            raise RunError(
+                f"{folder} has format {spec.format}, but this version of headstart reads {FORMAT}."
+            )
         if digest != spec.weights_sha256:
-            raise RunError(f"{weights} is damaged: its hash is not the one in bundle.json.")
+            raise RunError(f"{weights} is damaged: its hash differs from the one in bundle.json.")
         tensors = load_file(weights)
         gallery = _gallery(folder, spec.range) if spec.range else None
     except FileNotFoundError as error:
-        raise RunError(f"{folder} is no bundle: it has no {Path(error.filename).name}.") from None
+        raise RunError(
+            f"{folder} is not a bundle: it has no {Path(error.filename).name}."
+        ) from None
     except (OSError, SafetensorError) as error:
-        raise RunError(f"cannot read the bundle {folder}: {error}") from None
+        raise RunError(f"Cannot read the bundle {folder}: {error}") from None
     members = [_load_member(spec, tensors, number) for number in range(spec.members)]
     return Bundle(spec, assemble(members, spec), gallery)
 
@@ -307,7 +313,7 @@ def _gallery(folder: Path, known: RangeSpec) -> NDArray[np.float32]:
     """
     path = folder / "range.safetensors"
     if hashlib.sha256(path.read_bytes()).hexdigest() != known.sha256:
-        raise RunError(f"{path} is damaged: its hash is not the one in bundle.json.")
+        raise RunError(f"{path} is damaged: its hash differs from the one in bundle.json.")
     return unit(load_arrays(path)["gallery"])
 
 
@@ -321,11 +327,11 @@ def run_bundle(
     """Returns logits and embeddings of image files or their bytes, in float32.
 
     Args:
-        bundle: The classifier.
+        bundle: Classifier.
         images: Paths, or the bytes of image files.
-        boxes: Where to crop each image first.
-        progress: Where progress is shown.
-        description: What the progress bar says.
+        boxes: Box to crop from each image first, or None.
+        progress: Progress display.
+        description: Text of the progress bar.
     """
     spec = bundle.spec
     failed: dict[int, str] = {}
@@ -384,7 +390,7 @@ def _runner(bundle: Bundle, images: int) -> Any:
 def _in_batches(
     pool: ThreadPoolExecutor, view: Any, rows: int, size: int
 ) -> Iterator[tuple[int, list[NDArray[np.uint8] | None]]]:
-    """Yields (first row, views), with the next batch being decoded meanwhile."""
+    """Yields (first row, views) while the next batch is decoded."""
     ahead = [
         (start, [pool.submit(view, row) for row in range(start, min(start + size, rows))])
         for start in range(0, min(2 * size, rows), size)

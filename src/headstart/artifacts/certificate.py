@@ -1,11 +1,11 @@
-"""The transfer certificate: what the folder of `headstart benefit` holds, written and read here.
+"""The transfer certificate: the files in the folder of `headstart benefit`.
 
-asked.json        of what and with what it was begun
-plan.json         what is trained; made once, and followed by whoever goes on
-arms.jsonl        one line a trained network, on the disk before it counts
-forecast.json     how accuracy grows with labels, and the forecast
+asked.json        the request: data set, split and recipe
+plan.json         the training plan; made once and followed by a resumed session
+arms.jsonl        one line per trained network, written to disk before it counts
+forecast.json     accuracy over the number of labels, and the forecast
 certificate.json  the answers
-certificate.svg   the picture; also as .png, and on a page of its own as .html
+certificate.svg   the picture; also as .png, and as a page in .html
 """
 
 from collections.abc import Sequence
@@ -34,13 +34,13 @@ class _Plain(BaseModel):
 
 
 class BenefitRequest(_Plain):
-    """What a certificate was begun with; who goes on must ask for the same.
+    """The request that a certificate is made for; a resumed session must make the same request.
 
     Attributes:
         pixels: Key of the decoded images.
-        rows: Hash of which of them are trained on and judged by.
-        split_seed: Of the split, and of the order in which fractions grow.
-        recipe: Of both arms, as plain data.
+        rows: Hash of the rows that are used for training and evaluation.
+        split_seed: Seed for the split, and for the order in which fractions grow.
+        recipe: Recipe of both arms, as plain data.
     """
 
     pixels: str
@@ -50,19 +50,19 @@ class BenefitRequest(_Plain):
 
 
 class BenefitPlan(_Plain):
-    """What is trained, the same for both arms but the weights and the rate.
+    """The training plan; both arms differ only in weights and learning rate.
 
     Attributes:
         pixels: Key of the decoded images.
-        recipe: Of both arms, without weights, rate and seed, as plain data.
-        split_seed: Of the split, and of the order in which fractions grow.
-        epochs: Of every network.
-        images: Training images at the largest fraction.
-        held: Images that all are judged by.
-        fractions: Shares of `images`, rising, in (0, 1].
-        seeds: How many.
-        rates: Learning rates that each arm tried.
-        chosen: The better one, by arm.
+        recipe: Recipe of both arms without weights, learning rate and seed, as plain data.
+        split_seed: Seed for the split, and for the order in which fractions grow.
+        epochs: Length of every training.
+        images: Number of training images at the largest fraction.
+        held: Number of held-out images that every network is evaluated on.
+        fractions: Shares of `images` in (0, 1], in increasing order.
+        seeds: Number of seeds.
+        rates: Learning rates that each arm tries.
+        chosen: Best learning rate, by arm.
         notes: What was left out to fit the budget.
     """
 
@@ -80,14 +80,14 @@ class BenefitPlan(_Plain):
 
 
 class Evaluation(_Plain):
-    """A network after an epoch.
+    """The evaluation of a network after an epoch.
 
     Attributes:
-        epoch: 0 is before training.
-        seconds: Of training so far.
-        train_loss: Mean over the epoch.
+        epoch: Number of the epoch; 0 is before training.
+        seconds: Training time so far.
+        train_loss: Mean training loss of the epoch.
         loss: Log loss on the held-out images, in nats.
-        right: One character an image of them, `1` where it was right.
+        right: One character per held-out image, `1` if it is classified correctly.
     """
 
     epoch: int
@@ -98,22 +98,22 @@ class Evaluation(_Plain):
 
     @property
     def accuracy(self) -> float:
-        """Share of the held-out images that is right."""
+        """Share of the held-out images that are classified correctly."""
         return self.right.count("1") / len(self.right)
 
 
 class ArmRun(_Plain):
-    """One network that was trained.
+    """One trained network.
 
     Attributes:
-        purpose: `tuning` chooses the rate, on training images; `curve` is what counts.
-        arm: From which weights.
-        fraction: Of the training images.
-        seed: Of all that is drawn in training.
-        rate: The learning rate.
-        images: Trained on.
-        epochs: That were planned.
-        evaluations: From epoch 0 on; fewer than planned where the budget ended.
+        purpose: `tuning` for the choice of the learning rate on training images, or `curve`.
+        arm: The initial weights.
+        fraction: Share of the training images.
+        seed: Seed for the training.
+        rate: Learning rate.
+        images: Number of training images.
+        epochs: Planned number of epochs.
+        evaluations: Evaluations from epoch 0 on; fewer than planned if the budget ran out.
     """
 
     purpose: Literal["tuning", "curve"]
@@ -127,7 +127,7 @@ class ArmRun(_Plain):
 
     @property
     def whole(self) -> bool:
-        """Whether all planned epochs were trained."""
+        """Whether all planned epochs are trained."""
         return len(self.evaluations) == self.epochs + 1
 
 
@@ -139,12 +139,12 @@ class Verdict(_Plain):
 
     Attributes:
         question: Whether pretrained weights give a higher start, slope or asymptote.
-        answer: It follows from the interval.
-        pretrained: The figure; an accuracy, or for the slope accuracy an epoch.
-        scratch: The same.
-        advantage: Of the pretrained weights.
-        interval: 95 %, of the advantage.
-        why: In words and numbers.
+        answer: The answer, which follows from the interval.
+        pretrained: Value with pretrained weights: an accuracy, or accuracy per epoch for the slope.
+        scratch: Value from scratch.
+        advantage: Pretrained value minus value from scratch.
+        interval: 95% interval of the advantage.
+        why: Explanation in words and numbers.
     """
 
     question: Question
@@ -157,18 +157,18 @@ class Verdict(_Plain):
 
 
 class Curve(_Plain):
-    """An arm on one fraction of the data, the mean over seeds, from epoch 0 on.
+    """The learning curve of an arm on one fraction of the data: means over seeds, from epoch 0 on.
 
     Attributes:
-        rate: The learning rate.
-        accuracy: On the held-out images.
-        low: Lower ends of its 95 % intervals.
-        high: Upper ends.
-        loss: Log loss.
-        seconds: Of training so far.
-        plateau: Where it levels off as fitted; None where it has not.
-        plateau_interval: 95 %.
-        no_plateau: Why it has not.
+        rate: Learning rate.
+        accuracy: Accuracy on the held-out images.
+        low: Lower bounds of the 95% intervals of the accuracy.
+        high: Upper bounds.
+        loss: Log loss in nats.
+        seconds: Training time so far.
+        plateau: Fitted plateau; None if the curve has not levelled off.
+        plateau_interval: 95% interval of the plateau.
+        no_plateau: Why there is no plateau; empty if there is one.
     """
 
     rate: float
@@ -183,13 +183,13 @@ class Curve(_Plain):
 
 
 class LevelReached(_Plain):
-    """When the arms reach a level; None where they did not.
+    """The training time that the arms need to reach a level.
 
     Attributes:
-        share: Of what the better arm reaches.
-        accuracy: The level.
-        epochs: By arm.
-        seconds: Of training, by arm.
+        share: The level, as a share of the best accuracy of the better arm.
+        accuracy: The level, as an accuracy.
+        epochs: Number of epochs, by arm; None if the arm does not reach the level.
+        seconds: Training time, by arm; None if the arm does not reach the level.
     """
 
     share: float
@@ -199,15 +199,15 @@ class LevelReached(_Plain):
 
 
 class OnFraction(_Plain):
-    """Both arms on one fraction of the data.
+    """The results of both arms on one fraction of the data.
 
     Attributes:
-        fraction: Of the training images.
-        images: Trained on.
-        seeds: That are compared.
-        curves: By arm.
-        verdicts: Start, slope, asymptote.
-        levels: How soon.
+        fraction: Share of the training images.
+        images: Number of training images.
+        seeds: Number of seeds that are compared.
+        curves: Learning curves, by arm.
+        verdicts: Verdicts on start, slope and asymptote.
+        levels: Training time to reach certain levels.
     """
 
     fraction: float
@@ -230,13 +230,13 @@ class Expected(_Plain):
 
 
 class HeldBack(_Plain):
-    """A forecast that was tested: made without some of the labels, for all of them.
+    """A tested forecast: made from a part of the labels, for all of them.
 
     Attributes:
-        hidden: Share of the labels that it did not see.
-        expected: What it said.
-        accuracy: What was measured, on the same images.
-        held: Whether that lay in the interval.
+        hidden: Share of the labels that were hidden from the forecast.
+        expected: The forecast.
+        accuracy: Measured accuracy on the same images.
+        held: Whether the measured accuracy lies in the interval of the forecast.
     """
 
     hidden: float
@@ -246,19 +246,19 @@ class HeldBack(_Plain):
 
 
 class LabelForecast(_Plain):
-    """How accuracy grows with labels, for a head on frozen pretrained features.
+    """Accuracy over the number of labels, for a head on frozen pretrained features.
 
     Attributes:
-        images: That were cross-fitted over.
-        sizes: Labels trained on.
-        accuracy: By size.
-        low: Lower ends of its 95 % intervals (Wilson's).
-        high: Upper ends.
-        expected: Forecasts, for now and for more.
-        band: Forecasts between, for the picture.
-        test: On labels that were held back.
+        images: Number of images in the cross-fitting.
+        sizes: Numbers of labels that heads were trained on.
+        accuracy: Accuracy by size.
+        low: Lower bounds of the 95% intervals of the accuracy (Wilson).
+        high: Upper bounds.
+        expected: Forecasts for the present number of labels and for more.
+        band: Forecasts in between, for the picture.
+        test: Test of the forecast on hidden labels.
         answer: Whether twice as many labels would help.
-        why: In words and numbers.
+        why: Explanation in words and numbers.
     """
 
     images: int
@@ -274,25 +274,25 @@ class LabelForecast(_Plain):
 
 
 class Certificate(_Plain):
-    """The answers, and all that they follow from.
+    """The certificate: the answers and the measurements behind them.
 
     Attributes:
-        name: Of the data set.
-        command: What repeats it.
-        started_at: ISO 8601, UTC.
+        name: Name of the data set.
+        command: Command that repeats the measurement.
+        started_at: Start time as ISO 8601 in UTC.
         seconds: Wall time of all sessions.
-        budget_s: The ceiling, or None.
-        backbone: Its name.
-        weights: Where the pretrained ones come from.
-        resolution: In pixels.
-        chance: Accuracy of who always names the most frequent class.
-        held: Held-out images.
-        plan: What was trained.
-        fractions: Results, smallest first; the last one is what the verdicts are read from.
-        labels: The forecast; None where there are too few images.
-        notes: What a reader must know.
-        versions: Of what the figures depend on.
-        machine: In one line.
+        budget_s: Time budget in seconds, or None.
+        backbone: Name of the backbone.
+        weights: Source of the pretrained weights.
+        resolution: Side of the images in pixels.
+        chance: Accuracy of always predicting the most frequent class.
+        held: Number of held-out images.
+        plan: The training plan.
+        fractions: Results, smallest fraction first; the verdicts are those of the last one.
+        labels: The forecast; None if there are too few images.
+        notes: Caveats.
+        versions: Versions of the packages that the results depend on.
+        machine: Description of the machine in one line.
     """
 
     name: str
@@ -314,17 +314,17 @@ class Certificate(_Plain):
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Of the largest fraction."""
+        """Verdicts of the largest fraction."""
         return self.fractions[-1].verdicts
 
 
 def write_asked(folder: Path, asked: BenefitRequest) -> None:
-    """Writes what a certificate is begun with, before anything else is."""
+    """Writes the request, before anything else is written."""
     write_text(folder / ASKED, asked.model_dump_json(indent=1) + "\n")
 
 
 def read_asked(folder: Path) -> BenefitRequest | None:
-    """Reads what a certificate was begun with; None where that was not kept.
+    """Reads the request, or returns None if there is none.
 
     Raises:
         RunError: If it cannot be read.
@@ -333,12 +333,12 @@ def read_asked(folder: Path) -> BenefitRequest | None:
 
 
 def write_plan(folder: Path, plan: BenefitPlan) -> None:
-    """Writes what is going to be trained; from then on it counts."""
+    """Writes the training plan, which is binding from then on."""
     write_text(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
 
 
 def read_plan(folder: Path) -> BenefitPlan | None:
-    """Reads the plan, or returns None where none was made yet.
+    """Reads the plan, or returns None if there is none yet.
 
     Raises:
         RunError: If it cannot be read.
@@ -347,12 +347,12 @@ def read_plan(folder: Path) -> BenefitPlan | None:
 
 
 def write_forecast(folder: Path, labels: LabelForecast) -> None:
-    """Writes the forecast, so that whoever goes on need not make it again."""
+    """Writes the forecast, so a resumed session does not repeat it."""
     write_text(folder / FORECAST, labels.model_dump_json(indent=1) + "\n")
 
 
 def read_forecast(folder: Path) -> LabelForecast | None:
-    """Reads the forecast, or returns None where none was made yet.
+    """Reads the forecast, or returns None if there is none yet.
 
     Raises:
         RunError: If it cannot be read.
@@ -369,25 +369,25 @@ def read_certificate(folder: Path) -> Certificate:
     """Reads `certificate.json`.
 
     Raises:
-        RunError: If the folder holds none.
+        RunError: If the folder has no certificate, or it is damaged.
     """
     found = read_model(folder / CERTIFICATE, Certificate)
     if found is None:
-        raise RunError(f"{folder} holds no {CERTIFICATE}.")
+        raise RunError(f"{folder} has no {CERTIFICATE}: it is not a finished certificate.")
     return found
 
 
 def read_arms(folder: Path) -> list[ArmRun]:
-    """Reads the journal, without a last line that was torn; of a network's lines, the longest.
+    """Reads the journal: the longest line per network, without an incomplete last line.
 
     Raises:
-        RunError: If another line cannot be read.
+        RunError: If any other line cannot be read.
     """
     return longest(ARM_RUNS.read(folder))
 
 
 def longest(runs: Sequence[ArmRun]) -> list[ArmRun]:
-    """Returns each network once, with as many epochs as it was ever trained for."""
+    """Returns each network once, with the largest number of trained epochs."""
     found: dict[tuple[Any, ...], ArmRun] = {}
     for run in runs:
         key = (run.purpose, run.arm, run.fraction, run.seed, run.rate)

@@ -1,4 +1,4 @@
-"""Embeddings in a file: one row an image, with the images' names, as safetensors."""
+"""Embedding files: one row per image with the image names, as safetensors, CSV or NPZ."""
 
 import csv
 import json
@@ -20,9 +20,9 @@ class Embeddings:
     """Embeddings of named images.
 
     Attributes:
-        images: Names (N).
-        labels: Class of each image (N); empty where it is not known.
-        vectors: (N, E).
+        images: Names of the images (N).
+        labels: Class of each image (N); empty if it is not known.
+        vectors: Embeddings (N, E).
     """
 
     images: tuple[str, ...]
@@ -33,27 +33,27 @@ class Embeddings:
 def write_embeddings(
     path: Path, images: Sequence[str], labels: Sequence[str], vectors: NDArray[np.floating]
 ) -> None:
-    """Writes embeddings as float16."""
+    """Writes embeddings as float16 in safetensors format."""
     names = {"images": json.dumps(list(images)), "labels": json.dumps(list(labels))}
     with replacing(path) as draft:
         save_file({"vectors": np.ascontiguousarray(vectors, np.float16)}, draft, metadata=names)
 
 
 def check_exportable(path: Path) -> None:
-    """Refuses a file to which `export_embeddings` cannot write, before any work.
+    """Checks, before any work, that `export_embeddings` can write a file.
 
     Raises:
-        InputError: By its ending, because its folder is missing, or as it is a folder itself.
+        InputError: If the extension is unknown, the folder is missing, or the path is a folder.
     """
     if path.suffix not in {".csv", ".npz", ".safetensors"}:
         raise InputError(
-            f"cannot write embeddings to {path}: end its name in .csv, .npz or .safetensors."
+            f"Cannot write embeddings to {path}: use the extension .csv, .npz or .safetensors."
         )
     check_writable(path)
 
 
 def export_embeddings(path: Path, images: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Writes embeddings (N, E) as a table or arrays, by the file's ending.
+    """Writes embeddings (N, E) in the format of the file extension.
 
     Raises:
         InputError: As `check_exportable`.
@@ -77,10 +77,10 @@ def export_embeddings(path: Path, images: Sequence[str], vectors: NDArray[np.flo
 
 
 def read_embeddings(path: Path) -> Embeddings:
-    """Reads embeddings.
+    """Reads embeddings from a safetensors file.
 
     Raises:
-        RunError: If there are none or they are damaged.
+        RunError: If the file is missing or damaged.
     """
     try:
         with safe_open(path, "numpy") as file:
@@ -88,7 +88,7 @@ def read_embeddings(path: Path) -> Embeddings:
             vectors = np.asarray(file.get_tensor("vectors"), np.float32)
         images, labels = (tuple(json.loads(names[key])) for key in ("images", "labels"))
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: this run kept no embeddings.") from None
+        raise RunError(f"{path} is missing: this run has no stored embeddings.") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise RunError(f"cannot read the embeddings {path}: {error}") from None
+        raise RunError(f"Cannot read the embeddings {path}: {error}") from None
     return Embeddings(images, labels, vectors)

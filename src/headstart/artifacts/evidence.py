@@ -1,7 +1,7 @@
-"""What the report shows besides figures: small pictures, neighbours of mistakes, a map.
+"""The visual evidence of a report: small pictures, neighbours of mistakes, and a map of images.
 
-All of it is kept in the run while the images are at hand, so that the report is drawn again from
-the run folder alone.
+A run stores it while the images are available, so the report can be rendered again from the run
+folder alone.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.files import read_model, replacing, write_text
 
 PICTURES = "pictures"
-"""The folder of the run that holds them."""
+"""Folder inside the run that holds the pictures."""
 EVIDENCE = "evidence.json"
 AUGMENTATIONS = "augmentations.png"
 TILES = "map.jpg"
-"""The file with the map's images, side by side in the order of its points."""
+"""File with the images of the map, side by side in the order of its points."""
 _QUALITY = 82
 
 Kind = Literal["photograph", "heat"]
@@ -29,8 +29,8 @@ class Neighbour(BaseModel):
     """A training image that is like another one.
 
     Attributes:
-        image: Its name in the run.
-        label: Its class.
+        image: Name of the image in the run.
+        label: Class label of the image.
         similarity: Cosine of the two embeddings.
     """
 
@@ -45,11 +45,11 @@ class Point(BaseModel):
     """An image on the map.
 
     Attributes:
-        image: Its name in the run.
-        label: Its class.
-        prediction: What the classifier says; empty for training images.
-        x: 0 to 1 from left to right.
-        y: 0 to 1 from top to bottom.
+        image: Name of the image in the run.
+        label: Class label of the image.
+        prediction: Predicted class; empty for training images.
+        x: Position from left (0) to right (1).
+        y: Position from top (0) to bottom (1).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,13 +62,13 @@ class Point(BaseModel):
 
 
 class FeatureMap(BaseModel):
-    """Images by their embeddings, in two dimensions.
+    """A two-dimensional map of images by their embeddings.
 
     Attributes:
-        method: What projected them, for people.
-        points: In the order of their tiles.
+        method: Name of the projection method, for display.
+        points: The images, in the order of their tiles.
         tile: Side of a tile in pixels.
-        columns: Tiles in a row.
+        columns: Number of tiles in a row.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,11 +80,11 @@ class FeatureMap(BaseModel):
 
 
 class Evidence(BaseModel):
-    """What was kept.
+    """The evidence that a run stored.
 
     Attributes:
-        neighbours: The training images most like a wrongly classified one, by its name.
-        map: None where there are too few images for one.
+        neighbours: The training images most similar to each wrongly classified image, by its name.
+        map: The map of images; None if there are too few images.
         notes: What is missing, and why.
     """
 
@@ -101,7 +101,7 @@ def write_evidence(folder: Path, evidence: Evidence) -> None:
 
 
 def read_evidence(folder: Path) -> Evidence:
-    """Reads `evidence.json`; runs that kept none have an empty one.
+    """Reads `evidence.json`; returns empty evidence for runs without it.
 
     Raises:
         RunError: If it is damaged.
@@ -110,20 +110,20 @@ def read_evidence(folder: Path) -> Evidence:
 
 
 def write_pictures(folder: Path, kind: Kind, pictures: Iterable[tuple[str, Image.Image]]) -> None:
-    """Writes small pictures of images, given by their names in the run."""
+    """Writes small pictures, given as (name of the image in the run, picture)."""
     (folder / PICTURES).mkdir(exist_ok=True)
     for image, picture in pictures:
         write_jpeg(_path(folder, kind, image), picture)
 
 
 def write_jpeg(path: Path, picture: Image.Image) -> None:
-    """Writes one picture in one step."""
+    """Writes a picture as JPEG, atomically."""
     with replacing(path) as draft:
         picture.convert("RGB").save(draft, "JPEG", quality=_QUALITY, optimize=True)
 
 
 def read_picture(folder: Path, kind: Kind, image: str) -> bytes | None:
-    """Returns the JPEG file of an image, or None where none was kept."""
+    """Returns the stored JPEG file of an image, or None if there is none."""
     try:
         return _path(folder, kind, image).read_bytes()
     except OSError:
@@ -131,6 +131,6 @@ def read_picture(folder: Path, kind: Kind, image: str) -> bytes | None:
 
 
 def _path(folder: Path, kind: Kind, image: str) -> Path:
-    # Names of images hold separators, and need not be valid as names of files.
+    # Image names contain separators and need not be valid file names.
     digest = hashlib.sha256(image.encode("utf-8", "surrogateescape")).hexdigest()[:20]
     return folder / PICTURES / f"{digest}-{kind}.jpg"

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Atomic writing and checked reading of files."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path to write to; renames it to `path` when the block ends well.
+    """Yields a temporary path, which replaces `path` when the block ends without an error.
 
     Raises:
         DiskFullError: If there is no space left.
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DiskFullError(
-                f"no space is left for {path}. Free some space and run the command again."
+                f"There is no space left for {path}. Free some space and run the command again."
             ) from None
         raise
     finally:
@@ -41,13 +41,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step."""
+    """Writes a text file atomically."""
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def read_model(path: Path, model: type[M]) -> M | None:
-    """Reads what `write_text` wrote of a model, or returns None where there is no such file.
+    """Reads a model from a JSON file, or returns None if there is no such file.
 
     Raises:
         RunError: If it cannot be read.
@@ -57,28 +57,33 @@ def read_model(path: Path, model: type[M]) -> M | None:
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}.") from None
-    except ValueError:  # no JSON, not of this form, or no text at all
+        raise RunError(f"Cannot read {path}: {error.strerror}.") from None
+    except ValueError:  # not JSON, not this model, or not text
         raise RunError(damaged(path)) from None
 
 
 def damaged(path: Path) -> str:
-    """Says that a file cannot be understood."""
+    """Returns the error message for a file that cannot be parsed.
+
+    Example:
+        >>> damaged(Path("run.json"))
+        'run.json is damaged, or was written by another version of headstart.'
+    """
     return f"{path} is damaged, or was written by another version of headstart."
 
 
 def check_writable(path: Path) -> None:
-    """Refuses a file that `replacing` cannot write, before any work.
+    """Checks, before any work, that `replacing` can write a file.
 
     Raises:
-        InputError: Its folder is missing, or it is a folder itself.
+        InputError: If its folder is missing, or the path is a folder.
     """
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it.")
+        raise InputError(f"There is no folder {path.parent} to write {path.name} to. Create it.")
     if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file to write to.")
+        raise InputError(f"{path} is a folder. Give the path of a file.")
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes a JSON file in one step."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")

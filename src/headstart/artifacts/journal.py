@@ -1,4 +1,4 @@
-"""Journals: one line a record, on the disk before it counts; what a search keeps in them."""
+"""Journals with one JSON line per record, and the records that a search writes to them."""
 
 import json
 import os
@@ -20,22 +20,22 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Journal(Generic[M]):
-    """A file with one record a line; what was appended outlives a crash.
+    """A file with one JSON record per line; appended records survive a crash.
 
     Attributes:
         name: File name in its folder.
-        model: Type of the records.
+        model: Model class of the records.
     """
 
     name: str
     model: type[M]
 
     def path(self, folder: Path) -> Path:
-        """Returns the file in a folder."""
+        """Returns the path of the journal in a folder."""
         return folder / self.name
 
     def append(self, folder: Path, record: M) -> None:
-        """Adds a record; when this returns, it is on the disk."""
+        """Appends a record; it is on the disk when this returns."""
         path = self.path(folder)
         _drop_torn_line(path)
         with path.open("a", encoding="utf-8") as file:
@@ -44,15 +44,15 @@ class Journal(Generic[M]):
             os.fsync(file.fileno())
 
     def write(self, folder: Path, records: Sequence[M]) -> None:
-        """Replaces all records in one step."""
+        """Replaces all records atomically."""
         text = "".join(record.model_dump_json() + "\n" for record in records)
         write_text(self.path(folder), text)
 
     def read(self, folder: Path) -> list[M]:
-        """Reads all records but a last one that a crash tore; none where there is no file.
+        """Reads all records; ignores an incomplete last line after a crash, and a missing file.
 
         Raises:
-            RunError: If another line cannot be read.
+            RunError: If any other line cannot be read.
         """
         path = self.path(folder)
         if not path.exists():
@@ -61,7 +61,7 @@ class Journal(Generic[M]):
         try:
             lines = data[: data.rfind(b"\n") + 1].decode().split("\n")
             return [self.model.model_validate(json.loads(line)) for line in lines if line]
-        except ValueError:  # no JSON, not of this form, or no text at all
+        except ValueError:  # not JSON, not this model, or not text
             raise RunError(damaged(path)) from None
 
 
@@ -75,31 +75,31 @@ def _drop_torn_line(path: Path) -> None:
 
 
 class Trial(BaseModel):
-    """One recipe that was tried.
+    """One trial: a recipe and its result.
 
     Attributes:
-        rung: 0 is the shortest schedule.
-        number: Of the trial, from 0; it keeps its number in later rungs.
-        state: `done`, or `failed`, which is never a score.
-        recipe: What was tried.
-        epochs: Length of its schedule.
-        val_loss: Log loss on validation at the best temperature, in nats.
-        val_right: Validation images that were right.
-        val_images: Of so many.
-        val_bits: One character a validation image, `1` where it was right.
-        temperature: The best one.
-        start_loss: The log loss before training, of the head alone.
-        start_temperature: Its best one.
-        start_bits: As `val_bits`, before training.
-        sets: Thresholds of class sets, see `calibration.set_thresholds`.
-        start_sets: As `sets`, before training.
-        gain_noise: Standard error, over images, of the log loss that training saved.
-        note: What was changed so that it could run.
-        train_s: Seconds to train on an image once.
-        acted: What each method was seen to do.
+        rung: Number of the rung; 0 has the shortest schedule.
+        number: Number of the trial, from 0; the same in all rungs.
+        state: `done` or `failed`; a failed trial has no score.
+        recipe: The recipe, as plain data.
+        epochs: Length of the schedule.
+        val_loss: Validation log loss at the best temperature, in nats.
+        val_right: Number of validation images that are classified correctly.
+        val_images: Number of validation images.
+        val_bits: One character per validation image, `1` if it is classified correctly.
+        temperature: Best temperature.
+        start_loss: Validation log loss before training, with the initial head.
+        start_temperature: Best temperature before training.
+        start_bits: `val_bits` before training.
+        sets: Thresholds of class sets; see `calibration.set_thresholds`.
+        start_sets: `sets` before training.
+        gain_noise: Standard error, over images, of the reduction in log loss by training.
+        note: Changes that were needed to run the trial.
+        train_s: Seconds to train on one image once.
+        acted: Observed effect of each method.
         seconds: Wall time.
-        cause: Why it failed, in one line.
-        traceback: Where it failed.
+        cause: Reason for the failure, in one line.
+        traceback: Traceback of the failure.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -129,13 +129,13 @@ class Trial(BaseModel):
 
 
 class HeadRecord(BaseModel):
-    """One head that was tried on cached features.
+    """One head that was evaluated on cached features.
 
     Attributes:
-        head: The method, as plain data.
+        head: The head method, as plain data.
         loss: Cross-validated log loss in nats at the best temperature.
-        right: Images that were right.
-        images: Of so many.
+        right: Number of images that are classified correctly.
+        images: Number of images.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -151,13 +151,13 @@ HEADS = Journal("heads.jsonl", HeadRecord)
 
 
 class Rung(BaseModel):
-    """Trials that train for the same number of epochs, each on a whole schedule of that length.
+    """A rung: trials with the same number of epochs, each with a complete schedule.
 
     Attributes:
-        trials: How many: those that are planned, and those that ran once it has ended.
-        epochs: Of each.
-        planned: How many were planned before any ran.
-        ended: Why there were no more, where fewer ran than were planned.
+        trials: Number of trials: planned ones, or those that ran once the rung has ended.
+        epochs: Length of each schedule.
+        planned: Number of trials that were planned at first.
+        ended: Why fewer trials ran than planned; empty otherwise.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -169,22 +169,22 @@ class Rung(BaseModel):
 
 
 class SearchPlan(BaseModel):
-    """What a search does once everything is measured; a resumed one does the same.
+    """The plan of a search, made after all measurements and followed by a resumed search.
 
     Attributes:
-        rungs: Shortest schedules first.
-        folds: 1 scores trials on the validation images; more cross-validates them.
-        epochs: Of the winner's whole schedule as planned: trials are judged by it.
-        fitted_epochs: Of the same as trained, once it is known what time the trials left; 0 before,
-            and without a clock.
-        view_s: Seconds for one view of an image, as measured; 0 without a clock.
-        train_s: Seconds to train on an image once, as measured.
-        head_loss: Cross-validated log loss in nats of the best head on frozen features; None where
+        rungs: The rungs, shortest schedule first.
+        folds: 1 to score trials on the validation images; else the number of folds.
+        epochs: Planned length of the schedule of the winner.
+        fitted_epochs: Final length, which depends on the time that the trials left; 0 until it is
+            known, and without a budget.
+        view_s: Measured seconds per view of an image; 0 without a budget.
+        train_s: Measured seconds to train on one image once.
+        head_loss: Cross-validated log loss in nats of the best head on frozen features; None if
             heads were not searched.
-        head_right: Images that it had right.
-        head_images: Of so many.
-        head_temperature: Its best one.
-        head_sets: Its thresholds of class sets.
+        head_right: Number of images that this head classifies correctly.
+        head_images: Number of images.
+        head_temperature: Best temperature of this head.
+        head_sets: Thresholds of class sets of this head.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -203,17 +203,17 @@ class SearchPlan(BaseModel):
 
     @property
     def whole_epochs(self) -> int:
-        """Epochs that the winner trains."""
+        """Number of epochs that the winner trains."""
         return self.fitted_epochs or self.epochs
 
 
 def write_plan(folder: Path, plan: SearchPlan) -> None:
-    """Writes what the search is going to do; from then on it counts."""
+    """Writes the plan of a search, which is binding from then on."""
     write_text(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
 
 
 def read_plan(folder: Path) -> SearchPlan | None:
-    """Reads the plan of a search, or returns None where none was made yet.
+    """Reads the plan of a search, or returns None if there is none yet.
 
     Raises:
         RunError: If it cannot be read.

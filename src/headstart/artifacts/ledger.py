@@ -1,4 +1,4 @@
-"""The ablation ledger: what each method brought, and the journal of what was trained for it."""
+"""The ablation ledger: the effect of each method, and the journal of its trainings."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,11 +14,11 @@ LEDGER = "ledger.json"
 
 
 class Measured(BaseModel):
-    """One recipe that was trained once, on certain images.
+    """One training of one recipe.
 
     Attributes:
-        data: Hash of the images and of how they were divided; another one is another measurement.
-        trial: What came of it.
+        data: Hash of the images and their split; measurements with another hash are not comparable.
+        trial: The result.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,26 +31,26 @@ MEASURED = Journal("ledger.jsonl", Measured)
 
 
 class LedgerRow(BaseModel):
-    """What one change brought, judged on the same held-out images with it and without it.
+    """The effect of one change, measured on the same held-out images with it and without it.
 
     Attributes:
-        part: `ladder`: the row before with one change more. `left_out`: the chosen recipe with one
-            change taken back. `trial`: a trial of the search against its first recipe.
-        families: The recipe's fields that were changed; none for the row that others start from.
-        change: From what to what.
+        part: `ladder`: the previous row plus one change. `left_out`: the chosen recipe without one
+            change. `trial`: a trial of the search, compared with its first recipe.
+        families: Recipe fields that were changed; empty for the first row.
+        change: The old and the new value, as text.
         epochs: Length of the schedule.
-        seeds: Trainings that the figures are the mean of.
-        images: Held-out images.
-        accuracy: Share of them that were right.
+        seeds: Number of trainings that the results are averaged over.
+        images: Number of held-out images.
+        accuracy: Share of the held-out images that are classified correctly.
         loss: Log loss in nats at the best temperature.
-        gain: Accuracy with the methods in question minus accuracy without them.
-        interval: Of the gain, 95 %, over other images of this kind.
-        loss_gain: Log loss without them minus log loss with them.
-        p: Of McNemar's exact test; over several seeds, of the sign test on their means.
-        p_holm: The same, corrected for the number of rows.
-        seconds: Wall time of a training.
-        acted: What the methods in question were seen to do.
-        failed: Why there are no figures.
+        gain: Accuracy with the changed methods minus accuracy without them.
+        interval: 95% interval of the gain, over new images of the same kind.
+        loss_gain: Log loss without the changed methods minus log loss with them.
+        p: p-value of McNemar's exact test; with several seeds, of the sign test on their means.
+        p_holm: `p`, corrected for the number of rows.
+        seconds: Wall time of one training.
+        acted: Observed effects of the changed methods.
+        failed: Why there is no result; empty if there is one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,7 +74,7 @@ class LedgerRow(BaseModel):
 
     @property
     def name(self) -> str:
-        """For people, what the row adds, leaves out or tries."""
+        """Display name: what the row adds, leaves out or tries."""
         names = " + ".join(family.replace("_", " ") for family in self.families)
         if self.part == "ladder":
             return f"+ {names}" if names else "naive"
@@ -86,12 +86,12 @@ class Ledger(BaseModel):
 
     Attributes:
         epochs: Length of every schedule.
-        seeds: Asked for.
-        folds: 1 for rows that are judged on the validation images; more cross-validates them.
-        rows: The ladder from the naive recipe to the chosen one, then those with one left out.
-        left_out: What was not measured from any seed because the time was up.
-        whole: Whether there are figures of the chosen recipe itself.
-        seconds: Of all trainings.
+        seeds: Requested number of seeds.
+        folds: 1 if rows are evaluated on the validation images; else the cross-validation folds.
+        rows: The ladder from the naive to the chosen recipe, then the rows without one method.
+        left_out: Rows that were not measured with any seed because the time ran out.
+        whole: Whether the chosen recipe itself was measured.
+        seconds: Wall time of all trainings.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,7 +111,7 @@ def write_ledger(folder: Path, ledger: Ledger) -> None:
 
 
 def read_ledger(folder: Path) -> Ledger | None:
-    """Reads the ledger, or returns None where there is none.
+    """Reads the ledger, or returns None if there is none.
 
     Raises:
         RunError: If it cannot be read.

@@ -1,21 +1,21 @@
-"""The run folder: everything that one `fit` did and found, written and read here only.
+"""The run folder: everything that one `fit` did and found. Only this module reads and writes it.
 
-run.json          what was asked, planned and done, on what machine, and how it ended
-recipe.toml       the recipe, to be given back in with --recipe
-search.toml       what a search started from
-trials.jsonl      the recipes that a search tried, and what they scored
-ledger.json       what each method brought, as `compare` measured it; ledger.jsonl is its journal
-split.csv         train, val or test for every image, to be given back in with --split
-audit.json        what is wrong with the data
-epochs.jsonl      one record an epoch
-metrics.json      the figures on the sealed test
-predictions.csv   one row a test image
-embeddings.safetensors  of the training images
-suspects.csv      images that deserve a look, as the search judged them
+run.json          request, plan, outcome, machine and status
+recipe.toml       the recipe, which can be reused with --recipe
+search.toml       the recipe that a search starts from
+trials.jsonl      the recipes that a search tried, and their scores
+ledger.json       the effect of each method, measured by `compare`; ledger.jsonl is its journal
+split.csv         train, val or test for every image, which can be reused with --split
+audit.json        findings about the data
+epochs.jsonl      one record per epoch
+metrics.json      results on the sealed test set
+predictions.csv   one row per test image
+embeddings.safetensors  embeddings of the training images
+suspects.csv      suspicious images
 evidence.json     neighbours of mistakes and the map; their pictures are in pictures/
-certificate/      what transfer brings, where `benefit` was told to write it there
-report.html       what a person looks at
-bundle/           the classifier, with its model card
+certificate/      the transfer certificate, if `benefit` wrote it there
+report.html       the report
+bundle/           the classifier with its model card
 """
 
 import csv
@@ -61,7 +61,7 @@ _PACKAGES = (
 
 
 class PlanStep(BaseModel):
-    """One thing that was planned, and what became of it."""
+    """One planned step and its outcome."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,12 +72,12 @@ class PlanStep(BaseModel):
 
 
 class CheckedOperation(BaseModel):
-    """An operation of augmentation, and whether it changes what an image is.
+    """An augmentation operation, and whether it changes the class of an image.
 
     Attributes:
-        operation: Its name.
+        operation: Name of the operation.
         safe: Whether it may be used.
-        evidence: Why, for people.
+        evidence: Explanation, for display.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,23 +88,23 @@ class CheckedOperation(BaseModel):
 
 
 HEAD_ALONE = frozenset({"probe", "random head", "head on frozen features"})
-"""What is kept where the head alone is."""
+"""Values of `RunRecord.chosen` for classifiers of which only the head was trained."""
 
 
 class Request(BaseModel):
-    """What is needed to go on with a search.
+    """The request of a search, which `resume` needs.
 
     Attributes:
-        trials: Recipes to try; None where the budget decides.
-        split_seed: Of the split.
-        recipe: What was given, as plain data, before anything was searched.
-        settings: What was set by hand, and is not searched.
-        sampler: What draws recipes.
-        engine: Where trials run.
-        workers: Trials that run at a time.
-        address: Of a Ray cluster.
-        ensemble: Networks to average.
-        trial_memory: Bytes that a trial may take in a process of its own; 0: what is free.
+        trials: Number of recipes to try; None if the budget decides.
+        split_seed: Seed for the train/validation/test split.
+        recipe: The given recipe before the search, as plain data.
+        settings: Settings that were made by hand and are not searched.
+        sampler: Sampler that draws recipes.
+        engine: Executor that runs the trials.
+        workers: Number of trials that run at the same time.
+        address: Address of a Ray cluster.
+        ensemble: Number of networks to average.
+        trial_memory: Memory limit in bytes for a trial process; 0 for the free memory.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -122,7 +122,7 @@ class Request(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """What was asked, planned and done."""
+    """The record of a run: request, plan and outcome."""
 
     status: Literal["running", "done", "interrupted", "failed"] = "running"
     command: str
@@ -131,9 +131,9 @@ class RunRecord(BaseModel):
     budget_s: float | None = None
     request: Request | None = None
     stop_reason: str = ""
-    source: str | None = None  # empty for Python objects; None in runs that did not keep it
+    source: str | None = None  # empty for Python objects; None in older runs
     boxes: Literal["crop", "keep"] = "crop"
-    split_seed: int | None = None  # None where a split was given
+    split_seed: int | None = None  # None if a split was given
     data_name: str
     data_root: str
     licence: str | None = None
@@ -154,24 +154,24 @@ class RunRecord(BaseModel):
     acted: list[Acted] = Field(default_factory=list)
     operations: list[CheckedOperation] = Field(default_factory=list)
     test_opened_at: str = ""
-    # By this run too, when it was stopped with the test open and gone on with.
+    # Earlier openings by this run, which was stopped during the test and then resumed.
     test_opened_before: list[str] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""
 
     @property
     def head_alone(self) -> bool:
-        """Whether what is shipped has the backbone's pretrained weights, whatever was tried."""
+        """Whether the classifier uses the pretrained backbone unchanged."""
         return self.chosen in HEAD_ALONE
 
     @property
     def searched(self) -> bool:
-        """Whether more than one recipe was looked at."""
+        """Whether more than one recipe was tried."""
         return any(step.stage in {"heads", "search"} for step in self.plan)
 
     @property
     def openings(self) -> str:
-        """How often the sealed test was opened, in words."""
+        """How often the sealed test set was opened, in words."""
         times = 1 + len(self.test_opened_before)
         return (
             "once" if times == 1 else f"{times} times, because the run was stopped during the test"
@@ -179,9 +179,9 @@ class RunRecord(BaseModel):
 
 
 class TestPrediction(BaseModel):
-    """What the classifier says of one test image."""
+    """The prediction for one test image."""
 
-    __test__ = False  # not a test of pytest's
+    __test__ = False  # not a pytest test
     model_config = ConfigDict(frozen=True)
 
     path: str
@@ -192,53 +192,53 @@ class TestPrediction(BaseModel):
 
 
 def claim_folder(folder: Path) -> None:
-    """Makes a new run folder.
+    """Creates a new run folder.
 
     Raises:
-        RunError: If it is in use or cannot be made.
+        RunError: If it is not empty or cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         in_use = any(folder.iterdir())
     except OSError as error:
-        raise RunError(f"cannot make the run folder {folder}: {error.strerror}.") from None
+        raise RunError(f"Cannot create the run folder {folder}: {error.strerror}.") from None
     if in_use:
-        raise RunError(f"the output folder {folder} is in use. Name another with --out.")
+        raise RunError(f"The output folder {folder} is in use. Choose another folder with --out.")
 
 
 def check_unclaimed(folder: Path) -> None:
-    """Refuses a folder that `claim_folder` would refuse, before any work, without making it.
+    """Checks, before any work, that `claim_folder` can use a folder; does not create it.
 
     Raises:
-        RunError: If it is in use.
+        RunError: If it is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"the output folder {folder} is in use. Name another with --out.")
+        raise RunError(f"The output folder {folder} is in use. Choose another folder with --out.")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps every other process from working on a run folder.
+    """Locks a run folder against other processes.
 
     Raises:
-        RunError: If one does, or there is no such folder.
+        RunError: If another process has the lock, or the folder does not exist.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise RunError(f"cannot open the run {folder}: {error.strerror}.") from None
+        raise RunError(f"Cannot open the run {folder}: {error.strerror}.") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"another process is working on {folder}; wait for it.") from None
+            raise RunError(f"Another process is working on {folder}. Wait for it.") from None
         yield
     finally:
-        os.close(descriptor)  # which unlocks it; so does the end of the process, however it ends
+        os.close(descriptor)  # this unlocks the folder, as does the end of the process
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Removes what an interrupted run left half done; the journal of its trials stays."""
+    """Removes incomplete files of an interrupted run; keeps the journal of its trials."""
     for draft in folder.rglob(".*-*"):
         if draft.is_file():
             draft.unlink()
@@ -252,12 +252,12 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def write_recipe(folder: Path, recipe: Recipe, name: str = "recipe.toml") -> None:
-    """Writes a recipe into the run."""
+    """Writes a recipe into the run folder."""
     write_text(folder / name, to_toml(recipe))
 
 
 def write_start(folder: Path, record: RunRecord, recipe: Recipe, audit: Audit) -> None:
-    """Writes what is known before training."""
+    """Writes the files that are complete before training."""
     write_record(folder, record)
     write_recipe(folder, recipe)
     write_text(folder / "audit.json", audit.model_dump_json(indent=1) + "\n")
@@ -269,7 +269,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPrediction]) -> None:
-    """Writes what the sealed test showed."""
+    """Writes the results on the sealed test set."""
     with (
         replacing(folder / "predictions.csv") as draft,
         draft.open("w", newline="", encoding="utf-8") as file,
@@ -277,7 +277,7 @@ def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPredi
         writer = csv.DictWriter(file, list(TestPrediction.model_fields))
         writer.writeheader()
         writer.writerows(prediction.model_dump() for prediction in predictions)
-    # Last: a run with metrics is a finished run.
+    # Written last: a run with metrics is a finished run.
     write_json(folder / "metrics.json", metrics.model_dump(mode="json"))
 
 
@@ -285,13 +285,13 @@ def read_record(folder: Path) -> RunRecord:
     """Reads `run.json`.
 
     Raises:
-        RunError: If the folder is no run.
+        RunError: If the folder is not a run.
     """
     return _read(folder, "run.json", RunRecord)
 
 
 def asked_recipe(record: RunRecord) -> Recipe | None:
-    """Returns the recipe that a search was given; None without one, or where it was not kept."""
+    """Returns the recipe that a search was given, or None if it is unknown."""
     if record.request is None or not record.request.recipe:
         return None
     return parse_recipe(record.request.recipe)
@@ -301,7 +301,7 @@ def read_metrics(folder: Path) -> Metrics:
     """Reads `metrics.json`.
 
     Raises:
-        RunError: If the folder is no finished run.
+        RunError: If the folder is not a finished run.
     """
     return _read(folder, "metrics.json", Metrics)
 
@@ -310,13 +310,13 @@ def read_audit(folder: Path) -> Audit:
     """Reads `audit.json`.
 
     Raises:
-        RunError: If the folder is no run.
+        RunError: If the folder is not a run.
     """
     return _read(folder, "audit.json", Audit)
 
 
 def forget_epochs(folder: Path) -> None:
-    """Takes the epochs of a training that failed out of the journal; what was before them stays."""
+    """Removes the epochs of a failed training from the journal; keeps epoch 0."""
     EPOCHS.write(folder, [epoch for epoch in EPOCHS.read(folder) if epoch.epoch == 0])
 
 
@@ -324,19 +324,19 @@ def read_predictions(folder: Path) -> list[TestPrediction]:
     """Reads the predictions on the test images.
 
     Raises:
-        RunError: If the folder is no finished run.
+        RunError: If the folder is not a finished run.
     """
     try:
         with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
             return [TestPrediction.model_validate(row) for row in csv.DictReader(file)]
     except OSError:
-        raise RunError(f"{folder} is no finished run: it has no predictions.csv.") from None
+        raise RunError(f"{folder} is not a finished run: it has no predictions.csv.") from None
     except (ValueError, csv.Error):
         raise RunError(damaged(folder / "predictions.csv")) from None
 
 
 def read_split_parts(folder: Path) -> dict[str, str]:
-    """Reads which part every image of a run is in, `train`, `val` or `test`, by its name.
+    """Returns the part of every image of a run (`train`, `val` or `test`), by image name.
 
     Raises:
         RunError: If the run has no readable split.
@@ -347,18 +347,18 @@ def read_split_parts(folder: Path) -> dict[str, str]:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             return {row["path"]: row["split"] for row in csv.DictReader(file)}
     except OSError:
-        raise RunError(f"{folder} is no run with a split: it has no split.csv.") from None
+        raise RunError(f"{folder} is not a run: it has no split.csv.") from None
     except (KeyError, csv.Error):
-        raise RunError(f"{path} is damaged: it wants the columns path and split.") from None
+        raise RunError(f"{path} is damaged: it needs the columns path and split.") from None
 
 
 def now() -> str:
-    """Returns the time as ISO 8601 in UTC."""
+    """Returns the present time as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what a result depends on."""
+    """Returns the versions of Python and of the packages that a result depends on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -369,7 +369,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """Describes the machine in one line."""
+    """Returns a description of the machine in one line."""
     memory = psutil.virtual_memory().total / 2**30
     return f"{psutil.cpu_count()} x {_processor()}, {memory:.0f} GiB, {platform.system()}"
 
@@ -387,6 +387,6 @@ def _read(folder: Path, name: str, model: type[M]) -> M:
     try:
         return model.model_validate_json((folder / name).read_text(encoding="utf-8"))
     except OSError:
-        raise RunError(f"{folder} is no finished run: it has no readable {name}.") from None
-    except ValueError:  # no JSON, not of this form, or no text at all
+        raise RunError(f"{folder} is not a finished run: it has no readable {name}.") from None
+    except ValueError:  # not JSON, not this model, or not text
         raise RunError(damaged(folder / name)) from None

@@ -1,7 +1,7 @@
-"""How sure a single prediction is: sets of classes that hold the truth, and images out of range.
+"""Uncertainty of single predictions: conformal class sets and out-of-distribution detection.
 
-Both promise a rate that holds for images like those they were calibrated on, whatever the network:
-calibrate on images that it was not trained on.
+Both guarantee a rate for images from the distribution of the calibration images, for any network.
+The network must not have been trained on the calibration images.
 """
 
 from dataclasses import dataclass, replace
@@ -17,25 +17,25 @@ from headstart.retrieval import unit
 Score = Literal["lac", "aps"]
 
 NEIGHBOURS = 3
-"""Which nearest training image is looked at; classes of few images ask for a small number."""
+"""The distance is that to the k-th nearest training image; small classes need a small k."""
 
 GALLERY = 2000
-"""Training images, at most, that distances are measured to."""
+"""Largest number of training images that distances are measured to."""
 FEW = 40
-"""Held-out images below which a range is calibrated on the training images themselves."""
+"""With fewer held-out images, a range is calibrated on the training images."""
 
 _BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """From which score on a class is left out of a prediction set.
+    """The threshold of conformal prediction sets.
 
     Attributes:
-        score: What is compared with it, see `calibrate`.
-        value: 0 to 1; at 1 every class is in every set.
-        coverage: Share of the sets that hold the true class, at least.
-        n: Number of images that it was calibrated on.
+        score: Conformity score that is compared with it; see `calibrate`.
+        value: Largest score in a set, 0 to 1; at 1, every set contains every class.
+        coverage: Guaranteed share of the sets that contain the true class.
+        n: Number of calibration images.
     """
 
     score: Score
@@ -50,30 +50,34 @@ def calibrate(
     coverage: float = 0.9,
     score: Score = "lac",
 ) -> Threshold:
-    """Finds the threshold at which prediction sets hold the true class as often as wanted.
+    """Finds the threshold at which prediction sets have the wanted coverage.
 
     Split conformal prediction (Vovk, Gammerman and Shafer 2005). The threshold is the
-    ceil((n + 1) coverage)-th smallest score of the true class, which covers at least as often as
-    wanted on average over calibration sets, and at most 1 / (n + 1) more often but for ties. With
-    too few images for that (8 or fewer for 90 %), every class is in every set.
+    ceil((n + 1) coverage)-th smallest score of the true class. On average over calibration sets,
+    the coverage is at least the wanted one and, without ties, at most 1 / (n + 1) higher. With too
+    few images (8 or fewer for 90%), every set contains every class.
 
-    - `lac`: 1 - p(class) (Sadinle, Lei and Wasserman 2019); the smallest sets on average, at the
-      price of hard images, whose sets cover less and may be empty.
-    - `aps`: the summed probability of all likelier classes (Romano, Sesia and Candès 2020): the
-      likeliest classes are taken until their sum exceeds the threshold, the last one included.
-      Larger sets, that cover hard images and easy ones more alike. Without the paper's
-      randomisation a prediction repeats, and the likeliest class is always in; so where that one
-      alone covers more than is wanted, the sets do.
+    - `lac`: 1 - p(class) (Sadinle, Lei and Wasserman 2019). The sets are the smallest on average,
+      but cover hard images less often and may be empty.
+    - `aps`: the summed probability of all likelier classes (Romano, Sesia and Candès 2020). A set
+      contains the likeliest classes up to and including the one that exceeds the threshold. The
+      sets are larger, but cover hard and easy images more evenly. Without the randomisation of the
+      paper, predictions are deterministic and the likeliest class is always included. The coverage
+      is therefore at least the accuracy.
 
     Args:
-        probabilities: (M, C), of images that the network was not trained on.
-        labels: Their class numbers (M,).
-        coverage: Wanted share, between 0 and 1.
-        score: What a class is judged by.
+        probabilities: Probabilities (M, C) of images that the network was not trained on.
+        labels: Class numbers (M,).
+        coverage: Wanted coverage, between 0 and 1.
+        score: Conformity score.
 
     Raises:
-        HeadstartError: The shapes do not fit, a probability is not a number, or the coverage is
+        HeadstartError: If the shapes do not fit, a probability is not finite, or the coverage is
             not between 0 and 1.
+
+    Example:
+        >>> calibrate([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]], [0, 1, 0], coverage=0.5).value
+        0.19999999999999996
     """
     p, y = _checked(probabilities), np.asarray(labels, dtype=np.int64)
     if y.shape != p.shape[:1] or (y.size and not (y.min() >= 0 and y.max() < p.shape[1])):
@@ -86,16 +90,21 @@ def calibrate(
 def prediction_set(
     probabilities: ArrayLike, threshold: Threshold, *, never_empty: bool = True
 ) -> NDArray[np.bool_]:
-    """Returns which classes may be the true one (N, C).
+    """Returns which classes are in the prediction set of each image (N, C).
 
     Args:
-        probabilities: (N, C).
-        threshold: From `calibrate` on probabilities of the same network.
-        never_empty: Whether the likeliest class is always in. Without, a set of `lac` may be empty:
-            no class is as likely as the true one usually is.
+        probabilities: Probabilities (N, C).
+        threshold: Result of `calibrate` for the same network.
+        never_empty: Whether the likeliest class is always included. If not, a set of `lac` is empty
+            when no class is as likely as the true class usually is.
 
     Raises:
-        HeadstartError: A probability is not a number.
+        HeadstartError: If a probability is not finite.
+
+    Example:
+        >>> threshold = Threshold("lac", value=0.7, coverage=0.9, n=50)
+        >>> prediction_set([[0.55, 0.40, 0.05]], threshold).tolist()
+        [[True, True, False]]
     """
     p = _checked(probabilities)
     members = _scores(p, threshold.score) <= threshold.value
@@ -106,14 +115,14 @@ def prediction_set(
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """What images a network knows.
+    """The region of the embedding space that counts as in distribution.
 
     Attributes:
-        gallery: Embeddings (N, E) of the training images, of length 1.
-        k: The k-th nearest of them is looked at.
-        threshold: Cosine distance from which on an image is out of range; 2, the largest, where
-            there were too few images to calibrate on: no image is.
-        false_alarm: Share of images of the kind calibrated on that are flagged, at most.
+        gallery: Embeddings (N, E) of training images, of length 1.
+        k: The distance is that to the k-th nearest of them.
+        threshold: Images with a larger cosine distance are out of distribution. With too few
+            calibration images it is 2, the largest distance, and no image is flagged.
+        false_alarm: Largest share of in-distribution images that are flagged.
     """
 
     gallery: NDArray[np.float32]
@@ -129,25 +138,25 @@ def fit_range(
     false_alarm: float = 0.05,
     k: int = NEIGHBOURS,
 ) -> Range:
-    """Learns from which distance on an image is unlike all training images.
+    """Calibrates the distance from which an image is out of distribution.
 
     The distance is that to the k-th nearest training image (Sun, Ming, Zhu and Li, ICML 2022). The
-    threshold is the conformal quantile of the distances of held-out images, so that at most the
-    wanted share of further images like them is flagged. How many others are depends on how unlike
-    they are: with frozen features at 128 pixels, a range of flowers17 flagged 5 to 7 % of flowers,
-    82 % of ants and bees and all steel surfaces; one of ants and bees, many of them on flowers,
-    flagged 93 % of steel and 7 % of flowers.
+    threshold is the conformal quantile of the distances of held-out images, so at most the wanted
+    share of new images of the same kind is flagged. How many other images are flagged depends on
+    their similarity: with frozen features at 128 pixels, a range of flowers17 flags 5 to 7% of
+    flowers, 82% of ants and bees, and all steel surfaces. A range of ants and bees, many of which
+    sit on flowers, flags 93% of steel surfaces and 7% of flowers.
 
     Args:
-        embeddings: (N, E), of the training images.
-        labels: Their class numbers (N,): k is at most the size of the smallest class, so that an
-            image of it is not measured by other classes.
+        embeddings: Embeddings (N, E) of the training images.
+        labels: Class numbers (N,). k is at most the size of the smallest class, so images of that
+            class are not compared with other classes.
         calibration: Embeddings (M, E) of images that the network was not trained on.
-        false_alarm: Wanted share, between 0 and 1. At 5 %, 19 images are needed to flag any.
-        k: Which nearest image is looked at.
+        false_alarm: Wanted share, between 0 and 1. At 5%, at least 19 images are needed.
+        k: The distance is that to the k-th nearest image.
 
     Raises:
-        HeadstartError: There is no training image, or the share is not between 0 and 1.
+        HeadstartError: If there is no training image, or the share is not between 0 and 1.
     """
     unbounded = _unbounded(embeddings, labels, false_alarm, k)
     return _bounded(unbounded, distance(calibration, unbounded))
@@ -161,24 +170,24 @@ def fit_range_within(
     false_alarm: float = 0.05,
     k: int = NEIGHBOURS,
 ) -> Range:
-    """Learns the same as `fit_range` where no image was held out, from the training images alone.
+    """Calibrates a range as `fit_range` does, but on the training images instead of held-out ones.
 
-    Each is measured by the gallery without its own group. That is right for embeddings that were
-    not trained on the images. Where they were, training images lie a little closer together than
-    others do, so that a little more than the wanted share of other images may be flagged. At 128
-    pixels and 5 %, after fine-tuning on all images that are not sealed, 6 % of the 341 test images
-    of flowers17 were flagged, and 85 % of ants and bees; in a run of ants and bees, 8 % of its 153.
+    The distance of each image is measured to the gallery without its own group. This is exact for
+    embeddings that were not trained on these images. Fine-tuning moves training images slightly
+    closer together, so slightly more than the wanted share of new images may be flagged. At 128
+    pixels and 5%, after fine-tuning on the whole development set, 6% of the 341 test images of
+    flowers17 and 85% of ants and bees are flagged; for ants and bees, 8% of the 153 test images.
 
     Args:
-        embeddings: (N, E), of the training images.
-        labels: Their class numbers (N,).
-        groups: Their group numbers (N,): copies of one image would make all distances small.
-        rows: Those that are the gallery, see `gallery_rows`.
+        embeddings: Embeddings (N, E) of the training images.
+        labels: Class numbers (N,).
+        groups: Group numbers (N,), because copies of an image would make all distances small.
+        rows: Rows of the gallery; see `gallery_rows`.
         false_alarm: Wanted share, between 0 and 1.
-        k: Which nearest image is looked at.
+        k: The distance is that to the k-th nearest image.
 
     Raises:
-        HeadstartError: There is no training image, or the share is not between 0 and 1.
+        HeadstartError: If there is no training image, or the share is not between 0 and 1.
     """
     unbounded = _unbounded(embeddings[rows], labels[rows], false_alarm, k)
     others = groups[rows]
@@ -191,7 +200,17 @@ def fit_range_within(
 
 
 def gallery_rows(labels: NDArray[np.int64], most: int = GALLERY) -> NDArray[np.int64]:
-    """Returns which images (G,) stand for all, at most so many, as even over classes as can be."""
+    """Returns the rows (G,) of a subset of images that is balanced over the classes.
+
+    Args:
+        labels: Class numbers (N,).
+        most: Largest number of rows.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 0, 1, 1])
+        >>> labels[gallery_rows(labels, most=4)].tolist()
+        [0, 0, 1, 1]
+    """
     order = np.random.default_rng(0).permutation(len(labels))
     rank = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
@@ -201,7 +220,13 @@ def gallery_rows(labels: NDArray[np.int64], most: int = GALLERY) -> NDArray[np.i
 
 
 def distance(embeddings: NDArray[np.floating], known: Range) -> NDArray[np.float64]:
-    """Returns the cosine distance (N,), 0 to 2, of embeddings (N, E) to the k-th nearest image."""
+    """Returns the cosine distance (N,), 0 to 2, of embeddings (N, E) to the k-th nearest image.
+
+    Example:
+        >>> known = Range(np.array([[1.0, 0.0]], np.float32), k=1, threshold=0.3, false_alarm=0.05)
+        >>> distance(np.array([[2.0, 0.0], [0.0, 1.0]]), known).tolist()
+        [0.0, 1.0]
+    """
     blocks = [
         _kth_distance(embeddings[start : start + _BLOCK], known)
         for start in range(0, len(embeddings), _BLOCK)
@@ -217,7 +242,7 @@ def out_of_range(embeddings: NDArray[np.floating], known: Range) -> NDArray[np.b
 def _unbounded(
     embeddings: NDArray[np.floating], labels: NDArray[np.int64], false_alarm: float, k: int
 ) -> Range:
-    """Returns a range that flags nothing."""
+    """Returns a range that flags no image."""
     if not len(embeddings):
         raise HeadstartError("There is no training image to measure distances from.")
     counts = np.bincount(labels)
@@ -226,7 +251,7 @@ def _unbounded(
 
 
 def _bounded(unbounded: Range, away: NDArray[np.float64]) -> Range:
-    """Returns the range with its threshold from the distances of calibration images."""
+    """Returns the range with the threshold for the distances of the calibration images."""
     threshold = conformal_quantile(away, 1 - unbounded.false_alarm)
     return replace(unbounded, threshold=min(threshold, 2.0))
 
@@ -234,15 +259,15 @@ def _bounded(unbounded: Range, away: NDArray[np.float64]) -> Range:
 def _kth_distance(
     embeddings: NDArray[np.floating], known: Range, left_out: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Returns distances (N,) to the k-th nearest, without those (N, G) that are left out."""
+    """Returns distances (N,) to the k-th nearest gallery image that is not left out (N, G)."""
     cosines = unit(embeddings) @ known.gallery.T
     if left_out is not None:
-        cosines[left_out] = -1  # as far as can be
+        cosines[left_out] = -1  # the largest distance
     return 1 - np.partition(cosines, -known.k, axis=1)[:, -known.k].astype(np.float64)
 
 
 def _scores(p: NDArray[np.float64], score: Score) -> NDArray[np.float64]:
-    """Returns how little each class (N, C) conforms, 0 to 1."""
+    """Returns the nonconformity (N, C) of each class, 0 to 1."""
     if score == "lac":
         return np.clip(1 - p, 0, 1)
     order = np.argsort(-p, axis=1, kind="stable")
@@ -255,5 +280,7 @@ def _scores(p: NDArray[np.float64], score: Score) -> NDArray[np.float64]:
 def _checked(probabilities: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or not np.isfinite(p).all():
-        raise HeadstartError(f"Probabilities of shape {p.shape} must be numbers (images, classes).")
+        raise HeadstartError(
+            f"Probabilities must be finite numbers of shape (images, classes); got {p.shape}."
+        )
     return p

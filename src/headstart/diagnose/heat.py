@@ -1,4 +1,4 @@
-"""Where a classifier looked: Grad-CAM (Selvaraju et al., ICCV 2017), by the `grad-cam` package."""
+"""Heat maps of a classifier: Grad-CAM (Selvaraju et al., ICCV 2017) with the package grad-cam."""
 
 import time
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from headstart.errors import HeadstartError
 
 _BATCH = 8
 _DARKEST = 0.2
-"""What is left of the light where the classifier did not look."""
+"""Brightness of the parts where the classifier did not look."""
 
 
 class HeatError(HeadstartError):
-    """There is no heat map for this network or on this machine."""
+    """No heat map can be made for this network or on this machine."""
 
 
 class _Logits(nn.Module):
@@ -40,18 +40,18 @@ def heat_maps(
     classes: Sequence[int],
     until: float | None = None,
 ) -> NDArray[np.float32]:
-    """Returns which parts of views speak for a class: (M, R, R) in 0 … 1.
+    """Returns heat maps (M, R, R) in 0 … 1 of the parts of views that support a class.
 
-    Of an ensemble it is the first member; mirror images are left out.
+    They are those of the first member of an ensemble, without mirror images.
 
     Args:
-        network: The classifier, in eval mode.
-        views: (N, R, R, 3).
-        classes: The class of each view (N).
-        until: When to stop, on `time.monotonic`; M is the number of views that were looked at.
+        network: Classifier in eval mode.
+        views: uint8 views (N, R, R, 3).
+        classes: Class number of each view (N).
+        until: Deadline on `time.monotonic`; M is the number of views until then.
 
     Raises:
-        HeatError: If the network has no map of features near its end, or the package is missing.
+        HeatError: If the network has no feature map near its end, or the package is missing.
     """
     try:
         from pytorch_grad_cam import GradCAM  # noqa: PLC0415 - it brings OpenCV
@@ -66,7 +66,7 @@ def heat_maps(
     reshape = (lambda maps: maps.permute(0, 3, 1, 2)) if channels_last else None
     found = [np.empty((0, *views.shape[1:3]), np.float32)]
     frozen = [p for p in model.parameters() if not p.requires_grad]
-    model.requires_grad_(True)  # gradients of maps need something that asks for them
+    model.requires_grad_(True)  # without this, the feature maps have no gradients
     try:
         with GradCAM(model=model, target_layers=[layer], reshape_transform=reshape) as cam:
             for start in range(0, len(views), _BATCH):
@@ -83,7 +83,7 @@ def heat_maps(
 
 
 def in_light(view: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Returns a view (R, R, 3) that is dark where its heat (R, R) is low: it needs no colours."""
+    """Returns a view (R, R, 3) that is darkened where its heat (R, R) is low."""
     light = _DARKEST + (1 - _DARKEST) * np.clip(heat, 0, 1)[..., None]
     return np.asarray(np.round(view * light), np.uint8)
 
@@ -91,10 +91,10 @@ def in_light(view: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.
 def _last_map(model: nn.Module, views: torch.Tensor, largest: int) -> tuple[nn.Module, bool]:
     """Returns the last module whose output is a map, and whether channels are its last dimension.
 
-    A network for images shrinks them; what is square and larger is attention between tokens.
+    Convolutional maps shrink; a larger square output is attention between tokens.
 
     Raises:
-        HeatError: If no map is to be seen behind the first quarter of the network.
+        HeatError: If there is no map after the first quarter of the network.
     """
     seen: list[tuple[nn.Module, tuple[int, ...]]] = []
 

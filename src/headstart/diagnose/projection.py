@@ -1,4 +1,4 @@
-"""Embeddings on a map: in two dimensions, neighbours stay near each other as far as that goes."""
+"""Two-dimensional projection of embeddings that preserves neighbourhoods."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,26 +6,26 @@ from numpy.typing import NDArray
 from headstart.retrieval import unit
 
 FEWEST = 8
-"""Images below which a map says nothing."""
+"""Smallest number of images for a useful map."""
 _DIMENSIONS = 50
-"""Principal components that t-SNE starts from, as its paper does."""
+"""Number of principal components that t-SNE starts from, as in its paper."""
 _ITERATIONS = 500
 
 
 def project(embeddings: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
-    """Returns places (N, 2) in 0 … 1 by t-SNE (van der Maaten & Hinton, JMLR 2008).
+    """Returns positions (N, 2) in 0 … 1 by t-SNE (van der Maaten & Hinton, JMLR 2008).
 
-    Distances between far groups say nothing in it, and neither does their size.
+    The distances between groups and the sizes of groups have no meaning.
 
     Args:
-        embeddings: (N, E), N at least `FEWEST`.
-        seed: Of the projection.
+        embeddings: Embeddings (N, E), N at least `FEWEST`.
+        seed: Seed for the projection.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
     from sklearn.manifold import TSNE  # noqa: PLC0415
 
     vectors = unit(embeddings)
-    if vectors.std(axis=0).max() < 1e-6:  # all alike: there is nothing to tell apart
+    if vectors.std(axis=0).max() < 1e-6:  # all embeddings are equal
         return np.full((len(vectors), 2), 0.5)
     parts = min(_DIMENSIONS, *vectors.shape)
     reduced = PCA(parts, svd_solver="randomized", random_state=seed).fit_transform(vectors)

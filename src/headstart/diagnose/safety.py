@@ -1,8 +1,7 @@
-"""Augmentation safety: which operations change what an image is, rather than how it looks.
+"""Augmentation safety: which operations change the class of an image, not only its appearance.
 
-A mirrored arrow points the other way. Training on mirror images of it teaches what is wrong, and
-averaging over them at test time asks for it. Before anything is trained, a head on the frozen
-backbone can tell.
+A mirrored arrow points the other way: training on its mirror image teaches a wrong label, and so
+does test-time flipping. A head on the frozen backbone can detect this before any training.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from headstart.methods.augmentation import Colour, FlipCrop, Transform
 from headstart.methods.method import Method
 from headstart.probe import LabelledFeatures, Probe, cross_validate, fit_probe
 from headstart.search.material import Material, activations, open_prefix
+from headstart.text import counted, percent
 
 Operation = Literal["flip", "vertical_flip", "crop", "rotate_30", "rotate_90", "grey"]
 OPERATIONS: tuple[Operation, ...] = (
@@ -33,23 +33,23 @@ OPERATIONS: tuple[Operation, ...] = (
     "rotate_90",
     "grey",
 )
-"""What augmentation does at most: the smallest crop of the middle, the 30 degrees of AutoAugment
-and RandAugment, a rotation within TrivialAugment's 135 degrees, and the colour taken out, which is
-where the policies' colour operation ends."""
+"""The strongest augmentations: the smallest centre crop, the 30 degrees of AutoAugment and
+RandAugment, a rotation within the 135 degrees of TrivialAugment, and a greyscale image, which is
+the extreme of the colour operation."""
 
 LEVEL = 0.05
-"""Chance that an operation which changes no prediction is taken for one that does, over all."""
+"""Significance level over all operations."""
 TOLERANCE = 0.02
-"""Loss of accuracy that is not worth a word."""
+"""Loss of accuracy that is negligible."""
 HARM = 0.25
-"""Share of the loss that teaching must cost. It is half where classes swap, and near 0 where the
-head had only not seen such images."""
+"""Share of the drop that a retrained head must lose for an operation to be unsafe. It is one half
+if classes swap, and near 0 if the first head just never saw such images."""
 
 MOST = {"train": 1000, "val": 500}
-"""Images that are looked at: a loss that matters shows in fewer."""
+"""Largest number of images per part; a relevant loss is visible with fewer."""
 
 _SETTINGS: dict[Operation, dict[str, Any]] = {
-    # No policy can leave out one of its operations, so that another method takes its place.
+    # A policy cannot omit one of its operations, so it is replaced.
     "rotate_30": {"augmentation": "flip_crop"},
     "rotate_90": {"augmentation": "flip_crop"},
     "grey": {"augmentation": "flip_crop"},
@@ -57,10 +57,10 @@ _SETTINGS: dict[Operation, dict[str, Any]] = {
     "vertical_flip": {"augmentation.vertical_flip": False},
     "crop": {"augmentation.min_area": 1.0},
 }
-"""Recipe settings that avoid an operation; those that choose a method come first."""
+"""Recipe settings that avoid an operation; settings that choose a method come first."""
 
 FeaturesOf = Callable[[str, Operation | None], NDArray[Any]]
-"""From `train` or `val` and an operation, or None for the plain view, to features (N, F)."""
+"""Maps `train` or `val` and an operation (None for the plain view) to features (N, F)."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class Verdict:
     """Whether an operation may be used as augmentation.
 
     Attributes:
-        operation: It.
-        safe: Whether it may be.
-        evidence: Why, for people.
-        drop: By how much it lowers the accuracy on validation, as a share.
-        interval: 95 % interval of the drop.
-        p_value: Of McNemar's exact test of the drop, adjusted by Holm over the operations.
-        harm: By how much a head that was taught on such images too is worse on plain ones; None
-            where the drop was too small to ask.
+        operation: The operation.
+        safe: Whether it may be used.
+        evidence: Explanation, for display.
+        drop: Drop of the validation accuracy on changed images, as a share.
+        interval: 95% interval of the drop.
+        p_value: p-value of McNemar's exact test of the drop, adjusted by Holm over the operations.
+        harm: Loss of accuracy on plain images of a head that is also trained on changed images;
+            None if the drop is too small to test this.
     """
 
     operation: Operation
@@ -88,7 +88,7 @@ class Verdict:
 
 
 class FixedView(Method):
-    """The evaluation view after one operation; no policy of a recipe, but cached like one."""
+    """The evaluation view after one operation; cached like a policy, but not part of a recipe."""
 
     name: Literal["fixed_view"] = "fixed_view"
     operation: Operation
@@ -109,21 +109,21 @@ def check_operations(
     *,
     seed: int = 0,
 ) -> tuple[Verdict, ...]:
-    """Judges operations by a head on the frozen backbone.
+    """Tests whether operations are safe, with a head on the frozen backbone.
 
-    Pooled features hardly know left from right: backbones were trained on mirror images, too. So
-    the head sees the deepest map of at least 4 x 4, averaged over each quarter of the image (a
-    spatial pyramid, Lazebnik et al., CVPR 2006). A backbone without such a map, a vision
-    transformer for one, is judged by its features.
+    Pooled features hardly distinguish left from right, because backbones are trained on mirror
+    images, too. The head therefore uses the deepest feature map of at least 4 x 4, averaged over
+    each quarter of the image (a spatial pyramid, Lazebnik et al., CVPR 2006). For a backbone
+    without such a map, for example a vision transformer, it uses the pooled features.
 
-    It costs a pass over at most `MOST["train"]` training images, one over at most `MOST["val"]`
-    validation images an operation, and one more over the training images for each suspicious one.
-    All are cached.
+    The cost is one pass over at most `MOST["train"]` training images, one pass over at most
+    `MOST["val"]` validation images per operation, and one more pass over the training images per
+    suspicious operation. All are cached.
 
     Args:
-        material: The data and the backbone, before anything in it is swapped or trained.
-        operations: Those to judge.
-        seed: Of the choice of images, of the folds and of the resampling.
+        material: Data and backbone, before any activation is swapped or any layer trained.
+        operations: Operations to test.
+        seed: Seed for the choice of images, the folds and the resampling.
     """
     rng = np.random.default_rng(seed)
     some = {
@@ -141,7 +141,7 @@ def check_operations(
     space = space_dims(material.traced, boundary)
 
     def features_of(part: str, operation: Operation | None) -> NDArray[Any]:
-        if operation is None or operation == "flip":  # views that others may have cached, too
+        if operation is None or operation == "flip":  # these views may be in the cache already
             view = View(mirror=operation == "flip")
         else:
             view = View(FixedView(operation=operation))
@@ -158,9 +158,13 @@ def quarters(maps: NDArray[Any], space: Sequence[int]) -> NDArray[np.float32]:
     """Returns the means over each quarter of maps as features (N, 4 C).
 
     Args:
-        maps: (N, C, H, W) or (N, H, W, C), H and W at least 2. Where a side is odd, its middle
-            belongs to both halves, so that a mirrored map has the mirrored means.
-        space: The dimensions that are H and W.
+        maps: Maps (N, C, H, W) or (N, H, W, C), H and W at least 2. The middle of an odd side
+            belongs to both halves, so a mirrored map has mirrored means.
+        space: Dimensions of height and width.
+
+    Example:
+        >>> quarters(np.arange(4.0).reshape(1, 1, 2, 2), space=(2, 3)).tolist()
+        [[0.0, 1.0, 2.0, 3.0]]
     """
     found = []
     for rows in _halves(maps.shape[space[0]]):
@@ -180,37 +184,37 @@ def judge_operations(
     *,
     seed: int = 0,
 ) -> tuple[Verdict, ...]:
-    """Judges operations by a probe, in two steps.
+    """Tests whether operations are safe with a probe, in two steps.
 
-    1. *Does it change predictions?* A probe that has seen plain images alone classifies validation
-       images plain and changed. It does where McNemar's exact test, adjusted by Holm over all
-       operations, says that more become wrong than right, and the interval of the drop in accuracy
-       lies above `TOLERANCE`.
-    2. *Is that the image or the probe?* A drop may only mean that the probe has not seen such
-       images (steel turned by 90 degrees: 17 points). So a second probe is taught that changed
-       training images keep their class. If they do, it is as good as the first on plain images.
-       Where two classes swap, it cannot tell them apart any more, and loses half of the drop. The
-       operation is unsafe where this loss is at least `HARM` of the drop, and its interval lies
-       above `TOLERANCE`.
+    1. *Does it change predictions?* A probe that is trained on plain images classifies the
+       validation images, plain and changed. The operation changes predictions if McNemar's exact
+       test, adjusted by Holm over all operations, is significant and the interval of the drop in
+       accuracy lies above `TOLERANCE`.
+    2. *Is the image or the probe the reason?* A drop may only mean that the probe never saw such
+       images (steel surfaces rotated by 90 degrees: 17 points). A second probe is therefore
+       trained on plain and changed images with the same labels. If the class stays the same, it
+       is as good as the first on plain images. If two classes swap, it cannot distinguish them and
+       loses half of the drop. The operation is unsafe if this loss is at least `HARM` of the drop,
+       and its interval lies above `TOLERANCE`.
 
-    So an operation that changes a few classes of many is found only where they make up several
-    times `TOLERANCE` of the images; nothing can be found by a probe that hardly knows the classes,
-    nor with few validation images: 8 that become wrong are about the least.
+    An operation that changes few of many classes is only found if they make up several times
+    `TOLERANCE` of the images. The test needs a probe that is clearly better than chance, and at
+    least about 8 validation images that become wrong.
 
-    In 20 splits each of flowers17, hymenoptera and neu_steel at 128 pixels none of the six
-    operations was found unsafe, although turning steel and taking the colour from flowers cost 16
-    and 23 points.
+    In 20 splits each of flowers17, hymenoptera and neu_steel at 128 pixels, none of the six
+    operations is found unsafe, although rotated steel surfaces and grey flowers cost 16 and 23
+    points.
 
     Args:
-        features_of: Gives the features of the training and validation images, plain and changed.
+        features_of: Returns the features of training or validation images, plain or changed.
         labels: Class numbers of `train` and `val`.
         classes: Number of classes C.
         groups: Group numbers of the training images.
-        operations: Those to judge.
-        seed: Of the folds and the resampling.
+        operations: Operations to test.
+        seed: Seed for the folds and the resampling.
 
     Returns:
-        One verdict an operation, in their order.
+        One verdict per operation, in the same order.
     """
     train, val = _float(features_of("train", None)), _float(features_of("val", None))
     data = LabelledFeatures(train, labels["train"], classes, groups)
@@ -238,14 +242,18 @@ def judge_operations(
 def unsafe_fields(verdicts: Iterable[Verdict]) -> dict[str, Any]:
     """Returns the recipe settings that avoid all unsafe operations, as paths and values.
 
-    Flips and crops have fields of their own (`augmentation.flip`, `augmentation.min_area`); the
-    policies still move an image a little, as they all do. Rotations and colours are parts of
-    AutoAugment, RandAugment and TrivialAugment that cannot be left out, so that `flip_crop` takes
-    their place. The settings are in an order in which they can be applied one after the other; the
-    fields are there in every augmentation but `none`, which needs none of them.
+    Flips and crops have their own fields (`augmentation.flip`, `augmentation.min_area`). Rotations
+    and colour changes cannot be removed from AutoAugment, RandAugment and TrivialAugment, so
+    `flip_crop` replaces these policies. The settings can be applied in the returned order. Every
+    augmentation except `none`, which needs no change, has these fields.
 
     Args:
-        verdicts: Of `judge_operations`.
+        verdicts: Result of `judge_operations`.
+
+    Example:
+        >>> unsafe = Verdict("crop", False, "", 0.2, (0.1, 0.3), 0.001, 0.1)
+        >>> unsafe_fields([unsafe])
+        {'augmentation.min_area': 1.0}
     """
     unsafe = {verdict.operation for verdict in verdicts if not verdict.safe}
     return {
@@ -257,7 +265,7 @@ def unsafe_fields(verdicts: Iterable[Verdict]) -> dict[str, Any]:
 
 
 def _deepest_map(traced: Traced) -> str:
-    """Returns the last boundary with a map of at least 4 x 4, else that of the features."""
+    """Returns the last boundary with a map of at least 4 x 4, or else `FEATURES`."""
     found = FEATURES
     for boundary in traced.boundaries:
         space = space_dims(traced, boundary.name)
@@ -308,18 +316,17 @@ def _evidence(
     safe: bool,
 ) -> str:
     figures = (
-        f"{plain.mean():.1%} of {len(plain)} validation images are classified right, and "
-        f"{changed.mean():.1%} of them changed (p = {p_value:.2g})"
+        f"{percent(float(plain.mean()))} of {counted(len(plain), 'validation image')} are "
+        f"classified correctly, and {percent(float(changed.mean()))} after the change "
+        f"(p = {p_value:.2g})"
     )
     if harm is None:
         return f"{figures}: no clear loss."
+    taught = "a head that is also trained on changed images"
     if not safe:
         return (
-            f"{figures}; a head that is taught that they keep their class loses {harm:.1%} of the "
-            "plain ones: they do not."
+            f"{figures}; {taught} loses {percent(harm)} of the plain images, so the change "
+            "affects the class."
         )
-    cost = f"only {harm:.1%}" if harm > 0 else "none"
-    return (
-        f"{figures}; but a head that is taught that they keep their class loses {cost} of the "
-        "plain ones: the first had just not seen any."
-    )
+    cost = f"only {percent(harm)}" if harm > 0 else "none"
+    return f"{figures}; but {taught} loses {cost} of the plain images, so the class stays the same."

@@ -1,4 +1,4 @@
-"""Which images deserve a look: labels that may be wrong, copies that disagree, and outliers."""
+"""Suspicious images: probably wrong labels, copies with different labels, and outliers."""
 
 import csv
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -17,16 +17,17 @@ from headstart.errors import DataError, RunError
 from headstart.evaluate import softmax
 from headstart.probe import LabelledFeatures, cross_validate, fit_probe
 from headstart.retrieval import unit
+from headstart.text import percent
 
 Kind = Literal["label", "copies", "outlier"]
 
 SUSPECTS = "suspects.csv"
-"""The file of a run that holds what its search found."""
+"""File in a run folder with its suspicious images."""
 FOLDS = 5
 NEIGHBOURS = 5
-"""How many images of its own class an image is compared with."""
+"""Number of images of its own class that an image is compared with."""
 FAR = 3.5
-"""Robust standard deviations from which on a distance is an outlier (Iglewicz & Hoaglin 1993)."""
+"""Robust standard deviations above which a distance is an outlier (Iglewicz & Hoaglin 1993)."""
 
 _SCORE_OF_COPIES = 0.9
 _MOST_OF_OUTLIER = 0.5
@@ -35,17 +36,17 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image that deserves a look.
+    """A suspicious image.
 
     Attributes:
-        path: Its name: the path relative to the data set's folder.
-        row: Its row in the data set.
-        label: Name of the class that it is labelled as.
-        suggested: Name of the class that it may be of; empty where there is no guess.
-        kind: The strongest reason: its label (`label`), a copy under another label (`copies`), or
-            that it is unlike its class (`outlier`).
-        score: 0 to 1: how much it deserves a look.
-        why: All reasons, for people.
+        path: Path relative to the folder of the data set.
+        row: Row in the data set.
+        label: Class label.
+        suggested: Class that it may belong to; empty if there is no suggestion.
+        kind: The strongest reason: a probably wrong label (`label`), a copy with another label
+            (`copies`), or a large distance from its class (`outlier`).
+        score: How suspicious the image is, 0 to 1.
+        why: All reasons, for display.
     """
 
     path: str
@@ -73,20 +74,20 @@ def out_of_fold_probabilities(
     groups: NDArray[np.int64],
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Returns what a probe says of each image (N, C) that was fitted without it and its group.
+    """Returns out-of-fold probabilities (N, C) from probes fitted without the group of an image.
 
-    The L2 penalty is the one that `cross_validate` finds best; so it alone depends on all images.
+    Only the L2 penalty, which `cross_validate` chooses, depends on all images.
 
     Args:
-        features: (N, F).
-        labels: (N,), in 0 … C-1.
-        classes: C.
-        groups: (N,), kept within a fold.
-        seed: Of the folds.
+        features: Feature vectors (N, F).
+        labels: Class numbers (N,), in 0 … C-1.
+        classes: Number of classes C.
+        groups: Group numbers (N,); a group stays within one fold.
+        seed: Seed for the folds.
 
     Raises:
-        DataError: There are fewer than `FOLDS` groups, or all images of all classes but one are in
-            one fold, so that nothing can be learned without it.
+        DataError: If there are fewer than `FOLDS` groups, or without one of the folds fewer than
+            two classes are left.
     """
     fold_of = folds([str(label) for label in labels], groups, FOLDS, seed)
     validated = cross_validate(LabelledFeatures(features, labels, classes, groups), seed=seed)
@@ -95,8 +96,8 @@ def out_of_fold_probabilities(
         held = fold_of == fold
         if len(np.unique(labels[~held])) < 2:
             raise DataError(
-                "Too few groups of images to judge each by the others: one fold holds all of a "
-                "class that is needed to learn from. Add images."
+                "Too few groups of images to check each by the others: without one of the "
+                "folds, fewer than two classes are left. Add images."
             )
         probe = fit_probe(features[~held], labels[~held], classes, validated.strength)
         probabilities[held] = softmax(probe.logits(features[held]))
@@ -106,24 +107,30 @@ def out_of_fold_probabilities(
 def label_issues(
     probabilities: NDArray[np.floating], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Finds labels that are probably wrong by confident learning (Northcutt et al., JAIR 2021).
+    """Finds probably wrong labels by confident learning (Northcutt et al., JAIR 2021).
 
-    How many labels are wrong comes from the paper's confident joint: an image counts as being of
-    class j where p(j) is at least the mean p(j) of the images labelled j (a class that is hard has
-    a low threshold), and as the likeliest one of several. The share of each class that counts as
-    another, taken of all its images, gives the number.
+    The number of wrong labels comes from the confident joint of the paper: an image counts as
+    class j if p(j) is at least the mean p(j) of the images labelled j (so hard classes have a low
+    threshold); among several such classes, the likeliest counts. The share of each class that
+    counts as another class, applied to all its images, gives the number.
 
-    Which labels those are comes from the margin by which another class is likelier than the label,
-    the paper's normalised margin, over all classes at once: on few images its own counts for each
-    pair of classes are small and noisy. An image whose label is the likeliest class is never one.
+    The images are those with the largest margin between the likeliest other class and the label
+    (the normalised margin of the paper), over all classes together, because the counts for single
+    pairs of classes are noisy on few images. An image whose label is the likeliest class is never
+    included.
 
     Args:
-        probabilities: Out of fold, (N, C).
-        labels: (N,), in 0 … C-1.
+        probabilities: Out-of-fold probabilities (N, C).
+        labels: Class numbers (N,), in 0 … C-1.
 
     Returns:
-        Of each suspect, the most suspect first: its row, the likeliest class, and its margin, above
-        0 and at most 1.
+        Row, likeliest class and margin in (0, 1] of each suspicious image, largest margin first.
+
+    Example:
+        >>> p = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.95, 0.05]])
+        >>> rows, suggested, margin = label_issues(p, np.array([0, 0, 1, 1, 1]))
+        >>> rows.tolist(), suggested.tolist()
+        ([4], [0])
     """
     p = np.asarray(probabilities, np.float64)
     everyone, classes = np.arange(len(p)), p.shape[1]
@@ -153,11 +160,11 @@ def own_class_distances(
     """Returns the mean cosine distance (N,) of each image to the nearest others of its class.
 
     Args:
-        features: (N, F).
-        labels: (N,).
+        features: Feature vectors (N, F).
+        labels: Class numbers (N,).
 
     Returns:
-        The mean over `NEIGHBOURS` others, or as many as there are; NaN for an only one.
+        The mean over at most `NEIGHBOURS` other images; NaN if the class has no other image.
     """
     away = np.full(len(labels), np.nan)
     for label in np.unique(labels):
@@ -174,13 +181,18 @@ def own_class_distances(
 
 
 def outliers(away: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Returns the rows of distances that are far above the usual, farthest first, and how far.
+    """Returns the rows of unusually large distances, farthest first, and their robust z-scores.
 
-    How far is counted in robust standard deviations, 1.4826 times the median absolute deviation
-    from the median, and far is `FAR` of them (Iglewicz and Hoaglin 1993).
+    The unit of the z-score is 1.4826 times the median absolute deviation from the median. A
+    distance is an outlier if its z-score is above `FAR` (Iglewicz and Hoaglin 1993).
 
     Args:
-        away: Distances (N,); NaN where there is none.
+        away: Distances (N,); NaN for unknown ones.
+
+    Example:
+        >>> rows, z = outliers(np.array([0.10, 0.11, 0.12, 0.13, 0.90]))
+        >>> rows.tolist()
+        [4]
     """
     known = away[np.isfinite(away)]
     if not len(known):
@@ -201,22 +213,22 @@ def find_suspects(
     features: NDArray[np.floating],
     findings: Iterable[Finding] = (),
 ) -> tuple[Suspect, ...]:
-    """Returns all images that deserve a look, the one that deserves it most first.
+    """Returns all suspicious images, the most suspicious first.
 
-    - `label`: `label_issues` names it; the score is the margin.
-    - `copies`: the audit found the same picture under several labels; the score is 0.9, as one of
-      the labels is wrong whatever a network says.
-    - `outlier`: far from its class; from 0 up to 0.5, as most of these are only unusual.
+    - `label`: found by `label_issues`; the score is the margin.
+    - `copies`: the audit found the same picture with several labels. The score is 0.9, because one
+      of the labels is certainly wrong.
+    - `outlier`: far from its class; the score is at most 0.5, because most are only unusual.
 
-    Several reasons add up like independent chances, 1 - (1 - a) (1 - b).
+    The scores a and b of two reasons combine to 1 - (1 - a) (1 - b).
 
     Args:
-        dataset: All images.
-        rows: Those judged (N,), as rows of the data set. Leave the sealed test out.
-        classes: Names (C,), in the order of the probabilities.
-        probabilities: Out of fold, (N, C).
-        features: (N, F).
-        findings: Of the audit of the data set.
+        dataset: The data set.
+        rows: Rows of the data set to check (N,), without the sealed test set.
+        classes: Class names (C,), in the order of the probabilities.
+        probabilities: Out-of-fold probabilities (N, C).
+        features: Feature vectors (N, F).
+        findings: Findings of the audit of the data set.
     """
     numbers = {name: number for number, name in enumerate(classes)}
     names = [dataset.items[int(row)].label for row in rows]
@@ -234,11 +246,11 @@ def find_suspects(
 
 
 def write_suspects_csv(path: Path, suspects: Iterable[Suspect]) -> None:
-    """Writes suspects as a table, one row each, in their order.
+    """Writes suspicious images as CSV, one row each, in the given order.
 
     Raises:
         InputError: As `check_writable`.
-        DiskFullError: There is no space left.
+        DiskFullError: If there is no space left.
     """
     check_writable(path)
     # surrogateescape: a file name need not be valid UTF-8.
@@ -254,7 +266,7 @@ def write_suspects_csv(path: Path, suspects: Iterable[Suspect]) -> None:
 
 
 def read_suspects_csv(path: Path) -> list[dict[str, str]]:
-    """Reads what `write_suspects_csv` wrote, in its order; empty where there is no such file.
+    """Reads a file of `write_suspects_csv`; returns an empty list if there is no such file.
 
     Raises:
         RunError: If it cannot be read.
@@ -266,15 +278,15 @@ def read_suspects_csv(path: Path) -> list[dict[str, str]]:
     except FileNotFoundError:
         return []
     except (OSError, csv.Error) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+        raise RunError(f"Cannot read {path}: {error}") from None
     wanted = ("path", "label", "suggested", "kind", "score", "why")
     if any(row.get(name) is None for row in rows for name in wanted):
-        raise RunError(f"{path} is damaged: it wants the columns {', '.join(wanted)}.")
+        raise RunError(f"{path} is damaged: it needs the columns {', '.join(wanted)}.")
     return rows
 
 
 def without_sealed(findings: Iterable[Finding], sealed: Container[str]) -> list[Finding]:
-    """Returns the findings without sealed images, and without those that need them."""
+    """Returns the findings without sealed images; those that depend on them are left out."""
     known = []
     for finding in findings:
         files = tuple(file for file in finding.files if file not in sealed)
@@ -286,7 +298,7 @@ def without_sealed(findings: Iterable[Finding], sealed: Container[str]) -> list[
 
 
 def _suspect(dataset: Dataset, reasons: Sequence[_Reason]) -> Suspect:
-    """Returns one image's reasons as one."""
+    """Combines all reasons for one image."""
     first, *_ = ordered = sorted(reasons, key=lambda reason: -reason.score)
     return Suspect(
         path=dataset.key(first.row),
@@ -310,15 +322,15 @@ def _wrong_labels(
     for row, suggested, margin in zip(*label_issues(probabilities, labels), strict=True):
         chance, of_label = probabilities[row, suggested], probabilities[row, labels[row]]
         why = (
-            f"labelled {names[row]!r}, and a classifier that has not seen it says "
-            f"{classes[suggested]!r}: {chance:.0%} against {of_label:.0%}"
+            f"labelled {names[row]!r}, but a classifier that was not trained on it predicts "
+            f"{classes[suggested]!r} ({percent(chance, 0)} against {percent(of_label, 0)})"
         )
         reasons.append(_Reason(int(rows[row]), classes[suggested], "label", float(margin), why))
     return reasons
 
 
 def _copies(dataset: Dataset, findings: Iterable[Finding]) -> list[_Reason]:
-    """Returns the images that are there under several labels, by the audit."""
+    """Returns a reason for each image that has a copy with another label."""
     at: Mapping[str, int] = {dataset.key(row): row for row in range(len(dataset.items))}
     others: dict[int, dict[str, str]] = {}  # by image, one copy of each other label
     for finding in findings:
@@ -332,7 +344,7 @@ def _copies(dataset: Dataset, findings: Iterable[Finding]) -> list[_Reason]:
     reasons = []
     for row, copies in others.items():
         shown = " and ".join(f"{file} is labelled {name!r}" for name, file in copies.items())
-        why = f"labelled {dataset.items[row].label!r}, and its copy {shown}"
+        why = f"labelled {dataset.items[row].label!r}, but its copy {shown}"
         suggested = next(iter(copies)) if len(copies) == 1 else ""
         reasons.append(_Reason(row, suggested, "copies", _SCORE_OF_COPIES, why))
     return reasons
@@ -347,8 +359,8 @@ def _unlike(
             "",
             "outlier",
             _MOST_OF_OUTLIER * (1 - FAR / float(z)),
-            f"unlike other images of {names[row]!r}: {z:.1f} standard deviations farther from "
-            "them than usual",
+            f"unlike other images of {names[row]!r}: the distance to them is {z:.1f} standard "
+            "deviations above the median",
         )
         for row, z in zip(*outliers(away), strict=True)
     ]
