@@ -109,7 +109,8 @@ def suspects(
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
         raise DataError(
-            f"{dataset.name} has images of {counted(len(classes), 'class', 'classes')}. Two are needed."
+            f"{dataset.name} has images of {counted(len(classes), 'class', 'classes')}; "
+            "at least two are needed."
         )
     numbers = np.array([classes.index(name) for name in names], np.int64)
     material = Material(
