@@ -99,7 +99,7 @@ def test_misuse_is_refused() -> None:
         calibrate([[0.5, 0.5]], [0, 1])
     with pytest.raises(HeadstartError, match="do not fit"):
         calibrate([[0.5, 0.5]], [2])
-    with pytest.raises(HeadstartError, match="must be numbers"):
+    with pytest.raises(HeadstartError, match="must be finite numbers"):
         prediction_set([[0.5, float("nan")]], Threshold("lac", 0.5, 0.9, 10))
     with pytest.raises(HeadstartError, match="no training image"):
         fit_range(np.empty((0, 3)), np.empty(0, np.int64), np.ones((30, 3)))
