@@ -211,11 +211,11 @@ def test_broken_logits_and_labels_are_refused():
         compute_metrics(broken, labels, NAMES, 1.0)
     with pytest.raises(HeadstartError, match="NaN"):
         fit_temperature(broken, labels)
-    with pytest.raises(HeadstartError, match="Labels run from 0 to 3"):
+    with pytest.raises(HeadstartError, match="Labels range from 0 to 3"):
         compute_metrics(logits, np.array([0, 1, 3]), NAMES, 1.0)
     with pytest.raises(HeadstartError, match="do not fit"):
         compute_metrics(logits, np.array([0, 1]), NAMES, 1.0)
-    with pytest.raises(HeadstartError, match="3 logits an image for 2 classes"):
+    with pytest.raises(HeadstartError, match="3 logits, but there are 2 classes"):
         compute_metrics(logits, labels, NAMES[:2], 1.0)
     with pytest.raises(DataError, match="no images to evaluate"):
         compute_metrics(np.zeros((0, 3)), np.zeros(0, dtype=int), NAMES, 1.0)

@@ -1,4 +1,4 @@
-"""The path of the weights through training, and the weights that are kept of it."""
+"""Weight averaging over the course of training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ Weights = list[torch.Tensor]
 
 @dataclass
 class WeightPath:
-    """Where the weights are, and their average.
+    """The weights during training and their average.
 
     Attributes:
-        method: How they are averaged.
-        weights: The parameters and floating-point buffers themselves.
-        average: As many tensors.
-        raw: A copy of the weights of the last step while the average is in their place.
-        epochs: The weights after each epoch, off the GPU, and their validation loss, for a soup.
+        method: Averaging method.
+        weights: The parameters and floating-point buffers of the model.
+        average: The average of each of these tensors.
+        raw: A copy of the weights of the last step while the model holds the average.
+        epochs: Validation loss and weights (on the CPU) after each epoch, for a soup.
     """
 
     method: AveragingMethod
@@ -33,15 +33,15 @@ class WeightPath:
 
 
 def begin_path(method: AveragingMethod, suffix: nn.Module, head: Head) -> WeightPath:
-    """Starts at the weights as they are. What a head remembers of images is no weight."""
-    # BatchNorm's statistics move with the weights.
+    """Starts with the present weights. Images that a head stores are not weights."""
+    # BatchNorm statistics change together with the weights.
     buffers = [buffer for buffer in suffix.buffers() if buffer.is_floating_point()]
     weights = [*(p.data for p in (*suffix.parameters(), *head.parameters())), *buffers]
     return WeightPath(method, weights, _copies(weights))
 
 
 def follow(path: WeightPath, progress: float, total_steps: int, seen: Observed) -> None:
-    """Takes the weights after a step into the average, where it has begun."""
+    """Adds the weights after a step to the average, if averaging has started."""
     if progress < path.method.begins_at:
         return
     decay = path.method.decay(seen.averaged_steps, total_steps)
@@ -53,29 +53,29 @@ def follow(path: WeightPath, progress: float, total_steps: int, seen: Observed) 
 
 
 def use_average(path: WeightPath, seen: Observed) -> None:
-    """Puts the average in the place of the weights, once it has begun."""
+    """Loads the average into the model, if averaging has started."""
     path.raw = _copies(path.weights)
     if seen.averaged_steps:
         _copy(path.average, path.weights)
 
 
 def keep_epoch(path: WeightPath, loss: float) -> None:
-    """Keeps the weights of the last step as an ingredient, with their validation loss."""
+    """Stores the weights of the last step and their validation loss as an ingredient."""
     path.epochs.append((loss, [tensor.cpu() for tensor in path.raw]))
 
 
 def go_on(path: WeightPath) -> None:
-    """Puts the weights of the last step back."""
+    """Loads the weights of the last step back into the model."""
     _copy(path.raw, path.weights)
 
 
 def finish_path(path: WeightPath, validate: Callable[[], float], seen: Observed) -> None:
-    """Leaves in place what is kept in the end.
+    """Loads the final weights into the model.
 
     Args:
-        path: The average is in place.
-        validate: Returns the validation loss of what is in place.
-        seen: Where it is noted what the averaging did.
+        path: Path whose average is loaded in the model.
+        validate: Returns the validation loss of the model.
+        seen: Observations of the training.
     """
     if path.method.chooses_by_validation:
         seen.ingredients = _cook(path, validate)
@@ -89,9 +89,14 @@ def blend(
     """Returns weights between those before and after training (WiSE-FT, Wortsman et al. 2022).
 
     Args:
-        before: By name.
-        after: By name; what is no floating-point tensor of the same shape is taken from here.
-        share: Of the trained ones, in [0, 1].
+        before: Tensors before training, by name.
+        after: Tensors after training, by name. Tensors that are not floating-point or have another
+            shape are returned from here.
+        share: Share of the trained weights, in [0, 1].
+
+    Example:
+        >>> blend({"w": torch.tensor([0.0])}, {"w": torch.tensor([1.0])}, share=0.25)
+        {'w': tensor([0.2500])}
     """
     return {
         name: torch.lerp(before[name], tensor, share)
@@ -118,7 +123,7 @@ def _cook(path: WeightPath, validate: Callable[[], float]) -> list[int]:
 
 
 def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Returns the mean; that of equal tensors is they themselves, to the last bit."""
+    """Returns the mean of tensors; equal tensors are returned unchanged, bit by bit."""
     first, *others = tensors
     if all(torch.equal(first, other) for other in others):
         return first

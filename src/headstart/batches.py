@@ -1,4 +1,4 @@
-"""Batches: which images are trained on together, and which of their views."""
+"""Batches: the images of each training step, and their views."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 
 class Images(Protocol):
-    """What of an array (N, ...) is used here, so that its rows may be read when they are needed."""
+    """An array (N, ...) whose rows may be read on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, ...)."""
+        """Shape (N, ...)."""
         ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the activations."""
+        """Data type of the activations."""
         ...
 
     def __len__(self) -> int: ...
@@ -27,23 +27,35 @@ class Images(Protocol):
 
 
 def steps_an_epoch(rows: int, batch_size: int) -> int:
-    """Returns the number of batches in an epoch, each of two rows at least where there are two."""
+    """Returns the number of batches in an epoch; each has at least two rows if possible.
+
+    Example:
+        >>> steps_an_epoch(rows=100, batch_size=32)
+        4
+    """
     return max(1, min(-(-rows // batch_size), rows // 2))
 
 
 def epoch_batches(
     labels: NDArray[np.int64], batch_size: int, seed: int, epoch: int, per_class: int = 0
 ) -> list[NDArray[np.int64]]:
-    """Returns the rows of one epoch's batches, of nearly equal size: none too small for BatchNorm.
+    """Returns the rows of the batches of one epoch, of nearly equal size.
+
+    No batch is too small for BatchNorm.
 
     Args:
-        labels: (N,).
-        batch_size: Rows a batch, about.
+        labels: Class numbers (N,).
+        batch_size: Approximate number of rows per batch.
         seed: Seed for the order.
-        epoch: Number of the epoch: each has an order of its own.
-        per_class: At least so many rows of one class come together, where a class has them; those
-            of each class are spread over the epoch, so that classes of one size take turns (an
-            m-per-class sampler that still shows every row once an epoch).
+        epoch: Number of the epoch; each epoch has its own order.
+        per_class: Smallest number of rows of a class that come together, if the class has as many.
+            The rows of each class are spread over the epoch: an m-per-class sampler that uses every
+            row once per epoch.
+
+    Example:
+        >>> batches = epoch_batches(np.array([0, 1] * 4), batch_size=4, seed=0, epoch=0)
+        >>> sorted(np.concatenate(batches).tolist())
+        [0, 1, 2, 3, 4, 5, 6, 7]
     """
     random = np.random.default_rng([seed, epoch])
     number = steps_an_epoch(len(labels), batch_size)
@@ -57,7 +69,7 @@ def epoch_batches(
         within = (turn + 0.5) / len(order)
         placed += [((part + within) / len(parts), turn, chunk) for part, chunk in enumerate(parts)]
     chunks = [chunk for _, _, chunk in sorted(placed, key=lambda each: each[:2])]
-    # A batch ends with the chunk that reaches its share of the rows.
+    # A batch ends with the chunk that completes its share of the rows.
     ends = np.cumsum([len(chunk) for chunk in chunks])
     batch_of = np.minimum((ends - 1) * number // len(labels), number - 1)
     batches: list[NDArray[np.int64]] = []
@@ -71,7 +83,12 @@ def epoch_batches(
 
 
 def gather(views: Sequence[Images], rows: NDArray[np.int64], epoch: int) -> NDArray[Any]:
-    """Returns a batch in which image i shows view (epoch + i) mod K: each epoch sees all views."""
+    """Returns a batch with view (epoch + i) mod K of image i; every epoch contains all views.
+
+    Example:
+        >>> gather([np.array([10, 11]), np.array([20, 21])], np.array([0, 1]), epoch=0).tolist()
+        [10, 21]
+    """
     batch = np.empty((len(rows), *views[0].shape[1:]), views[0].dtype)
     for position, row in enumerate(rows):
         batch[position] = views[(epoch + int(row)) % len(views)][row]
@@ -79,7 +96,7 @@ def gather(views: Sequence[Images], rows: NDArray[np.int64], epoch: int) -> NDAr
 
 
 def to_tensor(batch: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Copies a batch to the device: as float32 unless it is uint8, maps in channels-last order."""
+    """Copies a batch to the device: uint8 or else float32, with maps in channels-last order."""
     tensor = torch.from_numpy(np.array(batch)).to(device)
     if tensor.dtype == torch.uint8:
         return tensor

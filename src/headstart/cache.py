@@ -1,4 +1,4 @@
-"""The prefix cache: activations of views, computed once, content-addressed, memory-mapped."""
+"""The prefix cache: activations of views, computed once, content-addressed and memory-mapped."""
 
 import errno
 import hashlib
@@ -37,7 +37,7 @@ def default_cache_dir() -> Path:
 
 
 def cache_limit() -> int:
-    """Returns how many bytes the cache may take: `$HEADSTART_CACHE_LIMIT_GB`, or 20 GB.
+    """Returns the size limit of the cache in bytes: `$HEADSTART_CACHE_LIMIT_GB`, or 20 GB.
 
     Raises:
         InputError: If the variable is not a number.
@@ -49,12 +49,17 @@ def cache_limit() -> int:
         return int(float(chosen) * 1e9)
     except (ValueError, OverflowError):
         raise InputError(
-            f"HEADSTART_CACHE_LIMIT_GB is {chosen!r}; give a number of gigabytes."
+            f"HEADSTART_CACHE_LIMIT_GB is {chosen!r}. Set it to a number of gigabytes."
         ) from None
 
 
 def cache_key(depends_on: Mapping[str, Any]) -> str:
-    """Returns a name that is the same only where everything that activations depend on is."""
+    """Returns a key that identifies everything that activations depend on.
+
+    Example:
+        >>> cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1})
+        True
+    """
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -67,17 +72,17 @@ def cached_activations(
     description: str,
     progress: Progress = SILENT,
 ) -> Activations:
-    """Returns the prefix's output for every view, from the disk where it already lies there.
+    """Returns the output of the prefix for every view, from the cache if possible.
 
-    They are stored as float16, or as float32 where one of them does not fit into float16, and as
-    uint8 where the prefix is empty and its output is the view itself.
+    Activations are stored as float16, or as float32 if a value exceeds the range of float16. With
+    an empty prefix the output is the view itself, which is stored as uint8.
 
     Args:
-        cache_dir: Folder of the cache.
-        depends_on: Everything that the activations depend on; its hash is their name.
+        cache_dir: Cache folder.
+        depends_on: Everything that the activations depend on; its hash is the key.
         rows: Number of views N.
-        batches: Starts an iterator over the views, uint8 or float arrays (B, ...).
-        engine: Runs the prefix on one batch.
+        batches: Returns an iterator over batches of views, uint8 or float arrays (B, ...).
+        engine: Engine that runs the prefix on a batch.
         description: Text of the progress bar.
         progress: Progress display.
 
@@ -85,7 +90,7 @@ def cached_activations(
         A read-only memory-mapped array (N, ...).
 
     Raises:
-        DiskFullError: If there is no room for them.
+        DiskFullError: If there is no space left for them.
     """
     folder = cache_dir / "activations" / cache_key({**depends_on, "engine": engine.identity})
     stored = _open(folder)
@@ -100,7 +105,7 @@ def cached_activations(
 
 
 def _open(folder: Path) -> Activations | None:
-    """Returns an entry; None if there is none, or one that was damaged or is being deleted."""
+    """Returns an entry; None if it is missing, damaged or being deleted."""
     index, data = folder / "index.json", folder / "data"
     try:
         meta = json.loads(index.read_text(encoding="utf-8"))
@@ -120,7 +125,7 @@ def _write(
     dtype: type[np.floating[Any]],
     depends_on: Mapping[str, Any],
 ) -> bool:
-    """Writes all outputs and returns True, or returns False if one does not fit into `dtype`."""
+    """Writes all outputs and returns True; returns False if a value does not fit into `dtype`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=folder.parent))
     try:
@@ -137,7 +142,7 @@ def _write(
             start += len(output)
         assert data is not None
         if start != rows:
-            raise HeadstartError(f"the prefix gave {start} activations for {rows} views.")
+            raise HeadstartError(f"The prefix returned {start} activations for {rows} views.")
         index = {"dtype": str(data.dtype), "shape": data.shape, "depends_on": dict(depends_on)}
         (draft / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
         del data
@@ -146,7 +151,7 @@ def _write(
         try:
             draft.rename(folder)
         except OSError:
-            # Another process was faster; what it wrote is the same.
+            # Another process was faster and wrote the same data.
             if _open(folder) is None:
                 raise
         return True
@@ -155,7 +160,7 @@ def _write(
 
 
 def _reserve(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Opens a memory-mapped file whose blocks exist: without, a full disk kills the process."""
+    """Opens a memory-mapped file with allocated blocks, so a full disk raises an error."""
     size = int(np.prod(shape)) * dtype.itemsize
     with path.open("wb") as file:
         try:
@@ -164,27 +169,27 @@ def _reserve(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArra
             if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise
             raise DiskFullError(
-                f"there is no room for {size / 1e9:.1f} GB of activations in {path.parent.parent}. "
+                f"No space for {size / 1e9:.1f} GB of activations in {path.parent.parent}. "
                 "Free some space, or point HEADSTART_CACHE at a larger disk."
             ) from None
     return np.memmap(path, dtype, "r+", shape=shape)
 
 
 def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
-    """Deletes the entries unused for longest until the cache is within its limit.
+    """Deletes the least recently used entries until the cache is within its limit.
 
-    Arrays that are still mapped stay readable: the system keeps a file until nobody maps it.
+    Arrays that are still mapped stay readable, because the system keeps mapped files.
 
     Args:
-        cache_dir: Folder of the cache.
-        limit_bytes: The limit; by default `cache_limit()`.
+        cache_dir: Cache folder.
+        limit_bytes: Size limit in bytes; by default `cache_limit()`.
 
     Returns:
-        The number of bytes freed.
+        Number of bytes freed.
     """
     if limit_bytes is None:
         limit_bytes = cache_limit()
-    for draft in cache_dir.glob("*/.draft-*"):  # of processes that were killed
+    for draft in cache_dir.glob("*/.draft-*"):  # left by killed processes
         _, machine, process, *_ = draft.name.removeprefix(".").split("-")
         here = machine == this_process().partition("-")[0]
         if here and process.isdigit() and not psutil.pid_exists(int(process)):
@@ -207,7 +212,7 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
 
 
 def _sizes(folder: Path) -> list[tuple[float, int]]:
-    """Returns when each file of an entry was used last, and its bytes on the disk."""
+    """Returns the time of last use and the size on disk of each file of an entry."""
     found = []
     for file in folder.glob("*"):
         with suppress(OSError):  # another process deletes it
@@ -217,7 +222,7 @@ def _sizes(folder: Path) -> list[tuple[float, int]]:
 
 
 def _remove(folder: Path) -> None:
-    """Deletes an entry so that nobody ever finds half of it."""
+    """Deletes an entry atomically."""
     draft = folder.parent / f".draft-{this_process()}-{folder.name}"
     with suppress(OSError):  # another process deletes it
         folder.rename(draft)
@@ -225,12 +230,17 @@ def _remove(folder: Path) -> None:
 
 
 def this_process() -> str:
-    """Returns a name of this process among those of all machines that share the cache."""
+    """Returns a name of this process that is unique on all machines that share the cache."""
     return f"{hashlib.sha256(uname().node.encode()).hexdigest()[:8]}-{os.getpid()}"
 
 
 def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:
-    """Yields `items`, made ahead of time in a thread so that views and prefix overlap."""
+    """Yields `items`, which a thread produces ahead of time.
+
+    Example:
+        >>> list(prefetched(iter([1, 2, 3])))
+        [1, 2, 3]
+    """
     queue: Queue[tuple[bool, Any]] = Queue(maxsize=depth)
     stopped = False
 

@@ -1,4 +1,4 @@
-"""From logits to figures with error bars; temperature calibration; the sealed test."""
+"""Metrics with confidence intervals, temperature calibration, and the sealed test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ _TOP_CONFUSIONS = 10
 
 
 class ClassMetrics(BaseModel):
-    """How well one class is told from the others.
+    """The metrics of one class.
 
     Attributes:
         name: Name of the class.
         n: Number of test images of the class.
-        precision: Share of the images predicted as it that are of it; None if there are none.
-        recall: Share of its images that are predicted as it; None if it has none.
+        precision: Share of the predictions of the class that are right; None without predictions.
+        recall: Share of the images of the class that are recognised; None without images.
         recall_interval: Wilson's 95% interval; (0, 1) for a class without images.
-        f1: Harmonic mean of both, 0 if it is never predicted; None if it has no images.
+        f1: Harmonic mean of both; 0 if the class is never predicted, None without images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class ClassMetrics(BaseModel):
 
 
 class Confusion(BaseModel):
-    """How often images of one class were taken for another."""
+    """The number of images of one class that are predicted as another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,30 +57,30 @@ class Confusion(BaseModel):
 
 
 class Metrics(BaseModel):
-    """What a classifier does on images that it has not seen; all intervals are 95%.
+    """The metrics of a classifier on unseen images; all intervals are 95% intervals.
 
     Attributes:
         n: Number of images.
-        correct: Number of them that are predicted right.
-        accuracy: Share of images predicted right.
-        accuracy_interval: Wilson's, which takes the images as independent.
+        correct: Number of images that are classified correctly.
+        accuracy: Share of images that are classified correctly.
+        accuracy_interval: Wilson interval, which assumes independent images.
         balanced_accuracy: Mean recall of the classes that have test images.
-        balanced_accuracy_interval: BCa bootstrap, by group where there are groups; the interval
-            of the accuracy where all predictions are right or all are wrong (all three figures
-            are then equal, and the bootstrap sees no spread); (0, 1) with one group only.
+        balanced_accuracy_interval: BCa bootstrap interval, by group if there are groups. If all
+            predictions are right or all are wrong, the bootstrap has no spread, and the interval
+            is that of the accuracy. With only one group, it is (0, 1).
         macro_f1: Mean F1 of the classes that have test images.
-        macro_f1_interval: As that of the balanced accuracy. With many classes of few images it is
-            too narrow: simulated coverage is about 94% for 17 classes of 5 images, but 80% for
-            100 of 5 and 196 of 10, as macro-F1 is biased there.
+        macro_f1_interval: Interval as for the balanced accuracy. It is too narrow for many classes
+            with few images, where macro F1 is biased: simulated coverage is about 94% for 17
+            classes of 5 images, but 80% for 100 classes of 5 and for 196 classes of 10.
         log_loss: Mean of -ln p(true class), in nats, after temperature scaling.
         ece: Expected calibration error after temperature scaling, in 15 bins.
         ece_uncalibrated: The same at temperature 1.
-        temperature: What the logits were divided by.
-        class_names: In the order of the logits.
-        classes: One entry a class, in the same order.
+        temperature: Temperature that divides the logits.
+        class_names: Class names in the order of the logits.
+        classes: Metrics of each class, in the same order.
         confusion: Counts; row = true class, column = predicted class.
         top_confusions: The most frequent mistakes, most frequent first.
-        retrieval: How well the nearest training images tell the class.
+        retrieval: Metrics of retrieval among the training images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,8 +109,8 @@ class CalibrationBins:
     """A reliability diagram: equal-width bins on the probability of the predicted class.
 
     Attributes:
-        edges: Ends of the bins, shape (bins + 1,), from 0 to 1; a bin holds its upper end.
-        count: Images in each bin, shape (bins,).
+        edges: Edges of the bins, shape (bins + 1,), from 0 to 1; a bin includes its upper edge.
+        count: Number of images in each bin, shape (bins,).
         confidence: Mean probability of the predicted class, shape (bins,); NaN in an empty bin.
         accuracy: Share of right predictions, shape (bins,); NaN in an empty bin.
     """
@@ -122,11 +122,11 @@ class CalibrationBins:
 
 
 class SealedTest(Generic[T]):
-    """Holds the test items back until every choice is made, and hands them out once.
+    """Withholds the test items until every choice is made, and returns them only once.
 
     Attributes:
-        opened_at: When it was opened (ISO 8601, UTC), or None.
-        reason: What it was opened for, or None.
+        opened_at: Time of the opening (ISO 8601, UTC), or None.
+        reason: Reason for the opening, or None.
     """
 
     def __init__(self, items: Sequence[T]) -> None:
@@ -141,12 +141,12 @@ class SealedTest(Generic[T]):
         """Returns the test items.
 
         Raises:
-            HeadstartError: It has been opened before.
+            HeadstartError: If it was opened before.
         """
         if self.opened_at is not None:
             raise HeadstartError(
-                f"The test set was already opened at {self.opened_at} for {self.reason}, and is "
-                f"opened once a run; take the result of that evaluation, or start a new run."
+                f"The test set was already opened at {self.opened_at} for {self.reason}. It can be "
+                "opened only once per run. Use the result of that evaluation, or start a new run."
             )
         self.opened_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.reason = reason
@@ -154,27 +154,36 @@ class SealedTest(Generic[T]):
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Returns the probabilities, in float64, of logits (…, classes) divided by the temperature."""
+    """Returns the float64 probabilities of logits (…, classes) divided by the temperature.
+
+    Example:
+        >>> softmax([0.0, 0.0]).tolist()
+        [0.5, 0.5]
+    """
     return np.asarray(np.exp(_log_softmax(logits, temperature)))
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Returns the temperature that minimises the log loss on validation (Guo et al. 2017).
 
-    Where every prediction is right, the log loss falls without end as the temperature does. One
-    more right and one wrong answer are then assumed, in the spirit of Platt (1999): right with
-    probability (n + 1)/(n + 2), and else the runner-up's class, averaged over the images.
+    If every prediction is right, the log loss has no minimum at a positive temperature. In the
+    spirit of Platt (1999), one right and one wrong prediction are then added: the predicted class
+    is right with probability (n + 1)/(n + 2), and the second most likely class otherwise.
 
     Args:
-        logits: Shape (n, classes).
+        logits: Logits, shape (n, classes).
         labels: Class indices, shape (n,).
 
     Returns:
-        A value within `TEMPERATURE_RANGE`; 1 where there is nothing to fit on: no images, one
-        class, or logits that are the same for all classes.
+        A value within `TEMPERATURE_RANGE`; 1 if there is nothing to fit: no images, one class, or
+        equal logits for all classes.
 
     Raises:
-        HeadstartError: A logit is NaN or infinite, or the shapes do not fit.
+        HeadstartError: If a logit is NaN or infinite, or the shapes do not fit.
+
+    Example:
+        >>> round(fit_temperature([[4.0, 0.0]] * 4, [0, 0, 0, 1]), 2)
+        3.64
     """
     from scipy.optimize import minimize_scalar  # noqa: PLC0415 - heavy
 
@@ -199,14 +208,23 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Returns mean log loss (nats) and accuracy."""
+    """Returns the mean log loss in nats and the accuracy.
+
+    Args:
+        logits: Logits (N, C).
+        labels: Class numbers (N,).
+
+    Example:
+        >>> score(np.zeros((4, 2), np.float32), np.array([0, 0, 0, 1]))
+        (0.6931471805599453, 0.75)
+    """
     likelihood = softmax(logits)[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(likelihood, 1e-12)).mean()
     return float(loss), float((logits.argmax(1) == labels).mean())
 
 
 def calibrated_score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Returns log loss at the best temperature, and accuracy: what candidates are compared by."""
+    """Returns the log loss at the best temperature and the accuracy, to compare candidates."""
     temperature = fit_temperature(logits, labels)
     return score((logits / temperature).astype(np.float32), labels)
 
@@ -251,7 +269,7 @@ def calibration_bins(
     """Sorts predictions into equal-width bins by the probability of the predicted class.
 
     Args:
-        probabilities: Shape (n, classes).
+        probabilities: Probabilities, shape (n, classes).
         labels: Class indices, shape (n,).
         n_bins: Number of bins.
     """
@@ -273,14 +291,18 @@ def calibration_bins(
 def expected_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
 ) -> float:
-    """Returns the mean gap between confidence and accuracy over bins, weighted by their images.
+    """Returns the mean gap between confidence and accuracy over bins, weighted by image count.
 
-    Naeini et al. 2015; 15 equal-width bins as in Guo et al. 2017.
+    Naeini et al. 2015, with 15 equal-width bins as in Guo et al. 2017.
 
     Args:
-        probabilities: Shape (n, classes), n at least 1.
+        probabilities: Probabilities, shape (n, classes), n at least 1.
         labels: Class indices, shape (n,).
         n_bins: Number of bins.
+
+    Example:
+        >>> round(expected_calibration_error([[0.8, 0.2]] * 4, [0, 0, 0, 1]), 2)
+        0.05
     """
     bins = calibration_bins(probabilities, labels, n_bins)
     gaps = np.abs(bins.accuracy - bins.confidence)
@@ -296,27 +318,27 @@ def compute_metrics(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> Metrics:
-    """Returns every figure of an evaluation.
+    """Returns all metrics of an evaluation.
 
     Args:
-        logits: Shape (n, classes), before temperature scaling.
+        logits: Logits before temperature scaling, shape (n, classes).
         labels: True class indices, shape (n,).
-        class_names: In the order of the logits.
-        temperature: From `fit_temperature` on validation.
-        groups: Group number of each image, shape (n,), where images are not independent.
+        class_names: Class names in the order of the logits.
+        temperature: Result of `fit_temperature` on validation images.
+        groups: Group number of each image, shape (n,), if the images are not independent.
         seed: Seed for the bootstrap.
 
     Raises:
-        DataError: There are no images.
-        HeadstartError: A logit is NaN or infinite, or the shapes do not fit.
+        DataError: If there are no images.
+        HeadstartError: If a logit is NaN or infinite, or the shapes do not fit.
     """
     z, y = _checked(logits, labels)
     n, n_classes = z.shape
     if n == 0:
-        raise DataError("There are no images to evaluate on; give the test split some images.")
+        raise DataError("There are no images to evaluate. Add images to the test split.")
     if n_classes != len(class_names):
         raise HeadstartError(
-            f"There are {n_classes} logits an image for {len(class_names)} classes."
+            f"Each image has {n_classes} logits, but there are {len(class_names)} classes."
         )
 
     predicted = z.argmax(axis=1)
@@ -387,7 +409,7 @@ def _top_confusions(
 def _balanced_accuracy_of(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
 ) -> WeightedStatistic:
-    """Mean recall over the classes that a resample holds."""
+    """Returns the mean recall over the classes in a resample, as a weighted statistic."""
 
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         n_true = _sums_by_class(weights, labels, n_classes)
@@ -401,7 +423,7 @@ def _balanced_accuracy_of(
 def _macro_f1_of(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
 ) -> WeightedStatistic:
-    """Mean F1 over the classes that a resample holds."""
+    """Returns the mean F1 over the classes in a resample, as a weighted statistic."""
 
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         n_true = _sums_by_class(weights, labels, n_classes)
@@ -416,7 +438,7 @@ def _macro_f1_of(
 def _sums_by_class(
     weights: NDArray[np.float64], classes: NDArray[np.int64], n_classes: int
 ) -> NDArray[np.float64]:
-    """Returns summed weights (resamples, classes) of weights (resamples, n) by class (n,)."""
+    """Returns the sums of weights (resamples, n) by class (n,), shape (resamples, classes)."""
     from scipy.sparse import csr_array  # noqa: PLC0415
 
     n = len(classes)
@@ -431,16 +453,18 @@ def _log_softmax(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Returns scores (n, classes) and labels (n,) as arrays that fit together."""
+    """Returns scores (n, classes) and labels (n,) as arrays after checking them."""
     z, y = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     if z.ndim != 2 or y.shape != z.shape[:1]:
         raise HeadstartError(f"Logits of shape {z.shape} do not fit labels of shape {y.shape}.")
     if not np.isfinite(z).all():
         broken = int((~np.isfinite(z).all(axis=1)).sum())
         raise HeadstartError(
-            f"The model gave NaN or infinite logits for {broken} of {len(z)} images; "
-            f"its training diverged: lower the learning rate."
+            f"The model has NaN or infinite logits for {broken} of {len(z)} images: "
+            "its training diverged. Lower the learning rate."
         )
     if y.size and not (y.min() >= 0 and y.max() < z.shape[1]):
-        raise HeadstartError(f"Labels run from {y.min()} to {y.max()}, logits cover {z.shape[1]}.")
+        raise HeadstartError(
+            f"Labels range from {y.min()} to {y.max()}, but there are {z.shape[1]} logits."
+        )
     return z, y

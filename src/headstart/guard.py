@@ -1,4 +1,4 @@
-"""What must not move in training: frozen for good or until its turn, and proved to have been."""
+"""Frozen tensors: parameters and statistics that must not change, with hashes as proof."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Sleeping:
-    """Parameters that do not train yet.
+    """Parameters that are frozen until a certain progress.
 
     Attributes:
-        until: Progress at which they begin to.
-        parameters: They themselves.
-        tensors: They and the BatchNorm statistics that belong to them, by name.
+        until: Progress at which they are unfrozen.
+        parameters: The parameters.
+        tensors: The parameters and their BatchNorm statistics, by name.
         before: Hashes of these tensors.
     """
 
@@ -32,15 +32,15 @@ class Sleeping:
 
 @dataclass
 class Guard:
-    """What is frozen, with hashes of what it was.
+    """The frozen tensors with hashes of their values.
 
     Attributes:
-        statistics: Running statistics of the suffix's BatchNorm layers, by name.
-        statistics_before: Their hashes.
-        freeze_statistics: Whether they must not move.
-        still: All that must never change, by name.
-        still_before: Its hashes.
-        sleeping: What begins to train later.
+        statistics: Running statistics of the BatchNorm layers of the suffix, by name.
+        statistics_before: Hashes of the statistics.
+        freeze_statistics: Whether the statistics must not change.
+        still: Tensors that must never change, by name.
+        still_before: Hashes of these tensors.
+        sleeping: Parameters that are unfrozen later.
     """
 
     statistics: Tensors
@@ -57,13 +57,13 @@ def put_under_guard(
     freeze_statistics: bool,
     groups: Iterable[dict[str, Any]],
 ) -> Guard:
-    """Freezes the parameter groups whose `start` lies ahead and hashes all that is frozen.
+    """Freezes the parameter groups with a later `start`, and hashes all frozen tensors.
 
     Args:
-        suffix: What is trained.
-        outside: What must not change besides, by name.
-        freeze_statistics: Whether the suffix's BatchNorm statistics must not.
-        groups: The optimizer's.
+        suffix: Trained part of the backbone.
+        outside: Other tensors that must not change, by name.
+        freeze_statistics: Whether the BatchNorm statistics of the suffix must not change.
+        groups: Parameter groups of the optimizer.
     """
     statistics = _batchnorm_statistics(suffix)
     still = {**outside, **(statistics if freeze_statistics else {})}
@@ -74,10 +74,10 @@ def put_under_guard(
 
 
 def wake(guard: Guard, progress: float, seen: Observed) -> bool:
-    """Unfreezes what is due and returns whether anything was.
+    """Unfreezes parameters that are due, and returns whether there were any.
 
     Raises:
-        HeadstartError: If a tensor changed in its sleep.
+        HeadstartError: If a tensor changed while it was frozen.
     """
     due = [each for each in guard.sleeping if each.until <= progress]
     for each in due:
@@ -91,7 +91,7 @@ def wake(guard: Guard, progress: float, seen: Observed) -> bool:
 
 
 def train_mode(model: nn.Module, guard: Guard) -> None:
-    """Sets training mode, but for the BatchNorm layers whose statistics must not move."""
+    """Sets training mode, except for BatchNorm layers with frozen statistics."""
     model.train()
     asleep = {id(parameter) for each in guard.sleeping for parameter in each.parameters}
     for module in model.modules():
@@ -100,9 +100,9 @@ def train_mode(model: nn.Module, guard: Guard) -> None:
 
 
 def retake_statistics(model: nn.Module, guard: Guard, inputs: Iterable[torch.Tensor]) -> None:
-    """Takes the BatchNorm statistics that may move anew, as plain means over batches of inputs.
+    """Recomputes the BatchNorm statistics that may change, as plain means over batches of inputs.
 
-    torch's `update_bn` would take those of sleeping blocks, too.
+    `update_bn` of torch would also change those of frozen blocks.
     """
     train_mode(model, guard)
     moving = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
@@ -118,7 +118,7 @@ def retake_statistics(model: nn.Module, guard: Guard, inputs: Iterable[torch.Ten
 
 
 def inspect(guard: Guard, seen: Observed) -> None:
-    """Checks at the end that nothing moved that must not, and notes what did.
+    """Checks at the end that no frozen tensor changed, and records changed statistics.
 
     Raises:
         HeadstartError: If a frozen tensor changed.

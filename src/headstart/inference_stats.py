@@ -1,4 +1,4 @@
-"""Intervals for a figure measured on few images, and tests between methods on the same images."""
+"""Confidence intervals for metrics on few images, and paired tests between methods."""
 
 import warnings
 from collections import defaultdict
@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Interval = tuple[float, float]
-"""Lower and upper end."""
+"""Lower and upper bound."""
 
 WeightedStatistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From weights (resamples, n), how often each resample drew each image, to values (resamples,)."""
+"""Maps weights (resamples, n), the count of each image in each resample, to values (resamples,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """Two methods in one place: one data set, trained from one seed, tested on the same images.
+    """Two methods on the same test images, trained with one seed on one data set.
 
     Attributes:
-        test_set: Names the test images: cells that share them, as the seeds of one data set with
-            one split do, have the same name and the images in the same order.
+        test_set: Identifies the test images. Cells that share them, for example several seeds with
+            one split, have the same value and the images in the same order.
         correct_a: Whether method A is right on each image, shape (n,).
-        correct_b: The same of method B.
+        correct_b: Whether method B is right on each image, shape (n,).
     """
 
     test_set: Hashable
@@ -32,19 +32,24 @@ class Cell:
 
 
 _BATCH = 256
-"""Resamples held in memory at a time."""
+"""Number of resamples in memory at the same time."""
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Returns Wilson's score interval for the share of successes (Wilson 1927).
 
-    Its coverage swings around the nominal one and averages close to it, on small n and near 0
-    and 1 too, where the interval `p ± z·se` fails (Brown, Cai and DasGupta 2001).
+    Its coverage is close to the nominal one on average, even for small n and near 0 and 1, where
+    the interval `p ± z·se` fails (Brown, Cai and DasGupta 2001).
 
     Args:
         successes: Number of successes, 0 to n.
-        n: Number of independent images; 0 tells nothing, and gives (0, 1).
+        n: Number of independent images; 0 gives (0, 1).
         confidence: Nominal coverage.
+
+    Example:
+        >>> low, high = wilson_interval(9, 10)
+        >>> round(low, 2), round(high, 2)
+        (0.6, 0.98)
     """
     from scipy import stats  # noqa: PLC0415 - scipy.stats takes half a second to import
 
@@ -65,17 +70,17 @@ def bootstrap_interval(
 ) -> Interval:
     """Returns the bias-corrected and accelerated bootstrap interval (BCa, Efron 1987).
 
-    The images are resampled, or whole groups of them where groups are given. Weights instead of
-    lists of drawn images let one matrix product evaluate a statistic on many resamples.
+    It resamples the images, or whole groups if groups are given. With weights instead of lists of
+    drawn images, one matrix product evaluates the statistic on many resamples.
 
-    Where the statistic has the same value in every resample, both ends are that value: the
-    bootstrap then knows nothing, and the caller who knows better should say so. Where BCa is not
-    defined (every resample on one side of the point estimate), the percentile interval is given.
+    If the statistic has the same value in every resample, both bounds are that value, and the
+    caller should use another interval. If BCa is not defined (every resample lies on one side of
+    the point estimate), the percentile interval is returned.
 
     Args:
-        statistic: The figure as a function of weights, see `WeightedStatistic`.
+        statistic: The metric as a function of weights; see `WeightedStatistic`.
         n: Number of images, at least 1.
-        groups: Group number of each image, shape (n,), any integers.
+        groups: Group number of each image, shape (n,); any integers.
         seed: Seed for the resampling.
         confidence: Nominal coverage.
         n_resamples: Number of resamples.
@@ -93,8 +98,8 @@ def bootstrap_interval(
         cells = rows + n_units * np.arange(len(rows))[:, None]
         counts = np.bincount(cells.ravel(), minlength=n_units * len(rows)).reshape(-1, n_units)
         weights = counts if unit_of_image is None else counts[:, unit_of_image]
-        # Rounded, so that equal values stay equal whatever the order of their sums:
-        # BCa counts the resamples below, at and above the point estimate.
+        # Rounding keeps equal values equal for any order of summation, because BCa counts the
+        # resamples below, at and above the point estimate.
         values = np.round(statistic(weights.astype(np.float64)), 12)
         return values.reshape(drawn.shape[:-1])
 
@@ -122,21 +127,27 @@ def bootstrap_interval(
 def mcnemar_exact(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> float:
     """Returns the two-sided p-value of McNemar's exact test (McNemar 1947).
 
-    Under "both methods err equally often", the images on which exactly one of the two is right
-    fall to either side like coin flips.
+    Under the null hypothesis of equal error rates, each image on which exactly one method is right
+    favours either method with probability 1/2.
 
     Args:
         correct_a: Whether method A is right on each image, shape (n,).
-        correct_b: The same of method B on the same images in the same order.
+        correct_b: Whether method B is right on the same images, shape (n,).
 
     Raises:
-        ValueError: The two differ in length.
+        ValueError: If the lengths differ.
+
+    Example:
+        >>> mcnemar_exact(np.array([False] * 8 + [True]), np.array([True] * 9))
+        0.0078125
     """
     from scipy import stats  # noqa: PLC0415
 
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.shape != b.shape:
-        raise ValueError(f"Both methods need the same images; got {a.shape} and {b.shape}.")
+        raise ValueError(
+            f"Both methods need results on the same images; got shapes {a.shape} and {b.shape}."
+        )
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     if only_a + only_b == 0:
         return 1.0
@@ -144,10 +155,14 @@ def mcnemar_exact(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted for testing them all at once (Holm 1979), in the given order.
+    """Returns p-values adjusted for multiple testing (Holm 1979), in the given order.
 
-    Rejecting where the adjusted value is at most 0.05 keeps the chance of any false alarm in
-    the whole table at most 0.05, however the tests depend on each other.
+    Rejecting adjusted values up to 0.05 limits the probability of any false rejection to 0.05,
+    for any dependence between the tests.
+
+    Example:
+        >>> holm([0.01, 0.04])
+        [0.02, 0.04]
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
@@ -160,23 +175,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def mean_over_seeds(scores: Sequence[float], confidence: float = 0.95) -> tuple[float, Interval]:
     """Returns the mean of a score over seeds and Student's t interval for it (Student 1908).
 
-    The seeds are taken as drawn from all seeds there are: the interval is for the mean over all of
-    them. It is as wide as few seeds make it, 2.5 standard deviations to either side for three.
-    Seeds that share a test set say nothing about other images; see `paired_difference` for those.
+    The interval is for the mean over all possible seeds, of which these are a sample. For three
+    seeds, it extends 2.5 standard deviations to either side. It does not cover the variation over
+    test images; see `paired_difference` for that.
 
     Args:
-        scores: One a seed. A single one tells nothing of the spread: the interval is infinite.
+        scores: One score per seed. For a single seed the interval is infinite.
         confidence: Nominal coverage.
 
     Raises:
-        ValueError: There are no scores.
+        ValueError: If there are no scores.
+
+    Example:
+        >>> mean, (low, high) = mean_over_seeds([0.90, 0.91, 0.92])
+        >>> round(mean, 2), round(low, 3), round(high, 3)
+        (0.91, 0.885, 0.935)
     """
     from scipy import stats  # noqa: PLC0415
 
     values = np.asarray(scores, dtype=np.float64)
     n = len(values)
     if n == 0:
-        raise ValueError("There is no score to take the mean of.")
+        raise ValueError("The mean needs at least one score.")
     mean = float(values.mean())
     if n == 1:
         return mean, (-np.inf, np.inf)
@@ -187,27 +207,34 @@ def mean_over_seeds(scores: Sequence[float], confidence: float = 0.95) -> tuple[
 def paired_difference(
     cells: Sequence[Cell], *, seed: int = 0, confidence: float = 0.95, n_resamples: int = 2000
 ) -> tuple[float, Interval]:
-    """Returns by how much B is more accurate than A, the mean over cells, and its interval.
+    """Returns the accuracy of B minus that of A, averaged over cells, and its interval.
 
-    Every cell weighs the same, however many images it has. The interval is BCa's (Efron 1987), of
-    a bootstrap that draws images anew within each cell; cells with one test set are drawn together,
-    as an image that is hard for one seed is hard for the others. It is thus an interval over other
-    test images of these data sets, for the models of these seeds; `mean_over_seeds` of one
-    difference a seed is one over other seeds.
+    All cells have the same weight. The interval is a BCa bootstrap interval (Efron 1987) that
+    resamples the images of each cell. Cells with the same test set are resampled together, because
+    an image that is hard for one seed is hard for the others. The interval is thus over new test
+    images of these data sets, for the models of these seeds. For an interval over seeds, pass one
+    difference per seed to `mean_over_seeds`.
 
-    Where A and B agree on every image, the bootstrap sees no spread (nor where they differ alike
-    on all): the interval is then what Wilson's leaves for the share of other images, to either
-    side. With one test set of 40 images the coverage is about 90%, from 100 on 93% and more.
+    If A and B agree on every image, or differ in the same way on all, the bootstrap has no spread.
+    The interval then extends to either side by the upper bound of the Wilson interval for no
+    success. The coverage is about 90% with one test set of 40 images, and at least 93% from 100
+    images.
 
     Args:
-        cells: At least one.
+        cells: At least one cell.
         seed: Seed for the resampling.
         confidence: Nominal coverage.
         n_resamples: Number of resamples.
 
     Raises:
-        ValueError: There is no cell or no image in one, or cells of one test set or methods of one
-            cell differ in their number of images.
+        ValueError: If there is no cell, a cell has no images, or the methods of a cell or the
+            cells of a test set differ in their number of images.
+
+    Example:
+        >>> a, b = np.array([True, False] * 20), np.array([True] * 40)
+        >>> difference, (low, high) = paired_difference([Cell("test", a, b)])
+        >>> difference, low < difference < high
+        (0.5, True)
     """
     from scipy import stats  # noqa: PLC0415
 
@@ -222,18 +249,18 @@ def paired_difference(
             )
         same.append(b - a)
     if not differences:
-        raise ValueError("There is no cell to compare methods in.")
+        raise ValueError("The comparison needs at least one cell.")
     weights = np.array([len(same) for same in differences.values()]) / len(cells)
     of_images = [np.mean(same, axis=0) for same in differences.values()]
 
     def mean(*drawn: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        # Rounded for the same reason as in `bootstrap_interval`.
+        # Rounded as in `bootstrap_interval`.
         means = [w * part.mean(axis=axis) for w, part in zip(weights, drawn, strict=True)]
         return np.asarray(np.round(sum(means), 12))
 
     point = float(mean(*of_images))
     if not any(np.ptp(part) for part in of_images):
-        # So many images would give a plain mean as much spread as this weighted one has.
+        # Number of images with which a plain mean has the same variance as this weighted mean.
         n = 1 / sum(w**2 / len(part) for w, part in zip(weights, of_images, strict=True))
         unseen = wilson_interval(0, max(1, round(n)), confidence)[1]
         return point, (max(-1.0, point - unseen), min(1.0, point + unseen))

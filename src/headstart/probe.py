@@ -1,4 +1,4 @@
-"""The probe: a regularised logistic regression on cached features, its strength cross-validated."""
+"""The linear probe: logistic regression on cached features with a cross-validated L2 penalty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from headstart.evaluate import score
 from headstart.progress import SILENT, Progress
 
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
-"""L2 penalties tried, from strong to weak, on the mean loss over standardised features."""
+"""L2 penalties to try, from strong to weak, for the mean loss over standardised features."""
 
 FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
-"""Folds, and the rows x features x classes x penalties x folds up to which they are affordable."""
+"""Numbers of folds, with the largest affordable rows x features x classes x penalties x folds."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class LabelledFeatures:
 
 @dataclass(frozen=True)
 class Validated:
-    """What cross-validation says of probes on some features, at the best L2 penalty.
+    """The cross-validated score of probes at the best L2 penalty.
 
     Attributes:
-        strength: That penalty.
-        log_loss: Mean log loss, in nats.
-        accuracy: Share of images predicted right.
+        strength: Best L2 penalty.
+        log_loss: Mean log loss in nats.
+        accuracy: Share of images that are classified correctly.
     """
 
     strength: float
@@ -55,8 +55,8 @@ class Probe:
     """A linear classifier on features.
 
     Attributes:
-        weight: (C, F), for features as they come: the standardisation is folded in.
-        bias: (C,).
+        weight: Weights (C, F) for unscaled features: they include the standardisation.
+        bias: Biases (C,).
     """
 
     weight: NDArray[np.float32]
@@ -74,7 +74,7 @@ def cross_validate(
     smoothing: float = 0.0,
     progress: Progress = SILENT,
 ) -> Validated:
-    """Finds the L2 penalty with the least cross-validated log loss.
+    """Finds the L2 penalty with the lowest cross-validated log loss.
 
     Args:
         data: Features that the probes learn from and are tested on.
@@ -98,9 +98,9 @@ def out_of_fold(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Returns the logits (S, N, C) of every image from probes that did not see its group.
+    """Returns out-of-fold logits (S, N, C), from probes fitted without the group of an image.
 
-    The logits of an image that no probe can be tested on are NaN.
+    Images for which this is not possible have NaN logits.
 
     Args:
         data: Features that the probes learn from and are tested on.
@@ -136,7 +136,7 @@ def fit_probe(
         features: Feature vectors (N, F).
         labels: Class numbers (N,), in 0 … C-1.
         classes: Number of classes C.
-        strength: The L2 penalty.
+        strength: L2 penalty.
         smoothing: Share of each label that is spread over all classes.
     """
     stronger = [each for each in STRENGTHS if each > strength]
@@ -146,15 +146,20 @@ def fit_probe(
 def parted(
     labels: NDArray[np.int64], groups: NDArray[np.int64], n_folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """Returns the fold (N,) of every image: two folds at least, no more than there are groups."""
+    """Returns the fold (N,) of every image: at least two folds, at most as many as groups."""
     number = min(max(2, n_folds), len(np.unique(groups)))
-    if number < 2:  # nothing can be parted
+    if number < 2:  # a single group cannot be divided
         return np.zeros(len(labels), np.int64)
     return folds([str(label) for label in labels], groups, number, seed)
 
 
 def affordable_folds(rows: int, features: int, classes: int) -> int:
-    """Returns 5, 3 or 1 folds: the count depends on the data's size alone, so it repeats."""
+    """Returns 5, 3 or 1 folds; the number depends only on the size of the data.
+
+    Example:
+        >>> affordable_folds(500, 1280, 10), affordable_folds(10_000, 1280, 100)
+        (5, 1)
+    """
     work = rows * features * classes * len(STRENGTHS)
     return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
 
@@ -166,9 +171,9 @@ def _fit_path(
     strengths: Sequence[float],
     smoothing: float = 0.0,
 ) -> list[Probe]:
-    """Returns a probe for every penalty; each fit starts from the one before it."""
+    """Returns a probe for every penalty; each fit starts from the previous solution."""
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
-    # Features that are nearly constant must not be blown up.
+    # Nearly constant features must not be amplified.
     scale = features.std(0, dtype=np.float64)
     scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-8).astype(np.float32)
     standard = (np.asarray(features, np.float32) - mean) / scale
@@ -182,7 +187,7 @@ def _fit_path(
             args=(strength, columns, labels, smoothing),
             jac=True,
             method="L-BFGS-B",
-            # Cross-validation judges the result, so a path may be cut short.
+            # Cross-validation evaluates the result, so a fit may stop early.
             options={"maxiter": 50, "ftol": 1e-5, "gtol": 0.0},
         ).x
         weight_and_bias = solution.astype(np.float32).reshape(-1, classes)
@@ -197,8 +202,8 @@ def _rotated(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Returns coordinates (N, R) in the span of the rows and its basis (F, R), R < F.
 
-    An L2 penalty does not see a rotation, and outside the span the weights are zero: with fewer
-    images than features, as many columns as images hold the same problem.
+    An L2 penalty is invariant under rotation, and outside the span the weights are zero. With fewer
+    images than features, the problem therefore needs only as many columns as images.
     """
     rows, features = standard.shape
     if features <= rows:

@@ -1,4 +1,4 @@
-"""Retrieval: how well nearness in the embedding tells the classes apart."""
+"""Retrieval metrics: how well distances between embeddings separate the classes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +8,12 @@ RANKS = (1, 5, 10)
 
 
 class Retrieval(BaseModel):
-    """What a search for the nearest training images finds for the test images.
+    """The metrics of retrieving training images with test images as queries.
 
     Attributes:
         recall_at: Share of queries with an image of their class among the k nearest, by k.
-        map_at_r: Mean average precision at R, R being the number of training images of the
-            query's class (Musgrave et al., ECCV 2020); 1 where they all come first.
+        map_at_r: Mean average precision at R, the number of training images of the class of the
+            query (Musgrave et al., ECCV 2020); 1 if they all rank first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,7 +23,12 @@ class Retrieval(BaseModel):
 
 
 def unit(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns embeddings (N, E) scaled to length 1."""
+    """Returns embeddings (N, E) scaled to length 1.
+
+    Example:
+        >>> unit(np.array([[0.0, 2.0]])).tolist()
+        [[0.0, 1.0]]
+    """
     rows = np.asarray(embeddings, np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
@@ -32,7 +37,18 @@ def unit(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
 def nearest(
     queries: NDArray[np.floating], gallery: NDArray[np.floating], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Returns the rows (M, k) of the nearest gallery images, nearest first, and their cosines."""
+    """Returns the rows (M, k) of the nearest gallery images, nearest first, and their cosines.
+
+    Args:
+        queries: Embeddings (M, E).
+        gallery: Embeddings (N, E).
+        k: Number of images per query.
+
+    Example:
+        >>> rows, cosines = nearest(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0], [2.0, 0.0]]), k=1)
+        >>> rows.tolist(), cosines.tolist()
+        ([[1]], [[1.0]])
+    """
     cosines = unit(queries) @ unit(gallery).T
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
     return order, np.take_along_axis(cosines, order, axis=1)
@@ -44,18 +60,23 @@ def retrieval(
     gallery: NDArray[np.floating],
     gallery_labels: NDArray[np.int64],
 ) -> Retrieval:
-    """Searches for every query (M, E) in a gallery (N, E) of other images.
+    """Returns the retrieval metrics of queries in a gallery of other images.
 
     Args:
         queries: Embeddings (M, E).
-        query_labels: (M,).
+        query_labels: Class numbers (M,).
         gallery: Embeddings (N, E).
-        gallery_labels: (N,); it holds every class of the queries.
+        gallery_labels: Class numbers (N,), with every class of the queries.
+
+    Example:
+        >>> gallery = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> retrieval(gallery, np.array([0, 1]), gallery, np.array([0, 1])).map_at_r
+        1.0
     """
     counts = np.bincount(gallery_labels, minlength=int(query_labels.max()) + 1)
     deepest = max(*RANKS, int(counts.max()))
     hits, precision = np.zeros(len(RANKS)), 0.0
-    for start in range(0, len(queries), 256):  # a block of queries at a time bounds the memory
+    for start in range(0, len(queries), 256):  # blocks of queries limit the memory
         labels = query_labels[start : start + 256]
         rows, _ = nearest(queries[start : start + 256], gallery, deepest)
         right = gallery_labels[rows] == labels[:, None]

@@ -1,4 +1,4 @@
-"""One training step: mix, criterion, metric term, clip, move; and what each was seen to do."""
+"""One training step: mixing, criterion, metric term, clipping and update, with observations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ _SEEN_FROM = 0.01
 
 @dataclass
 class Stepper:
-    """All that a step needs.
+    """The state of the training steps.
 
     Attributes:
-        network: Activations to features to embeddings to logits.
-        recipe: Mixing, clipping, weight of the metric term.
-        optimizer: Over all that is trained.
+        network: Maps activations to features, embeddings and logits.
+        recipe: Recipe with mixing, clipping and the weight of the metric term.
+        optimizer: Optimizer of all trained parameters.
         criterion: None if the head has no logits to train.
-        term: The metric loss, if there is one.
+        term: Metric loss, or None.
         classes: Number of classes C.
-        space: Dimensions of a batch that are height and width.
-        random: Draws the mixing.
-        seen: Where it is noted what happened.
+        space: Dimensions of height and width of a batch.
+        random: Random generator for the mixing.
+        seen: Observations of the training.
     """
 
     network: TrainableNetwork
@@ -56,7 +56,7 @@ def make_stepper(
     space: tuple[int, ...],
     seen: Observed,
 ) -> Stepper:
-    """Builds the criterion for classes of `counts` (C,) images and gathers what a step needs."""
+    """Returns a stepper with a criterion for classes of `counts` (C,) images."""
     layer = next(network.head.out.parameters(), None)
     criterion = None
     if layer is not None:
@@ -69,12 +69,12 @@ def make_stepper(
 
 
 def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Takes one step and returns what was made small, before it.
+    """Takes one step and returns the loss before it.
 
     Args:
-        work: What a step needs.
+        work: State of the training steps.
         inputs: Activations or views (B, ...).
-        labels: (B,).
+        labels: Class numbers (B,).
     """
     seen = work.seen
     seen.steps += 1
@@ -114,9 +114,9 @@ def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
         if work.seen.criterion is None:
             _note_criterion(work.seen, work.recipe.criterion, logits.detach(), targets)
     if work.term is not None:
-        # Pairs are told apart by labels, which mixed examples do not have.
+        # Pairs need plain labels, which mixed examples do not have.
         unmixed = embeddings if mix is None else head.embed(suffix(inputs))
-        with torch.autocast(inputs.device.type, enabled=False):  # angles want all their digits
+        with torch.autocast(inputs.device.type, enabled=False):  # angles need full precision
             value, pairs = work.term.loss(unmixed.float(), labels)
         _note_metric(work.seen, float(value.detach()), pairs)
         loss = value if work.criterion is None else loss + work.recipe.metric_loss.weight * value
@@ -140,7 +140,7 @@ def _note_mixing(seen: Observed, share: float) -> None:
 def _note_criterion(
     seen: Observed, method: Any, logits: torch.Tensor, targets: torch.Tensor
 ) -> None:
-    """Notes the criterion's value and that of plain cross-entropy, both without class weights."""
+    """Records the criterion and plain cross-entropy, both without class weights."""
     counts = torch.ones(targets.shape[1], device=logits.device)
     value = method.model_copy(update={"class_weights": "none"}).build(counts)(logits, targets)
     seen.criterion = float(value), float(CrossEntropy().build(counts)(logits, targets))
@@ -160,13 +160,13 @@ def _note_movement(work: Stepper, before: list[torch.Tensor]) -> None:
         for now, old in zip(_parameters(work.optimizer), before, strict=True)
     ]
     pushed = any(p.grad is not None and bool(p.grad.any()) for p in _parameters(work.optimizer))
-    if pushed or max(steps) > 0:  # where nothing pushes, the next step tells
+    if pushed or max(steps) > 0:  # without a gradient, the next step decides
         work.seen.moved = sum(step > 0 for step in steps), len(steps), max(steps)
         work.seen.moved_at = work.seen.steps
 
 
 def _has_warmed_up(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the rate is high enough for a step to be seen: warm-up begins at next to nothing."""
+    """Whether the learning rate is high enough for a visible step; warm-up starts near zero."""
     return any(group["lr"] >= _SEEN_FROM * group["full_lr"] for group in optimizer.param_groups)
 
 

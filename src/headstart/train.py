@@ -1,4 +1,4 @@
-"""The training loop: a generator of one record an epoch; the caller prints, stops or goes on."""
+"""The training loop: a generator of one record per epoch; the caller may stop it at any time."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -37,20 +37,21 @@ from headstart.steps import make_stepper, take_step
 
 
 class EpochRecord(BaseModel):
-    """What one epoch brought.
+    """The result of one epoch.
 
     Attributes:
         epoch: Number of the epoch, from 1; 0 is the state before training.
-        progress: Share of the schedule that lies behind, in [0, 1].
-        lr: Learning rate of the backbone's last block at the end of the epoch.
-        train_loss: Mean of what is made small over the epoch; None for epoch 0.
-        val_loss: Mean log loss on validation of the weights that would be kept now; None if
-            no images are held out.
-        val_accuracy: Their accuracy on validation.
-        images_per_s: Images trained on in a second, validation not counted.
+        progress: Completed share of the schedule, in [0, 1].
+        lr: Learning rate of the last block of the backbone at the end of the epoch.
+        train_loss: Mean training loss of the epoch; None for epoch 0.
+        val_loss: Mean validation log loss of the weights that would be kept now; None if no images
+            are held out.
+        val_accuracy: Validation accuracy of these weights.
+        images_per_s: Training images per second, without validation.
         seconds: Wall time of the epoch.
-        acted: What each method was seen to do; in the last record only.
-        val_right: One character a validation image, `1` where it was right; not written to files.
+        acted: Observed effect of each method; only in the last record.
+        val_right: One character per validation image, `1` if it is classified correctly; not
+            written to files.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,19 +70,19 @@ class EpochRecord(BaseModel):
 
 @dataclass(frozen=True)
 class TrainData:
-    """Cached activations and labels.
+    """Cached activations and labels for training and validation.
 
     Attributes:
-        views: One array (N, ...) a view of the training images.
+        views: One array (N, ...) per view of the training images.
         labels: Class numbers (N,), in 0 … C-1.
         val: Activations of the evaluation views of the validation images (M, ...); None if
             no images are held out.
         val_labels: (M,).
-        plain: Activations of the evaluation views of the training images (N, ...), where a head
-            remembers them or views are compared with them.
-        val_mirrored: As `val`, of the mirror images, where both are averaged.
-        space: Dimensions of the activations that are height and width; empty without any.
-        outputs: Classes C that the head tells apart, where some may have no image here.
+        plain: Activations of the evaluation views of the training images (N, ...), if a head stores
+            them or views are compared with them.
+        val_mirrored: `val` for the mirror images, if the logits of both are averaged.
+        space: Dimensions of height and width of the activations; may be empty.
+        outputs: Number of classes of the head, if some have no image here.
     """
 
     views: Sequence[Images]
@@ -100,7 +101,7 @@ class TrainData:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Training images by class (C,)."""
+        """Number of training images by class (C,)."""
         return np.bincount(self.labels, minlength=self.classes)
 
 
