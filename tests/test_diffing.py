@@ -158,4 +158,4 @@ def test_the_command(two_runs: tuple[Path, Path], tmp_path: Path, headstart: Com
     )
     refused = headstart("diff", two_runs[0], tmp_path)
     assert refused.returncode == 2
-    assert "no finished run" in refused.stderr
+    assert "not a finished run" in refused.stderr

@@ -236,7 +236,7 @@ def test_mean_over_seeds_by_hand():
 
 def test_mean_over_seeds_of_one_tells_nothing_of_the_spread():
     assert mean_over_seeds([0.9]) == (0.9, (-np.inf, np.inf))
-    with pytest.raises(ValueError, match="no score"):
+    with pytest.raises(ValueError, match="at least one score"):
         mean_over_seeds([])
 
 
@@ -311,7 +311,7 @@ def test_paired_difference_refuses_different_images():
     ):
         with pytest.raises(ValueError, match="same images"):
             paired_difference(cells)
-    with pytest.raises(ValueError, match="no cell"):
+    with pytest.raises(ValueError, match="at least one cell"):
         paired_difference([])
 
 

@@ -92,7 +92,7 @@ def test_a_run_whose_images_are_gone_says_so(
         suspects(run.folder)
     record = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps({**record, "source": ""}))
-    with pytest.raises(RunError, match="given in Python"):
+    with pytest.raises(RunError, match="passed in Python"):
         suspects(run.folder)
 
 

@@ -40,5 +40,5 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
         read_predictions(tmp_path)
     with pytest.raises(RunError, match=r"epochs\.jsonl is damaged"):
         EPOCHS.read(tmp_path)
-    with pytest.raises(RunError, match="no finished run"):
+    with pytest.raises(RunError, match="not a finished run"):
         read_predictions(tmp_path / "nowhere")

@@ -71,7 +71,7 @@ def test_arrows_must_not_be_mirrored(tmp_path: Path, shared_cache: Path) -> None
     assert flip.interval[0] > 0.5
     assert flip.harm is not None
     assert flip.harm > 0.25
-    assert flip.evidence.endswith("of the plain ones: they do not.")
+    assert flip.evidence.endswith("so the change affects the class.")
     for operation in ("vertical_flip", "crop", "grey"):
         assert of(verdicts, operation).safe  # type: ignore[arg-type]
     fields = unsafe_fields(verdicts)
@@ -143,7 +143,7 @@ def test_a_swap_is_told_from_what_the_probe_has_not_seen(swapped: tuple[int, ...
     assert unseen.harm is not None
     assert unseen.harm < 0.05
     assert unseen.safe
-    assert "had just not seen any" in unseen.evidence
+    assert "so the class stays the same" in unseen.evidence
     assert unsafe_fields(verdicts) == {"augmentation.flip": False, "test_time_flip": False}
 
 

@@ -153,7 +153,7 @@ def test_one_list_with_all_reasons() -> None:
     assert by_row[7].label == "abcd"[labels[7]]
     assert by_row[7].suggested == "abcd"[truth[7]]
     assert by_row[7].score > 0.8
-    assert by_row[7].why.startswith(f"labelled {by_row[7].label!r}, and a classifier that has not")
+    assert by_row[7].why.startswith(f"labelled {by_row[7].label!r}, but a classifier that was not")
     assert by_row[20].score > 0
     assert "unlike other images of" in by_row[20].why
     # Copies under one label are no news; under two, both are suspects, kept or left out.
