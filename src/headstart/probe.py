@@ -20,13 +20,13 @@ FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Features of images, with what cross-validation must know of the images.
+    """Features of images with the labels and groups that cross-validation needs.
 
     Attributes:
-        features: (N, F).
+        features: Feature vectors (N, F).
         labels: Class numbers (N,), in 0 … C-1.
         classes: Number of classes C.
-        groups: Group numbers (N,); a group is kept within a fold.
+        groups: Group numbers (N,); a group stays within one fold.
     """
 
     features: NDArray[np.floating]
@@ -77,8 +77,8 @@ def cross_validate(
     """Finds the L2 penalty with the lowest cross-validated log loss.
 
     Args:
-        data: Features that the probes learn from and are tested on.
-        seed: Of the folds.
+        data: Labelled features.
+        seed: Seed for the folds.
         smoothing: Share of each label that is spread over all classes.
         progress: Progress display.
     """
@@ -103,7 +103,7 @@ def out_of_fold(
     Images for which this is not possible have NaN logits.
 
     Args:
-        data: Features that the probes learn from and are tested on.
+        data: Labelled features.
         strengths: L2 penalties S, from strong to weak.
         smoothing: Share of each label that is spread over all classes.
         seed: Seed for the folds.
