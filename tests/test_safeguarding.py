@@ -130,4 +130,4 @@ def test_a_search_leaves_it_out_and_says_why(hands: Path, tmp_path: Path) -> Non
     assert getattr(recipe.augmentation, "flip", False) is False
     assert not recipe.test_time_flip
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "flip: taken out." in page
+    assert "flip: removed." in page

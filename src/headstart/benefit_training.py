@@ -58,16 +58,33 @@ def order_images(material: Material, split_seed: int) -> Images:
     )
 
 
+@dataclass(frozen=True)
+class ArmJob:
+    """One network to train for a certificate.
+
+    Attributes:
+        purpose: Whether it tunes the learning rate or is a point of a curve.
+        arm: Which weights it begins with.
+        fraction: Share of the training images; 0 for tuning.
+        seed: Seed for the network and its training.
+        rate: Learning rate.
+        epochs: Length of training.
+    """
+
+    purpose: Literal["tuning", "curve"]
+    arm: ArmName
+    fraction: float
+    seed: int
+    rate: float
+    epochs: int
+
+
 def train_all(
-    folder: Path,
-    material: Material,
-    plan: BenefitPlan,
-    images: Images,
-    clock: Clock,
-    progress: Progress,
+    folder: Path, material: Material, plan: BenefitPlan, images: Images, resources: Resources
 ) -> None:
     """Trains what the plan asks for and the journal lacks, pair by pair, while the budget lasts."""
     recipe = parse_recipe(plan.recipe)
+    clock, progress = resources.clock, resources.progress
     done = {(r.arm, r.fraction, r.seed) for r in read_arms(folder) if r.purpose == "curve"
             and r.whole}  # fmt: skip
     wanted = [
@@ -82,37 +99,34 @@ def train_all(
             continue
         count = max(2, round(fraction * plan.images))
         part = replace(images, train=images.train[:count], train_labels=images.train_labels[:count])
-        run = train_arm(
-            material, recipe, part, "curve", arm, fraction, seed, plan.chosen[arm],
-            plan.epochs, clock,
-        )  # fmt: skip
+        job = ArmJob("curve", arm, fraction, seed, plan.chosen[arm], plan.epochs)
+        run = train_arm(material, recipe, part, job, clock)
         ARM_RUNS.append(folder, run)
         end = run.evaluations[-1]
         progress.say(
-            f"{arm}, {fraction:.0%} of the data, seed {seed}: {end.accuracy:.1%} after "
-            f"{end.epoch} epochs, {end.seconds:.0f} s"
+            f"{arm}, {percent(fraction, 0)} of the data, seed {seed}: {percent(end.accuracy)} "
+            f"after {counted(end.epoch, 'epoch')}, {end.seconds:.0f} s"
         )
 
 
 def train_arm(
-    material: Material,
-    recipe: Recipe,
-    images: Images,
-    purpose: Literal["tuning", "curve"],
-    arm: ArmName,
-    fraction: float,
-    seed: int,
-    rate: float,
-    epochs: int,
-    clock: Clock,
+    material: Material, recipe: Recipe, images: Images, job: ArmJob, clock: Clock
 ) -> ArmRun:
-    """Trains one network and judges it after every epoch, until it is done or time is up."""
-    weights = "pretrained" if arm == "pretrained" else "random"
+    """Trains one network and judges it after every epoch, until it is done or time is up.
+
+    Args:
+        material: The decoded images, and where to train.
+        recipe: What both arms share.
+        images: To train on and to judge by.
+        job: Which network.
+        clock: The budget.
+    """
+    weights = "pretrained" if job.arm == "pretrained" else "random"
     recipe = recipe.model_copy(
         update={
             "backbone": recipe.backbone.model_copy(update={"weights": weights}),
-            "optimizer": recipe.optimizer.model_copy(update={"lr": rate}),
-            "seed": seed,
+            "optimizer": recipe.optimizer.model_copy(update={"lr": job.rate}),
+            "seed": job.seed,
         }
     )
     network = backbone_of(recipe)
@@ -126,7 +140,7 @@ def train_arm(
         progress=SILENT,
     )
     start = start_from(here, recipe, INPUT)
-    data = training_data(here, recipe, start, epochs)
+    data = training_data(here, recipe, start, job.epochs)
     assert data.val is not None
     logits = predict(start.model.to(here.device), data.val, device=here.device)
     loss, _ = score(logits, data.val_labels)
@@ -146,12 +160,12 @@ def train_arm(
         if left is not None and left - CLOSING_S < 1.2 * record.seconds:
             break  # the rate is constant: what was trained so far is what it would have been
     return ArmRun(
-        purpose=purpose,
-        arm=arm,
-        fraction=fraction,
-        seed=seed,
-        rate=rate,
+        purpose=job.purpose,
+        arm=job.arm,
+        fraction=job.fraction,
+        seed=job.seed,
+        rate=job.rate,
         images=len(images.train),
-        epochs=epochs,
+        epochs=job.epochs,
         evaluations=tuple(evaluations),
     )

@@ -271,12 +271,12 @@ def _backbone(record: RunRecord) -> dict[str, Any]:
 
 
 def _budget(record: RunRecord) -> dict[str, Any]:
-    asked = record.request
+    options = record.request.options if record.request else None
     return {
         "budget in seconds": record.budget_s,
         "search": "yes" if record.searched else "no",
-        "trials asked for": asked.trials if asked else None,
-        "sampler": asked.sampler if asked else None,
+        "trials asked for": options.trials if options else None,
+        "sampler": options.sampler if options else None,
         "epochs trained": record.epochs,
         "views": record.views,
         "seconds": round(record.seconds, 1),

@@ -3,20 +3,22 @@
 import copy
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.run import PlanStep, RunRecord, append_epoch
+from headstart.artifacts.bundle import Member
+from headstart.artifacts.run import append_epoch, write_recipe
 from headstart.averages import blend
 from headstart.backbones.boundaries import FEATURES
+from headstart.calibration import set_thresholds
 from headstart.errors import BudgetError, RecipeError
-from headstart.evaluate import calibrated_score, score
+from headstart.evaluate import calibrated_score, fit_temperature, score
 from headstart.fingerprints import untrained
 from headstart.preparing import CLOSING_S, Prepared
-from headstart.progress import Progress
 from headstart.recipe import Recipe
+from headstart.run_context import RunContext
 from headstart.search.clock import Clock
 from headstart.search.material import Material
 from headstart.search.measuring import disk_for_views, measure_speeds
@@ -41,6 +43,7 @@ from headstart.search.stages import (
     view_gap,
 )
 from headstart.search.trial import weights_of
+from headstart.text import counted, percent
 from headstart.train import (
     EpochRecord,
     TrainData,
@@ -51,11 +54,49 @@ from headstart.train import (
 REPORT_S_PER_IMAGE = 0.002
 
 
-def begin(
-    ready: Prepared, recipe: Recipe, clock: Clock, record: RunRecord, progress: Progress
-) -> Start:
+@dataclass(frozen=True)
+class Finished:
+    """A classifier that is trained and calibrated, and is to be proven and shipped.
+
+    Attributes:
+        ready: The data, with the images that it was trained on.
+        recipe: The recipe that was trained.
+        start: Holds the weights.
+        temperature: For its logits, from held-out images.
+        others: Further members of an ensemble, which differ behind the boundary alone.
+        sets: Thresholds of class sets, from the same images; empty where there were none.
+        held: Number of those images.
+    """
+
+    ready: Prepared
+    recipe: Recipe
+    start: Start
+    temperature: float
+    others: tuple[Member, ...] = ()
+    sets: tuple[float, ...] = ()
+    held: int = 0
+
+
+def train_recipe(run: RunContext, ready: Prepared, recipe: Recipe) -> Finished:
+    """Trains one recipe and calibrates it by the validation images.
+
+    Args:
+        run: The run; what was planned and done is recorded there.
+        ready: The data and the backbone.
+        recipe: What to train.
+    """
+    write_recipe(run.folder, recipe)
+    start = begin(run, ready, recipe)
+    logits = finetune(run, ready, recipe, start)
+    labels = ready.material.labels["val"]
+    temperature = fit_temperature(logits, labels)
+    sets = set_thresholds(logits, labels, temperature)
+    return Finished(ready, recipe, start, temperature, (), sets, len(labels))
+
+
+def begin(run: RunContext, ready: Prepared, recipe: Recipe) -> Start:
     """Chooses the boundary, caches the evaluation views and makes the head."""
-    material = ready.material
+    material, clock = ready.material, run.clock
     fixed = fixed_boundary(material, recipe)
     by_clock = fixed is None and clock.budget_s is not None
     boundary = boundary_without_clock(material, recipe)
@@ -65,9 +106,7 @@ def begin(
         boundary = affordable_boundary(ready, recipe, clock, ahead_s)
     check_affordable(recipe, boundary, by_clock)
     if material.traced.reason:
-        record.notes.append(
-            f"{material.backbone.name} is cut at its ends only: {material.traced.reason}."
-        )
+        run.note(f"{material.backbone.name} is cut at its ends only: {material.traced.reason}.")
     began = time.monotonic()
     start = start_from(material, recipe, boundary)
     if by_clock:
@@ -79,20 +118,14 @@ def begin(
             boundary = again
             start = start_from(material, recipe, boundary)
         if boundary == FEATURES:
-            record.notes.append(
-                "No boundary leaves enough epochs in this budget: the head is trained alone."
-            )
+            run.note("The budget leaves too few epochs at any boundary: only the head is trained.")
     if start.prefix.engine.note:
-        record.notes.append(start.prefix.engine.note + ".")
-    record.boundary = boundary
-    step = PlanStep(
-        stage="probe" if start.validated else "frozen prefix",
-        planned=f"run the frozen part up to {boundary!r} once on every image",
-        happened=_describe_start(start),
-        seconds=time.monotonic() - began,
-    )
-    record.plan.append(step)
-    progress.say(f"{step.stage}: {step.happened}")
+        run.note(start.prefix.engine.note + ".")
+    run.record.boundary = boundary
+    stage = "probe" if start.validated else "frozen prefix"
+    with run.step(stage, f"run the frozen part up to {boundary!r} once on every image") as step:
+        step.seconds = time.monotonic() - began
+        step.happened(_describe_start(start))
     return start
 
 
@@ -180,21 +213,13 @@ def _averaging_seconds(ready: Prepared, recipe: Recipe) -> float:
     return seconds
 
 
-def finetune(
-    ready: Prepared,
-    recipe: Recipe,
-    clock: Clock,
-    start: Start,
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
-) -> NDArray[np.float32]:
+def finetune(run: RunContext, ready: Prepared, recipe: Recipe, start: Start) -> NDArray[np.float32]:
     """Fine-tunes from the start and keeps whichever of both validates better.
 
     Returns:
         The validation logits (M, C) of the weights that were kept; they are in the modules.
     """
-    material, device = ready.material, ready.material.device
+    material, device, record = ready.material, ready.material.device, run.record
     val_labels = material.labels["val"]
     at_start = TrainData(
         [start.cached["train"]],
@@ -210,62 +235,53 @@ def finetune(
         epoch=0, progress=0, lr=0, train_loss=None, val_loss=score(before, val_labels)[0],
         val_accuracy=accuracy, images_per_s=None, seconds=0,
     )  # fmt: skip
-    append_epoch(folder, zero)
-    epochs, views = _length(ready, recipe, clock, start, record)
+    append_epoch(run.folder, zero)
+    epochs, views = _length(run, ready, recipe, start)
     if not epochs:
         record.chosen = "probe" if start.solved else "random head"
         record.stop_reason = record.stop_reason or "the head has a closed form: nothing to train"
         record.acted += untrained(recipe, record.stop_reason)
         return before
-    planned = f"{epochs} epochs from {record.boundary!r}"
-    progress.say(f"training: {planned}")
-    began = time.monotonic()
+    planned = f"{counted(epochs, 'epoch')} from {record.boundary!r}"
+    run.say(f"training: {planned}")
     until = deadline = None
-    if clock.budget_s is not None:
-        until = began + VIEWS_SHARE * seconds_for_training(ready, recipe, clock)
-    viewed = recipe.model_copy(update={"views": views})
-    data = training_data(material, viewed, start, epochs, until)
-    record.views = len(data.views)
-    views_s = time.monotonic() - began
-    if clock.budget_s is not None:
-        seconds = seconds_for_training(ready, recipe, clock)
-        deadline = time.monotonic() + seconds
+    with run.step("views", "augmented views") as step:
+        if run.clock.budget_s is not None:
+            seconds = seconds_for_training(ready, recipe, run.clock)
+            until = time.monotonic() + VIEWS_SHARE * seconds
+        viewed = recipe.model_copy(update={"views": views})
+        data = training_data(material, viewed, start, epochs, until)
+        record.views = len(data.views)
+        step.planned = counted(record.views, "view")
     saved = [copy.deepcopy(module.state_dict()) for module in (material.backbone.model, start.head)]
-    last = zero
-    for last in train_blended(
-        material, recipe, start, data, epochs, deadline, "training", progress
-    ):
-        append_epoch(folder, last)
-    record.acted += last.acted
-    after = validation_logits(start.model, data, device)
-    record.epochs = last.epoch
-    record.stop_reason = (
-        "the time budget was used up: the schedule ran by the clock"
-        if last.epoch < epochs
-        else "all planned epochs were trained"
-    )
-    after_loss, after_accuracy = calibrated_score(after, val_labels)
-    better = not start.solved or (last.epoch > 0 and after_loss <= loss)
-    record.chosen = "fine-tuned" if better else "probe"
-    gap = view_gap(material, recipe, start, start.model, data)
-    if gap is not None:
-        record.cached_view_accuracy, record.fresh_view_accuracy = gap
-    happened = (
-        f"validation accuracy {accuracy:.1%} to {after_accuracy:.1%}, "
-        f"log loss {loss:.3f} to {after_loss:.3f}; kept: {record.chosen}"
-    )
-    if better and recipe.blend < 1:
-        happened += f", weights {recipe.blend:.0%} of the way from where they began"
-    record.plan += [
-        PlanStep(stage="views", planned=f"{len(data.views)} views", seconds=views_s),
-        PlanStep(
-            stage="training",
-            planned=planned,
-            happened=f"{last.epoch} epochs; {happened}",
-            seconds=time.monotonic() - began - views_s,
-        ),
-    ]
-    progress.say(f"training: {happened}")
+    with run.step("training", planned) as step:
+        if run.clock.budget_s is not None:
+            deadline = time.monotonic() + seconds_for_training(ready, recipe, run.clock)
+        last = zero
+        for last in train_blended(material, recipe, start, data, epochs, deadline, "training"):
+            append_epoch(run.folder, last)
+        record.acted += last.acted
+        after = validation_logits(start.model, data, device)
+        record.epochs = last.epoch
+        record.stop_reason = (
+            "the time budget was used up: the schedule was cut to fit"
+            if last.epoch < epochs
+            else "all planned epochs were trained"
+        )
+        after_loss, after_accuracy = calibrated_score(after, val_labels)
+        better = not start.solved or (last.epoch > 0 and after_loss <= loss)
+        record.chosen = "fine-tuned" if better else "probe"
+        gap = view_gap(material, recipe, start, start.model, data)
+        if gap is not None:
+            record.cached_view_accuracy, record.fresh_view_accuracy = gap
+        outcome = (
+            f"{counted(last.epoch, 'epoch')}; validation accuracy {percent(accuracy)} to "
+            f"{percent(after_accuracy)}, log loss {loss:.3f} to {after_loss:.3f}; kept: "
+            f"{record.chosen}"
+        )
+        if better and recipe.blend < 1:
+            outcome += f", weights blended {percent(recipe.blend, 0)} of the way from the start"
+        step.happened(outcome)
     if better:
         return after
     for module, state in zip((material.backbone.model, start.head), saved, strict=True):
@@ -273,9 +289,7 @@ def finetune(
     return before
 
 
-def _length(
-    ready: Prepared, recipe: Recipe, clock: Clock, start: Start, record: RunRecord
-) -> tuple[int, int]:
+def _length(run: RunContext, ready: Prepared, recipe: Recipe, start: Start) -> tuple[int, int]:
     """Returns the epochs and views to train: those of the recipe, or what the time allows."""
     at_features = start.prefix.boundary == FEATURES
     if at_features and start.solved and not recipe.head.has_hidden_layer:
@@ -285,7 +299,7 @@ def _length(
     material = ready.material
     boundary = material.traced.boundary(start.prefix.boundary)
     speed = measure_speeds(material, recipe, [boundary], ready.features_s)[boundary.name]
-    images, seconds = len(material.labels["train"]), seconds_for_training(ready, recipe, clock)
+    images, seconds = len(material.labels["train"]), seconds_for_training(ready, recipe, run.clock)
     if recipe.views:
         epochs, views = choose_epochs(speed, images, seconds, recipe.views), recipe.views
     else:
@@ -293,7 +307,7 @@ def _length(
     if not start.solved:  # nothing else to fall back on: the schedule runs by the clock
         return max(1, epochs), views
     if epochs < FEWEST_EPOCHS:
-        record.stop_reason = "too little time was left to fine-tune: the probe is what there is"
+        run.record.stop_reason = "too little time was left to fine-tune, so the probe is kept"
         return 0, 0
     return epochs, views
 
@@ -306,7 +320,6 @@ def train_blended(
     epochs: int,
     deadline: float | None,
     what: str,
-    progress: Progress,
 ) -> Iterator[EpochRecord]:
     """Trains a whole schedule, yields and tells each epoch, and blends the weights in the end.
 
@@ -317,13 +330,12 @@ def train_blended(
         data: To train on.
         epochs: Of the schedule.
         deadline: On `time.monotonic`, by which the schedule has run; None for as long as it takes.
-        what: Names it to people.
-        progress: Where progress is shown.
+        what: Its name on the progress display.
     """
     before = weights_of(start) if recipe.blend < 1 else {}
     records = train(trainable(material, start), data, recipe, epochs, deadline)
-    for epoch in progress.track(records, what, epochs):
-        progress.say(describe_epoch(epoch, epochs))
+    for epoch in material.progress.track(records, what, epochs):
+        material.progress.say(describe_epoch(epoch, epochs))
         yield epoch
     if recipe.blend < 1:
         start.model.load_state_dict(blend(before, weights_of(start), recipe.blend))

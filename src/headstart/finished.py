@@ -1,7 +1,7 @@
 """What a search ships, and by which images its probabilities are calibrated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.calibration import set_thresholds
 from headstart.evaluate import fit_temperature
+from headstart.finetuning import Finished
 from headstart.preparing import Prepared
 from headstart.probe import parted
 from headstart.recipe import Recipe
@@ -21,29 +22,6 @@ from headstart.train import predict
 FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300
 """Images that a temperature is learnt from, where they are kept apart from the last training."""
 NONE = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What is proven and shipped.
-
-    Attributes:
-        ready: The data, with the images that it was trained on.
-        recipe: What was trained.
-        start: Holds the weights.
-        temperature: For its logits, from images that were held out, in the search at least.
-        others: Further members of an ensemble, which differ from it behind the boundary alone.
-        sets: Thresholds of class sets, from the same images; empty where there were none.
-        held: Number of those images.
-    """
-
-    ready: Prepared
-    recipe: Recipe
-    start: Start
-    temperature: float
-    others: tuple[Member, ...] = ()
-    sets: tuple[float, ...] = ()
-    held: int = 0
 
 
 def averaged(trained: Sequence[Finished]) -> Finished:

@@ -3,19 +3,17 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.journal import SearchPlan, Trial
-from headstart.artifacts.run import PlanStep, RunRecord, append_epoch, forget_epochs
+from headstart.artifacts.run import append_epoch, forget_epochs
 from headstart.errors import HeadstartError
-from headstart.finetuning import seconds_for_training, train_blended
+from headstart.finetuning import Finished, seconds_for_training, train_blended
 from headstart.fingerprints import Acted, untrained
 from headstart.finished import (
     NONE,
-    Finished,
     averaged,
     calibrated_by_logits,
     calibrated_by_trial,
@@ -25,89 +23,69 @@ from headstart.finished import (
     to_calibrate_by,
 )
 from headstart.preparing import Prepared
-from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
-from headstart.search.clock import Clock
+from headstart.run_context import RunContext
 from headstart.search.stages import Start, start_from, training_data, view_gap
 from headstart.search.study import short
 from headstart.search.trial import Fold, Setting, fresh_material, weights_of, with_fold
+from headstart.text import counted, percent
 from headstart.train import EpochRecord
 
 
 def finish(
+    run: RunContext,
     ready: Prepared,
     setting: Setting,
     base: Recipe,
     plan: SearchPlan,
     winners: Sequence[Trial],
     unpaid: Trial | None,
-    clock: Clock,
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
 ) -> Finished:
-    """Trains the winners anew, validation images included, for their whole schedule.
+    """Trains the winners again, validation images included, for their whole schedule.
 
     Args:
+        run: The run; what was done is recorded there.
         ready: The data, for the backbone that was chosen.
-        setting: Of the trials.
-        base: What the search started from.
-        plan: Of the search.
-        winners: The trials to train for the whole schedule; more than one make an ensemble. None
-            keeps the head alone.
+        setting: What the trials shared.
+        base: The recipe that the search started from.
+        plan: Plan of the search.
+        winners: The trials to train for the whole schedule; more than one make an ensemble, and
+            none keeps the head alone.
         unpaid: The best trial, where none was better than the head that it began with.
-        clock: The budget.
-        folder: Of the run.
-        record: Of the run.
-        progress: Where progress is shown.
     """
-    began = time.monotonic()
-    record.boundary = setting.boundary
+    run.record.boundary = setting.boundary
     if plan.head_loss is not None:
-        append_epoch(folder, _before(plan, plan.head_loss))
-    if not winners:
+        append_epoch(run.folder, _before(plan, plan.head_loss))
+    which = "the winner" if len(winners) < 2 else f"the {len(winners)} winners"
+    with run.step("finish", f"train {which} on training and validation images") as step:
+        if winners:
+            done, outcome = _train_winners(run, ready, setting, base, plan, winners)
+            step.happened(outcome)
+            return done
         # Mirror images count for the head where they counted when it was found to be better.
         flip = base.test_time_flip or (unpaid is not None and flips(unpaid))
         recipe = base.model_copy(update={"test_time_flip": flip})
-        here = _with_all_images(ready, setting, recipe, progress)
+        here = _with_all_images(run, ready, setting, recipe)
         start = start_from(here.material, recipe, setting.boundary)
-        record.acted, record.chosen = list(start.acted), "head on frozen features"
-        record.acted += untrained(recipe, record.stop_reason)
-        done = head_alone(here, recipe, start, plan, unpaid)
-        happened = "the head was solved on training and validation images"
-    else:
-        done, happened = _train_winners(
-            ready, setting, base, plan, winners, clock, folder, record, progress
-        )
-    record.plan.append(
-        PlanStep(
-            stage="finish",
-            planned="train the winner on training and validation images"
-            if len(winners) < 2
-            else f"train the {len(winners)} winners on training and validation images",
-            happened=happened,
-            seconds=time.monotonic() - began,
-        )
-    )
-    progress.say(f"finish: {happened}")
-    return done
+        run.record.acted, run.record.chosen = list(start.acted), "head on frozen features"
+        run.record.acted += untrained(recipe, run.record.stop_reason)
+        step.happened("the head was solved on training and validation images")
+        return head_alone(here, recipe, start, plan, unpaid)
 
 
 def _train_winners(
+    run: RunContext,
     ready: Prepared,
     setting: Setting,
     base: Recipe,
     plan: SearchPlan,
     winners: Sequence[Trial],
-    clock: Clock,
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
 ) -> tuple[Finished, str]:
     """Trains one network a winner and returns the first with the others, and what happened.
 
     One that fails is left out of an ensemble; where all fail, the head of the first is kept.
     """
+    record = run.record
     trained: list[Finished] = []
     logits: list[NDArray[np.float32]] = []
     head: Finished | None = None
@@ -120,18 +98,18 @@ def _train_winners(
         if short(winner, plan.whole_epochs):  # what a short schedule liked says little of it
             whole["blend"] = base.blend
         recipe = parse_recipe(whole)
-        here = _with_all_images(ready, setting, recipe, progress, apart)
+        here = _with_all_images(run, ready, setting, recipe, apart)
         start = start_from(here.material, recipe, setting.boundary)
         before, left = weights_of(start), len(winners) - number
         try:
-            happened, found = _train(here, recipe, start, clock, left, folder, record, progress)
+            happened, found = _train(run, here, recipe, start, left)
         except HeadstartError as error:
             # The search has shown that the recipe works; more data and epochs may still diverge.
-            record.notes.append(f"The whole schedule of trial {winner.number + 1} failed: {error}")
+            run.note(f"The whole schedule of trial {winner.number + 1} failed: {error}")
             told.append("failed")
             if trained:
                 continue
-            forget_epochs(folder)
+            forget_epochs(run.folder)
             if left == 1 and not start.solved:
                 raise  # a head at random is nothing to keep
             if head is None:
@@ -153,15 +131,15 @@ def _train_winners(
     done = averaged(trained)
     if len(apart) and not done.recipe.averaging.chooses_by_validation:
         done = calibrated_by_logits(done, np.asarray(np.mean(logits, axis=0), np.float32))
-        told.append(f"calibrated by {done.held} validation images that were kept apart")
+        told.append(f"calibrated on {counted(done.held, 'held-out validation image')}")
     return done, "; ".join(told)
 
 
 def _with_all_images(
+    run: RunContext,
     ready: Prepared,
     setting: Setting,
     recipe: Recipe,
-    progress: Progress,
     apart: NDArray[np.int64] = NONE,
 ) -> Prepared:
     """Returns the data with a fresh backbone and all images to train on that are not sealed.
@@ -169,11 +147,11 @@ def _with_all_images(
     A soup chooses its ingredients by images that are held out, so it has to leave these.
 
     Args:
+        run: Gives the progress display.
         ready: The data.
-        setting: Of the trials.
-        recipe: To train.
-        progress: Where progress is shown.
-        apart: Rows that are to be left, too.
+        setting: What the trials shared.
+        recipe: What to train.
+        apart: Rows to leave out, too.
     """
     soup = recipe.averaging.chooses_by_validation
     if soup or len(apart):
@@ -182,12 +160,12 @@ def _with_all_images(
         if soup:
             fold = Fold(ready.material.rows["train"], ready.material.rows["val"])
         material = with_fold(fresh_material(setting, recipe), setting, fold)
-        return replace(ready, material=replace(material, progress=progress))
+        return replace(ready, material=replace(material, progress=run.progress))
     material = replace(
         fresh_material(setting, recipe),
         rows={"train": setting.rows, "val": ready.material.rows["val"]},
         labels={"train": setting.labels, "val": ready.material.labels["val"]},
-        progress=progress,
+        progress=run.progress,
     )
     return replace(ready, material=material)
 
@@ -202,48 +180,38 @@ def _before(plan: SearchPlan, loss: float) -> EpochRecord:
 
 
 def _train(
-    ready: Prepared,
-    recipe: Recipe,
-    start: Start,
-    clock: Clock,
-    left: int,
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
+    run: RunContext, ready: Prepared, recipe: Recipe, start: Start, left: int
 ) -> tuple[str, tuple[Acted, ...]]:
     """Trains the whole schedule and returns what happened, and what each method did.
 
     Args:
+        run: The run; it gets the epochs of the first network.
         ready: The data.
-        recipe: To train.
+        recipe: What to train.
         start: Where it begins.
-        clock: The budget.
         left: Networks that are still to be trained, this one included: they share the time.
-        folder: Of the run; it gets the epochs of the first network.
-        record: Of the run.
-        progress: Where progress is shown.
     """
-    material = ready.material
+    material, record = ready.material, run.record
     epochs = recipe.epochs
     data = training_data(material, recipe, start, epochs)
     record.views = len(data.views)
     if not recipe.averaging.chooses_by_validation:
         data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))
     deadline = None
-    if clock.budget_s is not None:
-        seconds = seconds_for_training(ready, recipe, clock) / left
+    if run.clock.budget_s is not None:
+        seconds = seconds_for_training(ready, recipe, run.clock) / left
         deadline = time.monotonic() + max(1.0, seconds)
     last: EpochRecord | None = None
     what = "training on all images"
-    for last in train_blended(material, recipe, start, data, epochs, deadline, what, progress):
+    for last in train_blended(material, recipe, start, data, epochs, deadline, what):
         if not record.epochs:
-            append_epoch(folder, last)
+            append_epoch(run.folder, last)
     assert last is not None
     record.epochs = record.epochs or last.epoch
     gap = view_gap(material, recipe, start, start.model, data)
     if gap is not None:
         record.cached_view_accuracy, record.fresh_view_accuracy = gap
-    happened = f"{last.epoch} of {epochs} epochs on {len(data.labels)} images"
+    happened = f"{last.epoch} of {counted(epochs, 'epoch')} on {counted(len(data.labels), 'image')}"
     if recipe.blend < 1:
-        happened += f"; kept are weights {recipe.blend:.0%} of the way from where they began"
+        happened += f", weights blended {percent(recipe.blend, 0)} of the way from the start"
     return happened, last.acted

@@ -29,6 +29,7 @@ from headstart.diagnose.heat import HeatError, heat_maps, in_light
 from headstart.diagnose.projection import FEWEST, project
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
 from headstart.errors import DiskFullError
+from headstart.finetuning import Finished
 from headstart.preparing import Prepared
 from headstart.proving import Proof
 from headstart.recipe import Recipe
@@ -40,7 +41,7 @@ from headstart.report.selection import (
     surest_mistakes,
 )
 from headstart.retrieval import nearest
-from headstart.search.clock import Clock
+from headstart.run_context import RunContext
 
 _SIDE = 160
 """Shorter side of a photograph in pixels."""
@@ -55,25 +56,18 @@ _MAP_S = 0.006
 """Seconds that an image takes on the map; a slow machine's, so that it is left out too soon."""
 
 
-def keep_evidence(
-    ready: Prepared,
-    recipe: Recipe,
-    proof: Proof,
-    folder: Path,
-    clock: Clock,
-) -> None:
+def keep_evidence(run: RunContext, done: Finished, proof: Proof) -> None:
     """Keeps pictures, heat maps, neighbours and the map of a run whose test was opened.
 
     What takes long is left out where the time is short, and is said to be missing.
 
     Args:
-        ready: The data.
-        recipe: What was trained.
+        run: The run.
+        done: What was trained.
         proof: The classifier, and the embeddings of the test.
-        folder: Run folder.
-        clock: The budget.
     """
-    left = clock.left()
+    ready, recipe, folder = done.ready, done.recipe, run.folder
+    left = run.clock.left()
     until = None if left is None else time.monotonic() + max(left - _DRAWING_S, _LEAST_S)
     tested, known = proof.tested, proof.known
     keys = [ready.dataset.key(row) for row in range(len(ready.dataset.items))]

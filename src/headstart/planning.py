@@ -2,13 +2,11 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.journal import HeadRecord, SearchPlan, write_heads
-from headstart.artifacts.run import PlanStep, Request, RunRecord
 from headstart.backbones.boundaries import FEATURES
 from headstart.calibration import set_thresholds
 from headstart.diagnose.suspects import (
@@ -22,9 +20,10 @@ from headstart.evaluate import fit_temperature, softmax
 from headstart.finetuning import affordable_boundary, check_affordable, seconds_for_training
 from headstart.methods.freezing import HeadOnly
 from headstart.methods.head import Cosine, Linear
+from headstart.options import NOTHING_TO_TRY
 from headstart.preparing import Prepared, change_backbone, unsealed
-from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
+from headstart.run_context import RunContext
 from headstart.screening import candidates, clearly_better, screen, with_backbone
 from headstart.search.clock import Clock
 from headstart.search.heads import search_heads
@@ -39,65 +38,51 @@ from headstart.search.stages import (
     stages_behind,
 )
 from headstart.search.study import drawn_families, plan_rungs, shown
+from headstart.text import counted
 
-NOTHING_TO_TRY = (
-    "--trials tries ways to train, and here the head is solved in closed form and nothing else "
-    "trains; choose another freezing, or leave --trials out."
-)
 HEADS_SHARE = 0.06
 """Share of the time up to which heads are tried."""
 
 
 def plan_search(
-    ready: Prepared,
-    base: Recipe,
-    request: Request,
-    clock: Clock,
-    folder: Path,
-    record: RunRecord,
-    workers: int | None,
-    progress: Progress,
+    run: RunContext, ready: Prepared, base: Recipe
 ) -> tuple[Prepared, Recipe, SearchPlan | None]:
     """Screens backbones, searches heads and plans the trials.
 
     Args:
+        run: The run; what was found is recorded there, and the heads are written to its folder.
         ready: The data and the backbone of the recipe.
         base: Gives what is not searched.
-        request: What was asked for.
-        clock: The budget.
-        folder: Of the run; the heads that were tried are written there.
-        record: Of the run; it learns what was found.
-        workers: Processes that decode images.
-        progress: Where progress is shown.
 
     Returns:
-        The data for the backbone that was chosen, the recipe that trials start from, and the plan:
-        None where there is one recipe to train only.
+        The data for the chosen backbone, the recipe that trials start from, and the plan: None
+        where there is one recipe to train only.
 
     Raises:
-        RecipeError: If there is nothing to search with `request.trials`.
+        RecipeError: If there is nothing to search with the number of trials.
         BudgetError: If the recipe needs more than a head and there is no time for it.
     """
+    options, clock = run.options, run.clock
     speeds: dict[str, Speed] = {}
-    networks = request.ensemble
-    if request.trials is None:
+    networks = options.ensemble
+    if options.trials is None:
         speeds = _speeds(ready, base)
         shape = _shape(ready, base, clock, speeds, networks, heads_too=True)
         if shape is None and (
-            not _searches_heads(base, request)
+            not _searches_heads(run, base)
             or affordable_boundary(ready, base, clock, 0.0) != FEATURES
         ):
-            record.notes.append("The budget allows one recipe: nothing was searched.")
+            run.note("The budget allows one recipe, so nothing was searched.")
             return ready, base, None
     own = base.backbone
-    ready, base = _with_best_backbone(ready, base, request, clock, workers, record, progress)
-    if request.trials is None:
+    ready, base = _with_best_backbone(run, ready, base)
+    if options.trials is None:
         speeds = speeds if base.backbone == own else _speeds(ready, base)
         shape = _shape(ready, base, clock, speeds, networks, heads_too=True, last_resort=True)
         # Another backbone may leave no time but for a head; without a search of heads there is
         # nothing else to do than to train what can be trained.
         boundary = shape.boundary if shape else FEATURES
-        if shape is None and not _searches_heads(base, request):
+        if shape is None and not _searches_heads(run, base):
             boundary = list(speeds)[-1]
         check_affordable(base, boundary, by_clock=fixed_boundary(ready.material, base) is None)
     else:
@@ -105,12 +90,12 @@ def plan_search(
         check_head_alone(base, boundary)
         base = base.model_copy(update={"epochs": base.epochs or TARGET_EPOCHS})
     base = at_boundary(base, boundary)
-    base, plan = _with_best_head(ready, base, boundary, request, clock, folder, record, progress)
+    base, plan = _with_best_head(run, ready, base, boundary)
     trainable = boundary != FEATURES or base.head.init == "random" or base.head.has_hidden_layer
-    if request.trials is not None:
+    if options.trials is not None:
         if not trainable:
             raise RecipeError(NOTHING_TO_TRY)
-        rungs = plan_rungs(request.trials, base.epochs, networks)
+        rungs = plan_rungs(options.trials, base.epochs, networks)
         folds_used = folds_for(len(unsealed(ready).rows))
         return ready, base, plan.model_copy(
             update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
@@ -162,118 +147,84 @@ def _shape(
     return shape_search(limits, last_resort)
 
 
-def _with_best_backbone(
-    ready: Prepared,
-    base: Recipe,
-    request: Request,
-    clock: Clock,
-    workers: int | None,
-    record: RunRecord,
-    progress: Progress,
-) -> tuple[Prepared, Recipe]:
+def _with_best_backbone(run: RunContext, ready: Prepared, base: Recipe) -> tuple[Prepared, Recipe]:
     """Stage 1: returns the data and the recipe for the backbone with the best frozen features."""
-    families = drawn_families(request.settings, ("backbone",))
+    families = drawn_families(run.options.by_hand, ("backbone",))
     images = len(unsealed(ready).rows)
-    seconds = clock.left()
-    names = candidates(base, ready.features_s, images, seconds) if families else []
+    names = candidates(base, ready.features_s, images, run.clock.left()) if families else []
     if len(names) < 2 or base.backbone != type(base.backbone)(name=base.backbone.name):
         return ready, base
-    began = time.monotonic()
-    screened = screen(ready, base, names, workers, progress)
-    best = clearly_better(screened)
-    images = len(best.losses)
-    happened = "; ".join(
-        f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} right"
-        for each in screened
-    )
-    step = PlanStep(
-        stage="backbones",
-        planned=f"cross-validate a probe on {len(names)} backbones",
-        happened=f"{happened}; taken: {best.name}",
-        seconds=time.monotonic() - began,
-    )
-    record.plan.append(step)
-    progress.say(f"{step.stage}: {step.happened}")
+    with run.step("backbones", f"cross-validate a probe on {len(names)} backbones") as step:
+        screened = screen(ready, base, names, run.resources)
+        best = clearly_better(screened)
+        images = len(best.losses)
+        scores = "; ".join(
+            f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} right"
+            for each in screened
+        )
+        step.happened(f"{scores}; chosen: {best.name}")
     if best.name == base.backbone.name:
         return ready, base
     base = with_backbone(base, best.name)
-    ready = change_backbone(ready, base, clock, workers)
-    record.backbone, record.backbone_source = (
-        ready.material.backbone.name, ready.material.backbone.source,
-    )  # fmt: skip
+    ready = change_backbone(ready, base, run.resources)
+    network = ready.material.backbone
+    run.record.backbone, run.record.backbone_source = network.name, network.source
     return ready, base
 
 
-def _searches_heads(base: Recipe, request: Request) -> bool:
+def _searches_heads(run: RunContext, base: Recipe) -> bool:
     """Returns whether the head is to be searched: nothing of it was set by hand."""
-    return base.head.open_to_search and bool(drawn_families(request.settings, ("head",)))
+    return base.head.open_to_search and bool(drawn_families(run.options.by_hand, ("head",)))
 
 
 def _with_best_head(
-    ready: Prepared,
-    base: Recipe,
-    boundary: str,
-    request: Request,
-    clock: Clock,
-    folder: Path,
-    record: RunRecord,
-    progress: Progress,
+    run: RunContext, ready: Prepared, base: Recipe, boundary: str
 ) -> tuple[Recipe, SearchPlan]:
     """Stage 2: returns the recipe with the best head on frozen features, and what it scored."""
     nothing = SearchPlan(rungs=(), folds=1, epochs=0)
     head = base.head
-    if not _searches_heads(base, request):
+    if not _searches_heads(run, base):
         return base, nothing
-    began = time.monotonic()
-    left = clock.left()
-    until = None if left is None else began + HEADS_SHARE * left
+    left = run.clock.left()
+    until = None if left is None else time.monotonic() + HEADS_SHARE * left
     plain = unsealed(ready)
-    features = _features(ready, boundary, plain.rows)
+    with run.step("frozen prefix", f"run the frozen part up to {boundary!r} once on every image"):
+        features = _features(ready, boundary, plain.rows)
     pooled = features["last"]
     if head.features != "auto":
         features = {head.features: features[head.features]}
-    searched_from = time.monotonic()
-    record.plan.append(
-        PlanStep(
-            stage="frozen prefix",
-            planned=f"run the frozen part up to {boundary!r} once on every image",
-            seconds=searched_from - began,
+    with run.step("heads", "cross-validate heads on cached features") as step:
+        began = time.monotonic()
+        found = search_heads(
+            features, plain.labels, len(ready.material.classes), plain.groups, base.seed, until,
+            run.progress,
+        )  # fmt: skip
+        step.seconds = time.monotonic() - began
+        best = found.trials[0]
+        step.happened(
+            f"{counted(len(found.trials), 'head')} in {step.seconds:.1f} s; best: "
+            f"{_describe_head(best.head)}, log loss {best.loss:.3f}, "
+            f"{best.right} of {best.images} right"
         )
-    )
-    found = search_heads(
-        features, plain.labels, len(ready.material.classes), plain.groups, base.seed, until,
-        progress,
-    )  # fmt: skip
-    seconds = time.monotonic() - searched_from
-    write_heads(
-        folder,
-        [
-            HeadRecord(
-                head=trial.head.model_dump(mode="json"),
-                loss=trial.loss, right=trial.right, images=trial.images,
-            )
-            for trial in found.trials
-        ],
-    )  # fmt: skip
-    best = found.trials[0]
-    chosen = best.head.model_copy(update={"dropout": head.dropout})
-    tested = np.isfinite(found.logits[:, 0])
-    temperature, sets = 1.0, tuple[float, ...]()
-    if tested.any():
-        held, labels = found.logits[tested], plain.labels[tested]
-        temperature = fit_temperature(held, labels)
-        sets = set_thresholds(held, labels, temperature)
-        told = softmax(held, temperature)
-        _note_suspects(ready, plain.rows[tested], told, pooled[tested], folder)
-    step = PlanStep(
-        stage="heads",
-        planned="cross-validate heads on cached features",
-        happened=f"{len(found.trials)} heads in {seconds:.1f} s; {_describe_head(best.head)}: log "
-        f"loss {best.loss:.3f}, {best.right} of {best.images} right",
-        seconds=seconds,
-    )
-    record.plan.append(step)
-    progress.say(f"{step.stage}: {step.happened}")
+        write_heads(
+            run.folder,
+            [
+                HeadRecord(
+                    head=trial.head.model_dump(mode="json"),
+                    loss=trial.loss, right=trial.right, images=trial.images,
+                )
+                for trial in found.trials
+            ],
+        )  # fmt: skip
+        chosen = best.head.model_copy(update={"dropout": head.dropout})
+        tested = np.isfinite(found.logits[:, 0])
+        temperature, sets = 1.0, tuple[float, ...]()
+        if tested.any():
+            held, labels = found.logits[tested], plain.labels[tested]
+            temperature = fit_temperature(held, labels)
+            sets = set_thresholds(held, labels, temperature)
+            told = softmax(held, temperature)
+            _note_suspects(run, ready, plain.rows[tested], told, pooled[tested])
     plan = nothing.model_copy(
         update={
             "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
@@ -284,18 +235,18 @@ def _with_best_head(
 
 
 def _note_suspects(
+    run: RunContext,
     ready: Prepared,
     rows: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     features: NDArray[np.float32],
-    folder: Path,
 ) -> None:
-    """Writes which images deserve a look: the best head was judged by images it had not seen."""
+    """Writes which images deserve a look, by out-of-fold probabilities of the best head."""
     sealed = {ready.dataset.key(int(row)) for row in ready.audited.kept[ready.split.test]}
     findings = without_sealed(ready.audited.audit.findings, sealed)
     classes = ready.material.classes
     found = find_suspects(ready.dataset, rows, classes, probabilities, features, findings)
-    write_suspects_csv(folder / SUSPECTS, found)
+    write_suspects_csv(run.folder / SUSPECTS, found)
 
 
 def _features(

@@ -15,8 +15,9 @@ from headstart.data.decode import Pixels, decode_dataset
 from headstart.data.splits import Split, make_split, read_split
 from headstart.data.types import Dataset
 from headstart.errors import BudgetError, DataError
-from headstart.progress import Progress, format_duration
+from headstart.progress import format_duration
 from headstart.recipe import Recipe
+from headstart.run_context import Resources
 from headstart.search.clock import Clock
 from headstart.search.material import Material, backbone_of
 from headstart.search.measuring import measure_decoding, measure_features
@@ -25,6 +26,19 @@ from headstart.search.stages import fixed_boundary
 CLOSING_S = 10.0
 """Seconds kept for comparing views, writing and reloading the bundle, keeping pictures, and drawing
 the report."""
+
+
+@dataclass(frozen=True)
+class SplitChoice:
+    """Where the split comes from.
+
+    Attributes:
+        file: A split file, such as the split.csv of another run; None draws a split.
+        seed: Seed for a split that is drawn.
+    """
+
+    file: Path | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,17 +54,20 @@ class Prepared:
     features_s: float
 
 
-def prepare(
-    dataset: Dataset,
-    recipe: Recipe,
-    clock: Clock,
-    split_file: str | Path | None,
-    split_seed: int,
-    cache: Path,
-    workers: int | None,
-    progress: Progress,
-) -> Prepared:
-    """Loads the backbone, decodes, audits and splits; refuses a budget that is too small."""
+def prepare(dataset: Dataset, recipe: Recipe, split: SplitChoice, resources: Resources) -> Prepared:
+    """Loads the backbone, decodes, audits and splits; refuses a budget that is too small.
+
+    Args:
+        dataset: The images.
+        recipe: Names the backbone.
+        split: Where the split comes from.
+        resources: Time, cache, decode workers and progress display.
+
+    Raises:
+        BudgetError: If the budget is below the cheapest path.
+        DataError: If too few images are left to validate on.
+    """
+    clock, cache, progress = resources.clock, resources.cache_dir, resources.progress
     cache_limit()  # a value that cannot be read is refused before any work
     network = backbone_of(recipe)
     preprocessing = network.preprocessing
@@ -70,17 +87,17 @@ def prepare(
         features_s = measure_features(material)
         _refuse_too_little(clock, len(dataset.items), decode_s, features_s)
     pixels = decode_dataset(
-        dataset.items, preprocessing.resize, cache, workers=workers, progress=progress
+        dataset.items, preprocessing.resize, cache, workers=resources.workers, progress=progress
     )
     audited = audit(dataset, pixels.facts, preprocessing.resolution)
     kept = audited.kept
     keys = [dataset.key(int(index)) for index in kept]
     names = [dataset.items[int(index)].label for index in kept]
     given = [dataset.items[int(index)].split for index in kept]
-    if split_file is not None:
-        given = read_split(Path(split_file), keys)
-    split = make_split(names, audited.groups, given=given, seed=split_seed, keys=keys)
-    if not len(split.val):
+    if split.file is not None:
+        given = read_split(split.file, keys)
+    divided = make_split(names, audited.groups, given=given, seed=split.seed, keys=keys)
+    if not len(divided.val):
         raise DataError(
             f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
             "are no copies of each other."
@@ -89,9 +106,9 @@ def prepare(
     numbers = np.array([classes.index(name) for name in names], np.int64)
     material = Material(
         pixels=pixels,
-        rows={"train": kept[split.train], "val": kept[split.val]},
-        labels={"train": numbers[split.train], "val": numbers[split.val]},
-        groups=audited.groups[split.train],
+        rows={"train": kept[divided.train], "val": kept[divided.val]},
+        labels={"train": numbers[divided.train], "val": numbers[divided.val]},
+        groups=audited.groups[divided.train],
         classes=classes,
         backbone=network,
         traced=traced,
@@ -99,7 +116,7 @@ def prepare(
         cache_dir=cache,
         progress=progress,
     )
-    return Prepared(dataset, pixels, audited, split, material, decode_s, features_s)
+    return Prepared(dataset, pixels, audited, divided, material, decode_s, features_s)
 
 
 @dataclass(frozen=True)
@@ -122,39 +139,27 @@ def unsealed(ready: Prepared) -> Unsealed:
 
 
 def prepare_again(
-    dataset: Dataset,
-    first: Recipe,
-    recipe: Recipe,
-    clock: Clock,
-    split_file: str | Path | None,
-    split_seed: int,
-    cache: Path,
-    workers: int | None,
-    progress: Progress,
+    dataset: Dataset, first: Recipe, recipe: Recipe, split: SplitChoice, resources: Resources
 ) -> Prepared:
-    """As `prepare` did at first, then for the backbone that was chosen since.
+    """Prepares as `prepare` did at first, then for the backbone that was chosen since.
 
-    What counts as a copy is seen on images of the size that a backbone wants, so that another one
-    might group and split them otherwise.
+    Copies are found in images of the size that a backbone takes, so that another backbone might
+    group and split them differently.
 
     Args:
         dataset: The images.
-        first: The recipe that they were checked for.
-        recipe: The one that they are needed for now.
-        clock: The budget.
-        split_file: The split that was made; None makes one.
-        split_seed: Of the split.
-        cache: Folder of the cache.
-        workers: Processes that decode images.
-        progress: Where progress is shown.
+        first: The recipe that the data was first prepared for.
+        recipe: The recipe that it is needed for now.
+        split: Where the split comes from.
+        resources: Time, cache, decode workers and progress display.
     """
-    ready = prepare(dataset, first, clock, split_file, split_seed, cache, workers, progress)
+    ready = prepare(dataset, first, split, resources)
     if recipe.backbone == first.backbone:
         return ready
-    return change_backbone(ready, recipe, clock, workers)
+    return change_backbone(ready, recipe, resources)
 
 
-def change_backbone(ready: Prepared, recipe: Recipe, clock: Clock, workers: int | None) -> Prepared:
+def change_backbone(ready: Prepared, recipe: Recipe, resources: Resources) -> Prepared:
     """Returns the same data for another backbone: decoded for it, with the same split."""
     network = backbone_of(recipe)
     preprocessing = network.preprocessing
@@ -163,12 +168,13 @@ def change_backbone(ready: Prepared, recipe: Recipe, clock: Clock, workers: int 
         ready.dataset.items,
         preprocessing.resize,
         old.cache_dir,
-        workers=workers,
+        workers=resources.workers,
         progress=old.progress,
     )
     traced = trace(network.model, preprocessing.resolution)
     material = replace(old, pixels=pixels, backbone=network, traced=traced)
-    features_s = measure_features(material) if clock.budget_s is not None else 0.0
+    timed = resources.clock.budget_s is not None
+    features_s = measure_features(material) if timed else 0.0
     return replace(ready, pixels=pixels, material=material, features_s=features_s)
 
 

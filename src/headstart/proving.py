@@ -17,7 +17,7 @@ from headstart.artifacts.bundle import (
     save_bundle,
 )
 from headstart.artifacts.embeddings import write_embeddings
-from headstart.artifacts.run import RunRecord, TestPrediction, write_record, write_result
+from headstart.artifacts.run import TestPrediction, write_record, write_result
 from headstart.calibration import COVERAGES
 from headstart.data.types import Item
 from headstart.diagnose.conformal import (
@@ -29,11 +29,11 @@ from headstart.diagnose.conformal import (
 )
 from headstart.errors import DataError
 from headstart.evaluate import Metrics, SealedTest, compute_metrics, softmax
-from headstart.finished import Finished
+from headstart.finetuning import Finished
 from headstart.predict import class_sets, range_of
 from headstart.preparing import Prepared
-from headstart.progress import Progress
 from headstart.retrieval import retrieval, unit
+from headstart.run_context import RunContext
 from headstart.search.material import features_of
 from headstart.search.stages import Start
 from headstart.train import predict
@@ -59,15 +59,14 @@ class Proof:
     known: NDArray[np.float32]
 
 
-def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -> Proof:
+def prove(run: RunContext, done: Finished) -> Proof:
     """Writes the bundle, reloads it, and opens the sealed test once with what was reloaded.
 
     Args:
+        run: The run; when the test was opened is recorded there.
         done: What was trained.
-        folder: Of the run.
-        record: Of the run.
-        progress: Where progress is shown.
     """
+    folder, record = run.folder, run.record
     ready, recipe, start, temperature = done.ready, done.recipe, done.start, done.temperature
     material, network = ready.material, ready.material.backbone
     gallery = _keep_embeddings(ready, start, folder)
@@ -106,22 +105,23 @@ def prove(done: Finished, folder: Path, record: RunRecord, progress: Progress) -
     record.test_opened_at = sealed.opened_at or ""
     # Before anything is seen: a run that is stopped from here on cannot hide that it was.
     write_record(folder, record)
-    proof, predictions, notes = _test(bundle, items, ready, gallery, temperature, progress)
-    record.notes += notes
+    proof, predictions, notes = _test(run, bundle, items, ready, gallery, temperature)
+    for note in notes:
+        run.note(note)
     write_result(folder, proof.metrics, predictions)
     return proof
 
 
 def _test(
+    run: RunContext,
     bundle: Bundle,
     items: Sequence[Item],
     ready: Prepared,
     gallery: NDArray[np.float32],
     temperature: float,
-    progress: Progress,
 ) -> tuple[Proof, list[TestPrediction], list[str]]:
     paths, boxes = [item.path for item in items], [item.box for item in items]
-    outputs = run_bundle(bundle, paths, boxes, progress, "sealed test")
+    outputs = run_bundle(bundle, paths, boxes, run.progress, "sealed test")
     logits = outputs.logits
     if outputs.failed:
         row, why = next(iter(outputs.failed.items()))

@@ -1,10 +1,9 @@
 """Before a search: operations that change what an image is are taken out of the recipe."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headstart.artifacts.run import CheckedOperation, PlanStep, Request, RunRecord
+from headstart.artifacts.run import CheckedOperation
 from headstart.diagnose.safety import (
     MOST,
     Operation,
@@ -15,10 +14,11 @@ from headstart.diagnose.safety import (
 from headstart.errors import RecipeError
 from headstart.methods.augmentation import FlipCrop
 from headstart.preparing import Prepared
-from headstart.progress import Progress
 from headstart.recipe import Recipe, parse_recipe
+from headstart.run_context import RunContext
 from headstart.search.clock import Clock
 from headstart.search.study import drawn_families
+from headstart.text import counted, listed
 
 _SHARE = 0.05
 """Share of the time up to which operations are checked."""
@@ -32,55 +32,39 @@ _BY_WEIGHT: tuple[Operation, ...] = (
 """A flip is in every policy but one; what the policies do otherwise follows."""
 
 
-def without_unsafe(
-    ready: Prepared,
-    base: Recipe,
-    request: Request,
-    clock: Clock,
-    record: RunRecord,
-    progress: Progress,
-) -> Recipe:
+def without_unsafe(run: RunContext, ready: Prepared, base: Recipe) -> Recipe:
     """Returns the recipe without the operations that change the class of images.
 
     Under a budget as many operations are checked as about a twentieth of the time allows, the most
-    used ones first. An augmentation that was set with a setting stays as it is.
+    used ones first. An augmentation that was given by a setting stays as it is.
 
     Args:
+        run: The run; what was found is recorded there.
         ready: The data and the backbone.
         base: The recipe.
-        request: What was set by hand.
-        clock: The budget.
-        record: Of the run; it learns what was found.
-        progress: Where progress is shown.
     """
-    if not drawn_families(request.settings, ("augmentation",)):
-        return base
     used = used_operations(base)
-    checked = used[: _affordable(ready, clock)]
-    if not used:
+    if not used or not drawn_families(run.options.by_hand, ("augmentation",)):
         return base
     held = len(ready.material.rows["val"])
-    step = PlanStep(
-        stage="augmentations",
-        planned=f"check whether {_listed(used)} changes the class of validation images",
-        happened="no time" if held >= _FEWEST else f"{held} validation images are too few",
-    )
-    if not checked or held < _FEWEST:
-        record.plan.append(step)
-        return base
-    began = time.monotonic()
-    verdicts = check_operations(ready.material, checked, seed=base.seed)
-    record.operations = [
-        CheckedOperation(operation=v.operation, safe=v.safe, evidence=v.evidence)
-        for v in verdicts
-    ]  # fmt: skip
-    happened = _happened(verdicts)
-    if checked != used:
-        happened += f"; no time for {_listed(used[len(checked) :])}"
-    seconds = time.monotonic() - began
-    step = step.model_copy(update={"happened": happened, "seconds": seconds})
-    record.plan.append(step)
-    progress.say(f"{step.stage}: {step.happened}")
+    checked = used[: _affordable(ready, run.clock)] if held >= _FEWEST else ()
+    planned = f"check whether {listed(_named(used), 'or')} changes the class of validation images"
+    with run.step("augmentations", planned) as step:
+        if held < _FEWEST:
+            step.happened(f"{counted(held, 'validation image')}: too few to tell")
+        elif not checked:
+            step.happened("no time to check")
+        if not checked:
+            return base
+        verdicts = check_operations(ready.material, checked, seed=base.seed)
+        run.record.operations = [
+            CheckedOperation(operation=v.operation, safe=v.safe, evidence=v.evidence)
+            for v in verdicts
+        ]  # fmt: skip
+        left = used[len(checked) :]
+        step.happened(
+            _happened(verdicts) + (f"; no time for {listed(_named(left))}" if left else "")
+        )
     return _avoiding(base, unsafe_fields(verdicts))
 
 
@@ -120,12 +104,12 @@ def _affordable(ready: Prepared, clock: Clock) -> int:
     return max(0, int(seconds / max(val * ready.features_s, 1e-9)))
 
 
-def _listed(operations: tuple[Operation, ...]) -> str:
-    return ", ".join(each.replace("_", " ") for each in operations)
+def _named(operations: Sequence[Operation]) -> list[str]:
+    return [each.replace("_", " ") for each in operations]
 
 
 def _happened(verdicts: tuple[Verdict, ...]) -> str:
-    unsafe = tuple(verdict.operation for verdict in verdicts if not verdict.safe)
+    unsafe = [verdict.operation for verdict in verdicts if not verdict.safe]
     if not unsafe:
-        return "none was seen to change the class"
-    return f"{_listed(unsafe)}: taken out, as the report explains"
+        return "no operation was found to change the class"
+    return f"{listed(_named(unsafe))}: removed from the recipe, see the report"

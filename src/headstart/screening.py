@@ -14,8 +14,9 @@ from headstart.data.decode import decode_dataset
 from headstart.evaluate import calibrated_losses
 from headstart.preparing import Prepared, unsealed
 from headstart.probe import STRENGTHS, LabelledFeatures, out_of_fold
-from headstart.progress import SILENT, Progress
+from headstart.progress import SILENT
 from headstart.recipe import Recipe, parse_recipe
+from headstart.run_context import Resources
 from headstart.search.material import activations, backbone_of, open_prefix
 from headstart.search.stages import stages_behind
 
@@ -75,29 +76,24 @@ def candidates(base: Recipe, features_s: float, images: int, seconds: float | No
 
 
 def screen(
-    ready: Prepared,
-    base: Recipe,
-    names: Sequence[str],
-    workers: int | None,
-    progress: Progress,
+    ready: Prepared, base: Recipe, names: Sequence[str], resources: Resources
 ) -> list[Screened]:
     """Scores backbones on the same images, some of those that are not sealed.
 
     Args:
         ready: The data, for the backbone of the recipe.
         base: The recipe.
-        names: Of the backbones.
-        workers: Processes that decode images.
-        progress: Where progress is shown.
+        names: Names of the backbones.
+        resources: Decode workers and progress display.
     """
     all_of = unsealed(ready)
     rows, labels, groups = all_of.rows, all_of.labels, all_of.groups
     random = np.random.default_rng(base.seed)
     some = np.sort(random.permutation(len(rows))[:MOST_IMAGES])
     found = []
-    for name in progress.track(names, "screening backbones", len(names)):
+    for name in resources.progress.track(names, "screening backbones", len(names)):
         began = time.monotonic()
-        features, width = _features(ready, with_backbone(base, name), rows[some], workers)
+        features, width = _features(ready, with_backbone(base, name), rows[some], resources)
         labels_here, groups_here = labels[some], groups[some]
         classes = len(ready.material.classes)
         each = []
@@ -132,7 +128,7 @@ def with_backbone(recipe: Recipe, name: str) -> Recipe:
 
 
 def _features(
-    ready: Prepared, recipe: Recipe, rows: NDArray[np.int64], workers: int | None
+    ready: Prepared, recipe: Recipe, rows: NDArray[np.int64], resources: Resources
 ) -> tuple[NDArray[np.float32], int]:
     """Returns the features (N, F) of all stages, and how many of them are the last ones."""
     material = replace(ready.material, progress=SILENT, pool=None, rows={"train": rows})
@@ -145,7 +141,7 @@ def _features(
             material,
             backbone=network,
             traced=trace(network.model, preprocessing.resolution),
-            pixels=decode_dataset(items, preprocessing.resize, cache, workers=workers),
+            pixels=decode_dataset(items, preprocessing.resize, cache, workers=resources.workers),
             rows={"train": np.arange(len(rows))},
         )
     prefix = open_prefix(material, FEATURES, stages_behind(material, FEATURES))

@@ -86,7 +86,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             recipe=self.recipe,
             budget=self.budget,
             epochs=self.epochs,
-            strategy=self.strategy,  # type: ignore[arg-type]
+            strategy=self.strategy,
             backbone=self.backbone,
             settings=self.settings,
             out=self.out if self.out is not None else folder / "run",

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headstart.artifacts.files import damaged, replacing, write_json, write_text
 from headstart.artifacts.journal import Journal
@@ -39,6 +39,7 @@ from headstart.data.audit import Audit
 from headstart.errors import RunError
 from headstart.evaluate import Metrics
 from headstart.fingerprints import Acted
+from headstart.options import FitOptions
 from headstart.recipe import Recipe, parse_recipe, to_toml
 from headstart.train import EpochRecord
 
@@ -92,33 +93,36 @@ HEAD_ALONE = frozenset({"probe", "random head", "head on frozen features"})
 
 
 class Request(BaseModel):
-    """The request of a search, which `resume` needs.
+    """What a search was asked for: all that is needed to resume it.
 
     Attributes:
-        trials: Number of recipes to try; None if the budget decides.
-        split_seed: Seed for the train/validation/test split.
-        recipe: The given recipe before the search, as plain data.
-        settings: Settings that were made by hand and are not searched.
-        sampler: Sampler that draws recipes.
-        engine: Executor that runs the trials.
-        workers: Number of trials that run at the same time.
-        address: Address of a Ray cluster.
-        ensemble: Number of networks to average.
-        trial_memory: Memory limit in bytes for a trial process; 0 for the free memory.
+        options: As they were given.
+        recipe: The recipe that they led to before anything was searched, as plain data.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    trials: int | None
-    split_seed: int
+    options: FitOptions = FitOptions()
     recipe: dict[str, Any] = {}
-    settings: tuple[str, ...] = ()
-    sampler: Literal["tpe", "random"] = "tpe"
-    engine: Literal["here", "processes", "ray"] = "here"
-    workers: int = 1
-    address: str = ""
-    ensemble: int = 1
-    trial_memory: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_first_form(cls, data: Any) -> Any:
+        """Reads a request of version 0.1.0, which held some of the options side by side."""
+        if not isinstance(data, dict) or "options" in data or "split_seed" not in data:
+            return data
+        options = {
+            "trials": data.get("trials"),
+            "split_seed": data["split_seed"],
+            "settings": data.get("settings", ()),
+            "sampler": data.get("sampler", "tpe"),
+            "executor": data.get("engine", "here"),
+            "jobs": data.get("workers", 1),
+            "address": data.get("address") or None,
+            "ensemble": data.get("ensemble", 1),
+            "trial_memory": data.get("trial_memory", 0) / 1e9 or None,
+        }
+        return {"options": options, "recipe": data.get("recipe", {})}
 
 
 class RunRecord(BaseModel):
