@@ -3,9 +3,8 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from headstart.artifacts.certificate import (
 from headstart.artifacts.files import write_text
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked, machine, now, versions
 from headstart.benefit_forecast import forecast_labels
-from headstart.benefit_planning import make_plan
+from headstart.benefit_planning import Design, make_plan
 from headstart.benefit_training import Images, order_images, train_all
 from headstart.benefit_verdicts import (
     ARMS,
@@ -37,14 +36,14 @@ from headstart.benefit_verdicts import (
 from headstart.cache import default_cache_dir, evict
 from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, RecipeError, RunError
-from headstart.preparing import Prepared, prepare
+from headstart.options import BenefitOptions, with_keywords
+from headstart.preparing import Prepared, SplitChoice, prepare
 from headstart.progress import SILENT, Progress
 from headstart.recipe import Recipe, parse_recipe, with_settings
 from headstart.report.certificate import write_certificate_page
-from headstart.search.clock import Clock, parse_budget
+from headstart.run_context import Resources, dated_folder
+from headstart.search.clock import Clock
 
-DEFAULT_BUDGET = "10m"
-RESOLUTION = 112
 ON_CPU, ON_GPU = ((0.25, 1.0), 2), ((0.1, 0.25, 0.5, 1.0), 3)
 """Fractions of the data and seeds, unless they are given."""
 MOST_VIEWS = 4
@@ -56,23 +55,12 @@ FIXED = {
 
 def benefit(
     source: Any,
+    options: BenefitOptions | None = None,
     *,
-    budget: str | float | None = None,
-    epochs: int | None = None,
-    fractions: Sequence[float] | None = None,
-    seeds: int | None = None,
-    backbone: str | None = None,
-    resolution: int = RESOLUTION,
-    settings: Sequence[str] = (),
-    out: str | Path | None = None,
-    split_seed: int = 0,
-    split: str | Path | None = None,
-    boxes: Literal["crop", "keep"] = "crop",
-    workers: int | None = None,
-    cache_dir: str | Path | None = None,
     progress: Progress = SILENT,
     command: str = "",
     started: float | None = None,
+    **keywords: Any,
 ) -> tuple[Path, Certificate]:
     """Says whether pretrained weights bring a higher start, slope and asymptote (Torrey & Shavlik).
 
@@ -83,22 +71,11 @@ def benefit(
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
-        budget: Ceiling on the wall time, as seconds or text; 10 minutes unless epochs are given.
-        epochs: Of every network, on all training images, instead of a budget.
-        fractions: Shares of the training images in (0, 1].
-        seeds: Networks an arm and fraction.
-        backbone: Name of a timm model.
-        resolution: Side of a view in pixels.
-        settings: Changes to the recipe of both arms such as `augmentation.flip=false`.
-        out: Folder; one that was begun is gone on with. `runs/NAME-benefit-TIME` by default.
-        split_seed: Of the split.
-        split: The split file of a run, whose test images are to be left alone.
-        boxes: Whether images are cropped to boxes that the source gives.
-        workers: Processes that decode images.
-        cache_dir: Folder of the cache.
-        progress: Where progress is shown.
-        command: What repeats this, for the record.
-        started: When the process began, on `time.monotonic`; now by default.
+        options: What to compare, and for how long.
+        progress: Progress display.
+        command: The command that repeats this, for the record.
+        started: Start of the process on `time.monotonic`; now by default.
+        keywords: Fields of `BenefitOptions` instead of `options`, such as `budget="5m"`.
 
     Returns:
         The folder and what is in its `certificate.json`.
@@ -106,81 +83,54 @@ def benefit(
     Raises:
         InputError: If nothing can be compared with what was given.
     """
-    if budget is not None and epochs is not None:
-        raise BudgetError("give either a budget or a number of epochs, not both.")
-    if budget is None and epochs is None:
-        budget = DEFAULT_BUDGET
-    seconds = parse_budget(budget) if isinstance(budget, str) else budget
-    clock = Clock(started or time.monotonic(), seconds)
-    shares, n_seeds = _design(fractions, seeds, epochs)
-    recipe = _recipe(backbone, resolution, settings)
-    folder = Path(out) if out is not None else None
-    going_on = folder is not None and _begun(folder)
-    if folder is not None and not going_on:
+    options = with_keywords(BenefitOptions, options, keywords)
+    resources = Resources(
+        Clock(started or time.monotonic(), options.budget_s),
+        options.cache_dir or default_cache_dir(),
+        options.workers,
+        progress,
+    )
+    design = _design(options)
+    recipe = _recipe(options.backbone, options.resolution, options.settings)
+    folder = options.out
+    continued = folder is not None and _begun(folder)
+    if folder is not None and not continued:
         check_unclaimed(folder)
-    dataset = load_dataset(source, boxes=boxes)
-    cache = Path(cache_dir) if cache_dir else default_cache_dir()
-    ready = prepare(dataset, recipe, clock, split, split_seed, cache, workers, progress)
+    dataset = load_dataset(source, boxes=options.boxes)
+    seed = options.split_seed
+    ready = prepare(dataset, recipe, SplitChoice(options.split, seed), resources)
     if folder is None:
-        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        folder = Path("runs") / f"{dataset.name}-benefit-{stamp}"
-    if not going_on:
+        folder = dated_folder(f"{dataset.name}-benefit")
+    if not continued:
         claim_folder(folder)
     with locked(folder):
-        images = order_images(ready.material, split_seed)
+        images = order_images(ready.material, seed)
         asked = BenefitRequest(
-            pixels=ready.pixels.key, rows=_digest(images), split_seed=split_seed,
+            pixels=ready.pixels.key, rows=_digest(images), split_seed=seed,
             recipe=recipe.model_dump(mode="json"),
         )  # fmt: skip
-        if going_on:
+        if continued:
             _check_same(folder, asked)
         else:
             write_asked(folder, asked)
         write_text(folder / "audit.json", ready.audited.audit.model_dump_json(indent=1) + "\n")
-        labels = forecast_labels(folder, ready, clock, split_seed, progress)
+        labels = forecast_labels(folder, ready, seed, resources)
         plan = read_plan(folder)
         if plan is None:
-            plan = make_plan(
-                folder, ready, recipe, images, shares, n_seeds, epochs, clock, split_seed, progress
-            )
-        _check_design(folder, plan, fractions and shares, epochs)
-        train_all(folder, ready.material, plan, images, clock, progress)
-        certificate = _certify(folder, ready, plan, images, labels, clock, command)
+            plan = make_plan(folder, ready, recipe, images, design, seed, resources)
+        _check_design(folder, plan, options.fractions and design.fractions, options.epochs)
+        train_all(folder, ready.material, plan, images, resources)
+        certificate = _certify(folder, ready, plan, images, labels, resources.clock, command)
         write_certificate(folder, certificate)
         write_certificate_page(folder, certificate)
-        evict(cache)
+        evict(resources.cache_dir)
     return folder, certificate
 
 
-def percentages(text: str | None) -> tuple[float, ...] | None:
-    """Reads percentages such as `10,25,100` as shares.
-
-    Raises:
-        RecipeError: If they are none.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part.strip().removesuffix("%")) / 100 for part in text.split(","))
-    except ValueError:
-        raise RecipeError(
-            f"--fractions {text!r} are no percentages; write them like 10,25,100."
-        ) from None
-
-
-def _design(
-    fractions: Sequence[float] | None, seeds: int | None, epochs: int | None
-) -> tuple[tuple[float, ...], int]:
+def _design(options: BenefitOptions) -> Design:
     default_fractions, default_seeds = ON_GPU if torch.cuda.is_available() else ON_CPU
-    shares = tuple(sorted(set(fractions or default_fractions)))
-    if not all(0 < share <= 1 for share in shares):
-        raise RecipeError("--fractions must be percentages above 0 and up to 100, like 25,100.")
-    n_seeds = default_seeds if seeds is None else seeds
-    if n_seeds < 1:
-        raise RecipeError(f"{n_seeds} seeds were asked for; ask for one at least.")
-    if epochs is not None and epochs < 1:
-        raise RecipeError(f"{epochs} epochs were asked for; ask for one at least.")
-    return shares, n_seeds
+    shares = tuple(sorted(set(options.fractions or default_fractions)))
+    return Design(shares, options.seeds or default_seeds, options.epochs)
 
 
 def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> Recipe:

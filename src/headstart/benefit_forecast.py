@@ -14,7 +14,7 @@ from headstart.errors import DataError
 from headstart.learning_curve import classifiers_of_full_size, measure_curve, nested_order
 from headstart.preparing import Prepared, unsealed
 from headstart.probe import fit_probe
-from headstart.progress import Progress
+from headstart.run_context import Resources
 from headstart.search.clock import Clock
 from headstart.search.material import activations, open_prefix
 
@@ -23,9 +23,10 @@ LABELS_SHARE = 0.15
 
 
 def forecast_labels(
-    folder: Path, ready: Prepared, clock: Clock, seed: int, progress: Progress
+    folder: Path, ready: Prepared, seed: int, resources: Resources
 ) -> LabelForecast | None:
     """Returns the forecast for more labels; None where there are too few images for one."""
+    clock, progress = resources.clock, resources.progress
     known = read_forecast(folder)
     if known is not None:
         return known

@@ -1,6 +1,7 @@
 """The plan of a certificate: a rate for each arm, and what fits into the budget."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.artifacts.certificate import (
@@ -11,15 +12,16 @@ from headstart.artifacts.certificate import (
     write_plan,
 )
 from headstart.backbones.boundaries import INPUT
-from headstart.benefit_training import CLOSING_S, NETWORK_S, Images, train_arm
+from headstart.benefit_training import CLOSING_S, NETWORK_S, ArmJob, Images, train_arm
 from headstart.benefit_verdicts import ARMS
 from headstart.errors import BudgetError
 from headstart.preparing import Prepared
-from headstart.progress import Progress, format_duration
+from headstart.progress import format_duration
 from headstart.recipe import Recipe
-from headstart.search.clock import Clock
+from headstart.run_context import Resources
 from headstart.search.material import Material
 from headstart.search.measuring import measure_speeds
+from headstart.text import counted, listed, percent
 
 RATES = (5e-4, 2e-3)
 """Learning rates that each arm tries: the equal tuning budget."""
@@ -31,19 +33,33 @@ JUDGING = 0.25
 """What judging by an image costs, in trainings on one."""
 
 
+@dataclass(frozen=True)
+class Design:
+    """What a certificate compares.
+
+    Attributes:
+        fractions: Shares of the training images, in ascending order.
+        seeds: Networks for each arm and fraction.
+        epochs: Length of every training; None for what the budget allows.
+    """
+
+    fractions: tuple[float, ...]
+    seeds: int
+    epochs: int | None
+
+
 def make_plan(
     folder: Path,
     ready: Prepared,
     recipe: Recipe,
     images: Images,
-    fractions: tuple[float, ...],
-    seeds: int,
-    epochs: int | None,
-    clock: Clock,
+    design: Design,
     split_seed: int,
-    progress: Progress,
+    resources: Resources,
 ) -> BenefitPlan:
     """Chooses a rate for each arm on a few training images, then what fits into the budget."""
+    clock, progress = resources.clock, resources.progress
+    fractions, seeds, epochs = design.fractions, design.seeds, design.epochs
     material = ready.material
     everything = len(images.train)
     input_boundary = material.traced.boundary(INPUT)
@@ -59,7 +75,7 @@ def make_plan(
         assert epochs is not None
         tuning_epochs = min(tuning_epochs, epochs)
     chosen, train_s = _tune(
-        folder, material, recipe, images, few, tuning_epochs, clock, train_s, progress
+        folder, material, recipe, _for_tuning(images, few), tuning_epochs, train_s, resources
     )
     notes: tuple[str, ...] = ()
     count = everything
@@ -86,10 +102,11 @@ def make_plan(
     write_plan(folder, plan)
     for note in notes:
         progress.say(f"note: {note}")
-    shown = ", ".join(f"{share:.0%}" for share in fractions)
+    shown = listed([percent(share, 0) for share in fractions])
     progress.say(
-        f"plan: 2 arms x {seeds} seeds x fractions {shown} of {count} images, {epochs} epochs "
-        f"each, judged by {len(images.held)} held-out images; rates "
+        f"plan: 2 arms, {counted(seeds, 'seed')}, {shown} of {counted(count, 'image')}, "
+        f"{counted(epochs, 'epoch')} each, judged by "
+        f"{counted(len(images.held), 'held-out image')}; rates "
         + ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items())
     )
     return plan
@@ -148,36 +165,40 @@ def fit_to_budget(
     )
 
 
-def _tune(
-    folder: Path,
-    material: Material,
-    recipe: Recipe,
-    images: Images,
-    few: int,
-    epochs: int,
-    clock: Clock,
-    train_s: float,
-    progress: Progress,
-) -> tuple[dict[ArmName, float], float]:
-    """Returns each arm's better rate, and the seconds that training on an image once took.
+def _for_tuning(images: Images, few: int) -> Images:
+    """Returns a few training images to tune the rates on, and others to judge them by.
 
-    They are compared on training images beyond the few, so that no figure is better for it.
+    The held-out images are not used, so that no figure is better for the tuning.
     """
-    done = {(run.arm, run.rate): run for run in read_arms(folder) if run.purpose == "tuning"}
     others = slice(few, few + min(150, len(images.train) - few))
-    apart = Images(
+    return Images(
         images.train[:few],
         images.train_labels[:few],
         images.train[others],
         images.train_labels[others],
     )
+
+
+def _tune(
+    folder: Path,
+    material: Material,
+    recipe: Recipe,
+    images: Images,
+    epochs: int,
+    train_s: float,
+    resources: Resources,
+) -> tuple[dict[ArmName, float], float]:
+    """Returns each arm's better rate, and the seconds that training on an image once took."""
+    clock, few = resources.clock, len(images.train)
+    done = {(run.arm, run.rate): run for run in read_arms(folder) if run.purpose == "tuning"}
     chosen: dict[ArmName, float] = {}
     for arm in ARMS:
         losses = {}
         for rate in RATES:
             run = done.get((arm, rate))
             if run is None:
-                run = train_arm(material, recipe, apart, "tuning", arm, 0.0, 0, rate, epochs, clock)
+                job = ArmJob("tuning", arm, 0.0, 0, rate, epochs)
+                run = train_arm(material, recipe, images, job, clock)
                 ARM_RUNS.append(folder, run)
             losses[rate] = min(e.loss for e in run.evaluations)
             seen = run.evaluations[-1]
@@ -185,5 +206,5 @@ def _tune(
                 train_s = max(train_s / 2, seen.seconds / (seen.epoch * run.images))
         chosen[arm] = min(losses, key=lambda rate: losses[rate])
         tried = ", ".join(f"{rate:g}: {loss:.3f}" for rate, loss in losses.items())
-        progress.say(f"{arm}: log loss by learning rate on {few} images: {tried}")
+        resources.progress.say(f"{arm}: log loss by learning rate on {few} images: {tried}")
     return chosen, train_s

@@ -20,11 +20,13 @@ from headstart.backbones.cut import trace
 from headstart.benefit_verdicts import ARMS
 from headstart.evaluate import right_bits, score
 from headstart.learning_curve import nested_order
-from headstart.progress import SILENT, Progress
+from headstart.progress import SILENT
 from headstart.recipe import Recipe, parse_recipe
+from headstart.run_context import Resources
 from headstart.search.clock import Clock
 from headstart.search.material import Material, backbone_of
 from headstart.search.stages import start_from, trainable, training_data
+from headstart.text import counted, percent
 from headstart.train import predict, train
 
 MOST_HELD = 600
@@ -149,7 +151,7 @@ def train_arm(
                    right=right_bits(logits, data.val_labels))
     ]  # fmt: skip
     seconds = 0.0
-    for record in train(trainable(here, start), data, recipe, epochs):
+    for record in train(trainable(here, start), data, recipe, job.epochs):
         assert record.val_loss is not None
         seconds += len(images.train) / (record.images_per_s or 1.0)
         evaluations.append(

@@ -9,12 +9,14 @@ from dataclasses import asdict
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from headstart import __version__
-from headstart.errors import HeadstartError, InputError
+from headstart.cli_options import given, takes_options
+from headstart.errors import HeadstartError, InputError, RecipeError
+from headstart.options import BenefitOptions, CompareOptions, FitOptions, parse_options
 from headstart.printing import (
     print_importance,
     print_json,
@@ -37,28 +39,6 @@ app = typer.Typer(
 )
 
 
-class Strategy(StrEnum):
-    """What is trained."""
-
-    head = "head"
-    finetune = "finetune"
-
-
-class Sampler(StrEnum):
-    """What draws the recipes of a search."""
-
-    tpe = "tpe"
-    random = "random"
-
-
-class Engine(StrEnum):
-    """Where the trials of a search run."""
-
-    here = "here"
-    processes = "processes"
-    ray = "ray"
-
-
 class Boxes(StrEnum):
     """What is done with boxes that the data set gives."""
 
@@ -71,6 +51,7 @@ Source = Annotated[
 ]
 BoxesOption = Annotated[Boxes, typer.Option(help="Crop images to the data set's boxes, or not.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -87,89 +68,16 @@ def root(
 
 
 @app.command()
-def fit(
-    context: typer.Context,
-    source: Source,
-    budget: Annotated[
-        str | None, typer.Option(help="Ceiling on the wall time: 90s, 10m, 1.5h. [default: 10m]")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs instead of a budget; repeats bit by bit.")
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(help="Recipes to try, instead of a budget; repeats bit by bit."),
-    ] = None,
-    sampler: Annotated[
-        Sampler, typer.Option(help="What draws recipes; random is for comparison.")
-    ] = Sampler.tpe,
-    engine: Annotated[
-        Engine, typer.Option(help="Where trials run: here, in processes, on a Ray cluster.")
-    ] = Engine.here,
-    jobs: Annotated[int, typer.Option(help="Trials that run at a time.")] = 1,
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster that runs already: auto, or HOST:PORT.")
-    ] = None,
-    ensemble: Annotated[
-        int, typer.Option(help="Average so many of the best; their frozen part runs once.")
-    ] = 1,
-    trial_memory: Annotated[
-        float | None, typer.Option(help="GB that a trial may take, with --engine processes.")
-    ] = None,
-    strategy: Annotated[
-        Strategy | None, typer.Option(help="Train the head alone, or the last blocks too.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Name of a timm model; see `headstart backbones`.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="pretrained, random (from scratch), or a local file.")
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Train this one: default, probe, naive, or a .toml or .json file."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change the recipe: optimizer=sgd, optimizer.lr=3e-4, …"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: runs/NAME-TIME]")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is drawn in training.")] = None,
-    split_seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
-    split: Annotated[
-        Path | None, typer.Option(help="A split to use: the split.csv of another run.")
-    ] = None,
-    boxes: BoxesOption = Boxes.crop,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-) -> None:
+@takes_options(FitOptions)
+def fit(context: typer.Context, source: Source, **values: Any) -> None:
     """Find, train, prove and ship the best classifier that the budget allows."""
     with _errors(context):
         from headstart.fitting import fit as run_fit
 
+        options = parse_options(FitOptions, given(values))
         run = run_fit(
             source,
-            budget=budget,
-            epochs=epochs,
-            trials=trials,
-            sampler=sampler.value,
-            engine=engine.value,
-            jobs=jobs,
-            address=address,
-            trial_memory=trial_memory,
-            ensemble=ensemble,
-            recipe=recipe,
-            strategy=strategy.value if strategy else None,
-            backbone=backbone,
-            weights=weights,
-            settings=settings or [],
-            out=out,
-            seed=seed,
-            split_seed=split_seed,
-            split=split,
-            boxes=boxes.value,
-            workers=workers,
+            options,
             progress=for_stream(sys.stderr),
             command=_command_line(),
             started=_process_start(),
@@ -180,17 +88,17 @@ def fit(
 @app.command()
 def resume(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="The folder of a search that was stopped.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of an interrupted search.")],
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
 ) -> None:
-    """Go on with a search that was stopped, however it was."""
+    """Resume an interrupted search."""
     with _errors(context):
-        from headstart.fitting import resume as go_on
+        from headstart.fitting import resume as resume_run
 
-        done = go_on(
+        resumed = resume_run(
             run, workers=workers, progress=for_stream(sys.stderr), started=_process_start()
         )
-        print_run(done)
+        print_run(resumed)
 
 
 @app.command()
@@ -198,15 +106,14 @@ def leaderboard(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="The folder of a search.")],
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: AsCsv = False,
     importance: Annotated[
         bool, typer.Option("--importance", help="Say which choices mattered instead.")
     ] = False,
 ) -> None:
     """Rank the recipes that a search tried."""
     with _errors(context):
-        if as_json and as_csv:
-            raise InputError("give --json or --csv, not both.")
+        _one_format(as_json, as_csv)
         if importance:
             from headstart.search.importance import importance_of
 
@@ -256,50 +163,28 @@ def diff(
 
 
 @app.command()
+@takes_options(CompareOptions)
 def compare(
     context: typer.Context,
     source: Annotated[
-        str | None,
-        typer.Argument(help="The images, as for `fit`. [default: those of --run]"),
+        str | None, typer.Argument(help="The images, as for `fit`. Those of --run by default.")
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="The recipe to take apart. [default: default]")
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="A finished run: take its recipe, write into it, redraw its report."),
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Length of every row's schedule.")] = 6,
-    seeds: Annotated[int, typer.Option(help="Trainings of each row.")] = 1,
-    budget: Annotated[
-        str, typer.Option(help="Ceiling on the wall time: rows that do not fit are left out.")
-    ] = "10m",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe, as in `fit`.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the ledger; run again, it goes on.")
-    ] = None,
-    split_seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
-    boxes: BoxesOption = Boxes.crop,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: AsCsv = False,
+    **values: Any,
 ) -> None:
-    """Measure what each method brings, from the naive recipe on and with one left out."""
+    """Measure what each method brings: add one at a time, and leave one out."""
     with _errors(context):
-        if as_json and as_csv:
-            raise InputError("give --json or --csv, not both.")
+        _one_format(as_json, as_csv)
         from headstart.ledger import compare as run_compare
 
+        options = parse_options(CompareOptions, given(values))
         ledger = run_compare(
-            source, recipe=recipe, run=run, epochs=epochs, seeds=seeds, budget=budget,
-            settings=settings or [], out=out, split_seed=split_seed, boxes=boxes.value,
-            workers=workers, progress=for_stream(sys.stderr), started=_process_start(),
-        )  # fmt: skip
+            source, options, progress=for_stream(sys.stderr), started=_process_start()
+        )
         print_ledger(ledger, as_json, as_csv)
-        if run is not None:
-            print(f"report: {run / 'report.html'}", file=sys.stderr)
+        if options.run is not None:
+            print(f"report: {options.run / 'report.html'}", file=sys.stderr)
 
 
 @app.command()
@@ -312,12 +197,11 @@ def predict(
         typer.Option(help="Say sets of classes that hold the true one so often: 0.9, 0.95, …"),
     ] = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """Say which class is on each image, and how sure that is."""
     with _errors(context):
-        if as_json and as_csv:
-            raise InputError("give --json or --csv, not both.")
+        _one_format(as_json, as_csv)
         from headstart.predict import open_bundle, predict_images
 
         predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr), set_coverage)
@@ -447,59 +331,18 @@ def show(
 
 
 @app.command()
-def benefit(
-    context: typer.Context,
-    source: Source,
-    budget: Annotated[
-        str | None, typer.Option(help="Ceiling on the wall time: 10m, 1.5h. [default: 10m]")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs of every network, instead of a budget.")
-    ] = None,
-    fractions: Annotated[
-        str | None,
-        typer.Option(help="Percentages of the data. [default: 25,100; on a GPU 10,25,50,100]"),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Networks of each kind. [default: 2; on a GPU 3]")
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Name of a timm model.")] = None,
-    resolution: Annotated[int, typer.Option(help="Side of a view in pixels.")] = 112,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change the recipe of both: augmentation.flip=false, …"),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder; one begun is gone on with. [default: runs/NAME-benefit-TIME]"),
-    ] = None,
-    split_seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
-    split: Annotated[
-        Path | None, typer.Option(help="A run's split.csv: its test images are left alone.")
-    ] = None,
-    boxes: BoxesOption = Boxes.crop,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Certify what transfer brings, against training from scratch, and what more labels would."""
+@takes_options(BenefitOptions)
+def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **values: Any) -> None:
+    """Measure what transfer brings over training from scratch, and what more labels would."""
     with _errors(context):
         from headstart.benefit import benefit as run_benefit
-        from headstart.benefit import percentages
+        from headstart.benefit_verdicts import answers
 
+        shares = _shares(values.pop("fractions"))
+        options = parse_options(BenefitOptions, given({**values, "fractions": shares}))
         folder, certificate = run_benefit(
             source,
-            budget=budget,
-            epochs=epochs,
-            fractions=percentages(fractions),
-            seeds=seeds,
-            backbone=backbone,
-            resolution=resolution,
-            settings=settings or [],
-            out=out,
-            split_seed=split_seed,
-            split=split,
-            boxes=boxes.value,
-            workers=workers,
+            options,
             progress=for_stream(sys.stderr),
             command=_command_line(),
             started=_process_start(),
@@ -507,8 +350,6 @@ def benefit(
         if as_json:
             print(certificate.model_dump_json(indent=1))
             return
-        from headstart.benefit_verdicts import answers
-
         print_table(("question", "answer", "why"), answers(certificate))
         for note in certificate.notes:
             print(f"note: {note}")
@@ -604,6 +445,27 @@ def _errors(context: typer.Context) -> Iterator[None]:
         if error.filename is None:
             raise
         _fail(f"cannot use {error.filename}: {error.strerror}.", 2)
+
+
+def _one_format(as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        raise InputError("Give --json or --csv, not both.")
+
+
+def _shares(percentages: str | None) -> tuple[float, ...] | None:
+    """Reads percentages such as `10,25,100` as shares.
+
+    Raises:
+        RecipeError: If they are none.
+    """
+    if percentages is None:
+        return None
+    try:
+        return tuple(float(part.strip().removesuffix("%")) / 100 for part in percentages.split(","))
+    except ValueError:
+        raise RecipeError(
+            f"--fractions {percentages}: these are not percentages. Write them like 10,25,100."
+        ) from None
 
 
 def _fail(message: str, code: int) -> None:

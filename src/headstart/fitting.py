@@ -27,7 +27,7 @@ from headstart.data.splits import save_split, split_notes
 from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import RunError
 from headstart.finetuning import train_recipe
-from headstart.options import FitOptions, chosen_recipe, parse_options
+from headstart.options import FitOptions, chosen_recipe, with_keywords
 from headstart.picturing import keep_evidence
 from headstart.predict import Run
 from headstart.preparing import Prepared, SplitChoice, prepare, prepare_again
@@ -71,9 +71,7 @@ def fit(
         InputError: If nothing can be trained from what was given; nothing is written then.
         HeadstartError: If the machine failed.
     """
-    if options is None or keywords:
-        given = options.model_dump(exclude_unset=True) if options else {}
-        options = parse_options(FitOptions, {**given, **keywords})
+    options = with_keywords(FitOptions, options, keywords)
     recipe = chosen_recipe(options)
     resources = Resources(
         Clock(started or time.monotonic(), options.budget_s),

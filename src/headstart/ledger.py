@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.artifacts.ledger import MEASURED, Ledger, LedgerRow, Measured, write_ledger
@@ -27,11 +27,13 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.cache import default_cache_dir
 from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, InputError, RunError
+from headstart.options import CompareOptions, with_keywords
 from headstart.planning import at_boundary
-from headstart.preparing import Prepared, prepare_again
+from headstart.preparing import Prepared, SplitChoice, prepare_again
 from headstart.progress import SILENT, Progress, format_duration
 from headstart.recipe import NAMED, Recipe, load_recipe, parse_recipe, with_settings
 from headstart.report.page import write_report
+from headstart.run_context import Resources
 from headstart.search.ablation import (
     Step,
     endpoints,
@@ -40,7 +42,7 @@ from headstart.search.ablation import (
     left_out,
     with_seed,
 )
-from headstart.search.clock import Clock, parse_budget
+from headstart.search.clock import Clock
 from headstart.search.measuring import measure_speeds
 from headstart.search.outcome import Outcome, attempt
 from headstart.search.plan import views_for
@@ -49,9 +51,8 @@ from headstart.search.stages import Solved, boundary_without_clock, check_head_a
 from headstart.search.study import as_trial
 from headstart.search.trial import Job, Score, Setting, run_trial, solve_heads
 from headstart.searching import shared_setting
+from headstart.text import counted
 
-EPOCHS = 6
-"""Length of every row's schedule, unless another is asked for."""
 _OF_A_HEAD = ("head", "seed", "views", "batch_size", "test_time_flip")
 """What of a recipe still counts where the head alone was kept."""
 SLACK = 1.3
@@ -76,21 +77,12 @@ class Bench:
 
 
 def compare(
-    source: str | Path | None = None,
+    source: Any = None,
+    options: CompareOptions | None = None,
     *,
-    recipe: str | Recipe | None = None,
-    run: str | Path | None = None,
-    epochs: int = EPOCHS,
-    seeds: int = 1,
-    budget: str | float | None = None,
-    settings: Sequence[str] = (),
-    out: str | Path | None = None,
-    split_seed: int = 0,
-    boxes: Literal["crop", "keep"] = "crop",
-    workers: int | None = None,
-    cache_dir: str | Path | None = None,
     progress: Progress = SILENT,
     started: float | None = None,
+    **keywords: Any,
 ) -> Ledger:
     """Measures what each method of a recipe brings, from the naive recipe on and one left out.
 
@@ -99,43 +91,40 @@ def compare(
 
     Args:
         source: The images, as for `fit`; those of the run by default.
-        recipe: The chosen recipe: one, a named one, or a file; `default` by default.
-        run: A finished run, whose recipe and split are taken; the ledger is written into it and its
-            report is drawn anew.
-        epochs: Length of every row's schedule.
-        seeds: Trainings of each row.
-        budget: Ceiling on the wall time, as seconds or text; rows that no longer fit are left out
-            and named. None by default.
-        settings: Changes to the recipe such as `optimizer.lr=3e-4`.
-        out: Folder for the ledger, where there is no run.
-        split_seed: Of the split, where there is no run.
-        boxes: Whether images are cropped to boxes that the source gives, where there is no run.
-        workers: Processes that decode images.
-        cache_dir: Folder of the cache; `$HEADSTART_CACHE` or the user's cache folder by default.
-        progress: Where progress is shown.
-        started: When the process began, on `time.monotonic`; now by default.
+        options: What to compare, and for how long.
+        progress: Progress display.
+        started: Start of the process on `time.monotonic`; now by default.
+        keywords: Fields of `CompareOptions` instead of `options`, such as `epochs=6`.
 
     Raises:
-        InputError: If what was asked for cannot be.
+        InputError: If the options contradict each other, or there is nothing to compare.
         RunError: If the run is not finished, or the folder is in use.
         BudgetError: If no two rows fit into the budget.
     """
-    _check(source, recipe, run, epochs, seeds, settings, out)
-    limit = parse_budget(budget) if isinstance(budget, str) else budget
-    clock = Clock(started or time.monotonic(), limit)
+    options = with_keywords(CompareOptions, options, keywords)
+    run, epochs, seeds, boxes = options.run, options.epochs, options.seeds, options.boxes
+    if source is None and run is None:
+        raise InputError("Name a folder of images, or a finished run with --run.")
+    resources = Resources(
+        Clock(started or time.monotonic(), options.budget_s),
+        options.cache_dir or default_cache_dir(),
+        options.workers,
+        progress,
+    )
     split: Path | None = None
     record: RunRecord | None = None
-    folder = next((Path(place) for place in (run, out) if place is not None), None)
+    folder = run or options.out
     if run is not None:
-        record = read_record(Path(run))
+        record = read_record(run)
         if record.status != "done":
             raise RunError(f"{run} is not finished ({record.status}); compare needs its recipe.")
-        chosen = chosen_by(Path(run), record)
+        chosen = chosen_by(run, record)
         source, boxes = source or record.source or record.data_root, record.boxes
-        split = Path(run) / "split.csv"
+        split = run / "split.csv"
     else:
-        chosen = load_recipe(recipe or "default") if not isinstance(recipe, Recipe) else recipe
-        chosen = with_settings(chosen, settings)
+        asked = options.recipe or "default"
+        chosen = load_recipe(asked) if isinstance(asked, str) else asked
+        chosen = with_settings(chosen, options.settings)
     if chosen.averaging.chooses_by_validation:
         raise InputError(
             "averaging = soup chooses its weights by the held-out images that compare judges by; "
@@ -150,16 +139,13 @@ def compare(
         check_unclaimed(folder)
     assert source is not None
     dataset = load_dataset(source, boxes=boxes)
-    cache = Path(cache_dir) if cache_dir else default_cache_dir()
     first = (asked_recipe(record) if record else None) or chosen
-    ready = prepare_again(
-        dataset, first, chosen, clock, split, split_seed, cache, workers, progress
-    )
+    ready = prepare_again(dataset, first, chosen, SplitChoice(split, options.split_seed), resources)
     if folder is not None and run is None and not MEASURED.path(folder).exists():
         claim_folder(folder)
     with locked(folder) if folder is not None else nullcontext():
         bench = _bench(ready, chosen, epochs)
-        trials, missing = _measure(bench, steps, seeds, clock, folder, progress)
+        trials, missing = _measure(bench, steps, seeds, folder, resources)
         ledger = Ledger(
             epochs=epochs,
             seeds=seeds,
@@ -172,7 +158,7 @@ def compare(
         if folder is not None:
             write_ledger(folder, ledger)
         if run is not None:
-            write_report(Path(run))
+            write_report(run)
     return ledger
 
 
@@ -197,30 +183,6 @@ def chosen_by(folder: Path, record: RunRecord) -> Recipe:
     return recipe
 
 
-def _check(
-    source: str | Path | None,
-    recipe: str | Recipe | None,
-    run: str | Path | None,
-    epochs: int,
-    seeds: int,
-    settings: Sequence[str],
-    out: str | Path | None,
-) -> None:
-    """Refuses what does not go together.
-
-    Raises:
-        InputError: Saying what to do instead.
-    """
-    if source is None and run is None:
-        raise InputError("name a folder of images, or a finished run with --run.")
-    if run is not None and (recipe is not None or settings):
-        raise InputError("--run brings its own recipe; give it without --recipe and --set.")
-    if run is not None and out is not None:
-        raise InputError("--run is where the ledger is written; leave --out out.")
-    if epochs < 1 or seeds < 1:
-        raise InputError(f"{epochs} epochs and {seeds} seeds cannot be; give 1 of each at least.")
-
-
 def _bench(ready: Prepared, chosen: Recipe, epochs: int) -> Bench:
     images = sum(len(rows) for rows in ready.material.rows.values())
     plan = SearchPlan(
@@ -233,11 +195,11 @@ def _measure(
     bench: Bench,
     steps: Sequence[Step],
     seeds: int,
-    clock: Clock,
     folder: Path | None,
-    progress: Progress,
+    resources: Resources,
 ) -> tuple[list[Trial], list[str]]:
     """Trains what is not known yet; returns all that is known, and what did not fit."""
+    clock, progress = resources.clock, resources.progress
     data = _digest(bench)
     known: dict[str, Trial] = {}
     if folder is not None:
@@ -255,9 +217,10 @@ def _measure(
     todo = list(dict.fromkeys(_key(recipe) for _, recipe in wanted if _key(recipe) not in known))
     plan = bench.plan
     progress.say(
-        f"compare: {len(steps)} rows, {len(todo)} trainings of {plan.epochs} epochs"
-        + (f", each cross-validated in {plan.folds} parts" if plan.folds > 1 else "")
-        + (f"; {len(known)} are known" if known else "")
+        f"compare: {counted(len(steps), 'row')}, {counted(len(todo), 'training')} of "
+        f"{counted(plan.epochs, 'epoch')}"
+        + (f", each {plan.folds}-fold cross-validated" if plan.folds > 1 else "")
+        + (f"; {len(known)} done before" if known else "")
     )
     for step, recipe in wanted:
         key = _key(recipe)

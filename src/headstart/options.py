@@ -274,6 +274,24 @@ def parse_options(model: type[Options], values: Mapping[str, Any]) -> Options:
         raise InputError(problems + ("" if problems.endswith("?") else ".")) from None
 
 
+def with_keywords(
+    model: type[Options], options: Options | None, keywords: Mapping[str, Any]
+) -> Options:
+    """Returns options with some of their fields given as keywords.
+
+    Raises:
+        InputError: If a name is unknown, a value is out of range, or options contradict each other.
+
+    Example:
+        >>> with_keywords(FitOptions, FitOptions(seed=1), {"epochs": 3}).seed
+        1
+    """
+    if options is not None and not keywords:
+        return options
+    given = {} if options is None else {k: getattr(options, k) for k in options.model_fields_set}
+    return parse_options(model, {**given, **keywords})
+
+
 def chosen_recipe(options: FitOptions) -> Recipe:
     """Returns the recipe that `fit` trains, or that its search starts from.
 
