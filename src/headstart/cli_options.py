@@ -10,6 +10,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from headstart.options import RENAMED
+
 NAMES = {"settings": "--set"}
 """Flags that are not named like their field."""
 IN_PYTHON_ONLY = {"cache_dir"}
@@ -40,6 +42,16 @@ def takes_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Cal
             )
             for name, field in model.model_fields.items()
             if name not in IN_PYTHON_ONLY
+        ]
+        added += [
+            inspect.Parameter(
+                old,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[str | None, typer.Option("--" + old, hidden=True)],
+            )
+            for old, new in RENAMED.items()
+            if new in model.model_fields
         ]
 
         def run(**values: Any) -> None:

@@ -25,15 +25,18 @@ from headstart.data.audit import summary_rows
 from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split, split_notes
 from headstart.diagnose.suspects import SUSPECTS
-from headstart.errors import RunError
+from headstart.errors import RecipeError, RunError
 from headstart.finetuning import train_recipe
-from headstart.options import FitOptions, chosen_recipe, with_keywords
+from headstart.methods.augmentation import NoAugmentation
+from headstart.methods.averaging import NoAveraging
+from headstart.methods.freezing import HeadOnly, LastBlocks
+from headstart.options import NOTHING_TO_TRY, FitOptions, with_keywords
 from headstart.picturing import keep_evidence
 from headstart.predict import Run
 from headstart.preparing import Prepared, SplitChoice, prepare, prepare_again
 from headstart.progress import SILENT, Progress
 from headstart.proving import prove
-from headstart.recipe import Recipe, load_recipe
+from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
 from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report
 from headstart.run_context import Resources, RunContext, dated_folder
@@ -166,6 +169,32 @@ def resume(
         return _train_and_prove(RunContext(path, record, resources), ready, recipe)
 
 
+def chosen_recipe(options: FitOptions) -> Recipe:
+    """Returns the recipe that `fit` trains, or that its search starts from.
+
+    Raises:
+        RecipeError: If a name or value is wrong, or a setting could have no effect.
+    """
+    asked = options.recipe or "default"
+    chosen = load_recipe(asked) if isinstance(asked, str) else asked
+    if options.strategy == "head":
+        # The head is solved on evaluation views in closed form; nothing else is trained.
+        simple = {"freezing": HeadOnly(), "augmentation": NoAugmentation()}
+        chosen = chosen.model_copy(update={**simple, "averaging": NoAveraging()})
+    elif options.strategy == "finetune" and chosen.freezing.head_alone:
+        chosen = chosen.model_copy(update={"freezing": LastBlocks()})
+    given = {
+        "backbone.name": options.backbone, "backbone.weights": options.weights,
+        "epochs": options.epochs, "seed": options.seed,
+    }  # fmt: skip
+    flags = [f"{key}={value}" for key, value in given.items() if value is not None]
+    chosen = with_settings(chosen, [*flags, *options.settings])
+    _refuse_idle_settings(chosen, options.settings)
+    if options.trials is not None and chosen.closed_form:
+        raise RecipeError(NOTHING_TO_TRY)
+    return chosen
+
+
 def _train_and_prove(run: RunContext, ready: Prepared, recipe: Recipe) -> Run:
     """Searches where a search was asked for, trains, proves and reports."""
     _say_start(run, ready)
@@ -241,3 +270,19 @@ def _say_start(run: RunContext, ready: Prepared) -> None:
         f"validation, {record.n_test:,} sealed for the test; "
         f"{counted(len(record.classes), 'class', 'classes')}; {record.backbone}"
     )
+
+
+def _refuse_idle_settings(recipe: Recipe, settings: Sequence[str]) -> None:
+    """Refuses settings that cannot have an effect, as nothing is trained by gradient descent.
+
+    Raises:
+        RecipeError: Naming all of them.
+    """
+    by_gradient = set(FAMILIES) - {"backbone", "head", "freezing"}
+    families = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
+    idle = sorted(each for each in families & by_gradient if not getattr(recipe, each).absent)
+    if recipe.closed_form and idle:
+        raise RecipeError(
+            f"{', '.join(idle)}: this has no effect, as the head is solved in closed form on "
+            "frozen features. Set head.init=random or another freezing, or leave it out."
+        )

@@ -1,11 +1,12 @@
 """What a run may be asked for: each option is declared, documented and checked here, once.
 
 The keywords of the Python functions, the options of the command line and what a search keeps to be
-resumed are all made from these models.
+resumed are all made from these models. Nothing heavy is imported, so that the command line starts
+at once: a recipe is checked when it is used.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -13,10 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from headstart.errors import BudgetError, InputError, RecipeError, did_you_mean
-from headstart.methods.augmentation import NoAugmentation
-from headstart.methods.averaging import NoAveraging
-from headstart.methods.freezing import HeadOnly, LastBlocks
-from headstart.recipe import FAMILIES, Recipe, load_recipe, with_settings
 
 Sampler = Literal["tpe", "random"]
 ExecutorName = Literal["here", "processes", "ray"]
@@ -75,7 +72,7 @@ class FitOptions(BaseModel):
     """Name of a timm model; `headstart backbones` lists them."""
     weights: str | None = None
     """Backbone weights: pretrained, random (from scratch), or a local file."""
-    recipe: str | Recipe | None = None
+    recipe: Any = None
     """Train this recipe without a search: default, probe, naive, or a .toml or .json file. With
     trials, the recipe that the search starts from."""
     settings: tuple[str, ...] = ()
@@ -137,7 +134,8 @@ class FitOptions(BaseModel):
         if self.budget is not None:
             return _seconds(self.budget)
         counted = self.epochs is not None or self.trials is not None
-        if counted or (isinstance(self.recipe, Recipe) and self.recipe.epochs):
+        epochs: int = getattr(self.recipe, "epochs", 0)
+        if counted or epochs:
             return None
         return parse_budget(DEFAULT_BUDGET)
 
@@ -160,7 +158,7 @@ class CompareOptions(BaseModel):
 
     model_config = _CONFIG
 
-    recipe: str | Recipe | None = None
+    recipe: Any = None
     """The recipe to take apart: default, probe, or a .toml or .json file. The default recipe unless
     a run is given."""
     run: Path | None = None
@@ -292,32 +290,6 @@ def with_keywords(
     return parse_options(model, {**given, **keywords})
 
 
-def chosen_recipe(options: FitOptions) -> Recipe:
-    """Returns the recipe that `fit` trains, or that its search starts from.
-
-    Raises:
-        RecipeError: If a name or value is wrong, or a setting could have no effect.
-    """
-    asked = options.recipe or "default"
-    chosen = load_recipe(asked) if isinstance(asked, str) else asked
-    if options.strategy == "head":
-        # The head is solved on evaluation views in closed form; nothing else is trained.
-        simple = {"freezing": HeadOnly(), "augmentation": NoAugmentation()}
-        chosen = chosen.model_copy(update={**simple, "averaging": NoAveraging()})
-    elif options.strategy == "finetune" and isinstance(chosen.freezing, HeadOnly):
-        chosen = chosen.model_copy(update={"freezing": LastBlocks()})
-    given = {
-        "backbone.name": options.backbone, "backbone.weights": options.weights,
-        "epochs": options.epochs, "seed": options.seed,
-    }  # fmt: skip
-    flags = [f"{key}={value}" for key, value in given.items() if value is not None]
-    chosen = with_settings(chosen, [*flags, *options.settings])
-    _refuse_idle_settings(chosen, options.settings)
-    if options.trials is not None and chosen.closed_form:
-        raise RecipeError(NOTHING_TO_TRY)
-    return chosen
-
-
 def parse_budget(text: str) -> float:
     """Reads a budget such as `90s`, `10m`, `1.5h` or `1h30m` into seconds.
 
@@ -340,32 +312,19 @@ def _seconds(budget: str | float) -> float:
     return parse_budget(budget) if isinstance(budget, str) else float(budget)
 
 
-def _refuse_idle_settings(recipe: Recipe, settings: Sequence[str]) -> None:
-    """Refuses settings that cannot have an effect, as nothing is trained by gradient descent.
-
-    Raises:
-        RecipeError: Naming all of them.
-    """
-    by_gradient = set(FAMILIES) - {"backbone", "head", "freezing"}
-    families = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
-    idle = sorted(
-        family
-        for family in families & by_gradient
-        if getattr(recipe, family).name not in {"none", "keep"}
-    )
-    if recipe.closed_form and idle:
-        raise RecipeError(
-            f"{', '.join(idle)}: this has no effect, as the head is solved in closed form on "
-            "frozen features. Set head.init=random or another freezing, or leave it out."
-        )
-
-
 def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
     """Returns one clause on an invalid option, with the nearest known name."""
     name = str(detail["loc"][0]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        if name in RENAMED:
-            return f"{name} is called {RENAMED[name]} now"
-        return f"Unknown option {name!r}{did_you_mean(name, model.model_fields)}"
-    message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"--{name.replace('_', '-')} {detail['input']}: {message}"
+    flag, value, bounds = "--" + name.replace("_", "-"), detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden" if name in RENAMED:
+            return f"{flag} is called --{RENAMED[name]} now"
+        case "extra_forbidden":
+            return f"Unknown option {name!r}{did_you_mean(name, model.model_fields)}"
+        case "greater_than_equal":
+            return f"{flag} must be at least {bounds['ge']}; it is {value}"
+        case "greater_than":
+            return f"{flag} must be above {bounds['gt']}; it is {value}"
+        case "literal_error":
+            return f"{flag} must be {bounds['expected']}; it is {value!r}"
+    return f"{flag} {value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
