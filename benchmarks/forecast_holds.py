@@ -7,7 +7,6 @@ forecast, and measured on the same images. Prints one row a data set.
 """
 
 import argparse
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +15,11 @@ import numpy as np
 from headstart.backbones.boundaries import FEATURES
 from headstart.benefit_curves import forecast
 from headstart.benefit_verdicts import KNOWN
-from headstart.cache import default_cache_dir
 from headstart.data.sources import load_dataset
 from headstart.learning_curve import measure_curve
-from headstart.preparing import prepare
-from headstart.progress import SILENT
+from headstart.preparing import SplitChoice, prepare
 from headstart.recipe import parse_recipe
-from headstart.search.clock import Clock
+from headstart.run_context import Resources
 from headstart.search.material import activations, open_prefix
 
 
@@ -39,8 +36,7 @@ def main() -> None:
 
 def row(folder: Path, repeats: int, resolution: int) -> str:
     recipe = parse_recipe({"backbone": {"resolution": resolution}})
-    clock, cache = Clock(time.monotonic()), default_cache_dir()
-    ready = prepare(load_dataset(folder), recipe, clock, None, 0, cache, None, SILENT)
+    ready = prepare(load_dataset(folder), recipe, SplitChoice(), Resources())
     material = ready.material
     rows = np.concatenate([material.rows["train"], material.rows["val"]])
     labels = np.concatenate([material.labels["train"], material.labels["val"]])

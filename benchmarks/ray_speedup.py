@@ -3,7 +3,7 @@
     python benchmarks/ray_speedup.py
 
 starts a local Ray cluster of one node and one of two, runs the same search on each (`headstart fit
---trials --engine ray --address`), and compares what the trials took, from the first to the last.
+--trials --executor ray --address`), and compares what the trials took, from the first to the last.
 A third search loses one of its two nodes in the middle and must end with all of its trials. On a
 machine with two cores the nodes share memory, disk and caches, so this shows the trials' share of
 the time, and what the driver costs, and is no promise for two machines.
@@ -52,7 +52,7 @@ def _search(args: argparse.Namespace, nodes: int, lose_one: bool = False) -> flo
     cluster.wait_for_nodes()
     out = WORK / name
     command = [sys.executable, "-m", "headstart", "fit", str(args.data), "--out", str(out)]
-    command += ["--trials", str(args.trials), "--epochs", str(args.epochs), "--engine", "ray"]
+    command += ["--trials", str(args.trials), "--epochs", str(args.epochs), "--executor", "ray"]
     command += ["--address", cluster.address, "--jobs", str(nodes)]
     command += ["--set", f"backbone.resolution={args.resolution}"]
     environment = {**os.environ, **ON_CPU, "OMP_NUM_THREADS": "1"}

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -146,14 +145,13 @@ def _private_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def prepared(pictures: Path, shared_cache: Path) -> "Prepared":
     """The pictures decoded and split, for the real pretrained backbone at 64 pixels."""
     from headstart.data.sources import load_dataset
-    from headstart.preparing import prepare
-    from headstart.progress import SILENT
+    from headstart.preparing import SplitChoice, prepare
     from headstart.recipe import parse_recipe
-    from headstart.search.clock import Clock
+    from headstart.run_context import Resources
 
     recipe = parse_recipe({"backbone": {"resolution": 64}})
-    clock = Clock(time.monotonic())
-    return prepare(load_dataset(pictures), recipe, clock, None, 0, shared_cache, 1, SILENT)
+    resources = Resources(cache_dir=shared_cache, workers=1)
+    return prepare(load_dataset(pictures), recipe, SplitChoice(), resources)
 
 
 @pytest.fixture(scope="session")

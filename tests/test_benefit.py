@@ -18,9 +18,9 @@ from headstart.artifacts.certificate import (
     read_arms,
     read_certificate,
 )
-from headstart.benefit import benefit, percentages
+from headstart.benefit import benefit
 from headstart.benefit_verdicts import answers, judge_fraction
-from headstart.errors import RecipeError, RunError
+from headstart.errors import RunError
 from headstart.fitting import fit
 from headstart.report.page import write_report
 
@@ -119,21 +119,15 @@ def test_the_journal_keeps_the_longest_of_a_network_and_no_torn_line(tmp_path: P
     assert whole.whole and not cut.whole
 
 
-def test_percentages() -> None:
-    assert percentages("10, 25%,100") == (0.1, 0.25, 1.0)
-    assert percentages(None) is None
-    with pytest.raises(RecipeError, match="write them like"):
-        percentages("a,b")
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (["--fractions", "0,100"], "percentages above 0"),
-        (["--seeds", "0"], "ask for one at least"),
-        (["--epochs", "0"], "ask for one at least"),
+        (["--fractions", "a,b"], "not percentages"),
+        (["--seeds", "0"], "must be at least 1"),
+        (["--epochs", "0"], "must be at least 1"),
         (["--epochs", "2", "--budget", "1m"], "not both"),
-        (["--budget", "soon"], "cannot read the budget"),
+        (["--budget", "soon"], "Cannot read the budget"),
         (["--set", "backbone.weights=random"], "cannot be --set here"),
         (["--set", "freezing=head_only"], "cannot be --set here"),
         (["--set", "optimizer.lr=0.1"], "cannot be --set here"),

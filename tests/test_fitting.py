@@ -330,12 +330,15 @@ def test_settings_that_cannot_act_are_refused(pictures: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"recipe": "default", "sampler": "random", "jobs": 2}, r"--sampler, --jobs: one recipe"),
-        ({"epochs": 1, "ensemble": 2}, r"--ensemble: one recipe"),
-        ({"jobs": 2}, r"--jobs 2 needs --engine"),
-        ({"engine": "ray", "trial_memory": 1.0}, r"--trial-memory needs --engine processes"),
-        ({"address": "auto"}, r"--address needs --engine ray"),
-        ({"ensemble": 0}, r"an ensemble of 0"),
+        (
+            {"recipe": "default", "sampler": "random", "jobs": 2},
+            r"--sampler, --jobs: these belong to a search",
+        ),
+        ({"epochs": 1, "ensemble": 2}, r"--ensemble: these belong to a search"),
+        ({"jobs": 2}, r"--jobs 2 needs --executor"),
+        ({"executor": "ray", "trial_memory": 1.0}, r"--trial-memory needs --executor processes"),
+        ({"address": "auto"}, r"--address needs --executor ray"),
+        ({"ensemble": 0}, r"--ensemble must be at least 1; it is 0"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(

@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw
 from headstart.artifacts.run import Request, RunRecord
 from headstart.data.sources import load_dataset
 from headstart.fitting import fit
-from headstart.preparing import Prepared, prepare
-from headstart.progress import SILENT
+from headstart.options import FitOptions
+from headstart.preparing import Prepared, SplitChoice, prepare
 from headstart.recipe import Recipe, load_recipe, parse_recipe, with_settings
+from headstart.run_context import Resources, RunContext
 from headstart.safeguarding import used_operations, without_unsafe
 from headstart.search.clock import Clock
 
@@ -43,27 +44,23 @@ def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def record() -> RunRecord:
-    return RunRecord(
-        command="", started_at="", data_name="", data_root="", n_train=0, n_val=0, n_test=0,
-        classes=(), backbone="", backbone_source="",
-    )  # fmt: skip
-
-
 def ready(folder: Path, cache: Path) -> Prepared:
-    clock = Clock(time.monotonic())
     recipe = parse_recipe(SMALL)
-    return prepare(load_dataset(folder), recipe, clock, None, 0, cache, 1, SILENT)
+    resources = Resources(cache_dir=cache, workers=1)
+    return prepare(load_dataset(folder), recipe, SplitChoice(), resources)
 
 
 def guard(
     prepared: Prepared, settings: tuple[str, ...] = (), budget_s: float | None = None
 ) -> tuple[Recipe, RunRecord]:
-    made = record()
+    made = RunRecord(
+        command="", started_at="", data_name="", data_root="", n_train=0, n_val=0, n_test=0,
+        classes=(), backbone="", backbone_source="",
+        request=Request(options=FitOptions(settings=settings)),
+    )  # fmt: skip
     base = with_settings(parse_recipe(SMALL), settings)
-    request = Request(trials=None, split_seed=0, settings=settings)
-    clock = Clock(time.monotonic(), budget_s)
-    return without_unsafe(prepared, base, request, clock, made, SILENT), made
+    run = RunContext(Path(), made, Resources(Clock(time.monotonic(), budget_s)))
+    return without_unsafe(run, prepared, base), made
 
 
 def test_hands_are_not_mirrored(hands: Path, shared_cache: Path) -> None:
@@ -93,11 +90,11 @@ def test_what_looks_the_same_mirrored_is_left_alone(prepared: Prepared) -> None:
 def test_few_images_and_little_time_are_said(prepared: Prepared) -> None:
     recipe, made = guard(prepared)
     assert recipe == parse_recipe(SMALL)
-    assert made.plan[0].happened.endswith("validation images are too few")
+    assert made.plan[0].happened.endswith("too few to tell")
     assert not made.operations
     many = replace(prepared.material, rows={**prepared.material.rows, "val": np.arange(30)})
     _, made = guard(replace(prepared, material=many, features_s=0.01), budget_s=20.0)
-    assert [step.happened for step in made.plan] == ["no time"]
+    assert [step.happened for step in made.plan] == ["no time to check"]
 
 
 def test_what_was_set_by_hand_stays(hands: Path, shared_cache: Path) -> None:

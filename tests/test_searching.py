@@ -231,7 +231,7 @@ def test_a_trial_that_fails_does_not_end_the_search(
 def test_misuse(pictures: Path, two_classes: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="trials, not both"):
         fit(pictures, trials=3, budget="5m", out=tmp_path / "a")
-    with pytest.raises(InputError, match="one at least"):
+    with pytest.raises(InputError, match="must be at least 1"):
         fit(pictures, trials=0, out=tmp_path / "a")
     with pytest.raises(RecipeError, match="closed form"):
         fit(pictures, trials=3, strategy="head", out=tmp_path / "a")
@@ -273,13 +273,15 @@ def test_two_processes_on_one_run_folder_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["processes", "ray"])
+@pytest.mark.parametrize("executor", ["processes", "ray"])
 def test_trials_elsewhere_are_the_trials_here(
-    engine: Any, searched: Run, pictures: Path, shared_cache: Path, tmp_path: Path
+    executor: Any, searched: Run, pictures: Path, shared_cache: Path, tmp_path: Path
 ) -> None:
-    if engine == "ray":
+    if executor == "ray":
         pytest.importorskip("ray")
-    run = fit(pictures, out=tmp_path / "run", cache_dir=shared_cache, engine=engine, **ARGUMENTS)
+    run = fit(
+        pictures, out=tmp_path / "run", cache_dir=shared_cache, executor=executor, **ARGUMENTS
+    )
     here, there = TRIALS.read(searched.folder), TRIALS.read(run.folder)
     assert [(t.rung, t.number, t.state) for t in there] == [
         (t.rung, t.number, t.state) for t in here
@@ -297,7 +299,7 @@ def test_an_ensemble_trains_several_and_ships_one_network(pictures: Path, tmp_pa
     image = next(pictures.rglob("*.png"))
     (prediction,) = run.predict([image])
     assert prediction.label in run.record.classes
-    with pytest.raises(InputError, match="one at least"):
+    with pytest.raises(InputError, match="must be at least 1"):
         fit(pictures, out=tmp_path / "other", ensemble=0)
 
 

@@ -322,9 +322,9 @@ def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
         case "extra_forbidden":
             return f"Unknown option {name!r}{did_you_mean(name, model.model_fields)}"
         case "greater_than_equal":
-            return f"{flag} must be at least {bounds['ge']}; it is {value}"
+            return f"{flag} must be at least {bounds['ge']:g}; it is {value}"
         case "greater_than":
-            return f"{flag} must be above {bounds['gt']}; it is {value}"
+            return f"{flag} must be above {bounds['gt']:g}; it is {value}"
         case "literal_error":
             return f"{flag} must be {bounds['expected']}; it is {value!r}"
     return f"{flag} {value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"

@@ -1,6 +1,5 @@
 """Operations that change what an image is are found, and others are left alone."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,14 +44,13 @@ def arrow(points: str, seed: int) -> Image.Image:
 
 def material_of(folder: Path, cache: Path) -> "Material":
     from headstart.data.sources import load_dataset
-    from headstart.preparing import prepare
-    from headstart.progress import SILENT
+    from headstart.preparing import SplitChoice, prepare
     from headstart.recipe import parse_recipe
-    from headstart.search.clock import Clock
+    from headstart.run_context import Resources
 
     recipe = parse_recipe({"backbone": {"resolution": 64}})
-    clock = Clock(time.monotonic())
-    return prepare(load_dataset(folder), recipe, clock, None, 0, cache, 1, SILENT).material
+    resources = Resources(cache_dir=cache, workers=1)
+    return prepare(load_dataset(folder), recipe, SplitChoice(), resources).material
 
 
 def of(verdicts: tuple[Verdict, ...], operation: Operation) -> Verdict:

@@ -5,7 +5,8 @@ import pytest
 from headstart.backbones.boundaries import Boundary
 from headstart.backbones.cut import Traced
 from headstart.errors import BudgetError
-from headstart.search.clock import Clock, parse_budget
+from headstart.options import parse_budget
+from headstart.search.clock import Clock
 from headstart.search.plan import (
     MOST_EPOCHS,
     MOST_VIEWS,
