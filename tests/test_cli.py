@@ -98,7 +98,7 @@ BAD = {
     "value out of range": (["fit", "{data}", "--set", "optimizer.lr=30"], "optimizer.lr"),
     "recipe with an unknown key": (["fit", "{data}", "--recipe", "{tmp}/bad.toml"], "colour"),
     "no such recipe": (["fit", "{data}", "--recipe", "naiv"], "did you mean 'naive'"),
-    "unreadable budget": (["fit", "{data}", "--budget", "soon"], "cannot read the budget"),
+    "unreadable budget": (["fit", "{data}", "--budget", "soon"], "Cannot read the budget"),
     "row outside": (["fit", "{tmp}/outside.csv"], "outside"),
     "row at nothing": (["fit", "{tmp}/nothing.csv"], "gone.png"),
     "several labels": (["fit", "{tmp}/several.csv"], "multi-label"),
@@ -248,7 +248,7 @@ def test_what_cannot_be_drawn_by_is_refused_in_a_line(
     assert headstart("show", pictures, "--seed", -1, "--out", tmp_path / "out").returncode == 2
     done = headstart("fit", pictures, "--workers", -1, "--out", tmp_path / "out", *SMALL)
     assert done.returncode == 2
-    assert "-1 workers" in done.stderr
+    assert "--workers must be at least 1; it is -1." in done.stderr
     assert not (tmp_path / "out").exists()
 
 

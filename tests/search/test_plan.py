@@ -31,7 +31,7 @@ def test_budgets(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "0", "5x", "m5", "10m!"])
 def test_bad_budgets(text: str) -> None:
-    with pytest.raises(BudgetError, match="cannot read the budget"):
+    with pytest.raises(BudgetError, match="Cannot read the budget"):
         parse_budget(text)
 
 
