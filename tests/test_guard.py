@@ -61,7 +61,7 @@ def test_setting_only_requires_grad_does_not_freeze_batchnorm(
                 module.requires_grad_(False)
 
     monkeypatch.setattr(train_module, "train_mode", only_requires_grad)
-    with pytest.raises(HeadstartError, match=r"frozen tensors changed.*running_mean"):
+    with pytest.raises(HeadstartError, match=r"Training changed .* frozen tensor.*running_mean"):
         run(network(), freezing=LastBlocks(batchnorm="frozen"))
 
 

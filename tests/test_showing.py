@@ -48,5 +48,5 @@ def test_bad_input(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError):
         show(pictures, out=tmp_path / "x", image=tmp_path / "nothing.png", settings=SMALL)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot make the folder"):
+    with pytest.raises(InputError, match="Cannot create the folder"):
         show(pictures, out=tmp_path / "file", settings=SMALL)

@@ -1,4 +1,4 @@
-"""Mathematics of the transfer certificate: rises, plateaus, what differs, and learning curves."""
+"""Mathematics of the transfer certificate: rises, plateaus, differences and learning curves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.inference_stats import Interval, wilson_interval
+from headstart.text import counted
 
 Answer = Literal["yes", "no", "cannot tell"]
 Array = NDArray[np.float64]
@@ -16,7 +17,7 @@ Statistic = Callable[[Array], Array]
 """From accuracies (R, T), one row a curve, to values (R,)."""
 
 MATTERS = 0.01
-"""The smallest advantage in accuracy that is worth a yes: one point."""
+"""Smallest relevant advantage in accuracy: one percentage point."""
 STILL_RISING = 0.02
 """Accuracy that may be left to gain, at most, where a curve counts as level."""
 STILL_LEARNING = 0.05
@@ -66,7 +67,7 @@ class Rises:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The accuracy that so many labels are expected to bring.
+    """The expected accuracy with a given number of labels.
 
     Attributes:
         labels: Images to train on.
@@ -247,13 +248,13 @@ def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
     Args:
         right: Whether each image was right, (seeds, evaluations from epoch 0 on, images).
         losses: Log loss on the same images, (seeds, evaluations).
-        chance: Accuracy of who always names the most frequent class.
+        chance: Accuracy of always predicting the most frequent class.
     """
     epochs = right.shape[1] - 1
     if epochs < FEWEST_POINTS:
-        return f"{epochs} epochs are too few to see a plateau"
+        return f"{counted(epochs, 'epoch')}: too few to see a plateau"
     if estimate(last, right)[1][0] <= chance:
-        return "it has not learned more than chance yet"
+        return "its accuracy is not above chance yet"
     # A log loss that still falls says so before the accuracy does.
     third = max(1, epochs // 3)
     mean = losses.mean(0)

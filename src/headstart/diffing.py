@@ -24,7 +24,7 @@ REAL = 0.05
 
 
 class Change(BaseModel):
-    """One thing that two runs have otherwise.
+    """One difference between two runs.
 
     Attributes:
         what: Its name; a path such as `optimizer.lr` in a recipe.
@@ -96,7 +96,7 @@ class RunDiff(BaseModel):
 
 
 def diff(a: str | Path, b: str | Path) -> RunDiff:
-    """Says what differs between two finished runs, and whether one is more accurate.
+    """Returns the differences between two finished runs, and whether one is more accurate.
 
     Accuracy is compared on the test images that both sealed, matched by their path: McNemar's
     exact test (McNemar 1947) and a paired bootstrap interval, see `inference_stats`.
@@ -114,8 +114,8 @@ def diff(a: str | Path, b: str | Path) -> RunDiff:
     accuracy, warnings = compare(*predictions, names=(str(first), str(second)))
     if records[0].data_root != records[1].data_root:
         warnings = (
-            f"The images lie in {records[0].data_root} and {records[1].data_root}; they are taken "
-            "for the same where their paths inside are.",
+            f"The images are in {records[0].data_root} and {records[1].data_root}. Images with the "
+            "same relative path are treated as identical.",
             *warnings,
         )
     recipes = [load_recipe(str(folder / "recipe.toml")) for folder in (first, second)]
@@ -157,8 +157,8 @@ def compare(
             else "share no test image"
         )
         raise RunError(
-            f"{names[0]} and {names[1]} {why}, so that they cannot be compared; fit one of them "
-            "again on the same data with --split and the split.csv of the other."
+            f"{names[0]} and {names[1]} {why}, so they cannot be compared. Fit one of them again "
+            "on the same data with --split and the split.csv of the other."
         )
     warnings = []
     if len(both) < max(len(a), len(b)):

@@ -1,4 +1,4 @@
-"""Fingerprints: what each method of a recipe was seen to do. One that did nothing is an error."""
+"""Fingerprints: the observed effect of each method. A method without any effect is an error."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +12,27 @@ from pydantic import BaseModel, ConfigDict
 from headstart.batches import Images
 from headstart.errors import HeadstartError
 from headstart.recipe import Recipe
+from headstart.text import counted
 
 _COMPARED = 64
-"""Images by whose views it is judged whether the augmentation changed them."""
+"""Number of images whose views are compared to detect the augmentation."""
 _FEW_VIEWS = 32
 _SURELY = 1e-6
-"""A chance below which a method that was never seen to act is broken, not unlucky."""
+"""Probability below which a method without an effect is broken, not unlucky."""
 
 State = Literal["acted", "idle", "not due"]
 
 
 class Acted(BaseModel):
-    """What one method of the recipe was seen to do.
+    """The observed effect of one method of the recipe.
 
     Attributes:
-        family: The recipe's field.
-        method: Its name.
-        state: `acted`; `idle`, where it was at work but nothing called for it (no gradient was
-            long enough to be clipped); `not due`, where training ended before its turn.
-        evidence: What was seen.
-        first_step: The first step, from 1, at which it acted; None before training.
+        family: Field of the recipe.
+        method: Name of the method.
+        state: `acted`; `idle` if the method was active but nothing triggered it (for example, no
+            gradient was long enough to be clipped); `not due` if training ended before its start.
+        evidence: Observed effect, for display.
+        first_step: First step, from 1, at which it acted; None before training.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +46,7 @@ class Acted(BaseModel):
 
 @dataclass
 class Observed:
-    """What the training loop saw; filled in step by step."""
+    """Observations of the training loop, collected step by step."""
 
     steps: int = 0
     rates: list[float] = field(default_factory=list)
@@ -89,7 +90,7 @@ def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
 
 
 def check_frozen(before: Mapping[str, bytes], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Checks that tensors are what they were.
+    """Checks that tensors have not changed.
 
     Raises:
         HeadstartError: If one of them changed.
@@ -98,13 +99,13 @@ def check_frozen(before: Mapping[str, bytes], tensors: Mapping[str, torch.Tensor
     changed = [name for name, digest in before.items() if now[name] != digest]
     if changed:
         raise HeadstartError(
-            f"{len(changed)} frozen tensors changed in training, {changed[0]!r} among them. "
-            "This is a fault of headstart: please report it with the recipe."
+            f"Training changed {counted(len(changed), 'frozen tensor')}, such as {changed[0]!r}. "
+            "This is a bug in headstart: please report it with the recipe."
         )
 
 
 def compare_views(seen: Observed, views: Sequence[Images], plain: Images) -> None:
-    """Notes of how many images a cached view differs from the evaluation view."""
+    """Records the share of images with a cached view that differs from the evaluation view."""
     some = min(_COMPARED, len(plain))
     changed = [
         any(not np.array_equal(view[row], plain[row]) for view in views) for row in range(some)
@@ -113,16 +114,16 @@ def compare_views(seen: Observed, views: Sequence[Images], plain: Images) -> Non
 
 
 def fingerprints(recipe: Recipe, seen: Observed) -> tuple[Acted, ...]:
-    """Says what each method that `train` applies did.
+    """Returns the observed effect of each method that `train` applies.
 
     Raises:
-        HeadstartError: If one of them did nothing although it was its turn.
+        HeadstartError: If a method had no effect although it was due.
     """
     return tuple(found for judge in _JUDGES for found in judge(recipe, seen))
 
 
 def untrained(recipe: Recipe, why: str) -> list[Acted]:
-    """Says of every method that acts in training alone that there was none."""
+    """Returns, for each method that only acts in training, that nothing was trained."""
     families = (
         "augmentation", "batch_mixing", "optimizer", "schedule", "criterion", "metric_loss",
         "averaging",

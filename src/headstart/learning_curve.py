@@ -1,4 +1,4 @@
-"""How the accuracy of a head on frozen features grows with the labels that it is trained on."""
+"""The accuracy of a head on frozen features over the number of training labels."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,20 @@ from headstart.data.splits import folds
 from headstart.errors import DataError
 from headstart.probe import LabelledFeatures, cross_validate, fit_probe
 from headstart.progress import SILENT, Progress
+from headstart.text import counted
 
 FOLDS = 5
 ORDERS = 2
-"""Random orders in which the labels of a fold come in."""
+"""Number of random orders of the labels of a fold."""
 SIZES = 7
 SMALLEST = 1 / 8
-"""The smallest share of the labels that is trained on."""
+"""Smallest share of the labels for training."""
 FEWEST_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """A learning curve, every image judged by classifiers that did not see its group.
+    """A cross-fitted learning curve: each image is classified without training on its group.
 
     Attributes:
         sizes: Labels trained on (S,), rising; means over the folds.
@@ -64,7 +65,10 @@ def measure_curve(
         DataError: There are too few images.
     """
     if len(labels) < FEWEST_IMAGES or int(known * SMALLEST * len(labels)) < 2:
-        raise DataError(f"{len(labels)} images are too few to see how accuracy grows with labels.")
+        raise DataError(
+            f"{counted(len(labels), 'image')}: too few to measure accuracy over the number of labels. "
+            "Add images."
+        )
     rng = np.random.default_rng(seed)
     fold_of = folds([str(label) for label in labels], groups, FOLDS, seed)
     shares = np.geomspace(SMALLEST, 1, SIZES)
@@ -100,7 +104,7 @@ def measure_curve(
 
 
 def nested_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Returns an order (N,) of images in which the first n hold all classes as evenly as can be.
+    """Returns an order (N,) of images in which every beginning is balanced over the classes.
 
     Args:
         labels: (N,).

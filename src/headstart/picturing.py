@@ -1,4 +1,4 @@
-"""What the report shows of images is kept in the run while the images are at hand."""
+"""Stores the visual evidence of a report in the run while the images are available."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +42,7 @@ from headstart.report.selection import (
 )
 from headstart.retrieval import nearest
 from headstart.run_context import RunContext
+from headstart.text import counted
 
 _SIDE = 160
 """Shorter side of a photograph in pixels."""
@@ -59,7 +60,7 @@ _MAP_S = 0.006
 def keep_evidence(run: RunContext, done: Finished, proof: Proof) -> None:
     """Keeps pictures, heat maps, neighbours and the map of a run whose test was opened.
 
-    What takes long is left out where the time is short, and is said to be missing.
+    If time is short, slow parts are left out, and a note says so.
 
     Args:
         run: The run.
@@ -95,7 +96,7 @@ def keep_evidence(run: RunContext, done: Finished, proof: Proof) -> None:
     points, vectors = _points(ready, predictions, (test_rows, tested), (train_rows, known))
     if len(points) >= FEWEST:
         if until is not None and time.monotonic() + _MAP_S * len(points) > until:
-            notes.append("The time was too short for a map of the images.")
+            notes.append("The time budget did not allow a map of the images.")
         else:
             with _at_leisure(notes, "map of the images"):
                 feature_map = _draw_map(ready, points, vectors, row_of, folder, recipe.seed)
@@ -104,7 +105,7 @@ def keep_evidence(run: RunContext, done: Finished, proof: Proof) -> None:
 
 @contextmanager
 def _at_leisure(notes: list[str], what: str) -> Iterator[None]:
-    """Turns what goes wrong into a note: a proven run must not fail over its pictures."""
+    """Turns an error into a note, because a finished run must not fail due to its pictures."""
     try:
         yield
     except DiskFullError:
@@ -169,7 +170,7 @@ def _keep_heat(
     folder: Path,
     until: float | None,
 ) -> list[str]:
-    """Keeps where the classifier looked for each wrong answer; returns what is to be said of it."""
+    """Stores a heat map for each wrong prediction, and returns notes."""
     if not wrong:
         return []
     preprocessing = bundle.spec.preprocessing
@@ -188,7 +189,8 @@ def _keep_heat(
 
     write_pictures(folder, "heat", lit())
     if len(heat) < len(wrong):
-        return [f"The time sufficed for heat maps of {len(heat)} of {len(wrong)} mistakes."]
+        mistakes = counted(len(wrong), "mistake")
+        return [f"The time budget allowed heat maps for {len(heat)} of {mistakes}."]
     return []
 
 

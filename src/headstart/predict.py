@@ -1,4 +1,4 @@
-"""Using a run: which class is on an image, and how sure that is."""
+"""Inference with a run: predictions with their uncertainty, embeddings and similar images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from headstart.retrieval import nearest
 
 
 class Prediction(BaseModel):
-    """What the classifier says of one image.
+    """The prediction for one image.
 
     Attributes:
         image: The image, as it was named.
@@ -146,10 +146,10 @@ def class_sets(
     known = ", ".join(f"{each.coverage:g}" for each in bundle.spec.sets)
     if not known:
         raise InputError(
-            "this classifier has no calibrated sets of classes: it is an ensemble, or an older "
-            "headstart made it; fit one network anew to have them."
+            "This classifier has no calibrated class sets: it is an ensemble, or an older version "
+            "of headstart made it. Fit a single network again to get them."
         )
-    raise InputError(f"sets of classes are calibrated for {known} and not for {coverage:g}.")
+    raise InputError(f"Class sets are calibrated for {known}, not for {coverage:g}.")
 
 
 def range_of(bundle: Bundle) -> Range | None:
@@ -166,7 +166,7 @@ def predict_images(
     progress: Progress = SILENT,
     set_coverage: float | None = None,
 ) -> list[Prediction]:
-    """Classifies images; one that cannot be read says why and does not stop the others.
+    """Classifies images; the prediction of an unreadable image has an error message.
 
     Args:
         bundle: The classifier.
@@ -175,7 +175,7 @@ def predict_images(
         set_coverage: How often the set of classes should hold the true one; no sets by default.
 
     Raises:
-        InputError: If the bundle is not calibrated for that coverage; nothing is read then.
+        InputError: If the bundle is not calibrated for that coverage.
     """
     classes = bundle.spec.classes
     if set_coverage is not None:
@@ -251,7 +251,7 @@ def similar_images(
         RunError: If the run kept no embeddings.
     """
     if k < 1:
-        raise InputError(f"{k} similar images were asked for; ask for one at least.")
+        raise InputError(f"The number of similar images is {k}; it must be at least 1.")
     known = read_embeddings(folder / "embeddings.safetensors")
     vectors, failed = embed_images(bundle, [image])
     if failed:

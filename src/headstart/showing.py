@@ -62,7 +62,7 @@ def show(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}.") from None
+        raise InputError(f"Cannot create the folder {folder}: {error.strerror}.") from None
     files = [
         folder / f"{name}.png" for name in ("augmentations", "mixing", "schedules", "activations")
     ]
@@ -74,7 +74,7 @@ def show(
 
 
 def show_similar(run: Run, image: str | Path, found: Sequence[Neighbour], out: Path) -> None:
-    """Draws an image beside the training images most like it, as far as they are still there.
+    """Draws an image beside the most similar training images that are still available.
 
     Raises:
         DataError: If the image cannot be read.
