@@ -43,7 +43,7 @@ def test_a_real_difference_by_hand() -> None:
     low, high = compared.interval
     assert 0 < low < 0.3 < high < 0.6
     assert compared.verdict == (
-        f"B is right on 30.0 points more of the 20 shared test images (95 % interval "
+        f"B is right on 30.0 points more of the 20 shared test images (95% interval "
         f"{100 * low:.1f} to {100 * high:.1f}; p = 0.03)."
     )
 

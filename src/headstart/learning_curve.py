@@ -9,7 +9,6 @@ from headstart.data.splits import folds
 from headstart.errors import DataError
 from headstart.probe import LabelledFeatures, cross_validate, fit_probe
 from headstart.progress import SILENT, Progress
-from headstart.text import counted
 
 FOLDS = 5
 ORDERS = 2
@@ -66,7 +65,7 @@ def measure_curve(
     """
     if len(labels) < FEWEST_IMAGES or int(known * SMALLEST * len(labels)) < 2:
         raise DataError(
-            f"{counted(len(labels), 'image')}: too few to measure accuracy over the number of labels. "
+            f"{len(labels)} images are too few to measure accuracy over the number of labels. "
             "Add images."
         )
     rng = np.random.default_rng(seed)
