@@ -4,6 +4,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +86,6 @@ def bootstrap_interval(
         confidence: Nominal coverage.
         n_resamples: Number of resamples.
     """
-    from scipy import stats  # noqa: PLC0415
-
     point = float(statistic(np.ones((1, n)))[0])
     unit_of_image = None if groups is None else np.unique(groups, return_inverse=True)[1]
     n_units = n if unit_of_image is None else int(unit_of_image.max()) + 1
@@ -103,25 +102,7 @@ def bootstrap_interval(
         values = np.round(statistic(weights.astype(np.float64)), 12)
         return values.reshape(drawn.shape[:-1])
 
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        result = stats.bootstrap(
-            (np.arange(n_units),),
-            of_drawn_units,
-            vectorized=True,
-            method="BCa",
-            n_resamples=n_resamples,
-            batch=min(_BATCH, n_resamples),
-            confidence_level=confidence,
-            rng=np.random.default_rng(seed),
-        )
-    drawn_values = result.bootstrap_distribution
-    if np.ptp(drawn_values) == 0:
-        return point, point
-    low, high = result.confidence_interval
-    if not np.isfinite([low, high]).all():
-        low, high = np.quantile(drawn_values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return _bca((np.arange(n_units),), of_drawn_units, point, confidence, n_resamples, seed)
 
 
 def mcnemar_exact(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> float:
@@ -236,8 +217,6 @@ def paired_difference(
         >>> difference, low < difference < high
         (0.5, True)
     """
-    from scipy import stats  # noqa: PLC0415
-
     differences: dict[Hashable, list[NDArray[np.float64]]] = defaultdict(list)
     for cell in cells:
         a, b = (np.asarray(c, dtype=np.float64) for c in (cell.correct_a, cell.correct_b))
@@ -264,23 +243,7 @@ def paired_difference(
         n = 1 / sum(w**2 / len(part) for w, part in zip(weights, of_images, strict=True))
         unseen = wilson_interval(0, max(1, round(n)), confidence)[1]
         return point, (max(-1.0, point - unseen), min(1.0, point + unseen))
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        result = stats.bootstrap(
-            of_images,
-            mean,
-            vectorized=True,
-            method="BCa",
-            n_resamples=n_resamples,
-            batch=min(_BATCH, n_resamples),
-            confidence_level=confidence,
-            rng=np.random.default_rng(seed),
-        )
-    low, high = result.confidence_interval
-    if not np.isfinite([low, high]).all():
-        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-        low, high = np.quantile(result.bootstrap_distribution, tails)
-    return point, (float(low), float(high))
+    return point, _bca(of_images, mean, point, confidence, n_resamples, seed)
 
 
 def optimism_of_best(
@@ -335,3 +298,39 @@ def optimism_of_best(
         honest += ((left_out * judged[best]).sum(axis=1) / left_out.sum(axis=1)).tolist()
     shown = judged[np.round(ranked.mean(axis=1), 12).argmax()].mean()
     return max(0.0, float(shown - np.mean(honest)))
+
+
+def _bca(
+    samples: Sequence[NDArray[Any]],
+    statistic: Callable[..., NDArray[np.float64]],
+    point: float,
+    confidence: float,
+    n_resamples: int,
+    seed: int,
+) -> Interval:
+    """Returns the BCa interval around a point estimate.
+
+    Both ends are the estimate where no resample differs from another. Percentiles of the resamples
+    are the ends where BCa is not defined.
+    """
+    from scipy import stats  # noqa: PLC0415
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            samples,
+            statistic,
+            vectorized=True,
+            method="BCa",
+            n_resamples=n_resamples,
+            batch=min(_BATCH, n_resamples),
+            confidence_level=confidence,
+            rng=np.random.default_rng(seed),
+        )
+    drawn_values = result.bootstrap_distribution
+    if np.ptp(drawn_values) == 0:
+        return point, point
+    low, high = result.confidence_interval
+    if not np.isfinite([low, high]).all():
+        low, high = np.quantile(drawn_values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -12,6 +12,7 @@ from headstart.recipe import Recipe, parse_recipe
 from headstart.search.outcome import Outcome, attempt
 from headstart.search.rungs import Asking, run_rungs
 from headstart.search.study import (
+    as_trial,
     differences,
     drawn_families,
     enough,
@@ -104,7 +105,7 @@ def test_finds_a_better_recipe_and_journals_every_trial(tmp_path: Path) -> None:
     trials = TRIALS.read(tmp_path)
     assert [t.number for t in trials if t.rung == 0] == list(range(12))
     assert len([t for t in trials if t.rung == 1]) == 4
-    assert score_of(best, 8).loss <= score_of(BASE, 8).loss
+    assert score_of(best, 8).val_loss <= score_of(BASE, 8).val_loss
     finalists = [t for t in trials if t.rung == 1]
     assert best.model_dump(mode="json") == ranked(finalists)[0].recipe
     assert {t.epochs for t in finalists} == {4}
@@ -485,3 +486,15 @@ def test_a_rung_that_was_ended_is_gone_on_with_as_it_was(tmp_path: Path) -> None
     assert again == [], "nothing is tried again"
     assert resumed == best
     assert same == plan
+
+
+def test_a_trial_holds_all_that_a_score_says() -> None:
+    score = Score(0.4, "1101", 1.5, 0.5, True, 0.6, "1001", 2.0, sets=(0.1,), gain_noise=0.02)
+    job = Job(3, 1, BASE.model_dump(mode="json"), 6)
+    trial = as_trial(job, Outcome(score, seconds=2.0), "a note")
+    assert (trial.number, trial.rung, trial.epochs, trial.seconds) == (3, 1, 6, 2.0)
+    assert (trial.val_right, trial.val_images, trial.note) == (3, 4, "a note")
+    assert (trial.recipe["blend"], trial.recipe["test_time_flip"]) == (0.5, True)
+    for name, value in vars(score).items():
+        if name not in {"blend", "flip"}:
+            assert getattr(trial, name) == value

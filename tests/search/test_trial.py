@@ -54,8 +54,8 @@ def job(recipe: Recipe = BASE, rung: int = 0, flips: bool = False) -> Job:
 def test_every_fold_is_scored_and_the_same_trial_scores_the_same(setting: Setting) -> None:
     with_heads = replace(setting, heads=solve_heads(setting, BASE))
     score = run_trial(with_heads, job())
-    assert len(score.right) == len(score.start_right) == len(setting.rows)
-    assert score.right.count("1") > 0.7 * len(setting.rows)
+    assert len(score.val_bits) == len(score.start_bits) == len(setting.rows)
+    assert score.val_bits.count("1") > 0.7 * len(setting.rows)
     assert score.blend in trial_module.BLENDS
     assert score.start_loss > 0
     assert score.train_s > 0
@@ -63,15 +63,15 @@ def test_every_fold_is_scored_and_the_same_trial_scores_the_same(setting: Settin
     assert replace(again, train_s=0.0) == replace(score, train_s=0.0)
     # A head that is solved in the trial itself is the one that was solved before.
     alone = run_trial(setting, job())
-    assert alone.loss == pytest.approx(score.loss, rel=1e-5)
+    assert alone.val_loss == pytest.approx(score.val_loss, rel=1e-5)
 
 
 @pytest.mark.slow
 def test_a_held_out_part_is_scored_alone_and_mirror_images_when_asked(setting: Setting) -> None:
     score = run_trial(setting, job(rung=1, flips=True))
-    assert len(score.right) == len(setting.folds[1][0].held)
+    assert len(score.val_bits) == len(setting.folds[1][0].held)
     soup = parse_recipe({**BASE.model_dump(), "averaging": "soup"})
-    assert run_trial(setting, job(soup, rung=1)).loss > 0, "a soup chooses by what is held out"
+    assert run_trial(setting, job(soup, rung=1)).val_loss > 0, "a soup chooses by what is held out"
 
 
 @pytest.mark.slow
@@ -85,8 +85,8 @@ def test_a_trial_travels_with_what_it_reads(
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
     trial_module.open_once.cache_clear()
     score = run_sent_trial(away, job(rung=1))
-    assert score.loss == pytest.approx(here.loss, rel=1e-6)
-    assert score.right == here.right
+    assert score.val_loss == pytest.approx(here.val_loss, rel=1e-6)
+    assert score.val_bits == here.val_bits
     assert (tmp_path / "cache" / "pixels" / setting.pixels / "index.json").exists()
     assert not list((tmp_path / "cache").rglob(".draft-*"))
     shutil.rmtree(tmp_path / "cache")
@@ -106,12 +106,12 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     score = _score(found, labels)
     assert isinstance(score, Score)
     assert score.blend == 0.5
-    assert score.right == "0" * 4 + "1" * 36
-    assert score.start_right == "0" * 20 + "1" * 20
+    assert score.val_bits == "0" * 4 + "1" * 36
+    assert score.start_bits == "0" * 20 + "1" * 20
     # At the best temperature the loss is the entropy of the share of errors.
     share = 4 / 40
     expected = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    assert score.loss == pytest.approx(expected, abs=1e-4)
+    assert score.val_loss == pytest.approx(expected, abs=1e-4)
     assert score.temperature == pytest.approx(2.0 / np.log((1 - share) / share), rel=1e-2)
     assert score.gain_noise > 0
     assert not score.flip
@@ -122,7 +122,7 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     # What training brought is told of mirrored and mirrored.
     start = {(0.0, True): logits([True] * 30 + [False] * 10, 2.0)}
     mirrored = _score({**better, **start}, labels)
-    assert mirrored.start_right == "1" * 30 + "0" * 10
+    assert mirrored.start_bits == "1" * 30 + "0" * 10
     assert mirrored.start_temperature == pytest.approx(2.0 / np.log(3), rel=1e-2)
     only = {(share, True): logits(right, 2.0) for share, right in wrong.items()}
     assert _score(only, labels).blend == 0.5, "flips that were asked for by hand are always there"

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from headstart.artifacts.files import damaged, replacing, write_text
+from headstart.artifacts.files import damaged, replacing, write_model
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
 from headstart.backbones.cut import prefix, suffix, trace
@@ -235,7 +235,7 @@ def save_bundle(
         spec = {**spec, "range": limits.model_copy(update={"sha256": found})}
     last = {"weights_sha256": digest, "members": len(members)}
     checked = BundleSpec.model_validate({**spec, **last})
-    write_text(folder / "bundle.json", checked.model_dump_json(indent=1) + "\n")
+    write_model(folder / "bundle.json", checked)
     return checked
 
 

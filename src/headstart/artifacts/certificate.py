@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.files import read_model, write_text
+from headstart.artifacts.files import read_model, write_model
 from headstart.artifacts.journal import Journal
 from headstart.errors import RunError
 from headstart.inference_stats import Interval
@@ -320,7 +320,7 @@ class Certificate(_Plain):
 
 def write_asked(folder: Path, asked: BenefitRequest) -> None:
     """Writes the request, before anything else is written."""
-    write_text(folder / ASKED, asked.model_dump_json(indent=1) + "\n")
+    write_model(folder / ASKED, asked)
 
 
 def read_asked(folder: Path) -> BenefitRequest | None:
@@ -334,7 +334,7 @@ def read_asked(folder: Path) -> BenefitRequest | None:
 
 def write_plan(folder: Path, plan: BenefitPlan) -> None:
     """Writes the training plan, which is binding from then on."""
-    write_text(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
+    write_model(folder / PLAN, plan)
 
 
 def read_plan(folder: Path) -> BenefitPlan | None:
@@ -348,7 +348,7 @@ def read_plan(folder: Path) -> BenefitPlan | None:
 
 def write_forecast(folder: Path, labels: LabelForecast) -> None:
     """Writes the forecast, so a resumed session does not repeat it."""
-    write_text(folder / FORECAST, labels.model_dump_json(indent=1) + "\n")
+    write_model(folder / FORECAST, labels)
 
 
 def read_forecast(folder: Path) -> LabelForecast | None:
@@ -362,7 +362,7 @@ def read_forecast(folder: Path) -> LabelForecast | None:
 
 def write_certificate(folder: Path, certificate: Certificate) -> None:
     """Writes `certificate.json`."""
-    write_text(folder / CERTIFICATE, certificate.model_dump_json(indent=1) + "\n")
+    write_model(folder / CERTIFICATE, certificate)
 
 
 def read_certificate(folder: Path) -> Certificate:

@@ -12,7 +12,7 @@ from typing import Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.files import read_model, replacing, write_text
+from headstart.artifacts.files import read_model, replacing, write_model
 
 PICTURES = "pictures"
 """Folder inside the run that holds the pictures."""
@@ -97,7 +97,7 @@ class Evidence(BaseModel):
 
 def write_evidence(folder: Path, evidence: Evidence) -> None:
     """Writes `evidence.json`."""
-    write_text(folder / EVIDENCE, evidence.model_dump_json(indent=1) + "\n")
+    write_model(folder / EVIDENCE, evidence)
 
 
 def read_evidence(folder: Path) -> Evidence:

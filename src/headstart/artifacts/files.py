@@ -46,6 +46,11 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def write_model(path: Path, model: BaseModel) -> None:
+    """Writes a model as JSON in one step; `read_model` reads it."""
+    write_text(path, model.model_dump_json(indent=1) + "\n")
+
+
 def read_model(path: Path, model: type[M]) -> M | None:
     """Reads a model from a JSON file, or returns None if there is no such file.
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.files import damaged, read_model, write_text
+from headstart.artifacts.files import damaged, read_model, write_model, write_text
 from headstart.errors import RunError
 from headstart.fingerprints import Acted
 
@@ -209,7 +209,7 @@ class SearchPlan(BaseModel):
 
 def write_plan(folder: Path, plan: SearchPlan) -> None:
     """Writes the plan of a search, which is binding from then on."""
-    write_text(folder / PLAN, plan.model_dump_json(indent=1) + "\n")
+    write_model(folder / PLAN, plan)
 
 
 def read_plan(folder: Path) -> SearchPlan | None:

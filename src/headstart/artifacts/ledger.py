@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.files import read_model, write_text
+from headstart.artifacts.files import read_model, write_model
 from headstart.artifacts.journal import Journal, Trial
 from headstart.fingerprints import Acted
 from headstart.inference_stats import Interval
@@ -107,7 +107,7 @@ class Ledger(BaseModel):
 
 def write_ledger(folder: Path, ledger: Ledger) -> None:
     """Writes the ledger."""
-    write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")
+    write_model(folder / LEDGER, ledger)
 
 
 def read_ledger(folder: Path) -> Ledger | None:

@@ -33,7 +33,7 @@ from typing import Any, Literal, TypeVar
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from headstart.artifacts.files import damaged, replacing, write_json, write_text
+from headstart.artifacts.files import damaged, replacing, write_json, write_model, write_text
 from headstart.artifacts.journal import Journal
 from headstart.data.audit import Audit
 from headstart.errors import RunError
@@ -264,12 +264,12 @@ def write_start(folder: Path, record: RunRecord, recipe: Recipe, audit: Audit) -
     """Writes the files that are complete before training."""
     write_record(folder, record)
     write_recipe(folder, recipe)
-    write_text(folder / "audit.json", audit.model_dump_json(indent=1) + "\n")
+    write_model(folder / "audit.json", audit)
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Writes `run.json`."""
-    write_text(folder / "run.json", record.model_dump_json(indent=1) + "\n")
+    write_model(folder / "run.json", record)
 
 
 def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPrediction]) -> None:

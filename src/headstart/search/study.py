@@ -395,14 +395,11 @@ def as_trial(job: Job, outcome: Outcome[Score], note: str = "") -> Trial:
     if score is None:
         failed = {"cause": outcome.cause, "traceback": outcome.traceback}
         return Trial(state="failed", recipe=recipe, **failed, **common)
-    recipe["blend"] = score.blend
-    if score.flip:
+    measured = dict(vars(score))  # named like the fields of a trial
+    recipe["blend"] = measured.pop("blend")
+    if measured.pop("flip"):
         recipe["test_time_flip"] = True
     return Trial(
-        state="done", recipe=recipe, val_loss=score.loss, val_right=score.right.count("1"),
-        val_images=len(score.right), val_bits=score.right, temperature=score.temperature,
-        start_loss=score.start_loss, start_bits=score.start_right,
-        start_temperature=score.start_temperature, gain_noise=score.gain_noise,
-        sets=score.sets, start_sets=score.start_sets, train_s=score.train_s, acted=score.acted,
-        **common,
+        state="done", recipe=recipe, val_right=score.val_bits.count("1"),
+        val_images=len(score.val_bits), **measured, **common,
     )  # fmt: skip

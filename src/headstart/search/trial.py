@@ -106,13 +106,13 @@ class Score:
     """What the held-out images showed, with the weights blended as they like best.
 
     Attributes:
-        loss: Log loss in nats at the best temperature.
-        right: One character an image, `1` where it was right, in the order of their rows.
+        val_loss: Log loss in nats at the best temperature.
+        val_bits: One character an image, `1` where it was right, in the order of their rows.
         temperature: The best one.
         blend: Share of the trained weights.
         flip: Whether the mean with the mirror images' logits is clearly better.
-        start_loss: As `loss`, before training; with mirror images where `flip` says so.
-        start_right: As `right`, likewise.
+        start_loss: As `val_loss`, before training; with mirror images where `flip` says so.
+        start_bits: As `val_bits`, likewise.
         start_temperature: As `temperature`, likewise.
         sets: Thresholds of class sets, see `calibration.set_thresholds`.
         start_sets: As `sets`, likewise.
@@ -121,13 +121,13 @@ class Score:
         acted: What each method was seen to do, in the first fold.
     """
 
-    loss: float
-    right: str
+    val_loss: float
+    val_bits: str
     temperature: float
     blend: float
     flip: bool
     start_loss: float
-    start_right: str
+    start_bits: str
     start_temperature: float
     sets: tuple[float, ...] = ()
     start_sets: tuple[float, ...] = ()
@@ -306,13 +306,13 @@ def _score(
     temperature, start_temperature = (fit_temperature(each, labels) for each in (best, start))
     saved = calibrated_losses(start, labels) - calibrated_losses(best, labels)
     return Score(
-        loss=loss,
-        right=right_bits(best, labels),
+        val_loss=loss,
+        val_bits=right_bits(best, labels),
         temperature=temperature,
         blend=share,
         flip=flip,
         start_loss=calibrated_score(start, labels)[0],
-        start_right=right_bits(start, labels),
+        start_bits=right_bits(start, labels),
         start_temperature=start_temperature,
         sets=set_thresholds(best, labels, temperature),
         start_sets=set_thresholds(start, labels, start_temperature),
