@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Member
-from headstart.artifacts.run import append_epoch, write_recipe
+from headstart.artifacts.run import EPOCHS, write_recipe
 from headstart.averages import blend
 from headstart.backbones.boundaries import FEATURES
 from headstart.calibration import set_thresholds
@@ -235,7 +235,7 @@ def finetune(run: RunContext, ready: Prepared, recipe: Recipe, start: Start) -> 
         epoch=0, progress=0, lr=0, train_loss=None, val_loss=score(before, val_labels)[0],
         val_accuracy=accuracy, images_per_s=None, seconds=0,
     )  # fmt: skip
-    append_epoch(run.folder, zero)
+    EPOCHS.append(run.folder, zero)
     epochs, views = _length(run, ready, recipe, start)
     if not epochs:
         record.chosen = "probe" if start.solved else "random head"
@@ -259,7 +259,7 @@ def finetune(run: RunContext, ready: Prepared, recipe: Recipe, start: Start) -> 
             deadline = time.monotonic() + seconds_for_training(ready, recipe, run.clock)
         last = zero
         for last in train_blended(material, recipe, start, data, epochs, deadline, "training"):
-            append_epoch(run.folder, last)
+            EPOCHS.append(run.folder, last)
         record.acted += last.acted
         after = validation_logits(start.model, data, device)
         record.epochs = last.epoch

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.journal import SearchPlan, Trial
-from headstart.artifacts.run import append_epoch, forget_epochs
+from headstart.artifacts.run import EPOCHS, forget_epochs
 from headstart.errors import HeadstartError
 from headstart.finetuning import Finished, seconds_for_training, train_blended
 from headstart.fingerprints import Acted, untrained
@@ -55,7 +55,7 @@ def finish(
     """
     run.record.boundary = setting.boundary
     if plan.head_loss is not None:
-        append_epoch(run.folder, _before(plan, plan.head_loss))
+        EPOCHS.append(run.folder, _before(plan, plan.head_loss))
     which = "the winner" if len(winners) < 2 else f"the {len(winners)} winners"
     with run.step("finish", f"train {which} on training and validation images") as step:
         if winners:
@@ -205,7 +205,7 @@ def _train(
     what = "training on all images"
     for last in train_blended(material, recipe, start, data, epochs, deadline, what):
         if not record.epochs:
-            append_epoch(run.folder, last)
+            EPOCHS.append(run.folder, last)
     assert last is not None
     record.epochs = record.epochs or last.epoch
     gap = view_gap(material, recipe, start, start.model, data)

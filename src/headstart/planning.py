@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.journal import HeadRecord, SearchPlan, write_heads
+from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
 from headstart.backbones.boundaries import FEATURES
 from headstart.calibration import set_thresholds
 from headstart.diagnose.suspects import (
@@ -206,7 +206,7 @@ def _with_best_head(
             f"{_describe_head(best.head)}, log loss {best.loss:.3f}, "
             f"{best.right} of {best.images} right"
         )
-        write_heads(
+        HEADS.write(
             run.folder,
             [
                 HeadRecord(

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from headstart.artifacts.journal import (
+    TRIALS,
     SearchPlan,
     Trial,
-    append_trial,
     read_plan,
-    read_trials,
     write_plan,
 )
 from headstart.artifacts.run import asked_recipe, write_recipe
@@ -108,7 +107,7 @@ def search(run: RunContext, ready: Prepared, base: Recipe) -> Finished:
         entries = _cache_views(run, setting, base, plan)
         with run.step("search", _planned(plan)) as step:
             ranking, plan = _try_recipes(run, ready, setting, entries, base, plan)
-            trials = read_trials(folder)
+            trials = TRIALS.read(folder)
             step.seconds = sum(trial.seconds for trial in trials)
             step.happened(_describe_trials(base, plan, trials, ranking[0]))
         if run.clock.budget_s is not None and not base_epochs:
@@ -218,13 +217,13 @@ def _try_recipes(
     plan: SearchPlan,
 ) -> tuple[list[Trial], SearchPlan]:
     """Stage 3: runs successive halving; returns the trials of the last rung and what was done."""
-    options, known = run.options, read_trials(run.folder)
+    options, known = run.options, TRIALS.read(run.folder)
     run.say(f"search: {_planned(plan)}" + (f"; {len(known)} of them done before" if known else ""))
     finished = list(known)
     asking = Asking(base, options.sampler, drawn_families(options.by_hand), options.ensemble)
 
     def journal(trial: Trial) -> None:
-        append_trial(run.folder, trial)
+        TRIALS.append(run.folder, trial)
         run.save()
         finished.append(trial)
         run.say(_describe(trial, base, finished, plan))

@@ -219,6 +219,3 @@ def read_plan(folder: Path) -> SearchPlan | None:
         RunError: If it cannot be read.
     """
     return read_model(folder / PLAN, SearchPlan)
-
-
-append_trial, read_trials, write_heads = TRIALS.append, TRIALS.read, HEADS.write

@@ -46,7 +46,6 @@ from headstart.train import EpochRecord
 M = TypeVar("M", bound=BaseModel)
 
 EPOCHS = Journal("epochs.jsonl", EpochRecord)
-append_epoch = EPOCHS.append
 
 _PACKAGES = (
     "headstart",
