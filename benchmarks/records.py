@@ -87,7 +87,7 @@ def read_run(run: Path) -> Record:
         "recipe": tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8")),
         "trials": Counter(
             f"{trial['stage']}, {trial['state']}" if "stage" in trial else trial["state"]
-            for trial in TRIALS.read(run)
+            for trial in read_trials(run)
         ),
         # In the order of their paths: a hash of each path, and whether it was right.
         "images": "".join(f"{zlib.crc32(each.path.encode()):08x}" for each in predictions),
