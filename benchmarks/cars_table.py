@@ -265,7 +265,7 @@ def _shown(value: object) -> str:
 
 
 def _table(table: list[Row], by_label: dict[str, list[Record]]) -> str:
-    from headstart.inference_stats import holm
+    from headstart.evaluation.statistics import holm
 
     naive = by_label[ROWS[0][0]]
     compared = [
@@ -325,7 +325,7 @@ def _equal_length(table: list[Row], by_label: dict[str, list[Record]]) -> str:
 
 def _compared(runs: list[Record], before: list[Record]) -> tuple[float, float]:
     """Returns by how much the mean accuracy is higher than before, and the p-value."""
-    from headstart.inference_stats import mcnemar_exact
+    from headstart.evaluation.statistics import mcnemar_exact
 
     for run in (*runs, *before):
         check_paired(runs[0], run)

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from headstart.backbones.boundaries import FEATURES
-from headstart.benefit_curves import forecast
-from headstart.benefit_verdicts import KNOWN
+from headstart.certificate.curves import forecast
+from headstart.certificate.learning_curve import measure_curve
+from headstart.certificate.verdicts import KNOWN
 from headstart.data.sources import load_dataset
-from headstart.learning_curve import measure_curve
-from headstart.preparing import SplitChoice, prepare
-from headstart.recipe import parse_recipe
-from headstart.run_context import Resources
-from headstart.search.material import activations, open_prefix
+from headstart.features.extractor import activations, open_prefix
+from headstart.recipes.parsing import parse_recipe
+from headstart.training.experiment import SplitChoice, prepare
+from headstart.training.run_context import Resources
 
 
 def main() -> None:
@@ -36,17 +36,17 @@ def main() -> None:
 
 def row(folder: Path, repeats: int, resolution: int) -> str:
     recipe = parse_recipe({"backbone": {"resolution": resolution}})
-    ready = prepare(load_dataset(folder), recipe, SplitChoice(), Resources())
-    material = ready.material
-    rows = np.concatenate([material.rows["train"], material.rows["val"]])
-    labels = np.concatenate([material.labels["train"], material.labels["val"]])
-    groups = np.concatenate([material.groups, ready.audited.groups[ready.split.val]])
-    everything = replace(material, rows={"all": rows})
-    features = np.asarray(activations(everything, open_prefix(material, FEATURES), "all"))
+    experiment = prepare(load_dataset(folder), recipe, SplitChoice(), Resources())
+    extractor = experiment.extractor
+    rows = np.concatenate([extractor.rows["train"], extractor.rows["val"]])
+    labels = np.concatenate([extractor.labels["train"], extractor.labels["val"]])
+    groups = np.concatenate([extractor.groups, experiment.audited.groups[experiment.split.val]])
+    everything = replace(extractor, rows={"all": rows})
+    features = np.asarray(activations(everything, open_prefix(extractor, FEATURES), "all"))
     held, widths, errors = 0, [], []
     for seed in range(1, repeats + 1):
         curve = measure_curve(
-            features.astype(np.float32), labels, groups, len(material.classes),
+            features.astype(np.float32), labels, groups, len(extractor.classes),
             known=KNOWN, seed=seed,
         )  # fmt: skip
         found = forecast(curve.sizes, curve.hits, [curve.all_size], curve.sizes[-1], seed)[0]

@@ -138,7 +138,7 @@ def share_removed(
     Returns:
         The share and the ends of its BCa interval, or None where nothing was wrong.
     """
-    from headstart.inference_stats import bootstrap_interval
+    from headstart.evaluation.statistics import bootstrap_interval
 
     check_paired(naive[0], better[0])
     before, after = (
@@ -156,7 +156,7 @@ def share_removed(
 
 def accuracy(records: Sequence[Record]) -> str:
     """Returns the mean accuracy over seeds, with Wilson's interval for that many images."""
-    from headstart.inference_stats import wilson_interval
+    from headstart.evaluation.statistics import wilson_interval
 
     share, n = float(np.mean([right(record) for record in records])), len(records[0]["right"])
     low, high = wilson_interval(round(share * n), n)

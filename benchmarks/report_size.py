@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from headstart import fitting
+from headstart.api import fit
 from records import BENCH, DATA
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     took: dict[str, float] = {}
 
     def timed(name: str) -> Callable[..., Any]:
-        work = getattr(fitting, name)
+        work = getattr(fit, name)
 
         def run(*arguments: Any) -> Any:
             start = time.monotonic()
@@ -43,10 +43,10 @@ def main() -> None:
         return run
 
     with (
-        patch.object(fitting, "keep_evidence", timed("keep_evidence")),
-        patch.object(fitting, "write_report", timed("write_report")),
+        patch.object(fit, "keep_evidence", timed("keep_evidence")),
+        patch.object(fit, "write_report", timed("write_report")),
     ):
-        run = fitting.fit(
+        run = fit.fit(
             args.data,
             out=out / "run",
             strategy="head",

@@ -434,7 +434,7 @@ def _sums(
 
 
 def _tests(pairs: dict[str, Pairs]) -> str:
-    from headstart.inference_stats import holm, mcnemar_exact
+    from headstart.evaluation.statistics import holm, mcnemar_exact
 
     found: list[tuple[str, Cell, int, int, float]] = []
     for other, runs in pairs.items():

@@ -131,7 +131,7 @@ def _device() -> str:
 
 def render(runs: dict[str, Record]) -> str:
     """Returns the Markdown page."""
-    from headstart.inference_stats import mcnemar_exact
+    from headstart.evaluation.statistics import mcnemar_exact
 
     naive, searched = runs["naive"], runs["searched"]
     rows = []

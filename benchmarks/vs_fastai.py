@@ -457,7 +457,7 @@ def _shown(value: float | None, digits: int = 0) -> str:
 
 
 def _rows(arms: dict[str, list[Run]], plan: Plan) -> str:
-    from headstart.inference_stats import wilson_interval
+    from headstart.evaluation.statistics import wilson_interval
 
     header = (
         "way",
@@ -522,7 +522,7 @@ def _ratios(
 
 def _paired(arms: dict[str, list[Run]], parts: dict[str, str], plan: Plan) -> list[str]:
     """Returns what exact McNemar tests say of headstart's first runs against the others'."""
-    from headstart.inference_stats import holm, mcnemar_exact
+    from headstart.evaluation.statistics import holm, mcnemar_exact
 
     tested = [path for path, part in parts.items() if part == "test"]
     right = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from headstart.showing import show
+from headstart.api.show import show
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from headstart.backbones.catalog import Backbone
+    from headstart.backbones.catalog import PretrainedBackbone
     from headstart.backbones.cut import Traced
-    from headstart.preparing import Prepared
-    from headstart.search.material import Material
+    from headstart.features.extractor import FeatureExtractor
+    from headstart.training.experiment import Experiment
 
 CLASSES = ("checks", "rings", "stripes")
 DATA = Path(os.environ.get("HEADSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -101,7 +101,7 @@ def mislabelled_pictures() -> Callable[[Path], Path]:
 @pytest.fixture(scope="session")
 def headstart() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command in this process: a new one would load torch again, for seconds."""
-    from headstart.cli import main
+    from headstart.cli.main import main
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = ["headstart", *map(str, arguments)]
@@ -142,12 +142,12 @@ def _private_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def prepared(pictures: Path, shared_cache: Path) -> "Prepared":
+def prepared(pictures: Path, shared_cache: Path) -> "Experiment":
     """The pictures decoded and split, for the real pretrained backbone at 64 pixels."""
     from headstart.data.sources import load_dataset
-    from headstart.preparing import SplitChoice, prepare
-    from headstart.recipe import parse_recipe
-    from headstart.run_context import Resources
+    from headstart.recipes.parsing import parse_recipe
+    from headstart.training.experiment import SplitChoice, prepare
+    from headstart.training.run_context import Resources
 
     recipe = parse_recipe({"backbone": {"resolution": 64}})
     resources = Resources(cache_dir=shared_cache, workers=1)
@@ -155,19 +155,21 @@ def prepared(pictures: Path, shared_cache: Path) -> "Prepared":
 
 
 @pytest.fixture(scope="session")
-def _traced_backbones() -> Callable[[bool], "tuple[Backbone, Traced]"]:
+def _traced_backbones() -> Callable[[bool], "tuple[PretrainedBackbone, Traced]"]:
     """Gives the backbone at 64 pixels as it was loaded; tracing it anew takes a second."""
     from headstart.backbones.catalog import load_backbone
     from headstart.backbones.cut import trace
 
     @cache
-    def load(drop_path: bool) -> "tuple[Backbone, Traced, dict[str, Any], dict[str, Any]]":
+    def load(
+        drop_path: bool,
+    ) -> "tuple[PretrainedBackbone, Traced, dict[str, Any], dict[str, Any]]":
         backbone = load_backbone(resolution=64, drop_path=0.2 if drop_path else 0.0)
         state = deepcopy(backbone.model.state_dict())
         leaves = {name: m for name, m in backbone.model.named_modules() if not list(m.children())}
         return backbone, trace(backbone.model, 64), state, leaves
 
-    def restore(drop_path: bool) -> "tuple[Backbone, Traced]":
+    def restore(drop_path: bool) -> "tuple[PretrainedBackbone, Traced]":
         backbone, traced, state, leaves = load(drop_path)
         for name, module in leaves.items():
             parent, _, attribute = name.rpartition(".")
@@ -180,14 +182,14 @@ def _traced_backbones() -> Callable[[bool], "tuple[Backbone, Traced]"]:
 
 
 @pytest.fixture
-def fresh_material(
-    prepared: "Prepared", _traced_backbones: Callable[[bool], "tuple[Backbone, Traced]"]
-) -> Callable[..., "Material"]:
-    """Makes material with a backbone that a test may change; one at a time."""
+def fresh_extractor(
+    prepared: "Experiment", _traced_backbones: Callable[[bool], "tuple[PretrainedBackbone, Traced]"]
+) -> Callable[..., "FeatureExtractor"]:
+    """Makes an extractor with a backbone that a test may change; one at a time."""
 
-    def make(drop_path: float = 0.0) -> "Material":
+    def make(drop_path: float = 0.0) -> "FeatureExtractor":
         backbone, traced = _traced_backbones(drop_path > 0)
-        return replace(prepared.material, backbone=backbone, traced=traced)
+        return replace(prepared.extractor, backbone=backbone, traced=traced)
 
     return make
 
@@ -230,8 +232,8 @@ def _features_of(folder: Path, cache_dir: Path) -> Whole:
     from headstart.data.audit import audit
     from headstart.data.decode import decode_dataset
     from headstart.data.sources import load_dataset
+    from headstart.features.extractor import FeatureExtractor, activations, open_prefix
     from headstart.progress import SILENT
-    from headstart.search.material import Material, activations, open_prefix
 
     backbone = load_backbone(resolution=128)
     dataset = load_dataset(folder)
@@ -240,9 +242,9 @@ def _features_of(folder: Path, cache_dir: Path) -> Whole:
     names = [dataset.items[int(row)].label for row in audited.kept]
     classes = tuple(sorted(set(names)))
     labels = np.array([classes.index(name) for name in names], np.int64)
-    material = Material(
+    extractor = FeatureExtractor(
         pixels, {"train": audited.kept}, {"train": labels}, audited.groups, classes, backbone,
         trace(backbone.model, 128), torch.device("cpu"), cache_dir, SILENT,
     )  # fmt: skip
-    features = activations(material, open_prefix(material, FEATURES), "train")
+    features = activations(extractor, open_prefix(extractor, FEATURES), "train")
     return Whole(np.asarray(features, np.float32), labels, audited.groups, np.array(classes))

@@ -13,52 +13,19 @@ SOURCE = Path(__file__).parents[1] / "src" / "headstart"
 LAYERS = (
     {"errors", "progress", "text"},
     {"methods"},
-    {"options", "recipe"},
-    {"data", "backbones", "method_pages"},
-    {
-        "averages",
-        "batches",
-        "benefit_curves",
-        "cache",
-        "calibration",
-        "evaluate",
-        "fingerprints",
-        "guard",
-        "inference_stats",
-        "learning_curve",
-        "network",
-        "probe",
-        "retrieval",
-        "steps",
-        "train",
-    },
-    {"artifacts", "checking"},
-    {"search"},
-    {"benefit_verdicts", "diagnose"},
-    {"diffing", "predict", "report", "suspecting"},
-    {
-        "benefit",
-        "benefit_forecast",
-        "benefit_planning",
-        "benefit_training",
-        "finetuning",
-        "finished",
-        "finishing",
-        "fitting",
-        "ledger",
-        "picturing",
-        "planning",
-        "preparing",
-        "proving",
-        "run_context",
-        "safeguarding",
-        "screening",
-        "searching",
-        "showing",
-    },
-    {"sklearn"},
-    {"printing"},
-    {"cli", "cli_options"},
+    {"recipes"},
+    {"backbones"},
+    {"data"},
+    {"evaluation"},
+    {"features", "artifacts"},
+    {"diagnose"},
+    {"training"},
+    {"search", "inference", "certificate"},
+    {"ablation"},
+    {"report"},
+    {"api"},
+    {"integrations"},
+    {"cli"},
     {"__main__"},
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
@@ -95,6 +62,23 @@ def test_imports_go_down(name: str) -> None:
     assert not higher, f"{name} imports {higher} from a higher layer"
 
 
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_rooms_of_a_layer_do_not_know_each_other(name: str) -> None:
+    room = name.partition(".")[0]
+    beside = [
+        other
+        for other in imported(MODULES[name])
+        if other.partition(".")[0] != room and LEVEL[other.partition(".")[0]] == LEVEL[room]
+    ]
+    assert not beside, f"{name} imports {beside} of its own layer"
+
+
+def test_the_top_of_the_package_holds_rooms() -> None:
+    beside = [path for path in SOURCE.iterdir() if path.is_file()]
+    assert len(beside) <= 7, sorted(path.name for path in beside)
+    assert not [path.name for path in beside if path.stem.endswith("ing")]
+
+
 def test_no_circle() -> None:
     graph = {name: imported(path) - {name} for name, path in MODULES.items()}
     list(TopologicalSorter(graph).static_order())  # raises CycleError
@@ -117,14 +101,14 @@ def test_frameworks_stay_in_their_place(package: str, home: str) -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom)
         }
-        assert package not in found or name.partition(".")[0].partition("_")[0] == home, name
+        assert package not in found or name.partition(".")[0] == home, name
 
 
 @pytest.mark.parametrize(
     "code",
     [
         "import headstart",
-        "import headstart.cli",
+        "import headstart.cli.main",
         "import headstart.data.decode_worker",
         "import headstart.data.sources",
     ],

@@ -6,32 +6,33 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
+    from headstart.api.check import check
+    from headstart.api.compare import compare
+    from headstart.api.diff import diff
+    from headstart.api.fit import fit
+    from headstart.api.resume import resume
+    from headstart.api.show import show
+    from headstart.api.suspects import suspects
     from headstart.artifacts.evidence import Neighbour
-    from headstart.checking import check
-    from headstart.diffing import diff
-    from headstart.fitting import fit, resume
-    from headstart.ledger import compare
-    from headstart.predict import Prediction, Run
-    from headstart.recipe import Recipe
-    from headstart.showing import show
-    from headstart.sklearn import HeadstartClassifier
-    from headstart.suspecting import suspects
+    from headstart.inference.predict import Prediction, Run
+    from headstart.integrations.sklearn import HeadstartClassifier
+    from headstart.recipes.recipe import Recipe
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "HeadstartClassifier": "headstart.sklearn",
+    "HeadstartClassifier": "headstart.integrations.sklearn",
     "Neighbour": "headstart.artifacts.evidence",
-    "Prediction": "headstart.predict",
-    "Recipe": "headstart.recipe",
-    "Run": "headstart.predict",
-    "check": "headstart.checking",
-    "compare": "headstart.ledger",
-    "diff": "headstart.diffing",
-    "fit": "headstart.fitting",
-    "resume": "headstart.fitting",
-    "show": "headstart.showing",
-    "suspects": "headstart.suspecting",
+    "Prediction": "headstart.inference.predict",
+    "Recipe": "headstart.recipes.recipe",
+    "Run": "headstart.inference.predict",
+    "check": "headstart.api.check",
+    "compare": "headstart.api.compare",
+    "diff": "headstart.api.diff",
+    "fit": "headstart.api.fit",
+    "resume": "headstart.api.resume",
+    "show": "headstart.api.show",
+    "suspects": "headstart.api.suspects",
 }
 
 __all__ = [

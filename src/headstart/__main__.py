@@ -1,6 +1,6 @@
 """The `headstart` command."""
 
-from headstart.cli import main
+from headstart.cli.main import main
 
 if __name__ == "__main__":
     main()

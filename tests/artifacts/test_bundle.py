@@ -15,7 +15,7 @@ from headstart.artifacts.bundle import (
     run_bundle,
     save_bundle,
 )
-from headstart.backbones.catalog import Backbone, load_backbone
+from headstart.backbones.catalog import PretrainedBackbone, load_backbone
 from headstart.errors import RunError
 from headstart.methods.activation import ActivationUnion, Keep, Mish
 from headstart.methods.head import Linear, NearestNeighbours
@@ -24,7 +24,7 @@ STAGES = ("blocks.4", "blocks.5")
 
 
 def spec(
-    backbone: Backbone,
+    backbone: PretrainedBackbone,
     features: int,
     taps: tuple[str, ...],
     activation: ActivationUnion | None = None,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from headstart.artifacts.records import EpochRecord
 from headstart.artifacts.run import EPOCHS, forget_epochs, read_predictions
 from headstart.errors import RunError
-from headstart.train import EpochRecord
 
 
 def epoch(number: int) -> EpochRecord:
@@ -42,3 +42,12 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
         EPOCHS.read(tmp_path)
     with pytest.raises(RunError, match="not a finished run"):
         read_predictions(tmp_path / "nowhere")
+
+
+def test_names_of_before_are_read() -> None:
+    from headstart.artifacts.records import Request
+
+    old = {"trials": 2, "split_seed": 0, "engine": "processes", "workers": 3}
+    request = Request.model_validate(old)
+    assert (request.executor, request.jobs) == ("processes", 3)
+    assert Request.model_validate_json(request.model_dump_json()) == request

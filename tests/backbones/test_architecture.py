@@ -4,7 +4,7 @@ import pytest
 import timm
 from torch import nn
 
-from headstart.backbones.architecture import architecture
+from headstart.backbones.tracing import architecture
 
 
 def test_other_weights_are_the_same_architecture() -> None:

@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from headstart.recipe import NAMED, Recipe, with_settings
+from headstart.recipes.parsing import NAMED, with_settings
+from headstart.recipes.recipe import Recipe
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from headstart.cache import evict
 from headstart.data import decode
 from headstart.data.decode import Pixels, decode_dataset
 from headstart.data.images import load_image, stored_size
 from headstart.data.types import Item
 from headstart.errors import DataError, DiskFullError, HeadstartError, InputError
+from headstart.features.cache import evict
 
 
 def picture(seed: int = 0, width: int = 60, height: int = 40) -> Image.Image:

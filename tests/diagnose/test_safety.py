@@ -12,16 +12,17 @@ from headstart.diagnose.safety import (
     OPERATIONS,
     FixedView,
     Operation,
-    Verdict,
+    OperationVerdict,
     check_operations,
     judge_operations,
     quarters,
     unsafe_fields,
 )
-from headstart.recipe import Recipe, with_settings
+from headstart.recipes.parsing import with_settings
+from headstart.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
-    from headstart.search.material import Material
+    from headstart.features.extractor import FeatureExtractor
 
 
 def arrow(points: str, seed: int) -> Image.Image:
@@ -42,18 +43,18 @@ def arrow(points: str, seed: int) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def material_of(folder: Path, cache: Path) -> "Material":
+def material_of(folder: Path, cache: Path) -> "FeatureExtractor":
     from headstart.data.sources import load_dataset
-    from headstart.preparing import SplitChoice, prepare
-    from headstart.recipe import parse_recipe
-    from headstart.run_context import Resources
+    from headstart.recipes.parsing import parse_recipe
+    from headstart.training.experiment import SplitChoice, prepare
+    from headstart.training.run_context import Resources
 
     recipe = parse_recipe({"backbone": {"resolution": 64}})
     resources = Resources(cache_dir=cache, workers=1)
-    return prepare(load_dataset(folder), recipe, SplitChoice(), resources).material
+    return prepare(load_dataset(folder), recipe, SplitChoice(), resources).extractor
 
 
-def of(verdicts: tuple[Verdict, ...], operation: Operation) -> Verdict:
+def of(verdicts: tuple[OperationVerdict, ...], operation: Operation) -> OperationVerdict:
     return next(verdict for verdict in verdicts if verdict.operation == operation)
 
 
@@ -78,10 +79,10 @@ def test_arrows_must_not_be_mirrored(tmp_path: Path, shared_cache: Path) -> None
 
 
 def test_symmetric_shapes_may_be(prepared: Any) -> None:
-    verdicts = check_operations(prepared.material, ("flip", "vertical_flip", "grey"))
+    verdicts = check_operations(prepared.extractor, ("flip", "vertical_flip", "grey"))
     assert all(verdict.safe for verdict in verdicts)
     assert unsafe_fields(verdicts) == {}
-    assert verdicts == check_operations(prepared.material, ("flip", "vertical_flip", "grey"))
+    assert verdicts == check_operations(prepared.extractor, ("flip", "vertical_flip", "grey"))
 
 
 @pytest.mark.slow
@@ -181,7 +182,9 @@ def test_every_operation_changes_a_picture_as_it_says(operation: Operation) -> N
 
 @pytest.mark.parametrize("base", ["default", "flip_crop", "auto_augment", "rand_augment"])
 def test_settings_can_be_applied_to_a_recipe(base: str) -> None:
-    verdicts = [Verdict(o, False, "", 0.5, (0.4, 0.6), 0.0, 0.3) for o in reversed(OPERATIONS)]
+    verdicts = [
+        OperationVerdict(o, False, "", 0.5, (0.4, 0.6), 0.0, 0.3) for o in reversed(OPERATIONS)
+    ]
     start = Recipe() if base == "default" else with_settings(Recipe(), [f"augmentation={base}"])
     settings = [f"{path}={value}" for path, value in unsafe_fields(verdicts).items()]
     recipe = with_settings(start, settings)

@@ -19,17 +19,14 @@ import torch
 from pydantic import ValidationError
 
 from headstart.errors import RecipeError
+from headstart.features.extractor import FeatureExtractor
 from headstart.methods.method import Choices, Method, Range, method_name
-from headstart.recipe import FAMILIES, SEARCHED, Recipe, parse_recipe, to_toml, with_settings
-from headstart.search.material import Material
-from headstart.search.stages import (
-    fixed_boundary,
-    start_from,
-    trainable,
-    training_data,
-)
-from headstart.search.study import ask
-from headstart.train import train
+from headstart.recipes.parsing import parse_recipe, to_toml, with_settings
+from headstart.recipes.recipe import FAMILIES, SEARCHED, Recipe
+from headstart.search.sampler import ask
+from headstart.training.boundary import fixed_boundary
+from headstart.training.loop import train
+from headstart.training.transfer import build_transfer_model, trainable, training_data
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,7 +160,7 @@ def test_criterion_prefers_the_true_class_and_takes_soft_targets(method: type[Me
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "method"), METHODS)
 def test_trains_on_pretrained_features_and_is_found_to_have_acted(
-    family: str, method: type[Method], fresh_material: Callable[..., Material]
+    family: str, method: type[Method], fresh_extractor: Callable[..., FeatureExtractor]
 ) -> None:
     name = method_name(method)
     # Methods of these families act block by block; for others one block will do, in half the time.
@@ -184,16 +181,16 @@ def test_trains_on_pretrained_features_and_is_found_to_have_acted(
     recipe = recipe.model_copy(
         update={"optimizer": recipe.optimizer.model_copy(update={"lr": 2e-3, "clip_norm": 0.0})}
     )
-    material = fresh_material(recipe.backbone.drop_path)
-    boundary = fixed_boundary(material, recipe)
+    extractor = fresh_extractor(recipe.backbone.drop_path)
+    boundary = fixed_boundary(extractor, recipe)
     assert boundary is not None
-    start = start_from(material, recipe, boundary)
-    data = training_data(material, recipe, start, 6)
-    records = list(train(trainable(material, start), data, recipe, 6))
+    transfer = build_transfer_model(extractor, recipe, boundary)
+    data = training_data(extractor, recipe, transfer, 6)
+    records = list(train(trainable(extractor, transfer), data, recipe, 6))
     losses = [record.train_loss for record in records]
     assert losses[0] is not None
     assert min(losses[-2:]) < losses[0], losses
-    acted = [*start.acted, *records[-1].acted]
+    acted = [*transfer.acted, *records[-1].acted]
     found = [each for each in acted if each.family == family and each.method == name]
     if not (method.absent or method.is_baseline):
         assert found

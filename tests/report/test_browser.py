@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headstart.fitting import fit
+from headstart.api.fit import fit
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [

@@ -1,7 +1,7 @@
 import xml.etree.ElementTree as ET
 
 from headstart.artifacts.evidence import FeatureMap, Point
-from headstart.report.feature_map import describe, map_svg
+from headstart.report.figures import describe_map, map_svg
 
 RIGHT = Point(image="a/1.png", label="a", prediction="a", x=0, y=0)
 WRONG = Point(image="a/2.png", label="a", prediction="b", x=1, y=0.5)
@@ -17,7 +17,7 @@ def test_every_image_is_a_dot_of_its_kind() -> None:
         ("20", "20"), ("980", "500"), ("500", "980")
     ]  # fmt: skip
     titles = [dot.findtext("title") for dot in dots]
-    assert titles == [describe(point) for point in points]
+    assert titles == [describe_map(point) for point in points]
     assert titles[1] == "a, predicted as b: a/2.png"
     colours = [dot.get("fill") for dot in dots]
     assert colours[0] == colours[1] != colours[2]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.artifacts.ledger import LedgerRow
-from headstart.artifacts.run import TestPrediction
+from headstart.ablation.record import LedgerRow
+from headstart.artifacts.records import EpochRecord, TestPrediction
 from headstart.report.figures import (
     THUMBNAIL,
     accuracy_curve,
@@ -20,7 +20,6 @@ from headstart.report.figures import (
     reliability_diagram,
     waterfall,
 )
-from headstart.train import EpochRecord
 
 
 def epoch(number: int, train_loss: float | None, val_loss: float, accuracy: float) -> EpochRecord:

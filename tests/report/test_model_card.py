@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.artifacts.bundle import BundleSpec, RangeSpec, SetSpec
-from headstart.artifacts.run import PlanStep, RunRecord, TestPrediction, write_result, write_start
+from headstart.artifacts.bundle import BundleSpec, DistributionSpec, SetSpec
+from headstart.artifacts.records import PlanStep, RunRecord, TestPrediction
+from headstart.artifacts.run import write_result, write_start
 from headstart.backbones.weights import Preprocessing
 from headstart.data.audit import Audit
 from headstart.errors import RunError
-from headstart.evaluate import Metrics, compute_metrics
+from headstart.evaluation.metrics import Metrics, compute_metrics
 from headstart.methods.activation import Keep
 from headstart.methods.head import Linear
-from headstart.recipe import Recipe
+from headstart.recipes.recipe import Recipe
 from headstart.report.model_card import fenced, text, write_model_card
 
 HOSTILE = (
@@ -65,7 +66,9 @@ def make_run(folder: Path, classes: tuple[str, ...] = ("ant", "bee"), **changes:
         pretrained_sha256="", licence=str(changes.get("weights_licence", "apache-2.0")),
         data_sha256="", versions={},
         sets=(SetSpec(coverage=0.9, threshold=0.4, images=36),),
-        range=RangeSpec(k=3, threshold=0.3, false_alarm=0.05, calibrated_on="36 images"),
+        distribution=DistributionSpec(
+            k=3, threshold=0.3, false_alarm=0.05, calibrated_on="36 images"
+        ),
     )  # fmt: skip
     (folder / "bundle").mkdir()
     (folder / "bundle" / "bundle.json").write_text(spec.model_dump_json(), encoding="utf-8")

@@ -13,11 +13,10 @@ from PIL import Image
 
 from headstart.artifacts.evidence import Evidence, Neighbour, write_evidence, write_pictures
 from headstart.artifacts.journal import TRIALS, Trial
+from headstart.artifacts.records import EpochRecord, PlanStep, RunRecord, TestPrediction
 from headstart.artifacts.run import (
     EPOCHS,
-    PlanStep,
-    RunRecord,
-    TestPrediction,
+    SEARCH_RECIPE,
     write_recipe,
     write_record,
     write_result,
@@ -26,12 +25,10 @@ from headstart.artifacts.run import (
 from headstart.data.audit import Audit, Finding
 from headstart.diagnose.suspects import SUSPECTS, Suspect, write_suspects_csv
 from headstart.errors import RunError
-from headstart.evaluate import Metrics, compute_metrics
-from headstart.recipe import Recipe
+from headstart.evaluation.metrics import Metrics, compute_metrics
+from headstart.recipes.recipe import Recipe
 from headstart.report.page import MATRIX_AS_TABLE, headline, write_report
-from headstart.search.study import SEARCH_RECIPE
 from headstart.text import percent
-from headstart.train import EpochRecord
 
 NONE = "\N{EN DASH}"
 AUDIT = Audit(n_images=40, n_usable=40, classes={}, dropped={}, findings=())

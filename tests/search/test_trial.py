@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.averages import blend
-from headstart.preparing import Prepared
-from headstart.recipe import Recipe, parse_recipe
+from headstart.recipes.parsing import parse_recipe
+from headstart.recipes.recipe import Recipe
 from headstart.search import trial as trial_module
-from headstart.search.parcel import pack, run_sent_trial, unpack
-from headstart.search.trial import Fold, Job, Score, Setting, _score, run_trial, solve_heads
+from headstart.search.executors.parcel import pack, run_sent_trial, unpack
+from headstart.search.trial import (
+    Fold,
+    Score,
+    TrialContext,
+    TrialJob,
+    _score,
+    run_trial,
+    solve_heads,
+)
+from headstart.training.averaging import blend
+from headstart.training.experiment import Experiment
 
 BASE = parse_recipe(
     {
@@ -28,66 +37,68 @@ BASE = parse_recipe(
 
 
 @pytest.fixture
-def setting(prepared: Prepared) -> Setting:
-    material = prepared.material
-    rows = np.concatenate([material.rows["train"], material.rows["val"]])
-    labels = np.concatenate([material.labels["train"], material.labels["val"]])
+def context(prepared: Experiment) -> TrialContext:
+    extractor = prepared.extractor
+    rows = np.concatenate([extractor.rows["train"], extractor.rows["val"]])
+    labels = np.concatenate([extractor.labels["train"], extractor.labels["val"]])
     half = np.arange(len(rows)) % 2 == 0
     both = (Fold(rows[half], rows[~half]), Fold(rows[~half], rows[half]))
-    return Setting(
-        cache_dir=material.cache_dir,
-        pixels=material.pixels.key,
+    return TrialContext(
+        cache_dir=extractor.cache_dir,
+        pixels=extractor.pixels.key,
         rows=rows,
         labels=labels,
         groups=np.arange(len(rows)),
-        classes=material.classes,
+        classes=extractor.classes,
         boundary="blocks.5",
-        folds=(both, (Fold(material.rows["train"], material.rows["val"]),)),
+        folds=(both, (Fold(extractor.rows["train"], extractor.rows["val"]),)),
     )
 
 
-def job(recipe: Recipe = BASE, rung: int = 0, flips: bool = False) -> Job:
-    return Job(0, rung, recipe.model_dump(mode="json"), 1, flips)
+def job(recipe: Recipe = BASE, rung: int = 0, flips: bool = False) -> TrialJob:
+    return TrialJob(0, rung, recipe.model_dump(mode="json"), 1, flips)
 
 
 @pytest.mark.slow
-def test_every_fold_is_scored_and_the_same_trial_scores_the_same(setting: Setting) -> None:
-    with_heads = replace(setting, heads=solve_heads(setting, BASE))
+def test_every_fold_is_scored_and_the_same_trial_scores_the_same(context: TrialContext) -> None:
+    with_heads = replace(context, heads=solve_heads(context, BASE))
     score = run_trial(with_heads, job())
-    assert len(score.val_bits) == len(score.start_bits) == len(setting.rows)
-    assert score.val_bits.count("1") > 0.7 * len(setting.rows)
+    assert len(score.val_bits) == len(score.start_bits) == len(context.rows)
+    assert score.val_bits.count("1") > 0.7 * len(context.rows)
     assert score.blend in trial_module.BLENDS
     assert score.start_loss > 0
     assert score.train_s > 0
     again = run_trial(with_heads, job())
     assert replace(again, train_s=0.0) == replace(score, train_s=0.0)
     # A head that is solved in the trial itself is the one that was solved before.
-    alone = run_trial(setting, job())
+    alone = run_trial(context, job())
     assert alone.val_loss == pytest.approx(score.val_loss, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_a_held_out_part_is_scored_alone_and_mirror_images_when_asked(setting: Setting) -> None:
-    score = run_trial(setting, job(rung=1, flips=True))
-    assert len(score.val_bits) == len(setting.folds[1][0].held)
+def test_a_held_out_part_is_scored_alone_and_mirror_images_when_asked(
+    context: TrialContext,
+) -> None:
+    score = run_trial(context, job(rung=1, flips=True))
+    assert len(score.val_bits) == len(context.folds[1][0].held)
     soup = parse_recipe({**BASE.model_dump(), "averaging": "soup"})
-    assert run_trial(setting, job(soup, rung=1)).val_loss > 0, "a soup chooses by what is held out"
+    assert run_trial(context, job(soup, rung=1)).val_loss > 0, "a soup chooses by what is held out"
 
 
 @pytest.mark.slow
 def test_a_trial_travels_with_what_it_reads(
-    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: TrialContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = run_trial(setting, job(rung=1))
-    parcel = pack(setting, [setting.cache_dir / "pixels" / setting.pixels])
-    assert unpack(parcel) is setting, "a machine that has the entries needs no other"
-    away = replace(parcel, setting=replace(setting, cache_dir=tmp_path / "not" / "here"))
+    here = run_trial(context, job(rung=1))
+    parcel = pack(context, [context.cache_dir / "pixels" / context.pixels])
+    assert unpack(parcel) is context, "a machine that has the entries needs no other"
+    away = replace(parcel, setting=replace(context, cache_dir=tmp_path / "not" / "here"))
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
     trial_module.open_once.cache_clear()
     score = run_sent_trial(away, job(rung=1))
     assert score.val_loss == pytest.approx(here.val_loss, rel=1e-6)
     assert score.val_bits == here.val_bits
-    assert (tmp_path / "cache" / "pixels" / setting.pixels / "index.json").exists()
+    assert (tmp_path / "cache" / "pixels" / context.pixels / "index.json").exists()
     assert not list((tmp_path / "cache").rglob(".draft-*"))
     shutil.rmtree(tmp_path / "cache")
     trial_module.open_once.cache_clear()

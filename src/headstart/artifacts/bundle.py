@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -29,10 +29,10 @@ from headstart.data.decode import load_image
 from headstart.data.types import Box
 from headstart.data.views import eval_view
 from headstart.errors import DataError, RunError
+from headstart.evaluation.retrieval import unit
 from headstart.methods.activation import Activation, head_activation
 from headstart.methods.head import Head, HeadChoice
 from headstart.progress import SILENT, Progress
-from headstart.retrieval import unit
 
 FORMAT = 1
 ENGINE_PAYS_FROM = 96
@@ -57,7 +57,7 @@ class SetSpec(BaseModel):
     images: int
 
 
-class RangeSpec(BaseModel):
+class DistributionSpec(BaseModel):
     """The distance from which an image is out of distribution.
 
     Attributes:
@@ -101,7 +101,9 @@ class BundleSpec(BaseModel):
     data_sha256: str
     versions: dict[str, str]
     sets: tuple[SetSpec, ...] = ()  # older bundles have neither sets nor a range
-    range: RangeSpec | None = None
+    distribution: DistributionSpec | None = Field(  # bundles of before call it range
+        None, validation_alias=AliasChoices("distribution", "range")
+    )
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def save_bundle(
     folder: Path,
     spec: dict[str, Any],
     members: Sequence[Member],
-    known: tuple[RangeSpec, NDArray[np.float16]] | None = None,
+    known: tuple[DistributionSpec, NDArray[np.float16]] | None = None,
 ) -> BundleSpec:
     """Writes the bundle and returns its spec.
 
@@ -232,7 +234,7 @@ def save_bundle(
         with replacing(path) as draft:
             save_arrays({"gallery": np.ascontiguousarray(gallery, np.float16)}, draft)
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-        spec = {**spec, "range": limits.model_copy(update={"sha256": found})}
+        spec = {**spec, "distribution": limits.model_copy(update={"sha256": found})}
     last = {"weights_sha256": digest, "members": len(members)}
     checked = BundleSpec.model_validate({**spec, **last})
     write_model(folder / "bundle.json", checked)
@@ -273,7 +275,7 @@ def load_bundle(folder: Path) -> Bundle:
         if digest != spec.weights_sha256:
             raise RunError(f"{weights} is damaged: its hash differs from the one in bundle.json.")
         tensors = load_file(weights)
-        gallery = _gallery(folder, spec.range) if spec.range else None
+        gallery = _gallery(folder, spec.distribution) if spec.distribution else None
     except FileNotFoundError as error:
         raise RunError(
             f"{folder} is not a bundle: it has no {Path(error.filename).name}."
@@ -305,7 +307,7 @@ def _tensors(member: Member) -> dict[str, torch.Tensor]:
     }
 
 
-def _gallery(folder: Path, known: RangeSpec) -> NDArray[np.float32]:
+def _gallery(folder: Path, known: DistributionSpec) -> NDArray[np.float32]:
     """Reads the gallery of a range.
 
     Raises:

@@ -10,8 +10,8 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from headstart.artifacts.files import damaged, read_model, write_model, write_text
+from headstart.artifacts.records import Acted
 from headstart.errors import RunError
-from headstart.fingerprints import Acted
 
 M = TypeVar("M", bound=BaseModel)
 

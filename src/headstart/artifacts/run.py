@@ -21,177 +21,29 @@ bundle/           the classifier with its model card
 import csv
 import fcntl
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
-import psutil
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel
 
 from headstart.artifacts.files import damaged, replacing, write_json, write_model, write_text
 from headstart.artifacts.journal import Journal
+from headstart.artifacts.records import EpochRecord, RunRecord, TestPrediction
 from headstart.data.audit import Audit
 from headstart.errors import RunError
-from headstart.evaluate import Metrics
-from headstart.fingerprints import Acted
-from headstart.options import FitOptions
-from headstart.recipe import Recipe, parse_recipe, to_toml
-from headstart.train import EpochRecord
+from headstart.evaluation.metrics import Metrics
+from headstart.recipes.parsing import parse_recipe, to_toml
+from headstart.recipes.recipe import Recipe
 
 M = TypeVar("M", bound=BaseModel)
 
 EPOCHS = Journal("epochs.jsonl", EpochRecord)
 
-_PACKAGES = (
-    "headstart",
-    "torch",
-    "torchvision",
-    "timm",
-    "onnxruntime",
-    "numpy",
-    "pillow",
-    "scipy",
-    "pytorch-metric-learning",
-)
-
-
-class PlanStep(BaseModel):
-    """One planned step and its outcome."""
-
-    model_config = ConfigDict(frozen=True)
-
-    stage: str
-    planned: str
-    happened: str = ""
-    seconds: float | None = None
-
-
-class CheckedOperation(BaseModel):
-    """An augmentation operation, and whether it changes the class of an image.
-
-    Attributes:
-        operation: Name of the operation.
-        safe: Whether it may be used.
-        evidence: Explanation, for display.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    operation: str
-    safe: bool
-    evidence: str
-
-
-HEAD_ALONE = frozenset({"probe", "random head", "head on frozen features"})
-"""Values of `RunRecord.chosen` for classifiers of which only the head was trained."""
-
-
-class Request(BaseModel):
-    """What a search was asked for: all that is needed to resume it.
-
-    Attributes:
-        options: As they were given.
-        recipe: The recipe that they led to before anything was searched, as plain data.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    options: FitOptions = FitOptions()
-    recipe: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_first_form(cls, data: Any) -> Any:
-        """Reads a request of version 0.1.0, which held some of the options side by side."""
-        if not isinstance(data, dict) or "options" in data or "split_seed" not in data:
-            return data
-        options = {
-            "trials": data.get("trials"),
-            "split_seed": data["split_seed"],
-            "settings": data.get("settings", ()),
-            "sampler": data.get("sampler", "tpe"),
-            "executor": data.get("engine", "here"),
-            "jobs": data.get("workers", 1),
-            "address": data.get("address") or None,
-            "ensemble": data.get("ensemble", 1),
-            "trial_memory": data.get("trial_memory", 0) / 1e9 or None,
-        }
-        return {"options": options, "recipe": data.get("recipe", {})}
-
-
-class RunRecord(BaseModel):
-    """The record of a run: request, plan and outcome."""
-
-    status: Literal["running", "done", "interrupted", "failed"] = "running"
-    command: str
-    started_at: str
-    seconds: float = 0.0
-    budget_s: float | None = None
-    request: Request | None = None
-    stop_reason: str = ""
-    source: str | None = None  # empty for Python objects; None in older runs
-    boxes: Literal["crop", "keep"] = "crop"
-    split_seed: int | None = None  # None if a split was given
-    data_name: str
-    data_root: str
-    licence: str | None = None
-    n_train: int
-    n_val: int
-    n_test: int
-    classes: tuple[str, ...]
-    backbone: str
-    backbone_source: str
-    boundary: str = ""
-    views: int = 0
-    epochs: int = 0
-    chosen: str = ""
-    cached_view_accuracy: float | None = None
-    fresh_view_accuracy: float | None = None
-    plan: list[PlanStep] = Field(default_factory=list)
-    notes: list[str] = Field(default_factory=list)
-    acted: list[Acted] = Field(default_factory=list)
-    operations: list[CheckedOperation] = Field(default_factory=list)
-    test_opened_at: str = ""
-    # Earlier openings by this run, which was stopped during the test and then resumed.
-    test_opened_before: list[str] = Field(default_factory=list)
-    versions: dict[str, str] = Field(default_factory=dict)
-    machine: str = ""
-
-    @property
-    def head_alone(self) -> bool:
-        """Whether the classifier uses the pretrained backbone unchanged."""
-        return self.chosen in HEAD_ALONE
-
-    @property
-    def searched(self) -> bool:
-        """Whether more than one recipe was tried."""
-        return any(step.stage in {"heads", "search"} for step in self.plan)
-
-    @property
-    def openings(self) -> str:
-        """How often the sealed test set was opened, in words."""
-        times = 1 + len(self.test_opened_before)
-        return (
-            "once" if times == 1 else f"{times} times, because the run was stopped during the test"
-        )
-
-
-class TestPrediction(BaseModel):
-    """The prediction for one test image."""
-
-    __test__ = False  # not a pytest test
-    model_config = ConfigDict(frozen=True)
-
-    path: str
-    label: str
-    prediction: str
-    probability: float
-    probability_of_label: float
+SEARCH_RECIPE = "search.toml"
+"""The file of the run that holds what a search started from."""
 
 
 def claim_folder(folder: Path) -> None:
@@ -353,37 +205,6 @@ def read_split_parts(folder: Path) -> dict[str, str]:
         raise RunError(f"{folder} is not a run: it has no split.csv.") from None
     except (KeyError, csv.Error):
         raise RunError(f"{path} is damaged: it needs the columns path and split.") from None
-
-
-def now() -> str:
-    """Returns the present time as ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> str:
-    """Returns a description of the machine in one line."""
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{psutil.cpu_count()} x {_processor()}, {memory:.0f} GiB, {platform.system()}"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _read(folder: Path, name: str, model: type[M]) -> M:

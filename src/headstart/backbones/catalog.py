@@ -19,9 +19,9 @@ from torch import nn
 
 from headstart.backbones.weights import (
     PACKAGES,
-    Backbone,
     Interpolation,
     Preprocessing,
+    PretrainedBackbone,
     UnavailableError,
     cached_file,
     cached_repositories,
@@ -34,7 +34,13 @@ from headstart.backbones.weights import (
 )
 from headstart.errors import BackboneError, did_you_mean
 
-__all__ = ["Backbone", "BackboneInfo", "build_backbone", "known_backbones", "load_backbone"]
+__all__ = [
+    "BackboneInfo",
+    "PretrainedBackbone",
+    "build_backbone",
+    "known_backbones",
+    "load_backbone",
+]
 
 WELL_KNOWN = (
     "resnet18",
@@ -125,7 +131,7 @@ def load_backbone(
     resolution: int | None = None,
     drop_path: float = 0.0,
     seed: int = 0,
-) -> Backbone:
+) -> PretrainedBackbone:
     """Builds a backbone and loads its weights.
 
     Args:
@@ -163,7 +169,7 @@ def load_backbone(
         model = _create(name, drop_path, resolution, seed, **options)
         source = f"huggingface.co/{config.hf_hub_id}"
     preprocessing = _preprocessing(model, resolution)
-    return Backbone(
+    return PretrainedBackbone(
         name=name,
         model=model,
         features=_count_features(model, name, preprocessing.resolution),

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
-from headstart.backbones.architecture import architecture
 from headstart.backbones.boundaries import FEATURES, INPUT, Boundary, find_boundaries
 from headstart.backbones.graphs import (
     dims_to_pool,
@@ -22,7 +21,7 @@ from headstart.backbones.graphs import (
     suffix_graph,
     targets,
 )
-from headstart.backbones.tracing import Trace, ancestors, check_same, trace_mode
+from headstart.backbones.tracing import Trace, ancestors, architecture, check_same, trace_mode
 from headstart.errors import BackboneError, did_you_mean
 
 

@@ -7,7 +7,7 @@ in, so a backbone is traced twice.
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,3 +178,31 @@ def descendants(graph: fx.Graph, start: fx.Node) -> set[fx.Node]:
         if not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
+
+
+def architecture(model: nn.Module) -> Hashable:
+    """Returns what equals another network's where both differ in nothing but their weights.
+
+    It holds every module's path, type and plain attributes (sizes, probabilities, switches), and
+    the shape of every tensor of the state. Whether a module trains is left out, and so is code
+    that somebody put in a module's place: who relies on it must check.
+    """
+    modules = tuple(
+        (name, type(each), _plain_attributes(vars(each))) for name, each in model.named_modules()
+    )
+    state = tuple((name, tuple(each.shape)) for name, each in model.state_dict().items())
+    return modules, state
+
+
+def _plain_attributes(attributes: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, repr(value))
+        for name, value in sorted(attributes.items())
+        if name != "training" and _is_plain(value)
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

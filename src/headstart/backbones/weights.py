@@ -65,7 +65,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Backbone:
+class PretrainedBackbone:
     """A network without its classifier, and all that is known of it.
 
     Attributes:

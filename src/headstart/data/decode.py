@@ -22,7 +22,6 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from headstart.data.formats import readable_formats
 from headstart.data.images import (
     MAX_PIXELS,
     BadImageError,
@@ -30,6 +29,7 @@ from headstart.data.images import (
     load_image,
     read_header,
     read_image,
+    readable_formats,
     stored_size,
 )
 from headstart.data.types import Box, Item
@@ -112,7 +112,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Job:
+class DecodeJob:
     """One image for a worker: what to read, and where its pixels go.
 
     Attributes:
@@ -196,7 +196,7 @@ def open_pixels(cache_dir: Path, key: str) -> Pixels:
     return _read(folder, key)
 
 
-def decode_job(job: Job, short_side: int, folder: Path) -> dict[str, Any]:
+def decode_job(job: DecodeJob, short_side: int, folder: Path) -> dict[str, Any]:
     """Decodes one image into the files in `folder` and returns what the index says of it.
 
     Only this little passes between the processes; the thumbnail has a file of its own.
@@ -323,14 +323,14 @@ class _Plan:
     """What the headers say, a job for each image worth decoding, and the bytes to reserve."""
 
     facts: tuple[Facts, ...]
-    jobs: tuple[Job, ...]
+    jobs: tuple[DecodeJob, ...]
     total: int
 
 
 def _plan(items: Sequence[Item], hashes: Sequence[str], short_side: int) -> _Plan:
     """Plans from headers alone; an image found broken only later leaves its space unused."""
     facts: list[Facts] = []
-    jobs: list[Job] = []
+    jobs: list[DecodeJob] = []
     total = 0
     for index, (item, digest) in enumerate(zip(items, hashes, strict=True)):
         try:
@@ -340,7 +340,7 @@ def _plan(items: Sequence[Item], hashes: Sequence[str], short_side: int) -> _Pla
             facts.append(Facts(bad.status, bad.reason, digest))
             continue
         facts.append(Facts("ok", "", digest, header.width, header.height))
-        jobs.append(Job(index, str(item.path), item.box, total, width, height))
+        jobs.append(DecodeJob(index, str(item.path), item.box, total, width, height))
         total += width * height * 3
     return _Plan(tuple(facts), tuple(jobs), max(1, total))  # An empty file cannot be mapped.
 
@@ -371,8 +371,8 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
 
 
 def _decode(
-    jobs: Sequence[Job], short_side: int, folder: Path, workers: int
-) -> Generator[tuple[Job, dict[str, Any]], None, None]:
+    jobs: Sequence[DecodeJob], short_side: int, folder: Path, workers: int
+) -> Generator[tuple[DecodeJob, dict[str, Any]], None, None]:
     """Yields every job with what was learned, in the order in which they are done.
 
     The processes are programs of their own (`decode_worker`), fed through pipes: unlike a fork they
@@ -383,8 +383,10 @@ def _decode(
         for job in jobs:
             yield job, decode_job(job, short_side, folder)
         return
-    chunks: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[list[tuple[Job, dict[str, Any]]] | Exception] = queue.SimpleQueue()
+    chunks: queue.SimpleQueue[Sequence[DecodeJob]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[list[tuple[DecodeJob, dict[str, Any]]] | Exception] = (
+        queue.SimpleQueue()
+    )
     for start in range(0, len(jobs), _CHUNK):
         chunks.put(jobs[start : start + _CHUNK])
     processes: list[subprocess.Popen[str]] = []
@@ -428,8 +430,8 @@ def _start_worker(short_side: int, folder: Path) -> subprocess.Popen[str]:
 
 def _feed(
     process: subprocess.Popen[str],
-    chunks: "queue.SimpleQueue[Sequence[Job]]",
-    done: "queue.SimpleQueue[list[tuple[Job, dict[str, Any]]] | Exception]",
+    chunks: "queue.SimpleQueue[Sequence[DecodeJob]]",
+    done: "queue.SimpleQueue[list[tuple[DecodeJob, dict[str, Any]]] | Exception]",
 ) -> None:
     """Gives one process a chunk after the other, until there are none or it fails."""
     assert process.stdin is not None and process.stdout is not None

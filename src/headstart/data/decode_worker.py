@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from headstart.data.decode import Job, decode_job
+from headstart.data.decode import DecodeJob, decode_job
 
 
 def main() -> None:
@@ -24,9 +24,9 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def _job(box: list[int] | None, **rest: Any) -> Job:
+def _job(box: list[int] | None, **rest: Any) -> DecodeJob:
     # JSON has no tuples.
-    return Job(box=(box[0], box[1], box[2], box[3]) if box else None, **rest)
+    return DecodeJob(box=(box[0], box[1], box[2], box[3]) if box else None, **rest)
 
 
 if __name__ == "__main__":

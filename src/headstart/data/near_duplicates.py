@@ -52,7 +52,7 @@ _RESIDUE = 0.25  # Share of the energy that must be left to agree once they are 
 
 
 @dataclass(frozen=True)
-class Pair:
+class DuplicatePair:
     """Two images that show the same photograph.
 
     Attributes:
@@ -68,7 +68,9 @@ class Pair:
     mirrored: bool
 
 
-def near_duplicates(thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[Pair]:
+def near_duplicates(
+    thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> list[DuplicatePair]:
     """Returns the pairs of images that show the same photograph, exact duplicates included.
 
     Crops are looked for among images of one label only, and fewer of them in large sets; whole
@@ -104,9 +106,9 @@ def _propose(
 
 def _prove(
     thumbnails: NDArray[np.uint8], candidates: Sequence[_Candidate], regions: Sequence[_Region]
-) -> list[Pair]:
+) -> list[DuplicatePair]:
     common = _common(thumbnails)
-    pairs: dict[tuple[int, int], Pair] = {}
+    pairs: dict[tuple[int, int], DuplicatePair] = {}
     for _, cropped, target, mirrored, region in candidates:
         key = (min(cropped, target), max(cropped, target))
         if key in pairs:
@@ -116,7 +118,7 @@ def _prove(
         goal = _cut(other[:, ::-1] if mirrored else other, regions[:1], _FINE_SIDE)[0]
         crop = _align(image, goal, regions[region])
         if crop is not None and (agreement := _agreement(crop, goal, common)) >= AGREEMENT:
-            pairs[key] = Pair(*key, agreement, mirrored)
+            pairs[key] = DuplicatePair(*key, agreement, mirrored)
     return sorted(pairs.values(), key=lambda pair: (pair.first, pair.second))
 
 

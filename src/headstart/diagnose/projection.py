@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.retrieval import unit
+from headstart.evaluation.retrieval import unit
 
 FEWEST = 8
 """Smallest number of images for a useful map."""

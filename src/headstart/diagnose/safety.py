@@ -17,11 +17,17 @@ from torchvision.transforms.v2 import functional
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.cut import Traced, space_dims
 from headstart.data.views import View
-from headstart.inference_stats import Cell, Interval, holm, mcnemar_exact, paired_difference
+from headstart.evaluation.statistics import (
+    Cell,
+    Interval,
+    holm,
+    mcnemar_exact,
+    paired_difference,
+)
+from headstart.features.extractor import FeatureExtractor, activations, open_prefix
+from headstart.features.probe import LabelledFeatures, Probe, cross_validate, fit_probe
 from headstart.methods.augmentation import Colour, FlipCrop, Transform
 from headstart.methods.method import Method
-from headstart.probe import LabelledFeatures, Probe, cross_validate, fit_probe
-from headstart.search.material import Material, activations, open_prefix
 from headstart.text import counted, percent
 
 Operation = Literal["flip", "vertical_flip", "crop", "rotate_30", "rotate_90", "grey"]
@@ -64,7 +70,7 @@ FeaturesOf = Callable[[str, Operation | None], NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class OperationVerdict:
     """Whether an operation may be used as augmentation.
 
     Attributes:
@@ -104,11 +110,11 @@ class FixedView(Method):
 
 
 def check_operations(
-    material: Material,
+    extractor: FeatureExtractor,
     operations: Sequence[Operation] = OPERATIONS,
     *,
     seed: int = 0,
-) -> tuple[Verdict, ...]:
+) -> tuple[OperationVerdict, ...]:
     """Tests whether operations are safe, with a head on the frozen backbone.
 
     Pooled features hardly distinguish left from right, because backbones are trained on mirror
@@ -121,36 +127,36 @@ def check_operations(
     suspicious operation. All are cached.
 
     Args:
-        material: Data and backbone, before any activation is swapped or any layer trained.
+        extractor: Data and backbone, before any activation is swapped or any layer trained.
         operations: Operations to test.
         seed: Seed for the choice of images, the folds and the resampling.
     """
     rng = np.random.default_rng(seed)
     some = {
         part: np.sort(rng.permutation(len(rows))[: MOST[part]])
-        for part, rows in material.rows.items()
+        for part, rows in extractor.rows.items()
     }
-    material = replace(
-        material,
-        rows={part: rows[some[part]] for part, rows in material.rows.items()},
-        labels={part: labels[some[part]] for part, labels in material.labels.items()},
-        groups=material.groups[some["train"]],
+    extractor = replace(
+        extractor,
+        rows={part: rows[some[part]] for part, rows in extractor.rows.items()},
+        labels={part: labels[some[part]] for part, labels in extractor.labels.items()},
+        groups=extractor.groups[some["train"]],
     )
-    boundary = _deepest_map(material.traced)
-    run = open_prefix(material, boundary)
-    space = space_dims(material.traced, boundary)
+    boundary = _deepest_map(extractor.traced)
+    run = open_prefix(extractor, boundary)
+    space = space_dims(extractor.traced, boundary)
 
     def features_of(part: str, operation: Operation | None) -> NDArray[Any]:
         if operation is None or operation == "flip":  # these views may be in the cache already
             view = View(mirror=operation == "flip")
         else:
             view = View(FixedView(operation=operation))
-        maps = np.asarray(activations(material, run, part, view))
+        maps = np.asarray(activations(extractor, run, part, view))
         return quarters(maps, space) if space else maps
 
-    classes = len(material.classes)
+    classes = len(extractor.classes)
     return judge_operations(
-        features_of, material.labels, classes, material.groups, operations, seed=seed
+        features_of, extractor.labels, classes, extractor.groups, operations, seed=seed
     )
 
 
@@ -183,7 +189,7 @@ def judge_operations(
     operations: Sequence[Operation] = OPERATIONS,
     *,
     seed: int = 0,
-) -> tuple[Verdict, ...]:
+) -> tuple[OperationVerdict, ...]:
     """Tests whether operations are safe with a probe, in two steps.
 
     1. *Does it change predictions?* A probe that is trained on plain images classifies the
@@ -235,11 +241,11 @@ def judge_operations(
             harm, (least, _) = paired_difference([Cell("val", taught, plain)], seed=seed)
             safe = least <= TOLERANCE or harm < HARM * drop
         evidence = _evidence(plain, right, p_value, harm, safe)
-        verdicts.append(Verdict(operation, safe, evidence, drop, interval, p_value, harm))
+        verdicts.append(OperationVerdict(operation, safe, evidence, drop, interval, p_value, harm))
     return tuple(verdicts)
 
 
-def unsafe_fields(verdicts: Iterable[Verdict]) -> dict[str, Any]:
+def unsafe_fields(verdicts: Iterable[OperationVerdict]) -> dict[str, Any]:
     """Returns the recipe settings that avoid all unsafe operations, as paths and values.
 
     Flips and crops have their own fields (`augmentation.flip`, `augmentation.min_area`). Rotations

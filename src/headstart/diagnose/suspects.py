@@ -14,9 +14,9 @@ from headstart.data.audit import Finding
 from headstart.data.splits import folds
 from headstart.data.types import Dataset
 from headstart.errors import DataError, RunError
-from headstart.evaluate import softmax
-from headstart.probe import LabelledFeatures, cross_validate, fit_probe
-from headstart.retrieval import unit
+from headstart.evaluation.calibration import softmax
+from headstart.evaluation.retrieval import unit
+from headstart.features.probe import LabelledFeatures, cross_validate, fit_probe
 from headstart.text import percent
 
 Kind = Literal["label", "copies", "outlier"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from headstart.artifacts.certificate import ArmName, Certificate, Curve, OnFraction, Verdict
 from headstart.artifacts.files import replacing, write_text
-from headstart.benefit_verdicts import ARMS, describe_test
+from headstart.certificate.record import ArmName, Certificate, Curve, OnFraction, Verdict
+from headstart.certificate.verdicts import ARMS, describe_test
 from headstart.progress import format_duration
 from headstart.text import counted, percent
 

@@ -1,4 +1,4 @@
-"""The pictures of the report: charts as SVG in the colours of the page, images as data URIs."""
+"""The figures of the report, as inline SVG or PNG."""
 
 import re
 from base64 import b64encode
@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
-from headstart.artifacts.ledger import LedgerRow
-from headstart.artifacts.run import TestPrediction
+from headstart.ablation.record import LedgerRow
+from headstart.artifacts.evidence import FeatureMap, Point
+from headstart.artifacts.records import EpochRecord, TestPrediction
 from headstart.data.decode import load_image
 from headstart.errors import DataError
-from headstart.evaluate import calibration_bins
-from headstart.inference_stats import wilson_interval
-from headstart.train import EpochRecord
+from headstart.evaluation.calibration import calibration_bins
+from headstart.evaluation.statistics import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 THUMBNAIL = 160
 """Shorter side of a small picture, in pixels."""
@@ -28,14 +30,28 @@ THUMBNAIL = 160
 # Placeholder colours for matplotlib, and the CSS variables that replace them, so that charts
 # follow the light or dark mode of the page.
 _INK, _MUTED, _LINE = "#0a0b0c", "#0b0c0d", "#0c0d0e"
+
 _FIRST, _SECOND = "#0d0e0f", "#0e0f10"
+
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _LINE: "line", _FIRST: "first", _SECOND: "second"}
 
 # Blue and vermilion of Okabe and Ito (2008), safe for colour-blind readers. Both are of medium
 # lightness and work on a light and on a dark page.
 _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)
+
 _FAINTEST = 0.35
+
 _SMALLEST_SIDE = 720
+
+_MAP_SIDE = 1000
+
+_MAP_MARGIN = 20
+
+# The golden angle spreads the hues of any number of classes.
+_MAP_STEP = 137.508
+
+# Blue, then red: safe for colour-blind readers if there are two classes.
+_FIRST_SHAPE = 215
 
 
 def loss_curves(epochs: Sequence[EpochRecord]) -> str:
@@ -238,3 +254,40 @@ def _inline_svg(figure: "Figure", name: str) -> str:
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return svg
+
+
+def map_svg(drawn: FeatureMap) -> Markup:
+    """Returns the map as an <svg> element; the title of each dot describes its image."""
+    labels = sorted({point.label for point in drawn.points})
+    hue = {
+        label: round((_FIRST_SHAPE + number * _MAP_STEP) % 360)
+        for number, label in enumerate(labels)
+    }
+    dots = Markup("").join(_dot(point, hue[point.label]) for point in drawn.points)
+    frame = f"0 0 {_MAP_SIDE} {_MAP_SIDE}"
+    return Markup('<svg viewBox="{}" aria-hidden="true">{}</svg>').format(frame, dots)
+
+
+def _dot(point: Point, hue: int) -> Markup:
+    x = _MAP_MARGIN + point.x * (_MAP_SIDE - 2 * _MAP_MARGIN)
+    y = _MAP_MARGIN + point.y * (_MAP_SIDE - 2 * _MAP_MARGIN)
+    wrong = bool(point.prediction) and point.prediction != point.label
+    kind = "wrong" if wrong else "test" if point.prediction else "train"
+    return Markup(
+        '<circle class="{}" cx="{:.0f}" cy="{:.0f}" r="{}" fill="hsl({} 60% 45%)">'
+        "<title>{}</title></circle>"
+    ).format(kind, x, y, 5 if kind == "train" else 9, hue, describe_map(point))
+
+
+def describe_map(point: Point) -> str:
+    """Returns a description of the image behind a dot.
+
+    Example:
+        >>> describe(Point(image="7.jpg", label="ant", prediction="bee", x=0, y=0))
+        'ant, predicted as bee: 7.jpg'
+    """
+    if not point.prediction:
+        return f"{point.label} (training): {point.image}"
+    if point.prediction == point.label:
+        return f"{point.label}, correct: {point.image}"
+    return f"{point.label}, predicted as {point.prediction}: {point.image}"

@@ -1,6 +1,7 @@
-"""The sections of the report that show images: mistakes, confused classes and suspects."""
+"""The images of the report: mistakes, confused pairs and suspects."""
 
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,14 +15,18 @@ from headstart.artifacts.evidence import (
     Neighbour,
     read_picture,
 )
-from headstart.artifacts.run import TestPrediction
+from headstart.artifacts.records import TestPrediction
 from headstart.report.figures import photograph
-from headstart.report.selection import (
-    SUSPECTS_SHOWN,
-    MixedUp,
-    most_mixed_up,
-    surest_mistakes,
-)
+
+MISTAKES_SHOWN = 24
+
+SUSPECTS_SHOWN = 24
+
+PAIRS_SHOWN = 5
+
+IN_A_PAIR = 4
+
+NEIGHBOURS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,24 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Pair:
+class MixedUp:
+    """A class whose images are predicted as another class.
+
+    Attributes:
+        label: The label of the images.
+        prediction: The class that is predicted instead.
+        count: Number of such images.
+        surest: The most confident mistakes among them.
+    """
+
+    label: str
+    prediction: str
+    count: int
+    surest: tuple[TestPrediction, ...]
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
     """Two classes that are confused, with pictures.
 
     Attributes:
@@ -136,7 +158,9 @@ def mistakes(
         return list(pool.map(one, surest_mistakes(predictions)))
 
 
-def pairs(predictions: Sequence[TestPrediction], evidence: Evidence, album: Album) -> list[Pair]:
+def pairs(
+    predictions: Sequence[TestPrediction], evidence: Evidence, album: Album
+) -> list[ConfusedPair]:
     """Returns the most frequently confused classes with pictures."""
     found = []
     for mixed in most_mixed_up(predictions):
@@ -146,7 +170,7 @@ def pairs(predictions: Sequence[TestPrediction], evidence: Evidence, album: Albu
             for each in evidence.neighbours.get(mixed.surest[0].path, ())
             if each.label == mixed.prediction
         ]
-        found.append(Pair(mixed, wrong, _near(near[0], album) if near else None))
+        found.append(ConfusedPair(mixed, wrong, _near(near[0], album) if near else None))
     return found
 
 
@@ -162,3 +186,30 @@ def suspects(rows: Sequence[dict[str, str]], album: Album) -> list[tuple[dict[st
 
 def _near(near: Neighbour, album: Album) -> Shown:
     return Shown(near.image, near.label, album.photograph(near.image))
+
+
+def surest_mistakes(predictions: Sequence[TestPrediction]) -> list[TestPrediction]:
+    """Returns the wrong predictions, the most confident first, at most `MISTAKES_SHOWN`."""
+    wrong = [p for p in predictions if p.prediction != p.label]
+    return sorted(wrong, key=lambda p: (-p.probability, p.path))[:MISTAKES_SHOWN]
+
+
+def most_mixed_up(predictions: Sequence[TestPrediction]) -> list[MixedUp]:
+    """Returns the most frequently confused pairs of classes with their most confident mistakes."""
+    wrong = [p for p in predictions if p.prediction != p.label]
+    counts = Counter((p.label, p.prediction) for p in wrong)
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:PAIRS_SHOWN]
+    found = []
+    for (label, prediction), count in ordered:
+        these = [p for p in wrong if (p.label, p.prediction) == (label, prediction)]
+        surest = sorted(these, key=lambda p: (-p.probability, p.path))[:IN_A_PAIR]
+        found.append(MixedUp(label, prediction, count, tuple(surest)))
+    return found
+
+
+def shown_mistakes(predictions: Sequence[TestPrediction]) -> list[TestPrediction]:
+    """Returns every wrong prediction that the report shows, each once."""
+    shown = [*surest_mistakes(predictions)]
+    for pair in most_mixed_up(predictions):
+        shown += pair.surest
+    return list({each.path: each for each in shown}.values())

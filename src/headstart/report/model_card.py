@@ -13,9 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headstart.artifacts.bundle import BundleSpec, read_spec
 from headstart.artifacts.files import write_text
-from headstart.artifacts.run import RunRecord, read_metrics, read_record
+from headstart.artifacts.records import RunRecord
+from headstart.artifacts.run import read_metrics, read_record
 from headstart.backbones.boundaries import FEATURES, INPUT
-from headstart.evaluate import ClassMetrics, Metrics
+from headstart.evaluation.metrics import ClassMetrics, Metrics
 from headstart.progress import format_duration
 from headstart.text import counted, percent, percent_range
 

@@ -11,37 +11,36 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from headstart.artifacts.certificate import CERTIFICATE, read_certificate
 from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
 from headstart.artifacts.journal import TRIALS, Trial
+from headstart.artifacts.records import EpochRecord, RunRecord
 from headstart.artifacts.run import (
     EPOCHS,
-    RunRecord,
     read_audit,
     read_metrics,
     read_predictions,
     read_record,
 )
 from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.certificate.record import CERTIFICATE, read_certificate
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
-from headstart.evaluate import ClassMetrics, Metrics, flags_of
-from headstart.inference_stats import Interval, optimism_of_best
+from headstart.evaluation.metrics import ClassMetrics, Metrics, flags_of
+from headstart.evaluation.statistics import Interval, optimism_of_best
 from headstart.progress import format_duration
-from headstart.report.brought import what_each_brought
+from headstart.report.ablation import what_each_brought
 from headstart.report.certificate import QUESTIONS, certificate_svg
-from headstart.report.feature_map import map_svg
 from headstart.report.figures import (
     accuracy_curve,
     confusion_image,
     loss_curves,
+    map_svg,
     reliability_diagram,
 )
 from headstart.report.images import Album, mistakes, pairs, suspects
-from headstart.search.study import leaderboard_of
+from headstart.search.leaderboard import leaderboard_of
 from headstart.text import counted, percent, percent_range
-from headstart.train import EpochRecord
 
 FINDINGS_SHOWN = 50
 """Findings of one kind that the page lists; audit.json holds all of them."""

@@ -2,21 +2,45 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.evaluate import calibrated_score
+from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
+from headstart.backbones.boundaries import FEATURES
+from headstart.diagnose.suspects import SUSPECTS, find_suspects, without_sealed, write_suspects_csv
+from headstart.evaluation.calibration import calibrated_score, fit_temperature, softmax
+from headstart.evaluation.conformal import set_thresholds
+from headstart.features.extractor import activations, features_of, open_prefix
+from headstart.features.probe import (
+    STRENGTHS,
+    LabelledFeatures,
+    affordable_folds,
+    out_of_fold,
+    parted,
+)
 from headstart.methods.head import Cosine, Linear
-from headstart.probe import STRENGTHS, LabelledFeatures, affordable_folds, out_of_fold, parted
 from headstart.progress import SILENT, Progress
+from headstart.recipes.parsing import parse_recipe
+from headstart.recipes.recipe import Recipe
+from headstart.recipes.space import drawn_families
+from headstart.search.leaderboard import shown
+from headstart.text import counted
+from headstart.training.experiment import Experiment, development_set
+from headstart.training.run_context import RunContext
+from headstart.training.transfer import stages_behind
 
 PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 4)) for exponent in range(4, 21))
 """L2 penalties from 0.1 to 0.00001, four to a decade."""
+
 SMOOTHINGS = (0.0, 0.1, 0.2)
+
 REPEATS_BELOW = ((300, 3), (600, 2))
 """Cross-validation is repeated on fewer images than this, so often, with other folds each time."""
+
+HEADS_SHARE = 0.06
+"""Share of the time up to which heads are tried."""
 
 
 @dataclass(frozen=True)
@@ -145,3 +169,105 @@ def _cosines(data: LabelledFeatures, seed: int) -> NDArray[np.float32]:
             length = max(float(np.linalg.norm(centre)), 1e-12)
             logits[held, number] = Cosine().scale * directions[held] @ (centre / length)
     return logits
+
+
+def searches_heads(run: RunContext, base: Recipe) -> bool:
+    """Returns whether the head is to be searched: nothing of it was set by hand."""
+    return base.head.open_to_search and bool(drawn_families(run.options.by_hand, ("head",)))
+
+
+def with_best_head(
+    run: RunContext, experiment: Experiment, base: Recipe, boundary: str
+) -> tuple[Recipe, SearchPlan]:
+    """Stage 2: returns the recipe with the best head on frozen features, and what it scored."""
+    nothing = SearchPlan(rungs=(), folds=1, epochs=0)
+    head = base.head
+    if not searches_heads(run, base):
+        return base, nothing
+    left = run.clock.left()
+    until = None if left is None else time.monotonic() + HEADS_SHARE * left
+    plain = development_set(experiment)
+    with run.step("frozen prefix", f"run the frozen part up to {boundary!r} once on every image"):
+        features = _head_features(experiment, boundary, plain.rows)
+    pooled = features["last"]
+    if head.features != "auto":
+        features = {head.features: features[head.features]}
+    with run.step("heads", "cross-validate heads on cached features") as step:
+        began = time.monotonic()
+        found = search_heads(
+            features,
+            plain.labels,
+            len(experiment.extractor.classes),
+            plain.groups,
+            base.seed,
+            until,
+            run.progress,
+        )
+        step.seconds = time.monotonic() - began
+        best = found.trials[0]
+        step.happened(
+            f"{counted(len(found.trials), 'head')} in {step.seconds:.1f} s; best: "
+            f"{_describe_head(best.head)}, log loss {best.loss:.3f}, "
+            f"{best.right} of {best.images} right"
+        )
+        HEADS.write(
+            run.folder,
+            [
+                HeadRecord(
+                    head=trial.head.model_dump(mode="json"),
+                    loss=trial.loss, right=trial.right, images=trial.images,
+                )
+                for trial in found.trials
+            ],
+        )  # fmt: skip
+        chosen = best.head.model_copy(update={"dropout": head.dropout})
+        tested = np.isfinite(found.logits[:, 0])
+        temperature, sets = 1.0, tuple[float, ...]()
+        if tested.any():
+            held, labels = found.logits[tested], plain.labels[tested]
+            temperature = fit_temperature(held, labels)
+            sets = set_thresholds(held, labels, temperature)
+            told = softmax(held, temperature)
+            _note_suspects(run, experiment, plain.rows[tested], told, pooled[tested])
+    plan = nothing.model_copy(
+        update={
+            "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
+            "head_temperature": temperature, "head_sets": sets,
+        }
+    )  # fmt: skip
+    return parse_recipe({**base.model_dump(), "head": chosen.model_dump()}), plan
+
+
+def _note_suspects(
+    run: RunContext,
+    experiment: Experiment,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    features: NDArray[np.float32],
+) -> None:
+    """Writes which images deserve a look, by out-of-fold probabilities of the best head."""
+    sealed = {
+        experiment.dataset.key(int(row)) for row in experiment.audited.kept[experiment.split.test]
+    }
+    findings = without_sealed(experiment.audited.audit.findings, sealed)
+    classes = experiment.extractor.classes
+    found = find_suspects(experiment.dataset, rows, classes, probabilities, features, findings)
+    write_suspects_csv(run.folder / SUSPECTS, found)
+
+
+def _head_features(
+    experiment: Experiment, boundary: str, rows: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    """Returns the features (N, F) that a head may see behind a boundary, by the field's name."""
+    extractor = replace(experiment.extractor, rows={"train": rows}, pool=rows)
+    stages = stages_behind(extractor, boundary)
+    prefix = open_prefix(extractor, boundary, stages if boundary == FEATURES else ())
+    cached = activations(extractor, prefix, "train")
+    features = features_of(extractor, prefix, cached, stages)
+    found = {"last": features[:, -extractor.backbone.features :]}
+    return {"stages": features, **found} if stages else found
+
+
+def _describe_head(head: Linear | Cosine) -> str:
+    fields = {k: v for k, v in vars(head).items() if k not in {"name", "init", "dropout"}}
+    return f"{head.name} ({', '.join(f'{k} = {shown(v)}' for k, v in fields.items())})"

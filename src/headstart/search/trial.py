@@ -15,26 +15,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headstart.averages import blend
+from headstart.artifacts.journal import SearchPlan
+from headstart.artifacts.records import Acted
 from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
-from headstart.calibration import set_thresholds
 from headstart.data.decode import Pixels, open_pixels
 from headstart.data.views import View
-from headstart.evaluate import calibrated_losses, calibrated_score, fit_temperature, right_bits
-from headstart.fingerprints import Acted, untrained
+from headstart.evaluation.calibration import calibrated_score, fit_temperature
+from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.metrics import calibrated_losses, right_bits
+from headstart.features.extractor import FeatureExtractor, activations, backbone_of
+from headstart.features.probe import parted
 from headstart.progress import SILENT
-from headstart.recipe import Recipe, parse_recipe
-from headstart.search.material import Material, activations, backbone_of
-from headstart.search.stages import (
+from headstart.recipes.parsing import parse_recipe
+from headstart.recipes.recipe import Recipe
+from headstart.training.activity import untrained
+from headstart.training.averaging import blend
+from headstart.training.boundary import boundary_without_clock
+from headstart.training.experiment import Experiment, development_set
+from headstart.training.finetune import train_silently
+from headstart.training.loop import predict
+from headstart.training.transfer import (
     Solved,
-    Start,
+    build_transfer_model,
     solved_by,
-    start_from,
-    trainable,
     training_data,
+    weights_of,
 )
-from headstart.train import TrainData, predict, train
 
 BLENDS = (0.5, 0.75, 1.0)
 """Shares of the trained weights among which validation chooses."""
@@ -51,7 +58,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrialContext:
     """What all trials of a search share.
 
     Attributes:
@@ -80,7 +87,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """One recipe to try.
 
     Attributes:
@@ -136,30 +143,30 @@ class Score:
     acted: tuple[Acted, ...] = ()
 
 
-def run_trial(setting: Setting, job: Job) -> Score:
+def run_trial(context: TrialContext, job: TrialJob) -> Score:
     """Trains a recipe from the pretrained backbone, once a fold, and scores it.
 
     Args:
-        setting: What it shares with other trials.
+        context: What it shares with other trials.
         job: What to try.
     """
     recipe = parse_recipe(job.recipe)
-    parts = setting.folds[job.rung]
+    parts = context.folds[job.rung]
     free = recipe.blend == 1 and not recipe.head.remembers_images
     shares = job.blends if free else ()
     logits: dict[tuple[float, bool], list[NDArray[np.float32]]] = {}
     labels, rows, train_s = [], [], []
     acted: tuple[Acted, ...] = ()
-    material = fresh_material(setting, recipe)
-    as_loaded = deepcopy(material.backbone.model.state_dict())
+    extractor = fresh_extractor(context, recipe)
+    as_loaded = deepcopy(extractor.backbone.model.state_dict())
     for number, fold in enumerate(parts):
         if number and recipe.activation.absent:
-            material.backbone.model.load_state_dict(as_loaded)
+            extractor.backbone.model.load_state_dict(as_loaded)
         elif number:
-            material = fresh_material(setting, recipe)
-        here = with_fold(material, setting, fold)
-        known = setting.heads[job.rung][number] if setting.heads else None
-        held, seconds, seen = _held_logits(here, setting, job, recipe, known, shares)
+            extractor = fresh_extractor(context, recipe)
+        here = with_fold(extractor, context, fold)
+        known = context.heads[job.rung][number] if context.heads else None
+        held, seconds, seen = _held_logits(here, context, job, recipe, known, shares)
         acted = acted or seen
         for key, found in held.items():
             logits.setdefault(key, []).append(found)
@@ -172,78 +179,60 @@ def run_trial(setting: Setting, job: Job) -> Score:
     return replace(_score(together, truth), train_s=float(np.mean(train_s)), acted=acted)
 
 
-def fresh_material(setting: Setting, recipe: Recipe) -> Material:
+def fresh_extractor(context: TrialContext, recipe: Recipe) -> FeatureExtractor:
     """Returns what a trial works with; its backbone is as it was loaded."""
     backbone = backbone_of(recipe)
-    device = torch.device(setting.device)
-    return Material(
-        pixels=_pixels(setting),
+    device = torch.device(context.device)
+    return FeatureExtractor(
+        pixels=_pixels(context),
         rows={},
         labels={},
-        groups=setting.groups,
-        classes=setting.classes,
+        groups=context.groups,
+        classes=context.classes,
         backbone=backbone,
         traced=trace(backbone.model, backbone.preprocessing.resolution),
         device=device,
-        cache_dir=setting.cache_dir,
+        cache_dir=context.cache_dir,
         progress=SILENT,
-        pool=setting.rows,
+        pool=context.rows,
     )
 
 
-def with_fold(material: Material, setting: Setting, fold: Fold) -> Material:
-    """Returns the material with a fold's images for its parts."""
-    place = {int(row): position for position, row in enumerate(setting.rows)}
+def with_fold(extractor: FeatureExtractor, context: TrialContext, fold: Fold) -> FeatureExtractor:
+    """Returns the extractor with a fold's images for its parts."""
+    place = {int(row): position for position, row in enumerate(context.rows)}
     at = {
         part: np.array([place[int(row)] for row in rows], np.int64)
         for part, rows in (("train", fold.train), ("val", fold.held))
     }
     return replace(
-        material,
+        extractor,
         rows={"train": fold.train, "val": fold.held},
-        labels={part: setting.labels[positions] for part, positions in at.items()},
-        groups=setting.groups[at["train"]],
+        labels={part: context.labels[positions] for part, positions in at.items()},
+        groups=context.groups[at["train"]],
     )
 
 
-def solve_heads(setting: Setting, recipe: Recipe) -> tuple[tuple[Solved | None, ...], ...]:
+def solve_heads(context: TrialContext, recipe: Recipe) -> tuple[tuple[Solved | None, ...], ...]:
     """Returns the head that every trial starts from, by rung and fold."""
-    material = fresh_material(setting, recipe)
+    extractor = fresh_extractor(context, recipe)
     known: dict[bytes, Solved | None] = {}
-    for fold in (fold for rung in setting.folds for fold in rung):
+    for fold in (fold for rung in context.folds for fold in rung):
         key = fold.train.tobytes()
         if key not in known:
-            here = with_fold(material, setting, fold)
-            known[key] = solved_by(start_from(here, recipe, setting.boundary))
-    return tuple(tuple(known[fold.train.tobytes()] for fold in rung) for rung in setting.folds)
+            here = with_fold(extractor, context, fold)
+            known[key] = solved_by(build_transfer_model(here, recipe, context.boundary))
+    return tuple(tuple(known[fold.train.tobytes()] for fold in rung) for rung in context.folds)
 
 
-def train_silently(
-    material: Material, start: Start, data: TrainData, recipe: Recipe, epochs: int
-) -> tuple[float, tuple[Acted, ...]]:
-    """Trains to the end of the schedule.
-
-    Returns:
-        The seconds that an image took each time, and what each method was seen to do.
-    """
-    records = list(train(trainable(material, start), data, recipe, epochs))
-    image_s = float(np.mean([1 / (record.images_per_s or np.inf) for record in records]))
-    return image_s, records[-1].acted
-
-
-def weights_of(start: Start) -> dict[str, torch.Tensor]:
-    """Returns a copy of the weights and buffers of suffix and head."""
-    return deepcopy(start.model.state_dict())
-
-
-def _pixels(setting: Setting) -> Pixels:
-    return open_once(setting.cache_dir, setting.pixels)
+def _pixels(context: TrialContext) -> Pixels:
+    return open_once(context.cache_dir, context.pixels)
 
 
 def _held_logits(
-    material: Material,
-    setting: Setting,
-    job: Job,
+    extractor: FeatureExtractor,
+    context: TrialContext,
+    job: TrialJob,
     recipe: Recipe,
     known: Solved | None,
     shares: tuple[float, ...],
@@ -253,18 +242,18 @@ def _held_logits(
     Share 0 is the start. The seconds that training took for an image come with them, and what each
     method was seen to do. A head that was solved on frozen features is not trained.
     """
-    start = start_from(material, recipe, setting.boundary, known)
-    nothing_moves = setting.boundary == FEATURES and not recipe.head.has_hidden_layer
-    held, mirrored = start.cached["val"], start.cached.get("val_mirrored")
+    transfer = build_transfer_model(extractor, recipe, context.boundary, known)
+    nothing_moves = context.boundary == FEATURES and not recipe.head.has_hidden_layer
+    held, mirrored = transfer.cached["val"], transfer.cached.get("val_mirrored")
     if job.flips and mirrored is None:
-        mirrored = activations(material, start.prefix, "val", View(mirror=True))
-    model = start.model.to(material.device)
+        mirrored = activations(extractor, transfer.prefix, "val", View(mirror=True))
+    model = transfer.model.to(extractor.device)
     found: dict[tuple[float, bool], NDArray[np.float32]] = {}
 
     def look(share: float) -> None:
-        plain = predict(model, held, device=material.device)
+        plain = predict(model, held, device=extractor.device)
         if mirrored is not None:
-            flipped = predict(model, mirrored, device=material.device)
+            flipped = predict(model, mirrored, device=extractor.device)
             found[share, True] = np.asarray((plain + flipped) / 2, np.float32)
         if not recipe.test_time_flip:
             found[share, False] = plain
@@ -272,17 +261,17 @@ def _held_logits(
     look(0.0)
     if nothing_moves and recipe.head.init == "probe":
         look(recipe.blend)
-        return found, 0.0, (*start.acted, *untrained(recipe, "the head was solved"))
-    data = training_data(material, recipe, start, job.epochs)
-    before = weights_of(start)
+        return found, 0.0, (*transfer.acted, *untrained(recipe, "the head was solved"))
+    data = training_data(extractor, recipe, transfer, job.epochs)
+    before = weights_of(transfer)
     if not recipe.averaging.chooses_by_validation:  # nothing else chooses by held-out images
         data = replace(data, val=None, val_mirrored=None)
-    train_s, acted = train_silently(material, start, data, recipe, job.epochs)
-    after = weights_of(start)
+    train_s, acted = train_silently(extractor, transfer, data, recipe, job.epochs)
+    after = weights_of(transfer)
     for share in shares or (recipe.blend,):
         model.load_state_dict(blend(before, after, share))
         look(share)
-    return found, train_s, (*start.acted, *acted)
+    return found, train_s, (*transfer.acted, *acted)
 
 
 def _score(
@@ -317,4 +306,32 @@ def _score(
         sets=set_thresholds(best, labels, temperature),
         start_sets=set_thresholds(start, labels, start_temperature),
         gain_noise=float(saved.std() / len(saved) ** 0.5),
+    )
+
+
+def trial_context(experiment: Experiment, base: Recipe, plan: SearchPlan) -> TrialContext:
+    """Returns what all trials share: every rung has folds of its own, or the validation images."""
+    extractor, plain = experiment.extractor, development_set(experiment)
+    parts: list[tuple[Fold, ...]] = []
+    for number in range(len(plan.rungs)):
+        if plan.folds == 1:
+            parts.append((Fold(extractor.rows["train"], extractor.rows["val"]),))
+            continue
+        fold_of = parted(plain.labels, plain.groups, plan.folds, base.seed + number)
+        parts.append(
+            tuple(
+                Fold(plain.rows[fold_of != fold], plain.rows[fold_of == fold])
+                for fold in np.unique(fold_of)
+            )
+        )
+    return TrialContext(
+        cache_dir=extractor.cache_dir,
+        pixels=experiment.pixels.key,
+        rows=plain.rows,
+        labels=plain.labels,
+        groups=plain.groups,
+        classes=extractor.classes,
+        boundary=boundary_without_clock(extractor, base),
+        folds=tuple(parts),
+        device=str(extractor.device),
     )

@@ -1,0 +1,1 @@
+"""Ablation: what each method of a recipe brings."""

@@ -1,0 +1,227 @@
+"""Measurements of an ablation: every row trained once and judged on the same images."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from headstart.ablation.record import MEASURED, LedgerRow, Measured
+from headstart.ablation.steps import Step, with_seed
+from headstart.artifacts.journal import Rung, SearchPlan, Trial
+from headstart.errors import BudgetError
+from headstart.progress import format_duration
+from headstart.recipes.parsing import NAMED, parse_recipe
+from headstart.recipes.recipe import Recipe
+from headstart.search.budget import TRIAL_S, folds_for, passes
+from headstart.search.executors.outcome import Outcome, attempt
+from headstart.search.halving import as_trial
+from headstart.search.trial import (
+    Score,
+    TrialContext,
+    TrialJob,
+    run_trial,
+    solve_heads,
+    trial_context,
+)
+from headstart.text import counted
+from headstart.training.boundary import boundary_without_clock, check_head_alone
+from headstart.training.budget import Clock, views_for
+from headstart.training.experiment import Experiment
+from headstart.training.run_context import Resources
+from headstart.training.speed import measure_speeds
+from headstart.training.transfer import Solved
+
+SLACK = 1.3
+"""A training is begun where so many times what it should take is left: none is interrupted."""
+
+
+@dataclass
+class Bench:
+    """What all rows are trained and judged with.
+
+    Attributes:
+        experiment: The data and the backbone.
+        plan: One rung, with the folds.
+        seed: Of the folds.
+        heads: Heads that were solved already, by what they depend on.
+    """
+
+    experiment: Experiment
+    plan: SearchPlan
+    seed: int
+    heads: dict[str, tuple[tuple[Solved | None, ...], ...]] = field(default_factory=dict)
+
+
+def make_bench(experiment: Experiment, chosen: Recipe, epochs: int) -> Bench:
+    """Returns what all rows are trained with: one rung, and folds where there are few images."""
+    images = sum(len(rows) for rows in experiment.extractor.rows.values())
+    plan = SearchPlan(
+        rungs=(Rung(trials=1, epochs=epochs),), folds=folds_for(images), epochs=epochs
+    )
+    return Bench(experiment, plan, chosen.seed)
+
+
+def measure_rows(
+    bench: Bench,
+    steps: Sequence[Step],
+    seeds: int,
+    folder: Path | None,
+    resources: Resources,
+) -> tuple[list[Trial], list[str]]:
+    """Trains what is not known yet; returns all that is known, and what did not fit."""
+    clock, progress = resources.clock, resources.progress
+    data = _digest(bench)
+    known: dict[str, Trial] = {}
+    if folder is not None:
+        for measured in MEASURED.read(folder):
+            if measured.data == data and measured.trial.state == "done":
+                known[json.dumps(measured.trial.recipe)] = measured.trial
+    # The two ends first: what lies between them is of no use without them.
+    climb = [step for step in steps if step.part == "ladder"]
+    rest = [*climb[1:-1], *(step for step in steps if step.part == "left_out")]
+    costs = _Costs(bench, clock)
+    if clock.budget_s is not None:  # cheap ones first, so that as many as can be are measured
+        rest.sort(key=lambda step: costs.planned(step.recipe))
+    order = [climb[0], climb[-1], *rest]
+    wanted = [(step, with_seed(step.recipe, seed)) for seed in range(seeds) for step in order]
+    todo = list(dict.fromkeys(_key(recipe) for _, recipe in wanted if _key(recipe) not in known))
+    plan = bench.plan
+    progress.say(
+        f"compare: {counted(len(steps), 'row')}, {counted(len(todo), 'training')} of "
+        f"{counted(plan.epochs, 'epoch')}"
+        + (f", each {plan.folds}-fold cross-validated" if plan.folds > 1 else "")
+        + (f"; {len(known)} done before" if known else "")
+    )
+    for step, recipe in wanted:
+        key = _key(recipe)
+        if key in known or not costs.fits(recipe):
+            continue
+        job = TrialJob(len(known), 0, recipe.model_dump(mode="json"), plan.epochs, blends=())
+        outcome: Outcome[Score] = attempt(_train, bench, job)
+        trial = as_trial(job, outcome)
+        if folder is not None:
+            MEASURED.append(folder, Measured(data=data, trial=trial))
+        known[key] = trial
+        costs.learn(recipe, trial.seconds)
+        name = "the chosen recipe" if step is climb[-1] else _step_name(step)
+        progress.say(_describe(name, trial, clock))
+    keys = {_key(recipe) for _, recipe in wanted}
+    trials = [trial for key, trial in known.items() if key in keys]
+    if len(trials) < 2:
+        raise BudgetError(
+            f"a budget of {format_duration(clock.budget_s or 0)} leaves no time to train two "
+            "recipes. Give a larger --budget or fewer --epochs."
+        )
+    there = [step for step, recipe in wanted if _key(recipe) in known]
+    return trials, [_step_name(step) for step in order if step not in there]
+
+
+def is_measured(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> bool:
+    """Returns whether there are figures of the chosen recipe itself."""
+    chosen = [step for step in steps if step.part == "ladder"][-1]
+    wanted = [with_seed(chosen.recipe, seed).model_dump(mode="json") for seed in range(seeds)]
+    return any(trial.state == "done" and trial.recipe in wanted for trial in trials)
+
+
+def _train(bench: Bench, job: TrialJob) -> Score:
+    """Trains and judges a row behind its own boundary, with its own head."""
+    recipe = parse_recipe(job.recipe)
+    context = _trial_context(bench, recipe)
+    check_head_alone(recipe, context.boundary)
+    if recipe.head.init == "probe":
+        fields = {name: getattr(recipe, name).model_dump() for name in ("head", "activation")}
+        key = json.dumps([context.boundary, recipe.seed, fields])
+        if key not in bench.heads:
+            bench.heads[key] = solve_heads(context, recipe)
+        context = replace(context, heads=bench.heads[key])
+    return run_trial(context, job)
+
+
+def _trial_context(bench: Bench, recipe: Recipe) -> TrialContext:
+    """Returns what a row is trained with; the folds are those of all rows, whatever its seed."""
+    alike = recipe.model_copy(update={"seed": bench.seed})
+    return trial_context(bench.experiment, alike, bench.plan)
+
+
+class _Costs:
+    """What a training takes: as rows like it took, or as measured times how far that was off."""
+
+    def __init__(self, bench: Bench, clock: Clock) -> None:
+        self._bench, self._clock = bench, clock
+        self._planned: dict[str, float] = {}
+        self._took: dict[str, float] = {}
+        self._sums = [0.0, 0.0]
+
+    def fits(self, recipe: Recipe) -> bool:
+        """Returns whether a training ends before the budget does."""
+        left = self._clock.left()
+        if left is None:
+            return True
+        planned, taken = self._sums
+        off = max(1.0, taken / planned) if planned else 1.0
+        known = self._took.get(self._kind(recipe))
+        return SLACK * (off * self.planned(recipe) if known is None else known) <= left
+
+    def learn(self, recipe: Recipe, seconds: float) -> None:
+        """Takes into account what a training took."""
+        if self._clock.budget_s is None:
+            return
+        kind = self._kind(recipe)
+        self._took[kind] = max(self._took.get(kind, 0.0), seconds)
+        self._sums = [self._sums[0] + self.planned(recipe), self._sums[1] + seconds]
+
+    def _kind(self, recipe: Recipe) -> str:
+        boundary = boundary_without_clock(self._bench.experiment.extractor, recipe)
+        mixing = recipe.batch_mixing.name
+        return f"{boundary} {recipe.closed_form} {recipe.augmentation.name} {mixing}"
+
+    def planned(self, recipe: Recipe) -> float:
+        """Returns the seconds that a training should take, by what was measured on the spot."""
+        extractor, plan = self._bench.experiment.extractor, self._bench.plan
+        boundary, key = boundary_without_clock(extractor, recipe), self._kind(recipe)
+        if key not in self._planned:
+            bounds = [extractor.traced.boundary(boundary)]
+            speed = measure_speeds(extractor, recipe, bounds, self._bench.experiment.features_s)[
+                boundary
+            ]
+            images = sum(len(rows) for rows in extractor.rows.values())
+            epochs = 0 if recipe.closed_form else plan.epochs
+            views = 1 if recipe.augmentation.absent else views_for(plan.epochs)
+            self._planned[key] = plan.folds * TRIAL_S + images * (
+                passes(plan.folds) * epochs * speed.train_s + views * speed.prefix_s
+            )
+        return self._planned[key]
+
+
+def _digest(bench: Bench) -> str:
+    """Returns a hash of the images and of how they are divided."""
+    extractor = bench.experiment.extractor
+    context = _trial_context(bench, NAMED["probe"])
+    digest = hashlib.sha256(bench.experiment.pixels.key.encode())
+    arrays: list[Any] = [context.labels]
+    arrays += [part for fold in context.folds[0] for part in (fold.train, fold.held)]
+    for array in arrays:
+        digest.update(array.tobytes())
+    digest.update(json.dumps(extractor.classes).encode())
+    return digest.hexdigest()[:16]
+
+
+def _key(recipe: Recipe) -> str:
+    return json.dumps(recipe.model_dump(mode="json"))
+
+
+def _step_name(step: Step) -> str:
+    return LedgerRow(part=step.part, families=step.families, change="", epochs=0).name
+
+
+def _describe(name: str, trial: Trial, clock: Clock) -> str:
+    """Returns a line on what was trained."""
+    took = f"{format_duration(trial.seconds)}; {format_duration(clock.elapsed())} so far"
+    if trial.val_loss is None:
+        return f"{name}: failed ({trial.cause}); {took}"
+    return (
+        f"{name}: {trial.val_right} of {trial.val_images} right, log loss {trial.val_loss:.3f}; "
+        f"{took}"
+    )

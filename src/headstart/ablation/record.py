@@ -1,0 +1,119 @@
+"""The ablation ledger: the effect of each method, and the journal of its trainings."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from headstart.artifacts.files import read_model, write_model
+from headstart.artifacts.journal import Journal, Trial
+from headstart.artifacts.records import Acted
+from headstart.evaluation.statistics import Interval
+
+LEDGER = "ledger.json"
+
+
+class Measured(BaseModel):
+    """One training of one recipe.
+
+    Attributes:
+        data: Hash of the images and their split; measurements with another hash are not comparable.
+        trial: The result.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    data: str
+    trial: Trial
+
+
+MEASURED = Journal("ledger.jsonl", Measured)
+
+
+class LedgerRow(BaseModel):
+    """The effect of one change, measured on the same held-out images with it and without it.
+
+    Attributes:
+        part: `ladder`: the previous row plus one change. `left_out`: the chosen recipe without one
+            change. `trial`: a trial of the search, compared with its first recipe.
+        families: Recipe fields that were changed; empty for the first row.
+        change: The old and the new value, as text.
+        epochs: Length of the schedule.
+        seeds: Number of trainings that the results are averaged over.
+        images: Number of held-out images.
+        accuracy: Share of the held-out images that are classified correctly.
+        loss: Log loss in nats at the best temperature.
+        gain: Accuracy with the changed methods minus accuracy without them.
+        interval: 95% interval of the gain, over new images of the same kind.
+        loss_gain: Log loss without the changed methods minus log loss with them.
+        p: p-value of McNemar's exact test; with several seeds, of the sign test on their means.
+        p_holm: `p`, corrected for the number of rows.
+        seconds: Wall time of one training.
+        acted: Observed effects of the changed methods.
+        failed: Why there is no result; empty if there is one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    part: Literal["ladder", "left_out", "trial"]
+    families: tuple[str, ...]
+    change: str
+    epochs: int
+    seeds: int = 0
+    images: int = 0
+    accuracy: float | None = None
+    loss: float | None = None
+    gain: float | None = None
+    interval: Interval | None = None
+    loss_gain: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    seconds: float = 0.0
+    acted: tuple[Acted, ...] = ()
+    failed: str = ""
+
+    @property
+    def name(self) -> str:
+        """Display name: what the row adds, leaves out or tries."""
+        names = " + ".join(family.replace("_", " ") for family in self.families)
+        if self.part == "ladder":
+            return f"+ {names}" if names else "naive"
+        return f"without {names}" if self.part == "left_out" else names
+
+
+class Ledger(BaseModel):
+    """The whole ledger.
+
+    Attributes:
+        epochs: Length of every schedule.
+        seeds: Requested number of seeds.
+        folds: 1 if rows are evaluated on the validation images; else the cross-validation folds.
+        rows: The ladder from the naive to the chosen recipe, then the rows without one method.
+        left_out: Rows that were not measured with any seed because the time ran out.
+        whole: Whether the chosen recipe itself was measured.
+        seconds: Wall time of all trainings.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    epochs: int
+    seeds: int
+    folds: int
+    rows: tuple[LedgerRow, ...]
+    left_out: tuple[str, ...] = ()
+    whole: bool = True
+    seconds: float = 0.0
+
+
+def write_ledger(folder: Path, ledger: Ledger) -> None:
+    """Writes the ledger."""
+    write_model(folder / LEDGER, ledger)
+
+
+def read_ledger(folder: Path) -> Ledger | None:
+    """Reads the ledger, or returns None if there is none.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    return read_model(folder / LEDGER, Ledger)

@@ -1,0 +1,332 @@
+"""What each method brought: the steps from the naive recipe to a chosen one, and their gains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.ablation.record import LedgerRow
+from headstart.artifacts.journal import Trial
+from headstart.artifacts.records import Acted
+from headstart.evaluation.metrics import flags_of
+from headstart.evaluation.statistics import Cell, holm, mcnemar_exact, paired_difference
+from headstart.recipes.parsing import NAMED
+from headstart.recipes.recipe import Recipe, broken_rules
+from headstart.search.leaderboard import shown
+
+ORDER = (
+    "optimizer", "schedule", "augmentation", "batch_mixing", "criterion", "freezing", "head",
+    "activation", "metric_loss", "averaging",
+)  # fmt: skip
+"""What is added, in this order: how to step first, then what is learnt from, then what is moved."""
+
+LAST = ("blend", "test_time_flip")
+"""What is done to weights that are trained already."""
+
+_BY_GRADIENT = tuple(family for family in ORDER if family not in {"freezing", "head"})
+
+TRAINING = ("training",)
+"""What the first recipe of a search is judged by: the head that it began with."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A recipe of the ledger.
+
+    Attributes:
+        part: Of the ledger.
+        families: What it has otherwise than the one that it is judged against.
+        recipe: The recipe.
+    """
+
+    part: Literal["ladder", "left_out"]
+    families: tuple[str, ...]
+    recipe: Recipe
+
+
+def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
+    """Returns the naive recipe and the chosen one, alike in backbone, batches, views and seed.
+
+    Of a head that is solved in closed form, what acts by gradient alone is the naive recipe's: it
+    is no difference.
+
+    Args:
+        chosen: The recipe whose methods are judged.
+        epochs: Length of the schedule of both.
+    """
+    naive = NAMED["naive"]
+    if chosen.closed_form:
+        plain = {family: getattr(naive, family) for family in (*_BY_GRADIENT, "blend")}
+        chosen = chosen.model_copy(update=plain)
+    if chosen.head.init == "random" and chosen.head.features == "auto":  # which is the last then
+        head = chosen.head.model_copy(update={"features": "last"})
+        chosen = chosen.model_copy(update={"head": head})
+    fields = ("backbone", "views", "batch_size", "seed")
+    common = {field: getattr(chosen, field) for field in fields}
+    naive = naive.model_copy(update={**common, "epochs": epochs})
+    return naive, chosen.model_copy(update={"epochs": epochs})
+
+
+def ladder(naive: Recipe, chosen: Recipe) -> list[Step]:
+    """Returns the steps from one recipe to the other, each with one family more.
+
+    Where a family alone would give a recipe that makes no sense, another one is taken first, and
+    where none goes alone, the fewest that go together.
+
+    Args:
+        naive: Where it begins; a row of its own, without families.
+        chosen: Where it ends. Both make sense, and so does every recipe between them.
+    """
+    steps = [Step("ladder", (), naive)]
+    for families in (ORDER, LAST[:1], LAST[1:]):
+        left = [f for f in families if getattr(naive, f) != getattr(chosen, f)]
+        while left:
+            taken = _fewest(steps[-1].recipe, chosen, left)
+            steps.append(Step("ladder", taken, _with(steps[-1].recipe, chosen, taken)))
+            left = [family for family in left if family not in taken]
+    return steps
+
+
+def left_out(naive: Recipe, chosen: Recipe) -> list[Step]:
+    """Returns the chosen recipe with each of its methods put back to what the naive one has.
+
+    Where that would make no sense, the fewest others are put back with it.
+    """
+    differ = _differing(naive, chosen)
+    found: dict[tuple[str, ...], Step] = {}
+    for family in differ:
+        taken = _fewest(chosen, naive, differ, family)
+        found.setdefault(taken, Step("left_out", taken, _with(chosen, naive, taken)))
+    return list(found.values())
+
+
+def _fewest(
+    here: Recipe, there: Recipe, families: Sequence[str], needed: str = ""
+) -> tuple[str, ...]:
+    """Returns the fewest families, the first ones, that can be taken over from another recipe."""
+    for size in range(1, len(families) + 1):
+        for taken in combinations(families, size):
+            if (not needed or needed in taken) and not broken_rules(_with(here, there, taken)):
+                return taken
+    return tuple(families)
+
+
+def _with(here: Recipe, there: Recipe, families: Sequence[str]) -> Recipe:
+    return here.model_copy(update={family: getattr(there, family) for family in families})
+
+
+def _differing(one: Recipe, other: Recipe) -> tuple[str, ...]:
+    return tuple(f for f in (*ORDER, *LAST) if getattr(one, f) != getattr(other, f))
+
+
+def with_seed(recipe: Recipe, offset: int) -> Recipe:
+    """Returns the recipe for another seed, counted from its own."""
+    return recipe.model_copy(update={"seed": recipe.seed + offset})
+
+
+def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Returns for people what two recipes, as plain data, do not have in common.
+
+    Args:
+        before: The one.
+        after: The other.
+    """
+    changes = []
+    for family in (*ORDER, *LAST):
+        old, new = before[family], after[family]
+        if old == new:
+            continue
+        name = family.replace("_", " ")
+        if not isinstance(old, dict):
+            changes.append(f"{name}: {shown(old)} → {shown(new)}")
+        elif old["name"] != new["name"]:
+            changes.append(f"{name}: {old['name']} → {new['name']}")
+        else:
+            fields = [f"{k} {shown(old[k])} → {shown(new[k])}" for k in new if old[k] != new[k]]
+            changes.append(f"{name}: {', '.join(fields)}")
+    return "; ".join(changes)
+
+
+def ledger_rows(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> list[LedgerRow]:
+    """Returns a row for each step that was measured, with its gain and p-values over all rows.
+
+    A step of the ladder whose predecessor was not measured, or failed, is judged against the last
+    one that was, and its row names all that changed between them.
+
+    Args:
+        steps: The ladder, then those with one left out; the ladder's last is the chosen recipe.
+        trials: What was trained, each with the recipe of a step for one of the seeds.
+        seeds: How many, from the recipes' own seed on.
+    """
+    known = [(trial.recipe, trial) for trial in trials]
+
+    def measured(step: Step) -> dict[int, Trial]:
+        wanted = {n: with_seed(step.recipe, n).model_dump(mode="json") for n in range(seeds)}
+        return {n: trial for n, data in wanted.items() for recipe, trial in known if recipe == data}
+
+    climb = [step for step in steps if step.part == "ladder"]
+    whole = measured(climb[-1])
+    rows: list[LedgerRow] = []
+    last: tuple[Recipe, dict[int, Trial]] | None = None
+    for step in steps:
+        own = measured(step)
+        if not own:
+            continue
+        if step.part == "left_out":
+            change = change_between(_data(climb[-1].recipe), _data(step.recipe))
+            rows.append(_row(step, step.families, change, own, own, whole))
+            continue
+        before, old = last or (climb[0].recipe, {})
+        change = change_between(_data(before), _data(step.recipe)) or "the naive recipe"
+        families = _differing(before, step.recipe) if old else step.families
+        if last is None and step is not climb[0]:
+            change = f"the naive recipe with {change}"
+        rows.append(_row(step, families, change, own, old, own))
+        if _done(own):
+            last = step.recipe, own
+    return corrected(rows)
+
+
+def _row(
+    step: Step,
+    families: tuple[str, ...],
+    change: str,
+    own: Mapping[int, Trial],
+    without: Mapping[int, Trial],
+    having: Mapping[int, Trial],
+) -> LedgerRow:
+    """Returns a row: the figures of the recipe itself, and the gain of what has the methods."""
+    good = _done(own)
+    failed = "" if good else next(iter(own.values())).cause
+    base = LedgerRow(
+        part=step.part, families=families, change=change,
+        epochs=step.recipe.epochs, failed=failed, seeds=len(good),
+        seconds=float(np.mean([trial.seconds for trial in own.values()])),
+    )  # fmt: skip
+    if not good:
+        return base
+    trials = list(good.values())
+    figures = {
+        "images": trials[0].val_images,
+        "accuracy": float(np.mean([trial.val_right / trial.val_images for trial in trials])),
+        "loss": float(np.mean([trial.val_loss for trial in trials])),
+    }
+    shared = sorted(_done(without).keys() & _done(having).keys())
+    gain = gain_of([without[n] for n in shared], [having[n] for n in shared])
+    shows = _done(having if step.part == "left_out" else own)
+    acted = acted_of(next(iter(shows.values())), families) if shows else ()
+    return base.model_copy(update={**figures, **gain, "acted": acted})
+
+
+def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]:
+    """Returns the gain of some trials over others on the same images, as fields of a row.
+
+    Args:
+        without: One a seed.
+        having: As many, of the same seeds in the same order.
+    """
+    if not without:
+        return {}
+    pairs = [
+        (flags_of(a.val_bits), flags_of(b.val_bits)) for a, b in zip(without, having, strict=True)
+    ]
+    gain, interval = paired_difference([Cell("held out", a, b) for a, b in pairs])
+    losses = [a.val_loss - b.val_loss for a, b in zip(without, having, strict=True)
+              if a.val_loss is not None and b.val_loss is not None]  # fmt: skip
+    return {
+        "gain": gain, "interval": interval, "loss_gain": float(np.mean(losses)),
+        "p": sign_test(pairs),
+    }  # fmt: skip
+
+
+def sign_test(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> float:
+    """Returns the exact two-sided p-value of "both are right equally often".
+
+    With one pair this is McNemar's exact test. With one a seed an image counts once, for whichever
+    was right on it more often: seeds are not independent, as an image that is hard is hard for all.
+
+    Args:
+        pairs: Whether either is right on each image, (n,) and (n,).
+    """
+    difference = np.sum([b.astype(int) - a.astype(int) for a, b in pairs], axis=0)
+    return mcnemar_exact(difference < 0, difference > 0)
+
+
+def corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    """Returns the rows with p-values that are corrected for their number (Holm 1979)."""
+    at = [number for number, row in enumerate(rows) if row.p is not None]
+    adjusted = holm([rows[number].p or 0.0 for number in at]) if at else []
+    by_row = dict(zip(at, adjusted, strict=True))
+    return [row.model_copy(update={"p_holm": by_row.get(n)}) for n, row in enumerate(rows)]
+
+
+def acted_of(trial: Trial, families: Sequence[str]) -> tuple[Acted, ...]:
+    """Returns what the methods of some families were seen to do in a trial."""
+    found = [acted for acted in trial.acted if acted.family in families]
+    blend = trial.recipe["blend"]
+    if "blend" in families and blend < 1:
+        evidence = f"the weights that are kept lie {blend:.0%} of the way from where they began"
+        found.append(Acted(family="blend", method="blend", state="acted", evidence=evidence))
+    return tuple(found)
+
+
+def rows_of_trials(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[LedgerRow]:
+    """Returns what a search's own trials say of single methods, without any training.
+
+    Trials that differ from the search's first recipe by one family are judged against it on the
+    same images, in the last rung that both were in. Blending and flips do not count as differences:
+    every trial chose its own by the held-out images. The first row is training itself, against the
+    head that the first recipe began with.
+
+    Args:
+        trials: From the journal.
+        base: The recipe that the search started from, as plain data.
+    """
+    done = [trial for trial in trials if trial.state == "done"]
+    first = {trial.rung: trial for trial in done if not _otherwise(trial.recipe, base)}
+    rows = []
+    if first:
+        start = first[max(first)]
+        if start.start_bits and start.start_loss is not None:
+            head = start.model_copy(
+                update={"val_bits": start.start_bits, "val_loss": start.start_loss}
+            )
+            rows.append(_trial_row(head, start, TRAINING, "the head alone → trained"))
+    judged: dict[int, LedgerRow] = {}
+    for trial in sorted(done, key=lambda trial: trial.rung):
+        families = _otherwise(trial.recipe, base)
+        other = first.get(trial.rung)
+        if len(families) == 1 and other is not None and len(other.val_bits) == len(trial.val_bits):
+            same = {**base, families[0]: trial.recipe[families[0]]}
+            judged[trial.number] = _trial_row(other, trial, families, change_between(base, same))
+    order = {family: place for place, family in enumerate(ORDER)}
+    rows += sorted(judged.values(), key=lambda row: order.get(row.families[0], len(order)))
+    return corrected(rows)
+
+
+def _trial_row(without: Trial, having: Trial, families: tuple[str, ...], change: str) -> LedgerRow:
+    acted = having.acted if families == TRAINING else acted_of(having, families)
+    if families == TRAINING:
+        acted = tuple(each for each in acted if each.family in {"optimizer", "freezing"})
+    return LedgerRow(
+        part="trial", families=families, change=change, epochs=having.epochs,
+        images=having.val_images, accuracy=having.val_right / having.val_images,
+        loss=having.val_loss, seconds=having.seconds, acted=acted, seeds=1,
+        **gain_of([without], [having]),
+    )  # fmt: skip
+
+
+def _otherwise(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the families that a recipe has otherwise, but for those that each trial chooses."""
+    return tuple(field for field in base if field not in LAST and recipe.get(field) != base[field])
+
+
+def _done(trials: Mapping[int, Trial]) -> dict[int, Trial]:
+    return {number: trial for number, trial in trials.items() if trial.state == "done"}
+
+
+def _data(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json")

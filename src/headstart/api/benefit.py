@@ -1,0 +1,276 @@
+"""What transfer brings: the same network and tuning from pretrained weights and from scratch."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart.artifacts.files import write_text
+from headstart.artifacts.records import machine, now, versions
+from headstart.artifacts.run import check_unclaimed, claim_folder, locked
+from headstart.certificate.arms import ArmImages, order_images, train_all
+from headstart.certificate.forecast import forecast_labels
+from headstart.certificate.plan import Design, make_plan
+from headstart.certificate.record import (
+    ASKED,
+    CERTIFICATE,
+    ArmRun,
+    BenefitPlan,
+    BenefitRequest,
+    Certificate,
+    LabelForecast,
+    read_arms,
+    read_asked,
+    read_certificate,
+    read_plan,
+    write_asked,
+    write_certificate,
+)
+from headstart.certificate.verdicts import ARMS, judge_fraction
+from headstart.data.sources import load_dataset
+from headstart.errors import BudgetError, RecipeError, RunError
+from headstart.features.cache import default_cache_dir, evict
+from headstart.progress import SILENT, Progress
+from headstart.recipes.options import BenefitOptions, with_keywords
+from headstart.recipes.parsing import parse_recipe, with_settings
+from headstart.recipes.recipe import Recipe
+from headstart.report.certificate import write_certificate_page
+from headstart.training.budget import Clock
+from headstart.training.experiment import Experiment, SplitChoice, prepare
+from headstart.training.run_context import Resources, dated_folder
+
+ON_CPU, ON_GPU = ((0.25, 1.0), 2), ((0.1, 0.25, 0.5, 1.0), 3)
+"""Fractions of the data and seeds, unless they are given."""
+
+MOST_VIEWS = 4
+
+FIXED = {
+    "backbone", "backbone.weights", "backbone.name", "backbone.resolution", "freezing", "seed",
+    "epochs", "optimizer.lr",
+}  # fmt: skip
+
+
+def benefit(
+    source: Any,
+    options: BenefitOptions | None = None,
+    *,
+    progress: Progress = SILENT,
+    command: str = "",
+    started: float | None = None,
+    **keywords: Any,
+) -> tuple[Path, Certificate]:
+    """Says whether pretrained weights bring a higher start, slope and asymptote (Torrey & Shavlik).
+
+    Both arms have the same architecture, recipe, data, epochs and number of tried learning rates;
+    all of the network is trained. The rate is constant, so that a curve levels off only where
+    learning does, and an average of the weights (EMA) takes the noise out of it. The test images
+    of the split, which is that of `fit`, are not touched.
+
+    Args:
+        source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        options: What to compare, and for how long.
+        progress: Progress display.
+        command: The command that repeats this, for the record.
+        started: Start of the process on `time.monotonic`; now by default.
+        keywords: Fields of `BenefitOptions` instead of `options`, such as `budget="5m"`.
+
+    Returns:
+        The folder and what is in its `certificate.json`.
+
+    Raises:
+        InputError: If nothing can be compared with what was given.
+    """
+    options = with_keywords(BenefitOptions, options, keywords)
+    resources = Resources(
+        Clock(started or time.monotonic(), options.budget_s),
+        options.cache_dir or default_cache_dir(),
+        options.workers,
+        progress,
+    )
+    design = _design(options)
+    recipe = _recipe(options.backbone, options.resolution, options.settings)
+    folder = options.out
+    continued = folder is not None and _begun(folder)
+    if folder is not None and not continued:
+        check_unclaimed(folder)
+    dataset = load_dataset(source, boxes=options.boxes)
+    seed = options.split_seed
+    experiment = prepare(dataset, recipe, SplitChoice(options.split, seed), resources)
+    if folder is None:
+        folder = dated_folder(f"{dataset.name}-benefit")
+    if not continued:
+        claim_folder(folder)
+    with locked(folder):
+        images = order_images(experiment.extractor, seed)
+        asked = BenefitRequest(
+            pixels=experiment.pixels.key, rows=_digest(images), split_seed=seed,
+            recipe=recipe.model_dump(mode="json"),
+        )  # fmt: skip
+        if continued:
+            _check_same(folder, asked)
+        else:
+            write_asked(folder, asked)
+        write_text(folder / "audit.json", experiment.audited.audit.model_dump_json(indent=1) + "\n")
+        labels = forecast_labels(folder, experiment, seed, resources)
+        plan = read_plan(folder)
+        if plan is None:
+            plan = make_plan(folder, experiment, recipe, images, design, seed, resources)
+        _check_design(folder, plan, options.fractions and design.fractions, options.epochs)
+        train_all(folder, experiment.extractor, plan, images, resources)
+        certificate = _certify(folder, experiment, plan, images, labels, resources.clock, command)
+        write_certificate(folder, certificate)
+        write_certificate_page(folder, certificate)
+        evict(resources.cache_dir)
+    return folder, certificate
+
+
+def _design(options: BenefitOptions) -> Design:
+    default_fractions, default_seeds = ON_GPU if torch.cuda.is_available() else ON_CPU
+    shares = tuple(sorted(set(options.fractions or default_fractions)))
+    return Design(shares, options.seeds or default_seeds, options.epochs)
+
+
+def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> Recipe:
+    names = {setting.partition("=")[0].strip() for setting in settings}
+    fixed = sorted(n for n in names if n in FIXED or n.partition(".")[0] in {"freezing", "epochs"})
+    if fixed:
+        raise RecipeError(
+            f"{', '.join(fixed)} cannot be --set here: both arms train the whole network, from "
+            "weights that are what is compared and at rates that both try. Use --backbone, "
+            "--resolution, --epochs or --seeds."
+        )
+    base = parse_recipe(
+        {
+            "backbone": {"resolution": resolution, **({"name": backbone} if backbone else {})},
+            "head": {"name": "linear", "init": "random", "features": "last"},
+            "freezing": "full",
+            "augmentation": "flip_crop",
+            "criterion": "cross_entropy",
+            "schedule": "constant",
+            "averaging": {"name": "ema", "half_life": 0.05},
+            "views": MOST_VIEWS,
+        }
+    )
+    chosen = with_settings(base, settings)
+    if chosen.closed_form or chosen.averaging.chooses_by_validation:
+        raise RecipeError("both arms are trained by gradient to the last epoch; leave soups out.")
+    return chosen
+
+
+def _begun(folder: Path) -> bool:
+    """Says whether a folder holds a certificate that was begun; that of a `fit` has a run.json."""
+    begun = (folder / ASKED).exists() or (folder / "audit.json").exists()
+    return begun and not (folder / "run.json").exists()
+
+
+def _digest(images: ArmImages) -> str:
+    """Returns a hash of which images are trained on and judged by."""
+    digest = hashlib.sha256()
+    for rows in (images.train, images.held):
+        digest.update(rows.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_design(
+    folder: Path, plan: BenefitPlan, fractions: Sequence[float] | None, epochs: int | None
+) -> None:
+    """Refuses fractions and epochs that are not those of the plan.
+
+    Raises:
+        RunError: Saying what they are.
+    """
+    if (fractions and tuple(fractions) != plan.fractions) or epochs not in {None, plan.epochs}:
+        shown = ",".join(f"{100 * share:g}" for share in plan.fractions)
+        raise RunError(
+            f"{folder} was begun with --fractions {shown} and {plan.epochs} epochs; name another "
+            "folder with --out, or leave both away to go on."
+        )
+
+
+def _check_same(folder: Path, asked: BenefitRequest) -> None:
+    """Refuses to go on with something else than was begun.
+
+    Raises:
+        RunError: Saying what differs.
+    """
+    begun = read_asked(folder)
+    if begun is None:
+        raise RunError(
+            f"{folder} was begun by an older version of headstart; name another folder with --out."
+        )
+    for what, same in (
+        ("recipe", begun.recipe == asked.recipe),
+        ("images", begun.pixels == asked.pixels),
+        ("split", (begun.split_seed, begun.rows) == (asked.split_seed, asked.rows)),
+    ):
+        if not same:
+            raise RunError(
+                f"{folder} was begun with another {what}; name another folder with --out, or give "
+                "the same command to go on."
+            )
+
+
+def _certify(
+    folder: Path,
+    experiment: Experiment,
+    plan: BenefitPlan,
+    images: ArmImages,
+    labels: LabelForecast | None,
+    clock: Clock,
+    command: str,
+) -> Certificate:
+    """Reads the answers from the journal.
+
+    Raises:
+        BudgetError: If the budget ended before there was one pair to compare.
+    """
+    runs = [run for run in read_arms(folder) if run.purpose == "curve"]
+    chance = float(np.bincount(images.held_labels).max() / len(images.held_labels))
+    results = []
+    for fraction in plan.fractions:
+        found = judge_fraction([r for r in runs if r.fraction == fraction], chance)
+        if found is not None:
+            results.append(found)
+    if not results:
+        raise BudgetError(
+            f"the budget ended before two networks could be compared; the same command with "
+            f"--out {folder} goes on."
+        )
+    network = experiment.extractor.backbone
+    earlier = read_certificate(folder) if (folder / CERTIFICATE).exists() else None
+    return Certificate(
+        name=experiment.dataset.name,
+        command=earlier.command if earlier else command,
+        started_at=earlier.started_at if earlier else now(),
+        seconds=clock.elapsed() + (earlier.seconds if earlier else 0.0),
+        budget_s=clock.budget_s,
+        backbone=network.name,
+        weights=network.source,
+        resolution=network.preprocessing.resolution,
+        chance=chance,
+        held=len(images.held_labels),
+        plan=plan,
+        fractions=tuple(results),
+        labels=labels,
+        notes=(*plan.notes, *_notes(folder, plan, runs, results[-1].seeds)),
+        versions=versions(),
+        machine=machine(),
+    )
+
+
+def _notes(folder: Path, plan: BenefitPlan, runs: Sequence[ArmRun], seeds: int) -> list[str]:
+    notes = []
+    whole = sum(run.whole for run in runs)
+    wanted = len(ARMS) * plan.seeds * len(plan.fractions)
+    if whole < wanted:
+        notes.append(
+            f"the budget ended with {whole} of {wanted} networks trained to the end; the same "
+            f"command with --out {folder} goes on"
+        )
+    if seeds == 1:
+        notes.append("with one seed, intervals are over images alone")
+    return notes

@@ -1,0 +1,141 @@
+"""The ablation ledger: from the naive recipe to the chosen one, and with each method left out.
+
+All rows are trained for the same number of epochs from the pretrained backbone and judged on the
+same held-out images, so that what a method brought is a difference on the same images.
+"""
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from headstart.ablation.measure import is_measured, make_bench, measure_rows
+from headstart.ablation.record import MEASURED, Ledger, write_ledger
+from headstart.ablation.steps import endpoints, ladder, ledger_rows, left_out
+from headstart.artifacts.records import RunRecord
+from headstart.artifacts.run import asked_recipe, check_unclaimed, claim_folder, locked, read_record
+from headstart.backbones.boundaries import FEATURES
+from headstart.data.sources import load_dataset
+from headstart.errors import InputError, RunError
+from headstart.features.cache import default_cache_dir
+from headstart.progress import SILENT, Progress
+from headstart.recipes.options import CompareOptions, with_keywords
+from headstart.recipes.parsing import NAMED, load_recipe, parse_recipe, with_settings
+from headstart.recipes.recipe import Recipe
+from headstart.report.page import write_report
+from headstart.training.boundary import at_boundary
+from headstart.training.budget import Clock
+from headstart.training.experiment import SplitChoice, prepare_again
+from headstart.training.run_context import Resources
+
+_OF_A_HEAD = ("head", "seed", "views", "batch_size", "test_time_flip")
+"""What of a recipe still counts where the head alone was kept."""
+
+
+def compare(
+    source: Any = None,
+    options: CompareOptions | None = None,
+    *,
+    progress: Progress = SILENT,
+    started: float | None = None,
+    **keywords: Any,
+) -> Ledger:
+    """Measures what each method of a recipe brings, from the naive recipe on and one left out.
+
+    Every row is journalled where there is a folder for it; asked again, only what is missing, or
+    failed, is trained. The test images stay sealed.
+
+    Args:
+        source: The images, as for `fit`; those of the run by default.
+        options: What to compare, and for how long.
+        progress: Progress display.
+        started: Start of the process on `time.monotonic`; now by default.
+        keywords: Fields of `CompareOptions` instead of `options`, such as `epochs=6`.
+
+    Raises:
+        InputError: If the options contradict each other, or there is nothing to compare.
+        RunError: If the run is not finished, or the folder is in use.
+        BudgetError: If no two rows fit into the budget.
+    """
+    options = with_keywords(CompareOptions, options, keywords)
+    run, epochs, seeds, boxes = options.run, options.epochs, options.seeds, options.boxes
+    if source is None and run is None:
+        raise InputError("Name a folder of images, or a finished run with --run.")
+    resources = Resources(
+        Clock(started or time.monotonic(), options.budget_s),
+        options.cache_dir or default_cache_dir(),
+        options.workers,
+        progress,
+    )
+    split: Path | None = None
+    record: RunRecord | None = None
+    folder = run or options.out
+    if run is not None:
+        record = read_record(run)
+        if record.status != "done":
+            raise RunError(f"{run} is not finished ({record.status}); compare needs its recipe.")
+        chosen = chosen_by(run, record)
+        source, boxes = source or record.source or record.data_root, record.boxes
+        split = run / "split.csv"
+    else:
+        asked = options.recipe or "default"
+        chosen = load_recipe(asked) if isinstance(asked, str) else asked
+        chosen = with_settings(chosen, options.settings)
+    if chosen.averaging.chooses_by_validation:
+        raise InputError(
+            "averaging = soup chooses its weights by the held-out images that compare judges by; "
+            "compare the recipe (--recipe) with another averaging (--set averaging=ema)."
+        )
+    naive, chosen = endpoints(chosen, epochs)
+    steps = ladder(naive, chosen)
+    if len(steps) == 1:
+        raise InputError("the chosen recipe is the naive one: there is nothing to compare.")
+    steps += left_out(naive, chosen)
+    if folder is not None and run is None and not MEASURED.path(folder).exists():
+        check_unclaimed(folder)
+    assert source is not None
+    dataset = load_dataset(source, boxes=boxes)
+    first = (asked_recipe(record) if record else None) or chosen
+    experiment = prepare_again(
+        dataset, first, chosen, SplitChoice(split, options.split_seed), resources
+    )
+    if folder is not None and run is None and not MEASURED.path(folder).exists():
+        claim_folder(folder)
+    with locked(folder) if folder is not None else nullcontext():
+        bench = make_bench(experiment, chosen, epochs)
+        trials, missing = measure_rows(bench, steps, seeds, folder, resources)
+        ledger = Ledger(
+            epochs=epochs,
+            seeds=seeds,
+            folds=bench.plan.folds,
+            rows=tuple(ledger_rows(steps, trials, seeds)),
+            left_out=tuple(missing),
+            whole=is_measured(steps, trials, seeds),
+            seconds=sum(trial.seconds for trial in trials),
+        )
+        if folder is not None:
+            write_ledger(folder, ledger)
+        if run is not None:
+            write_report(run)
+    return ledger
+
+
+def chosen_by(folder: Path, record: RunRecord) -> Recipe:
+    """Returns the recipe that a run ended with, cut where it was cut.
+
+    Where the head alone was kept, that is what was chosen, whatever else the recipe names.
+
+    Args:
+        folder: Of the run.
+        record: Of the run.
+    """
+    recipe = load_recipe(str(folder / "recipe.toml"))
+    if record.boundary and not (record.head_alone and record.boundary == FEATURES):
+        recipe = at_boundary(recipe, record.boundary)
+    if record.head_alone and not recipe.freezing.head_alone:
+        probe = NAMED["probe"]
+        head_alone = probe.model_copy(update={name: getattr(recipe, name) for name in _OF_A_HEAD})
+        backbone = {**recipe.backbone.model_dump(), "drop_path": 0.0}
+        head_alone = parse_recipe({**head_alone.model_dump(), "backbone": backbone})
+        return head_alone if head_alone.closed_form else recipe
+    return recipe

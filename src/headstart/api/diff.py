@@ -1,0 +1,278 @@
+"""What differs between two runs, and whether the difference in accuracy is real."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from headstart.artifacts.records import RunRecord, TestPrediction
+from headstart.artifacts.run import read_audit, read_predictions, read_record, read_split_parts
+from headstart.errors import RunError
+from headstart.evaluation.statistics import Cell, Interval, mcnemar_exact, paired_difference
+from headstart.recipes.parsing import load_recipe
+
+REAL = 0.05
+"""p-value up to which a difference counts as real."""
+
+
+class Change(BaseModel):
+    """One difference between two runs.
+
+    Attributes:
+        what: Its name; a path such as `optimizer.lr` in a recipe.
+        a: In the first run; None if it has no such thing.
+        b: In the second run.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    what: str
+    a: Any = None
+    b: Any = None
+
+
+class Comparison(BaseModel):
+    """Two classifiers on the test images that both runs have, with the same label.
+
+    Attributes:
+        shared: Number of those images.
+        right_a: Of them, how many the first run has right.
+        right_b: How many the second run has right.
+        only_a: Right in the first run alone.
+        only_b: Right in the second run alone.
+        difference: Share that B has right less the share that A has right.
+        interval: Its 95% interval, paired on the images.
+        p_value: McNemar's exact test, two-sided.
+        verdict: All of it in words.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    shared: int
+    right_a: int
+    right_b: int
+    only_a: int
+    only_b: int
+    difference: float
+    interval: Interval
+    p_value: float
+    verdict: str
+
+
+class RunDiff(BaseModel):
+    """What differs between two runs.
+
+    Attributes:
+        a: Folder of the first run.
+        b: Folder of the second.
+        recipe: What was trained.
+        data: Images, classes and split.
+        backbone: The pretrained network and where it was cut.
+        budget: Time, epochs and search.
+        software: Versions and machine.
+        accuracy: On the same test images.
+        warnings: What to know before trusting the comparison.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    a: str
+    b: str
+    recipe: tuple[Change, ...]
+    data: tuple[Change, ...]
+    backbone: tuple[Change, ...]
+    budget: tuple[Change, ...]
+    software: tuple[Change, ...]
+    accuracy: Comparison
+    warnings: tuple[str, ...]
+
+
+def diff(a: str | Path, b: str | Path) -> RunDiff:
+    """Returns the differences between two finished runs, and whether one is more accurate.
+
+    Accuracy is compared on the test images that both sealed, matched by their path: McNemar's
+    exact test (McNemar 1947) and a paired bootstrap interval, see `inference_stats`.
+
+    Args:
+        a: Folder of the first run.
+        b: Folder of the second run.
+
+    Raises:
+        RunError: If one is not a finished run, or no test image is shared.
+    """
+    first, second = Path(a), Path(b)
+    records = read_record(first), read_record(second)
+    predictions = read_predictions(first), read_predictions(second)
+    accuracy, warnings = compare(*predictions, names=(str(first), str(second)))
+    if records[0].data_root != records[1].data_root:
+        warnings = (
+            f"The images are in {records[0].data_root} and {records[1].data_root}. Images with the "
+            "same relative path are treated as identical.",
+            *warnings,
+        )
+    recipes = [load_recipe(str(folder / "recipe.toml")) for folder in (first, second)]
+    return RunDiff(
+        a=str(first),
+        b=str(second),
+        recipe=_changes(*(flat(recipe.model_dump(mode="json")) for recipe in recipes)),
+        data=_data_changes(first, second, *records),
+        backbone=_changes(*map(_backbone, records)),
+        budget=_changes(*map(_budget, records)),
+        software=_changes(*({**each.versions, "machine": each.machine} for each in records)),
+        accuracy=accuracy,
+        warnings=warnings,
+    )
+
+
+def compare(
+    a: list[TestPrediction], b: list[TestPrediction], names: tuple[str, str] = ("A", "B")
+) -> tuple[Comparison, tuple[str, ...]]:
+    """Compares two classifiers on the images that both were tested on, and says what to know.
+
+    Images that the runs label differently are left out: which of the two is right is not known.
+
+    Args:
+        a: Of the first.
+        b: Of the second.
+        names: Of both, for messages.
+
+    Raises:
+        RunError: If they share no image with one label.
+    """
+    by_path = {prediction.path: prediction for prediction in a}
+    both = [(by_path[each.path], each) for each in b if each.path in by_path]
+    pairs = [(one, other) for one, other in both if one.label == other.label]
+    if not pairs:
+        why = (
+            f"label all {len(both)} test images that they share differently"
+            if both
+            else "share no test image"
+        )
+        raise RunError(
+            f"{names[0]} and {names[1]} {why}, so they cannot be compared. Fit one of them again "
+            "on the same data with --split and the split.csv of the other."
+        )
+    warnings = []
+    if len(both) < max(len(a), len(b)):
+        warnings.append(
+            f"Only {_images(len(both))} {'are' if len(both) > 1 else 'is'} shared by the tests, of "
+            f"{len(a)} in A and {len(b)} in B; nothing is said of the others."
+        )
+    if len(pairs) < len(both):
+        example = next(one for one, other in both if one.label != other.label)
+        warnings.append(
+            f"{_images(len(both) - len(pairs))} with another label in B than in A (such as "
+            f"{example.path}) {'are' if len(both) - len(pairs) > 1 else 'is'} left out of the "
+            "comparison."
+        )
+    right_a = np.array([one.prediction == one.label for one, _ in pairs])
+    right_b = np.array([other.prediction == other.label for _, other in pairs])
+    difference, interval = paired_difference([Cell("shared", right_a, right_b)])
+    p_value = mcnemar_exact(right_a, right_b)
+    compared = Comparison(
+        shared=len(pairs),
+        right_a=int(right_a.sum()),
+        right_b=int(right_b.sum()),
+        only_a=int((right_a & ~right_b).sum()),
+        only_b=int((right_b & ~right_a).sum()),
+        difference=difference,
+        interval=interval,
+        p_value=p_value,
+        verdict=_verdict(len(pairs), difference, interval, p_value),
+    )
+    return compared, tuple(warnings)
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested mappings as one, by paths such as `optimizer.lr`."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        found |= {f"{prefix}{key}": value} if inner is None else inner
+    return found
+
+
+def _verdict(shared: int, difference: float, interval: Interval, p_value: float) -> str:
+    low, high = (100 * end for end in interval)
+    better = "B" if difference >= 0 else "A"
+    if difference < 0:
+        low, high = -high, -low
+    p = f"p = {p_value:.2f}" if p_value >= 0.01 else f"p = {p_value:.1g}"
+    what = (
+        f"{better} is right on {abs(100 * difference):.1f} points more of the {shared} shared test "
+        f"image{'s' if shared > 1 else ''} (95% interval {low:.1f} to {high:.1f}; {p})"
+    )
+    if difference == 0:
+        what = (
+            f"both are right on as many of the {shared} shared test "
+            f"image{'s' if shared > 1 else ''} (95% interval of B less A {low:.1f} to {high:.1f} "
+            f"points; {p})"
+        )
+    return f"{what}." if p_value <= REAL else f"No real difference can be told: {what}."
+
+
+def _images(count: int) -> str:
+    return f"{count} test image{'s' if count != 1 else ''}"
+
+
+def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Returns what differs, in the order of the first, then what only the second has."""
+    keys = dict.fromkeys([*a, *b])
+    return tuple(
+        Change(what=key, a=a.get(key), b=b.get(key)) for key in keys if a.get(key) != b.get(key)
+    )
+
+
+def _data_changes(first: Path, second: Path, a: RunRecord, b: RunRecord) -> tuple[Change, ...]:
+    """Returns what differs in images, classes and split."""
+    parts = [read_split_parts(folder) for folder in (first, second)]
+    both = parts[0].keys() & parts[1].keys()
+    moved = sum(parts[0][key] != parts[1][key] for key in both)
+    facts = [
+        {
+            "name": record.data_name,
+            "folder": record.data_root,
+            "licence": record.licence,
+            "training images": record.n_train,
+            "validation images": record.n_val,
+            "test images": record.n_test,
+            "images that the other run lacks": len(mine.keys() - both),
+            "classes": len(record.classes),
+            "classes that the other run lacks": sorted({*record.classes} - {*other.classes}),
+        }
+        for record, other, mine in ((a, b, parts[0]), (b, a, parts[1]))
+    ]
+    counts = [
+        {f"images of class {name!r}": n for name, n in read_audit(folder).classes.items()}
+        for folder in (first, second)
+    ]
+    found = [*_changes(*facts), *_changes(*counts)]
+    if moved:
+        what = f"split: {moved} of {len(both)} images that both have"
+        found.append(Change(what=what, a="in one part", b="in another"))
+    return tuple(found)
+
+
+def _backbone(record: RunRecord) -> dict[str, Any]:
+    return {
+        "backbone": record.backbone,
+        "weights": record.backbone_source,
+        "boundary": record.boundary,
+        "kept": record.chosen,
+    }
+
+
+def _budget(record: RunRecord) -> dict[str, Any]:
+    options = record.request.options if record.request else None
+    return {
+        "budget in seconds": record.budget_s,
+        "search": "yes" if record.searched else "no",
+        "trials asked for": options.trials if options else None,
+        "sampler": options.sampler if options else None,
+        "epochs trained": record.epochs,
+        "views": record.views,
+        "seconds": round(record.seconds, 1),
+        "ended because": record.stop_reason,
+    }

@@ -1,0 +1,196 @@
+"""The main job: from labelled images to a proven classifier in a run folder."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from headstart.artifacts.records import Request, RunRecord, machine, now, versions
+from headstart.artifacts.run import check_unclaimed, claim_folder, locked, write_start
+from headstart.data.audit import summary_rows
+from headstart.data.sources import load_dataset
+from headstart.data.splits import save_split, split_notes
+from headstart.errors import RecipeError
+from headstart.features.cache import default_cache_dir, evict
+from headstart.inference.predict import Run
+from headstart.inference.sealed_test import prove
+from headstart.methods.augmentation import NoAugmentation
+from headstart.methods.averaging import NoAveraging
+from headstart.methods.freezing import HeadOnly, LastBlocks
+from headstart.progress import SILENT, Progress
+from headstart.recipes.options import NOTHING_TO_TRY, FitOptions, with_keywords
+from headstart.recipes.parsing import load_recipe, with_settings
+from headstart.recipes.recipe import FAMILIES, Recipe
+from headstart.report.collect import keep_evidence
+from headstart.report.model_card import write_model_card
+from headstart.report.page import write_report
+from headstart.search.search import search
+from headstart.text import counted
+from headstart.training.budget import Clock
+from headstart.training.experiment import Experiment, SplitChoice, prepare
+from headstart.training.finetune import train_recipe
+from headstart.training.run_context import Resources, RunContext, dated_folder
+
+MEASURED_ONCE = {"augmentations", "backbones", "frozen prefix", "heads"}
+"""Stages before the plan of a search; a resumed search does not repeat them."""
+
+
+def fit(
+    source: Any,
+    options: FitOptions | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    progress: Progress = SILENT,
+    command: str = "",
+    started: float | None = None,
+    **keywords: Any,
+) -> Run:
+    """Trains, proves and ships a classifier.
+
+    Args:
+        source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        options: What to train, and for how long.
+        labels: Class of each image, for a list of paths.
+        progress: Progress display.
+        command: The command that repeats this run, for the record.
+        started: Start of the process on `time.monotonic`; now by default.
+        keywords: Fields of `FitOptions` instead of `options`, such as `budget="5m"`.
+
+    Raises:
+        InputError: If nothing can be trained from what was given; nothing is written then.
+        HeadstartError: If the machine failed.
+    """
+    options = with_keywords(FitOptions, options, keywords)
+    recipe = chosen_recipe(options)
+    resources = Resources(
+        Clock(started or time.monotonic(), options.budget_s),
+        options.cache_dir or default_cache_dir(),
+        options.workers,
+        progress,
+    )
+    if options.out is not None:
+        check_unclaimed(options.out)
+    dataset = load_dataset(source, labels=labels, boxes=options.boxes)
+    experiment = prepare(dataset, recipe, SplitChoice(options.split, options.split_seed), resources)
+    request = None
+    if options.searches:
+        # The recipe that was given is kept as plain data, next to the options.
+        kept = options.model_copy(update={"recipe": None})
+        request = Request(options=kept, recipe=recipe.model_dump(mode="json"))
+    record = RunRecord(
+        command=command,
+        started_at=now(),
+        budget_s=options.budget_s,
+        request=request,
+        source=_named(source),
+        boxes=options.boxes,
+        split_seed=None if options.split else options.split_seed,
+        **described(experiment),
+    )
+    run = RunContext(options.out or dated_folder(dataset.name), record, resources)
+    claim_folder(run.folder)
+    with locked(run.folder):
+        write_start(run.folder, record, recipe, experiment.audited.audit)
+        keys = [experiment.dataset.key(int(index)) for index in experiment.audited.kept]
+        save_split(run.folder / "split.csv", experiment.split, keys)
+        return train_and_prove(run, experiment, recipe)
+
+
+def chosen_recipe(options: FitOptions) -> Recipe:
+    """Returns the recipe that `fit` trains, or that its search starts from.
+
+    Raises:
+        RecipeError: If a name or value is wrong, or a setting could have no effect.
+    """
+    asked = options.recipe or "default"
+    chosen = load_recipe(asked) if isinstance(asked, str) else asked
+    if options.strategy == "head":
+        # The head is solved on evaluation views in closed form; nothing else is trained.
+        simple = {"freezing": HeadOnly(), "augmentation": NoAugmentation()}
+        chosen = chosen.model_copy(update={**simple, "averaging": NoAveraging()})
+    elif options.strategy == "finetune" and chosen.freezing.head_alone:
+        chosen = chosen.model_copy(update={"freezing": LastBlocks()})
+    given = {
+        "backbone.name": options.backbone, "backbone.weights": options.weights,
+        "epochs": options.epochs, "seed": options.seed,
+    }  # fmt: skip
+    flags = [f"{key}={value}" for key, value in given.items() if value is not None]
+    chosen = with_settings(chosen, [*flags, *options.settings])
+    _refuse_idle_settings(chosen, options.settings)
+    if options.trials is not None and chosen.closed_form:
+        raise RecipeError(NOTHING_TO_TRY)
+    return chosen
+
+
+def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> Run:
+    """Searches where a search was asked for, trains, proves and reports."""
+    _say_start(run, experiment)
+    with run.recording_failure():
+        searched = run.record.request is not None
+        done = (
+            search(run, experiment, recipe) if searched else train_recipe(run, experiment, recipe)
+        )
+        proof = prove(run, done)
+        keep_evidence(run, done, proof)
+        run.save()
+        write_report(run.folder)
+        write_model_card(run.folder)
+    # Last: a run that is done lacks nothing.
+    run.record.status = "done"
+    run.save()
+    evict(run.resources.cache_dir)
+    return Run(run.folder, run.record, proof.metrics)
+
+
+def _named(source: Any) -> str:
+    """Returns the path or name of a data set, so that it is found again; "" for Python objects."""
+    named = str(source) if isinstance(source, str | Path) else ""
+    return str(Path(named).resolve()) if named and Path(named).exists() else named
+
+
+def described(experiment: Experiment) -> dict[str, Any]:
+    """Returns what `run.json` says of the data, the split, the backbone and the machine."""
+    dataset, split, network = experiment.dataset, experiment.split, experiment.extractor.backbone
+    names = [dataset.items[int(index)].label for index in experiment.audited.kept]
+    return {
+        "data_name": dataset.name,
+        "data_root": str(dataset.root.resolve()),
+        "licence": dataset.licence,
+        "n_train": len(split.train),
+        "n_val": len(split.val),
+        "n_test": len(split.test),
+        "classes": experiment.extractor.classes,
+        "backbone": network.name,
+        "backbone_source": network.source,
+        "notes": [*dataset.notes, *split_notes(names, split)],
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def _say_start(run: RunContext, experiment: Experiment) -> None:
+    for what, severity, message in summary_rows(experiment.audited.audit):
+        if severity == "warning":
+            run.say(f"{severity}: {what}: {message}")
+    record = run.record
+    run.say(
+        f"{record.data_name}: {counted(record.n_train, 'image')} to train on, {record.n_val:,} for "
+        f"validation, {record.n_test:,} sealed for the test; "
+        f"{counted(len(record.classes), 'class', 'classes')}; {record.backbone}"
+    )
+
+
+def _refuse_idle_settings(recipe: Recipe, settings: Sequence[str]) -> None:
+    """Refuses settings that cannot have an effect, as nothing is trained by gradient descent.
+
+    Raises:
+        RecipeError: Naming all of them.
+    """
+    by_gradient = set(FAMILIES) - {"backbone", "head", "freezing"}
+    families = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
+    idle = sorted(each for each in families & by_gradient if not getattr(recipe, each).absent)
+    if recipe.closed_form and idle:
+        raise RecipeError(
+            f"{', '.join(idle)}: this has no effect, as the head is solved in closed form on "
+            "frozen features. Set head.init=random or another freezing, or leave it out."
+        )

@@ -1,0 +1,105 @@
+"""The continuation of a search that was stopped."""
+
+import time
+from pathlib import Path
+
+from headstart.api.fit import MEASURED_ONCE, described, train_and_prove
+from headstart.artifacts.journal import read_plan
+from headstart.artifacts.records import Request, RunRecord
+from headstart.artifacts.run import (
+    SEARCH_RECIPE,
+    asked_recipe,
+    clear_unfinished,
+    locked,
+    read_record,
+)
+from headstart.data.sources import load_dataset
+from headstart.diagnose.suspects import SUSPECTS
+from headstart.errors import RunError
+from headstart.features.cache import default_cache_dir
+from headstart.inference.predict import Run
+from headstart.progress import SILENT, Progress
+from headstart.recipes.parsing import load_recipe
+from headstart.training.budget import Clock
+from headstart.training.experiment import SplitChoice, prepare_again
+from headstart.training.run_context import Resources, RunContext
+
+
+def resume(
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    cache_dir: str | Path | None = None,
+    progress: Progress = SILENT,
+    started: float | None = None,
+) -> Run:
+    """Resumes an interrupted search; the result is that of an uninterrupted one.
+
+    Args:
+        folder: Run folder.
+        workers: Processes that decode images.
+        cache_dir: Cache folder; `$HEADSTART_CACHE` or the user's cache folder by default.
+        progress: Progress display.
+        started: Start of the process on `time.monotonic`; now by default.
+
+    Raises:
+        RunError: If there is no such search, it is finished, or another process works on it.
+    """
+    path = Path(folder)
+    with locked(path):
+        before = read_record(path)
+        request, source = _resumable(path, before)
+        planned = read_plan(path) is not None
+        # What was planned is done, however long it takes; without a plan, the budget starts again.
+        budget_s = None if planned else before.budget_s
+        resources = Resources(
+            Clock(started or time.monotonic(), budget_s, before.seconds),
+            Path(cache_dir) if cache_dir else default_cache_dir(),
+            workers,
+            progress,
+        )
+        first = asked_recipe(before) or load_recipe(str(path / "recipe.toml"))
+        recipe = load_recipe(str(path / SEARCH_RECIPE)) if planned else first
+        dataset = load_dataset(source, boxes=before.boxes)
+        split_file = path / "split.csv"
+        split = SplitChoice(split_file if split_file.exists() else None, request.options.split_seed)
+        experiment = prepare_again(dataset, first, recipe, split, resources)
+        clear_unfinished(path)
+        if not planned:
+            (path / SUSPECTS).unlink(missing_ok=True)
+        opened = [before.test_opened_at] if before.test_opened_at else []
+        record = RunRecord(
+            command=before.command,
+            started_at=before.started_at,
+            budget_s=before.budget_s,
+            request=request,
+            source=source,
+            boxes=before.boxes,
+            split_seed=before.split_seed,
+            plan=[step for step in before.plan if step.stage in MEASURED_ONCE] if planned else [],
+            operations=before.operations if planned else [],
+            test_opened_before=[*before.test_opened_before, *opened],
+            **described(experiment),
+        )
+        return train_and_prove(RunContext(path, record, resources), experiment, recipe)
+
+
+def _resumable(folder: Path, record: RunRecord) -> tuple[Request, str]:
+    """Returns what the search of a run was asked for, and its data set as it was named.
+
+    Raises:
+        RunError: If there is nothing to resume.
+    """
+    if record.status == "done":
+        raise RunError(f"{folder} is finished; there is nothing to resume.")
+    if record.request is None:
+        raise RunError(
+            f"{folder} cannot be resumed, as only searches can. Run its command again with "
+            "another --out."
+        )
+    if not record.source:
+        raise RunError(
+            f"{folder} cannot be resumed, as its images were given in Python and not by a path. "
+            "Call fit again."
+        )
+    return record.request, record.source

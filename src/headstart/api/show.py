@@ -1,0 +1,129 @@
+"""Pictures of what the methods do, drawn from the user's own images."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from headstart.artifacts.evidence import Neighbour
+from headstart.backbones.catalog import load_backbone
+from headstart.data.images import load_image
+from headstart.data.sources import load_dataset
+from headstart.data.types import Dataset
+from headstart.errors import DataError, InputError
+from headstart.inference.predict import Run
+from headstart.methods.augmentation import (
+    AugmentationUnion,
+    AutoAugment,
+    FlipCrop,
+    RandAugment,
+    TrivialAugment,
+)
+from headstart.recipes.parsing import load_recipe, with_settings
+from headstart.recipes.recipe import Recipe
+from headstart.report.pictures import (
+    Subject,
+    draw_activations,
+    draw_augmentations,
+    draw_mixing,
+    draw_schedules,
+    draw_similar,
+)
+
+
+def show(
+    source: Any,
+    *,
+    out: str | Path = "pictures",
+    image: str | Path | None = None,
+    recipe: str | Recipe = "default",
+    settings: Sequence[str] = (),
+    seed: int = 0,
+) -> list[Path]:
+    """Draws augmented views, mixed images, schedules and activations, and returns the files.
+
+    Args:
+        source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        out: Folder for the pictures.
+        image: The image to draw with; the first that can be read by default.
+        recipe: Whose augmentation is drawn first, and whose backbone says how images are cut.
+        settings: Changes to the recipe such as `augmentation.cutout=0.3`.
+        seed: Of all that is drawn at random.
+
+    Raises:
+        InputError: If the recipe is wrong, or no image can be read.
+    """
+    chosen = with_settings(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    backbone = load_backbone(
+        chosen.backbone.name, weights="random", resolution=chosen.backbone.resolution or None
+    )
+    preprocessing = backbone.preprocessing
+    dataset = load_dataset(source)
+    first, second = _two_subjects(dataset, image, preprocessing.resize)
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot create the folder {folder}: {error.strerror}.") from None
+    files = [
+        folder / f"{name}.png" for name in ("augmentations", "mixing", "schedules", "activations")
+    ]
+    draw_augmentations(files[0], first, _policies(chosen.augmentation), preprocessing, seed)
+    draw_mixing(files[1], first, second, preprocessing, seed)
+    draw_schedules(files[2])
+    draw_activations(files[3])
+    return files
+
+
+def show_similar(run: Run, image: str | Path, found: Sequence[Neighbour], out: Path) -> None:
+    """Draws an image beside the most similar training images that are still available.
+
+    Raises:
+        DataError: If the image cannot be read.
+    """
+    root = Path(run.record.data_root)
+    drawn = []
+    for each in found:
+        try:
+            picture = load_image(root / each.image, None, 160)
+        except DataError:
+            picture = None
+        drawn.append((picture, f"{each.label} {each.similarity:.2f}"))
+    draw_similar(out, load_image(Path(image), None, 160), drawn)
+
+
+def _policies(own: AugmentationUnion) -> dict[str, AugmentationUnion]:
+    policies: dict[str, AugmentationUnion] = {
+        "flip_crop": FlipCrop(),
+        "auto_augment": AutoAugment(),
+        "rand_augment": RandAugment(),
+        "trivial_augment": TrivialAugment(),
+        "flip_crop + cutout": FlipCrop(cutout=0.4),
+    }
+    if own.absent or own in policies.values():
+        return policies
+    return {f"the recipe's {own.name}": own, **policies}
+
+
+def _two_subjects(
+    dataset: Dataset, image: str | Path | None, short_side: int
+) -> tuple[Subject, Subject]:
+    """Returns the image to draw with, and the first one of another class."""
+    readable = _readable(dataset, short_side)
+    if image is not None:
+        label = Path(image).parent.name
+        first = Subject(load_image(Path(image), None, short_side), label)
+    else:
+        found = next(readable, None)
+        if found is None:
+            raise DataError(f"No image of {dataset.name} can be read.")
+        first = found
+    other = next((each for each in readable if each.label != first.label), None)
+    return first, other or first
+
+
+def _readable(dataset: Dataset, short_side: int) -> Iterator[Subject]:
+    for item in dataset.items:
+        try:
+            yield Subject(load_image(item.path, item.box, short_side), item.label)
+        except DataError:
+            continue

@@ -1,0 +1,171 @@
+"""Finds suspicious images of a data set with the features of a frozen network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.artifacts.run import read_record, read_split_parts
+from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.cut import trace
+from headstart.data.audit import audit
+from headstart.data.decode import decode_dataset
+from headstart.data.sources import load_dataset
+from headstart.data.types import Dataset
+from headstart.diagnose.suspects import (
+    Suspect,
+    find_suspects,
+    out_of_fold_probabilities,
+    without_sealed,
+)
+from headstart.errors import DataError, RunError
+from headstart.features.cache import default_cache_dir
+from headstart.features.extractor import FeatureExtractor, activations, backbone_of, open_prefix
+from headstart.progress import SILENT, Progress
+from headstart.recipes.parsing import load_recipe
+from headstart.recipes.recipe import Recipe
+from headstart.text import counted
+
+Boxes = Literal["crop", "keep"]
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Suspicious images of a data set.
+
+    Attributes:
+        images: Number of checked images.
+        sealed: Number of test images of a run, which are not checked.
+        suspects: Suspicious images, the most suspicious first.
+    """
+
+    images: int
+    sealed: int
+    suspects: tuple[Suspect, ...]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A data set, the images to check and the recipe whose backbone checks them."""
+
+    dataset: Dataset
+    recipe: Recipe
+    sealed: frozenset[str]
+    wanted: frozenset[str] | None
+
+
+def suspects(
+    source: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    boxes: Boxes = "crop",
+    cache_dir: str | Path | None = None,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> Suspects:
+    """Finds probably wrong labels, copies with other labels, and outliers.
+
+    A probe on frozen features, fitted without the image and its group, checks every image; see
+    `diagnose.suspects`. For a run, the features come from its backbone before training, and the
+    test set stays sealed: only training and validation images are checked or named.
+
+    Args:
+        source: A run folder, or a source for `fit`: a folder, a manifest, a DataFrame or a list.
+        labels: Class names for a list of paths.
+        boxes: Whether to crop images to the boxes that the source gives; ignored for a run.
+        cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.
+        workers: Number of processes that decode images.
+        progress: Progress display.
+
+    Raises:
+        DataError: If there are too few images to check each by the others.
+        RunError: If the images of a run are not found.
+    """
+    if _is_run(source):
+        judged = _of_run(Path(source))
+    else:
+        dataset = load_dataset(source, labels=labels, boxes=boxes)
+        judged = _Judged(dataset, Recipe(), frozenset(), None)
+    dataset, recipe = judged.dataset, judged.recipe
+    cache = Path(cache_dir) if cache_dir else default_cache_dir()
+    network = backbone_of(recipe)
+    preprocessing = network.preprocessing
+    pixels = decode_dataset(
+        dataset.items, preprocessing.resize, cache, workers=workers, progress=progress
+    )
+    audited = audit(dataset, pixels.facts, preprocessing.resolution)
+    chosen = np.array(
+        [
+            judged.wanted is None or dataset.key(int(row)) in judged.wanted
+            for row in audited.kept
+        ],
+        bool,
+    )  # fmt: skip
+    rows, groups = audited.kept[chosen], audited.groups[chosen]
+    names = [dataset.items[int(row)].label for row in rows]
+    classes = tuple(sorted(set(names)))
+    if len(classes) < 2:
+        raise DataError(
+            f"{dataset.name} has images of {counted(len(classes), 'class', 'classes')}; "
+            "at least two are needed."
+        )
+    numbers = np.array([classes.index(name) for name in names], np.int64)
+    extractor = FeatureExtractor(
+        pixels=pixels,
+        rows={"train": rows},
+        labels={"train": numbers},
+        groups=groups,
+        classes=classes,
+        backbone=network,
+        traced=trace(network.model, preprocessing.resolution),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        cache_dir=cache,
+        progress=progress,
+    )
+    features: NDArray[np.float32] = np.asarray(
+        activations(extractor, open_prefix(extractor, FEATURES), "train"), np.float32
+    )
+    probabilities = out_of_fold_probabilities(features, numbers, len(classes), groups, recipe.seed)
+    findings = without_sealed(audited.audit.findings, judged.sealed)
+    found = find_suspects(dataset, rows, classes, probabilities, features, findings)
+    return Suspects(len(rows), len(judged.sealed), found)
+
+
+def _is_run(source: Any) -> bool:
+    return isinstance(source, str | Path) and (Path(source) / "run.json").is_file()
+
+
+def _of_run(folder: Path) -> _Judged:
+    """Returns the development set of a run and its recipe.
+
+    Raises:
+        RunError: If the images are no longer there.
+    """
+    record = read_record(folder)
+    parts = read_split_parts(folder)
+    source = record.data_root if record.source is None else record.source
+    if not source:
+        raise RunError(
+            f"The images of {folder} were passed in Python without a path. Pass the images "
+            "instead of the run."
+        )
+    try:
+        dataset = load_dataset(source, boxes=record.boxes)
+    except DataError as error:
+        raise RunError(f"Cannot find the images of {folder}: {error}") from None
+    wanted = frozenset(key for key, part in parts.items() if part != "test")
+    here = {dataset.key(row) for row in range(len(dataset.items))}
+    absent = sorted(wanted - here)
+    if absent:
+        raise RunError(
+            f"{source} no longer contains {len(absent)} of the {len(wanted)} images that {folder} "
+            f"was trained on, for example {absent[0]}. Pass the folder of images instead."
+        )
+    # Images outside the split are damaged or copies; only the test images are sealed.
+    sealed = frozenset(key for key, part in parts.items() if part == "test")
+    recipe = load_recipe(str(folder / "recipe.toml"))
+    return _Judged(dataset, recipe, sealed, wanted)

@@ -1,0 +1,1 @@
+"""The certificate: pretrained weights against training from scratch."""

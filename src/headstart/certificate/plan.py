@@ -1,0 +1,208 @@
+"""The plan of a certificate: a rate for each arm, and what fits into the budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.backbones.boundaries import INPUT
+from headstart.certificate.arms import CLOSING_S, NETWORK_S, ArmImages, ArmJob, train_arm
+from headstart.certificate.record import ARM_RUNS, ArmName, BenefitPlan, read_arms, write_plan
+from headstart.certificate.verdicts import ARMS
+from headstart.errors import BudgetError
+from headstart.features.extractor import FeatureExtractor
+from headstart.progress import format_duration
+from headstart.recipes.recipe import Recipe
+from headstart.text import counted, listed, percent
+from headstart.training.experiment import Experiment
+from headstart.training.run_context import Resources
+from headstart.training.speed import measure_speeds
+
+RATES = (5e-4, 2e-3)
+"""Learning rates that each arm tries: the equal tuning budget."""
+
+FEWEST_EPOCHS, MOST_EPOCHS = 6, 40
+
+TUNING_SHARE = 0.15
+"""Share of the budget for choosing rates, at most."""
+
+UNHURRIED = 0.85
+
+JUDGING = 0.25
+"""What judging by an image costs, in trainings on one."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a certificate compares.
+
+    Attributes:
+        fractions: Shares of the training images, in ascending order.
+        seeds: Networks for each arm and fraction.
+        epochs: Length of every training; None for what the budget allows.
+    """
+
+    fractions: tuple[float, ...]
+    seeds: int
+    epochs: int | None
+
+
+def make_plan(
+    folder: Path,
+    experiment: Experiment,
+    recipe: Recipe,
+    images: ArmImages,
+    design: Design,
+    split_seed: int,
+    resources: Resources,
+) -> BenefitPlan:
+    """Chooses a rate for each arm on a few training images, then what fits into the budget."""
+    clock, progress = resources.clock, resources.progress
+    fractions, seeds, epochs = design.fractions, design.seeds, design.epochs
+    extractor = experiment.extractor
+    everything = len(images.train)
+    input_boundary = extractor.traced.boundary(INPUT)
+    recipe = recipe.model_copy(update={"batch_size": 16 if everything < 2000 else 32})
+    tuning_epochs, few, train_s = 4, min(everything // 2, 256), 0.0
+    if clock.budget_s is not None:
+        train_s = measure_speeds(extractor, recipe, [input_boundary], 0)[INPUT].train_s
+        spare = TUNING_SHARE * (clock.left() or 0) - len(ARMS) * len(RATES) * NETWORK_S
+        fits = int(spare / (len(ARMS) * len(RATES) * tuning_epochs * train_s))
+        least = min(everything // 2, 4 * len(extractor.classes))
+        few = max(least, min(few, fits))
+    else:
+        assert epochs is not None
+        tuning_epochs = min(tuning_epochs, epochs)
+    chosen, train_s = _tune(
+        folder, extractor, recipe, _for_tuning(images, few), tuning_epochs, train_s, resources
+    )
+    notes: tuple[str, ...] = ()
+    count = everything
+    if epochs is None:
+        left = clock.left()
+        assert left is not None
+        seconds = UNHURRIED * (left - CLOSING_S)
+        epochs, count, seeds, notes = fit_to_budget(
+            seconds, train_s, everything, len(images.held), len(extractor.classes), fractions, seeds
+        )
+    plan = BenefitPlan(
+        pixels=experiment.pixels.key,
+        recipe=recipe.model_dump(mode="json"),
+        split_seed=split_seed,
+        epochs=epochs,
+        images=count,
+        held=len(images.held),
+        fractions=fractions,
+        seeds=seeds,
+        rates=RATES,
+        chosen=chosen,
+        notes=notes,
+    )
+    write_plan(folder, plan)
+    for note in notes:
+        progress.say(f"note: {note}")
+    shown = listed([percent(share, 0) for share in fractions])
+    progress.say(
+        f"plan: 2 arms, {counted(seeds, 'seed')}, {shown} of {counted(count, 'image')}, "
+        f"{counted(epochs, 'epoch')} each, judged by "
+        f"{counted(len(images.held), 'held-out image')}; rates "
+        + ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items())
+    )
+    return plan
+
+
+def fit_to_budget(
+    seconds: float,
+    train_s: float,
+    images: int,
+    held: int,
+    classes: int,
+    fractions: Sequence[float],
+    seeds: int,
+) -> tuple[int, int, int, tuple[str, ...]]:
+    """Returns what fits: epochs, training images, seeds, and notes on what was given up.
+
+    All images where at least `FEWEST_EPOCHS` fit, else fewer images; a single seed before fewer
+    than eight images a class.
+
+    Args:
+        seconds: For all networks.
+        train_s: To train on an image once.
+        images: That there are to train on.
+        held: Images to judge by.
+        classes: How many.
+        fractions: Of the images.
+        seeds: Networks an arm and fraction.
+
+    Raises:
+        BudgetError: If not even that fits.
+    """
+    least = min(images, 8 * classes)
+
+    def takes(epochs: int, count: int, n_seeds: int) -> float:
+        judged = JUDGING * held * (epochs + 1) * len(fractions)
+        trained = epochs * count * sum(fractions)
+        networks = len(ARMS) * n_seeds
+        return networks * (train_s * (trained + judged) + NETWORK_S * len(fractions))
+
+    for n_seeds in dict.fromkeys((seeds, 1)):
+        notes = () if n_seeds == seeds else (f"the budget has room for 1 of {seeds} seeds",)
+        fitting = [e for e in range(FEWEST_EPOCHS, MOST_EPOCHS + 1)
+                   if takes(e, images, n_seeds) <= seconds]  # fmt: skip
+        if fitting:
+            return fitting[-1], images, n_seeds, notes
+        per_image = takes(FEWEST_EPOCHS, 1, n_seeds) - takes(FEWEST_EPOCHS, 0, n_seeds)
+        count = int((seconds - takes(FEWEST_EPOCHS, 0, n_seeds)) / per_image)
+        if count >= least:
+            note = f"the budget has room for {count} of {images} training images"
+            return FEWEST_EPOCHS, count, n_seeds, (*notes, note)
+    more = takes(FEWEST_EPOCHS, least, 1) / UNHURRIED - seconds
+    raise BudgetError(
+        f"this budget is too short to train {2 * len(fractions)} networks for {FEWEST_EPOCHS} "
+        f"epochs on {least} images: about {format_duration(max(more, 1))} are missing. Give a "
+        "larger --budget, fewer --fractions, or a smaller --resolution."
+    )
+
+
+def _for_tuning(images: ArmImages, few: int) -> ArmImages:
+    """Returns a few training images to tune the rates on, and others to judge them by.
+
+    The held-out images are not used, so that no figure is better for the tuning.
+    """
+    others = slice(few, few + min(150, len(images.train) - few))
+    return ArmImages(
+        images.train[:few],
+        images.train_labels[:few],
+        images.train[others],
+        images.train_labels[others],
+    )
+
+
+def _tune(
+    folder: Path,
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    images: ArmImages,
+    epochs: int,
+    train_s: float,
+    resources: Resources,
+) -> tuple[dict[ArmName, float], float]:
+    """Returns each arm's better rate, and the seconds that training on an image once took."""
+    clock, few = resources.clock, len(images.train)
+    done = {(run.arm, run.rate): run for run in read_arms(folder) if run.purpose == "tuning"}
+    chosen: dict[ArmName, float] = {}
+    for arm in ARMS:
+        losses = {}
+        for rate in RATES:
+            run = done.get((arm, rate))
+            if run is None:
+                job = ArmJob("tuning", arm, 0.0, 0, rate, epochs)
+                run = train_arm(extractor, recipe, images, job, clock)
+                ARM_RUNS.append(folder, run)
+            losses[rate] = min(e.loss for e in run.evaluations)
+            seen = run.evaluations[-1]
+            if seen.epoch:
+                train_s = max(train_s / 2, seen.seconds / (seen.epoch * run.images))
+        chosen[arm] = min(losses, key=lambda rate: losses[rate])
+        tried = ", ".join(f"{rate:g}: {loss:.3f}" for rate, loss in losses.items())
+        resources.progress.say(f"{arm}: log loss by learning rate on {few} images: {tried}")
+    return chosen, train_s

@@ -1,0 +1,132 @@
+"""The commands that need no run: check, suspects, show, backbones and methods."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headstart.cli.app import AsJson, Boxes, BoxesOption, Source, app, reporting_errors
+from headstart.cli.output import print_json, print_methods, print_table
+from headstart.progress import for_stream
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    source: Source,
+    as_json: AsJson = False,
+    boxes: BoxesOption = Boxes.crop,
+) -> None:
+    """Find what is wrong with a data set: broken files, duplicates, leaks, odd classes."""
+    with reporting_errors(context):
+        from headstart.api.check import check as run_check
+        from headstart.data.audit import summary_rows
+
+        found = run_check(source, boxes=boxes.value, progress=for_stream(sys.stderr))
+        if as_json:
+            print(found.model_dump_json(indent=1))
+            return
+        print_table(("what", "severity", "finding"), summary_rows(found))
+
+
+@app.command()
+def suspects(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="A folder or manifest as in `fit`, or a run.")],
+    out: Annotated[Path, typer.Option(help="A .csv file for all of them.")] = Path("suspects.csv"),
+    as_json: AsJson = False,
+    boxes: BoxesOption = Boxes.crop,
+) -> None:
+    """Find images that deserve a look: labels that may be wrong, copies, outliers."""
+    with reporting_errors(context):
+        from headstart.api.suspects import suspects as find
+        from headstart.artifacts.files import check_writable
+        from headstart.diagnose.suspects import write_suspects_csv
+
+        check_writable(out)
+        found = find(source, boxes=boxes.value, progress=for_stream(sys.stderr))
+        write_suspects_csv(out, found.suspects)
+        if as_json:
+            print_json(asdict(found))
+            return
+        first = found.suspects[:20]
+        rows = [(f"{s.score:.2f}", s.kind, s.path, s.label, s.suggested, s.why) for s in first]
+        print_table(("score", "kind", "image", "label", "perhaps", "why"), rows)
+        sealed = f"; {found.sealed} test images stay sealed" if found.sealed else ""
+        print(f"{len(found.suspects)} of {found.images} images deserve a look{sealed}: {out}")
+
+
+@app.command()
+def backbones(
+    context: typer.Context,
+    pattern: Annotated[str | None, typer.Argument(help="Part of a name, or a * pattern.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of timm's models.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the pretrained networks and say whose weights are on this machine."""
+    with reporting_errors(context):
+        from headstart.backbones.catalog import known_backbones
+
+        known = known_backbones(pattern, all=everything)
+        if as_json:
+            print_json([asdict(info) for info in known])
+            return
+        rows = [
+            (
+                info.name,
+                f"{info.parameters / 1e6:.1f} M" if info.parameters else "?",
+                str(info.resolution),
+                info.licence,
+                info.weights,
+            )
+            for info in known
+        ]
+        print_table(("backbone", "parameters", "pixels", "licence", "weights"), rows)
+
+
+@app.command()
+def methods(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="A method or a family.")] = None,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/methods.md.")] = False,
+) -> None:
+    """Say what each method does, where it comes from, and when it helps."""
+    with reporting_errors(context):
+        from headstart.recipes.reference import as_markdown, method_pages
+
+        pages = method_pages(name)
+        if as_json:
+            print_json([page.model_dump() for page in pages])
+        elif markdown:
+            print(as_markdown(pages), end="")
+        elif name is None:
+            rows = [(page.family, page.name, page.what) for page in pages]
+            print_table(("family", "method", "what"), rows)
+        else:
+            print_methods(pages)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    image: Annotated[Path | None, typer.Option(help="The image to draw with.")] = None,
+    recipe: Annotated[str, typer.Option(help="Whose augmentation is drawn first.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe, as in `fit`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+) -> None:
+    """Draw augmentations, mixing, schedules and activations from your own images."""
+    with reporting_errors(context):
+        from headstart.api.show import show as draw
+
+        files = draw(
+            source, out=out, image=image, recipe=recipe, settings=settings or [], seed=seed
+        )
+        for file in files:
+            print(file)

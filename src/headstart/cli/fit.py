@@ -1,0 +1,124 @@
+"""The commands that train: fit, resume, compare and benefit."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headstart.cli.app import (
+    AsCsv,
+    AsJson,
+    Source,
+    app,
+    command_line,
+    one_format,
+    process_start,
+    reporting_errors,
+)
+from headstart.cli.options import given, takes_options
+from headstart.cli.output import print_ledger, print_run, print_table
+from headstart.errors import RecipeError
+from headstart.progress import for_stream
+from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions, parse_options
+
+
+@app.command()
+@takes_options(FitOptions)
+def fit(context: typer.Context, source: Source, **values: Any) -> None:
+    """Find, train, prove and ship the best classifier that the budget allows."""
+    with reporting_errors(context):
+        from headstart.api.fit import fit as run_fit
+
+        options = parse_options(FitOptions, given(values))
+        run = run_fit(
+            source,
+            options,
+            progress=for_stream(sys.stderr),
+            command=command_line(),
+            started=process_start(),
+        )
+        print_run(run)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="Run folder of an interrupted search.")],
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+) -> None:
+    """Resume an interrupted search."""
+    with reporting_errors(context):
+        from headstart.api.resume import resume as resume_run
+
+        resumed = resume_run(
+            run, workers=workers, progress=for_stream(sys.stderr), started=process_start()
+        )
+        print_run(resumed)
+
+
+@app.command()
+@takes_options(CompareOptions)
+def compare(
+    context: typer.Context,
+    source: Annotated[
+        str | None, typer.Argument(help="The images, as for `fit`. Those of --run by default.")
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    **values: Any,
+) -> None:
+    """Measure what each method brings: add one at a time, and leave one out."""
+    with reporting_errors(context):
+        one_format(as_json, as_csv)
+        from headstart.api.compare import compare as run_compare
+
+        options = parse_options(CompareOptions, given(values))
+        ledger = run_compare(
+            source, options, progress=for_stream(sys.stderr), started=process_start()
+        )
+        print_ledger(ledger, as_json, as_csv)
+        if options.run is not None:
+            print(f"report: {options.run / 'report.html'}", file=sys.stderr)
+
+
+@app.command()
+@takes_options(BenefitOptions)
+def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **values: Any) -> None:
+    """Measure what transfer brings over training from scratch, and what more labels would."""
+    with reporting_errors(context):
+        from headstart.api.benefit import benefit as run_benefit
+        from headstart.certificate.verdicts import answers
+
+        shares = _shares(values.pop("fractions"))
+        options = parse_options(BenefitOptions, given({**values, "fractions": shares}))
+        folder, certificate = run_benefit(
+            source,
+            options,
+            progress=for_stream(sys.stderr),
+            command=command_line(),
+            started=process_start(),
+        )
+        if as_json:
+            print(certificate.model_dump_json(indent=1))
+            return
+        print_table(("question", "answer", "why"), answers(certificate))
+        for note in certificate.notes:
+            print(f"note: {note}")
+        print(f"certificate: {folder / 'certificate.html'}")
+
+
+def _shares(percentages: str | None) -> tuple[float, ...] | None:
+    """Reads percentages such as `10,25,100` as shares.
+
+    Raises:
+        RecipeError: If they are none.
+    """
+    if percentages is None:
+        return None
+    try:
+        return tuple(float(part.strip().removesuffix("%")) / 100 for part in percentages.split(","))
+    except ValueError:
+        raise RecipeError(
+            f"--fractions {percentages}: these are not percentages. Write them like 10,25,100."
+        ) from None

@@ -1,0 +1,93 @@
+"""Options of the command line, made from the models that declare them."""
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from headstart.recipes.options import RENAMED
+
+NAMES = {"settings": "--set"}
+"""Flags that are not named like their field."""
+
+IN_PYTHON_ONLY = {"cache_dir"}
+
+
+def takes_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command one option for each field of a model, in place of its `**values`.
+
+    What was not given on the command line is not in `values`, so that the model's own defaults
+    hold.
+
+    Args:
+        model: Declares names, types, defaults and help.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            parameter
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        added = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[_type(field) | None, _option(name, field)],
+            )
+            for name, field in model.model_fields.items()
+            if name not in IN_PYTHON_ONLY
+        ]
+        added += [
+            inspect.Parameter(
+                old,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[str | None, typer.Option("--" + old, hidden=True)],
+            )
+            for old, new in RENAMED.items()
+            if new in model.model_fields
+        ]
+
+        def run(**values: Any) -> None:
+            command(**values)
+
+        run.__doc__ = command.__doc__
+        run.__name__ = command.__name__
+        parameters = [*own, *added]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return add
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what was given on the command line."""
+    return {name: value for name, value in values.items() if value is not None and value != []}
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    flag = NAMES.get(name, "--" + name.replace("_", "-"))
+    text = " ".join((field.description or "").split())
+    if field.default not in (None, (), ""):
+        text += f" Default: {field.default}."
+    return typer.Option(flag, help=text, show_default=False)
+
+
+def _type(field: FieldInfo) -> Any:
+    """Returns the type that the command line reads: text where a field also takes objects."""
+    annotation = field.annotation
+    if get_origin(annotation) in {Union, types.UnionType}:
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        annotation = str if str in kinds else kinds[0]
+    if get_origin(annotation) is tuple:
+        return list[str]
+    simple = get_origin(annotation) is Literal or annotation in {int, float, str, Path}
+    return annotation if simple else str

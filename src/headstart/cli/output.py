@@ -1,0 +1,202 @@
+"""How the commands print what they found: tables for people, JSON or CSV for programs."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from headstart.text import counted, percent, percent_range
+
+if TYPE_CHECKING:
+    from headstart.ablation.record import Ledger
+    from headstart.inference.predict import Prediction, Run
+    from headstart.recipes.reference import MethodPage
+    from headstart.search.leaderboard import Row
+
+
+def print_json(value: Any) -> None:
+    """Prints plain data as JSON."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_run(run: "Run") -> None:
+    """Prints what a finished run found, the sealed test first."""
+    from headstart.progress import format_duration
+
+    metrics, record = run.metrics, run.record
+    print(
+        f"sealed test: {percent(metrics.accuracy)} of {counted(metrics.n, 'image')} right "
+        f"(95% interval {percent_range(metrics.accuracy_interval)})"
+    )
+    print(
+        f"balanced accuracy {percent(metrics.balanced_accuracy)}, "
+        f"macro-F1 {percent(metrics.macro_f1)}, log loss {metrics.log_loss:.3f}, "
+        f"calibration error {percent(metrics.ece)}"
+    )
+    if metrics.retrieval is not None:
+        recalls = metrics.retrieval.recall_at.items()
+        print(
+            "nearest training images: "
+            + ", ".join(f"recall@{k} {percent(share)}" for k, share in recalls)
+            + f", MAP@R {percent(metrics.retrieval.map_at_r)}"
+        )
+    acted = [
+        (each.family, each.method, each.state, str(each.first_step or "–"), each.evidence)
+        for each in record.acted
+    ]
+    print_table(("family", "method", "state", "first step", "what it did"), acted)
+    print(f"kept: {record.chosen}")
+    print(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
+    if len(metrics.classes) <= 30:
+        rows = [
+            (each.name, str(each.n), *map(percent, (each.precision, each.recall, each.f1)))
+            for each in metrics.classes
+        ]
+        print_table(("class", "images", "precision", "recall", "F1"), rows)
+    for mistake in metrics.top_confusions[:5]:
+        print(f"mixed up: {mistake.count} x {mistake.actual!r} taken for {mistake.predicted!r}")
+    print(f"report: {run.folder / 'report.html'}")
+    print(f"use it: headstart predict {run.folder} IMAGE …")
+
+
+def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> None:
+    """Prints the recipes that a search tried, the best first."""
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow([field.name for field in fields(rows[0])])
+        writer.writerows(asdict(row).values() for row in rows)
+        return
+    table = [
+        (
+            str(row.rank),
+            str(row.trial),
+            str(row.epochs),
+            "–" if row.val_loss is None else f"{row.val_loss:.3f}",
+            percent(row.val_accuracy),
+            "–" if row.interval is None else percent_range(row.interval),
+            f"failed: {row.failed}" if row.failed else row.changes or "as given",
+        )
+        for row in rows
+    ]
+    columns = ("rank", "trial", "epochs", "log loss", "accuracy", "95% interval", "recipe")
+    print_table(columns, table)
+
+
+def print_importance(shares: Sequence[tuple[str, float]], as_json: bool, as_csv: bool) -> None:
+    """Prints how much each choice of a search mattered."""
+    from headstart.search.leaderboard import TOO_FEW
+
+    if not shares:
+        print(TOO_FEW, file=sys.stderr)
+    if as_json:
+        print_json([{"choice": name, "share": share} for name, share in shares])
+    elif as_csv:
+        csv.writer(sys.stdout).writerows([("choice", "share"), *shares])
+    elif shares:
+        print_table(("choice", "share"), [(name, percent(share)) for name, share in shares])
+
+
+def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
+    """Prints what each method brought."""
+    if as_json:
+        print(ledger.model_dump_json(indent=1))
+        return
+    if as_csv:
+        columns = [
+            "part", "name", "change", "epochs", "seeds", "images", "accuracy", "loss", "gain",
+            "low", "high", "loss_gain", "p", "p_holm", "seconds", "acted", "failed",
+        ]  # fmt: skip
+        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
+        writer.writeheader()
+        for row in ledger.rows:
+            low, high = row.interval or (None, None)
+            acted = "; ".join(f"{each.state}: {each.evidence}" for each in row.acted)
+            values = {**row.model_dump(), "name": row.name, "low": low, "high": high}
+            writer.writerow({**values, "acted": acted})
+        return
+    from headstart.report.ablation import shown
+
+    names = (
+        "recipe", "gain, points", "95% interval", "p, corrected", "accuracy", "log loss",
+        "what changed", "what it was seen to do",
+    )  # fmt: skip
+    rows = [
+        (r.name, r.gain, r.interval, r.p, r.accuracy, r.loss, r.change, r.acted)
+        for r in map(shown, ledger.rows)
+    ]
+    print_table(names, rows)
+    if ledger.left_out:
+        print(f"not measured, as the time was up: {', '.join(ledger.left_out)}", file=sys.stderr)
+
+
+def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:
+    """Prints the class on each image, or the set of classes that were asked for."""
+    if as_json:
+        print_json([p.model_dump() for p in predictions])
+        return
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        columns = ("classes", "distance", "limit", "out_of_distribution")
+        writer.writerow(("image", "label", "probability", "error", *columns))
+        for p in predictions:
+            # A class's name may hold any separator; JSON says where it ends.
+            classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
+            outside = "" if p.distance is None else str(p.out_of_distribution).lower()
+            found = (classes, p.distance, p.limit, outside)
+            writer.writerow((p.image, p.label, p.probability, p.error, *found))
+        return
+    rows = [
+        (p.image, p.error or p.label, percent(p.probability), p.warning)
+        if p.coverage is None
+        else (
+            p.image,
+            ", ".join(f"{name} {percent(p.probabilities[name])}" for name in p.classes),
+            percent(round(sum(p.probabilities[name] for name in p.classes), 9)),
+            p.warning,
+        )
+        for p in predictions
+    ]
+    coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
+    which = "class"
+    if coverage is not None:
+        which = f"classes, one of them the true one in {percent(coverage, 0)}"
+    print_table(("image", which, "probability", "warning"), rows)
+    warned = sum(p.out_of_distribution for p in predictions)
+    if warned:
+        print(
+            f"warning: {warned} of {len(predictions)} images are unlike the training images; "
+            "what is said of them is a guess.",
+            file=sys.stderr,
+        )
+
+
+def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Prints a table, or lines with tabs between the cells where no terminal shows them."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    if not console.is_terminal:
+        for row in (columns, *rows):
+            print("\t".join(row))
+        return
+    table = Table(*(Column(Text(column)) for column in columns), box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def print_methods(pages: "Sequence[MethodPage]") -> None:
+    """Prints all there is to say of methods."""
+    for page in pages:
+        print(f"{page.family} = {page.name}\n{page.what}\nOn small data: {page.advice}")
+        rows = [(f.name, f.default, f.allowed, f.searched or "–", f.meaning) for f in page.fields]
+        if rows:
+            print_table(("field", "default", "allowed", "searched", "meaning"), rows)
+        print()

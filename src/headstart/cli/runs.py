@@ -1,0 +1,155 @@
+"""The commands that use a run: predict, embed, similar, report, leaderboard and diff."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headstart.cli.app import AsCsv, AsJson, app, one_format, reporting_errors
+from headstart.cli.output import (
+    print_importance,
+    print_json,
+    print_leaderboard,
+    print_predictions,
+    print_table,
+)
+from headstart.progress import for_stream
+
+
+@app.command()
+def leaderboard(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="The folder of a search.")],
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Say which choices mattered instead.")
+    ] = False,
+) -> None:
+    """Rank the recipes that a search tried."""
+    with reporting_errors(context):
+        one_format(as_json, as_csv)
+        if importance:
+            from headstart.search.leaderboard import importance_of
+
+            print_importance(importance_of(run), as_json, as_csv)
+            return
+        from headstart.search.leaderboard import leaderboard_of
+
+        print_leaderboard(leaderboard_of(run), as_json, as_csv)
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+) -> None:
+    """Draw a run's report anew, from its folder alone."""
+    with reporting_errors(context):
+        from headstart.report.page import write_report
+
+        print(write_report(run))
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    a: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    b: Annotated[Path, typer.Argument(help="The folder of another.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what differs between two runs, and whether one is really more accurate."""
+    with reporting_errors(context):
+        from headstart.api.diff import diff as run_diff
+
+        found = run_diff(a, b)
+        if as_json:
+            print(found.model_dump_json(indent=1))
+            return
+        for warning in found.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        rows = [
+            (part, change.what, *("–" if v is None else str(v) for v in (change.a, change.b)))
+            for part in ("recipe", "data", "backbone", "budget", "software")
+            for change in getattr(found, part)
+        ]
+        print_table(("part", "what", f"A: {a}", f"B: {b}"), rows)
+        print(found.accuracy.verdict)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    set_coverage: Annotated[
+        float | None,
+        typer.Option(help="Say sets of classes that hold the true one so often: 0.9, 0.95, …"),
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Say which class is on each image, and how sure that is."""
+    with reporting_errors(context):
+        one_format(as_json, as_csv)
+        from headstart.inference.predict import open_bundle, predict_images
+
+        predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr), set_coverage)
+        print_predictions(predictions, as_json, as_csv)
+        if any(prediction.error for prediction in predictions):
+            raise typer.Exit(1)
+
+
+@app.command()
+def embed(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="A .csv, .npz or .safetensors file.")],
+) -> None:
+    """Write the embeddings of images: vectors that are alike where the images are."""
+    with reporting_errors(context):
+        from headstart.artifacts.embeddings import check_exportable, export_embeddings
+        from headstart.data.folders import images_in
+        from headstart.inference.predict import embed_images, open_bundle
+
+        check_exportable(out)
+        files = images_in(images)
+        vectors, failed = embed_images(open_bundle(run), files, for_stream(sys.stderr))
+        good = [row for row in range(len(files)) if row not in failed]
+        export_embeddings(out, [str(files[row]) for row in good], vectors[good])
+        for row, why in failed.items():
+            print(f"left out: {files[row]}: {why}", file=sys.stderr)
+        print(f"{len(good)} embeddings of {vectors.shape[1]} numbers: {out}")
+        if failed:
+            raise typer.Exit(1)
+
+
+@app.command()
+def similar(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="A .png file to draw them in.")] = None,
+) -> None:
+    """Find the training images that are most like an image."""
+    with reporting_errors(context):
+        from headstart.artifacts.files import check_writable
+        from headstart.inference.predict import Run
+
+        if out is not None:
+            check_writable(out)
+        opened = Run.open(run)
+        found = opened.similar(image, k)
+        if out is not None:
+            from headstart.api.show import show_similar
+
+            show_similar(opened, image, found, out)
+        if as_json:
+            print_json([each.model_dump() for each in found])
+            return
+        rows = [(each.image, each.label, f"{each.similarity:.3f}") for each in found]
+        print_table(("training image", "class", "similarity"), rows)

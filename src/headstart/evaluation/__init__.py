@@ -1,0 +1,1 @@
+"""Metrics, calibration, conformal prediction and statistics."""

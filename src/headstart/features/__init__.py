@@ -1,0 +1,1 @@
+"""Features of the frozen network: extraction, cache and linear probe."""

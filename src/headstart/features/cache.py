@@ -1,0 +1,274 @@
+"""The prefix cache: activations of views, computed once, content-addressed and memory-mapped."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from platform import uname
+from queue import Queue
+from threading import Thread
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from headstart.backbones.engine import Engine
+from headstart.errors import DiskFullError, HeadstartError, InputError
+from headstart.progress import SILENT, Progress
+
+T = TypeVar("T")
+
+Activations = NDArray[Any]
+
+DEFAULT_LIMIT_BYTES = 20 * 10**9
+
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+def default_cache_dir() -> Path:
+    """Returns `$HEADSTART_CACHE`, or `headstart` in the user's cache folder."""
+    if chosen := os.environ.get("HEADSTART_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+
+
+def cache_limit() -> int:
+    """Returns the size limit of the cache in bytes: `$HEADSTART_CACHE_LIMIT_GB`, or 20 GB.
+
+    Raises:
+        InputError: If the variable is not a number.
+    """
+    chosen = os.environ.get("HEADSTART_CACHE_LIMIT_GB")
+    if not chosen:
+        return DEFAULT_LIMIT_BYTES
+    try:
+        return int(float(chosen) * 1e9)
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"HEADSTART_CACHE_LIMIT_GB is {chosen!r}. Set it to a number of gigabytes."
+        ) from None
+
+
+def cache_key(depends_on: Mapping[str, Any]) -> str:
+    """Returns a key that identifies everything that activations depend on.
+
+    Example:
+        >>> cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def cached_activations(
+    cache_dir: Path,
+    depends_on: Mapping[str, Any],
+    rows: int,
+    batches: Callable[[], Iterator[NDArray[Any]]],
+    engine: Engine,
+    description: str,
+    progress: Progress = SILENT,
+) -> Activations:
+    """Returns the output of the prefix for every view, from the cache if possible.
+
+    Activations are stored as float16, or as float32 if a value exceeds the range of float16. With
+    an empty prefix the output is the view itself, which is stored as uint8.
+
+    Args:
+        cache_dir: Cache folder.
+        depends_on: Everything that the activations depend on; its hash is the key.
+        rows: Number of views N.
+        batches: Returns an iterator over batches of views, uint8 or float arrays (B, ...).
+        engine: Engine that runs the prefix on a batch.
+        description: Text of the progress bar.
+        progress: Progress display.
+
+    Returns:
+        A read-only memory-mapped array (N, ...).
+
+    Raises:
+        DiskFullError: If there is no space left for them.
+    """
+    folder = cache_dir / "activations" / cache_key({**depends_on, "engine": engine.identity})
+    stored = _open(folder)
+    if stored is None:
+        for dtype in (np.float16, np.float32):
+            tracked = progress.track(batches(), description, -(-rows // engine.batch_size))
+            if _write(folder, rows, map(engine.run, prefetched(tracked)), dtype, depends_on):
+                break
+        stored = _open(folder)
+    assert stored is not None
+    return stored
+
+
+def _open(folder: Path) -> Activations | None:
+    """Returns an entry; None if it is missing, damaged or being deleted."""
+    index, data = folder / "index.json", folder / "data"
+    try:
+        meta = json.loads(index.read_text(encoding="utf-8"))
+        dtype, shape = np.dtype(meta["dtype"]), tuple(meta["shape"])
+        if data.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
+            return None
+        os.utime(index)  # the oldest are evicted first
+        return np.memmap(data, dtype, "r", shape=shape)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(
+    folder: Path,
+    rows: int,
+    outputs: Iterable[NDArray[Any]],
+    dtype: type[np.floating[Any]],
+    depends_on: Mapping[str, Any],
+) -> bool:
+    """Writes all outputs and returns True; returns False if a value does not fit into `dtype`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=folder.parent))
+    try:
+        data: NDArray[Any] | None = None
+        start = 0
+        for output in outputs:
+            if data is None:
+                stored = output.dtype if output.dtype == np.uint8 else np.dtype(dtype)
+                shape = (rows, *output.shape[1:])
+                data = _reserve(draft / "data", stored, shape)
+            if data.dtype == np.float16 and np.abs(output).max() > LARGEST_FLOAT16:
+                return False
+            data[start : start + len(output)] = output
+            start += len(output)
+        assert data is not None
+        if start != rows:
+            raise HeadstartError(f"The prefix returned {start} activations for {rows} views.")
+        index = {"dtype": str(data.dtype), "shape": data.shape, "depends_on": dict(depends_on)}
+        (draft / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+        del data
+        if folder.exists() and _open(folder) is None:
+            _remove(folder)  # it was damaged
+        try:
+            draft.rename(folder)
+        except OSError:
+            # Another process was faster and wrote the same data.
+            if _open(folder) is None:
+                raise
+        return True
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _reserve(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Opens a memory-mapped file with allocated blocks, so a full disk raises an error."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise
+            raise DiskFullError(
+                f"No space for {size / 1e9:.1f} GB of activations in {path.parent.parent}. "
+                "Free some space, or point HEADSTART_CACHE at a larger disk."
+            ) from None
+    return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
+    """Deletes the least recently used entries until the cache is within its limit.
+
+    Arrays that are still mapped stay readable, because the system keeps mapped files.
+
+    Args:
+        cache_dir: Cache folder.
+        limit_bytes: Size limit in bytes; by default `cache_limit()`.
+
+    Returns:
+        Number of bytes freed.
+    """
+    if limit_bytes is None:
+        limit_bytes = cache_limit()
+    for draft in cache_dir.glob("*/.draft-*"):  # left by killed processes
+        _, machine, process, *_ = draft.name.removeprefix(".").split("-")
+        here = machine == this_process().partition("-")[0]
+        if here and process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(draft, ignore_errors=True)
+    entries = []
+    for folder in [*cache_dir.glob("activations/*"), *cache_dir.glob("pixels/*")]:
+        if folder.name.startswith(".") or folder.suffix:  # drafts, and locks
+            continue
+        files = _sizes(folder)
+        if files:
+            entries.append((max(at for at, _ in files), sum(size for _, size in files), folder))
+    total = sum(size for _, size, _ in entries)
+    freed = 0
+    for _, size, folder in sorted(entries):
+        if total - freed <= limit_bytes:
+            break
+        _remove(folder)
+        freed += size
+    return freed
+
+
+def _sizes(folder: Path) -> list[tuple[float, int]]:
+    """Returns the time of last use and the size on disk of each file of an entry."""
+    found = []
+    for file in folder.glob("*"):
+        with suppress(OSError):  # another process deletes it
+            status = file.stat()
+            found.append((status.st_mtime, status.st_blocks * 512))
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Deletes an entry atomically."""
+    draft = folder.parent / f".draft-{this_process()}-{folder.name}"
+    with suppress(OSError):  # another process deletes it
+        folder.rename(draft)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def this_process() -> str:
+    """Returns a name of this process that is unique on all machines that share the cache."""
+    return f"{hashlib.sha256(uname().node.encode()).hexdigest()[:8]}-{os.getpid()}"
+
+
+def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+    """Yields `items`, which a thread produces ahead of time.
+
+    Example:
+        >>> list(prefetched(iter([1, 2, 3])))
+        [1, 2, 3]
+    """
+    queue: Queue[tuple[bool, Any]] = Queue(maxsize=depth)
+    stopped = False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                queue.put((True, item))
+                if stopped:
+                    return
+            queue.put((False, None))
+        except BaseException as error:
+            queue.put((False, error))
+
+    thread = Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, value = queue.get()
+            if not more:
+                if value is not None:
+                    raise value
+                return
+            yield value
+    finally:
+        stopped = True
+        while thread.is_alive():
+            while not queue.empty():
+                queue.get_nowait()
+            thread.join(timeout=0.05)

@@ -1,0 +1,243 @@
+"""What every stage works with: the data as arrays, the backbone, and activations on demand."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.backbones.catalog import load_backbone
+from headstart.backbones.cut import Traced, prefix, suffix
+from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
+from headstart.backbones.weights import PretrainedBackbone
+from headstart.data.decode import Pixels
+from headstart.data.views import EVALUATION, View, view_batches
+from headstart.features.cache import cache_key, cached_activations
+from headstart.progress import Progress
+from headstart.recipes.recipe import Recipe
+
+_engines: dict[str, Engine] = {}
+
+_MOST_ENGINES = 4
+
+_VIEW_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """What every stage works with.
+
+    Attributes:
+        pixels: Decoded images.
+        rows: Rows of `pixels` by part: `train` and `val` (never the sealed test).
+        labels: Class numbers by part.
+        groups: Group numbers of the training images.
+        classes: Names of the classes.
+        backbone: The pretrained network.
+        traced: The same, ready to be cut.
+        device: Where to run and train.
+        cache_dir: Folder of the cache.
+        progress: Where progress is shown.
+        pool: Rows that run through a prefix together, where the parts are subsets of them that
+            change from trial to trial.
+    """
+
+    pixels: Pixels
+    rows: dict[str, NDArray[np.int64]]
+    labels: dict[str, NDArray[np.int64]]
+    groups: NDArray[np.int64]
+    classes: tuple[str, ...]
+    backbone: PretrainedBackbone
+    traced: Traced
+    device: torch.device
+    cache_dir: Path
+    progress: Progress
+    pool: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Some rows of an array, in an order of their own, read when they are asked for.
+
+    Attributes:
+        array: (N, ...).
+        rows: Which of it, (M,).
+    """
+
+    array: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, ...)."""
+        return (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the array."""
+        return self.array.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        picked: NDArray[Any] = self.array[self.rows[key]]
+        return picked
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array[self.rows], dtype)
+
+
+Activations = NDArray[Any] | Picked
+
+
+@dataclass(frozen=True)
+class PrefixRun:
+    """A prefix ready to run, and what it depends on."""
+
+    boundary: str
+    engine: Engine
+    depends_on: dict[str, Any]
+
+
+def backbone_of(recipe: Recipe) -> PretrainedBackbone:
+    """Loads the backbone that a recipe asks for."""
+    choice = recipe.backbone
+    return load_backbone(
+        choice.name,
+        weights=choice.weights,
+        resolution=choice.resolution or None,
+        drop_path=choice.drop_path,
+        seed=recipe.seed,
+    )
+
+
+def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] = ()) -> PrefixRun:
+    """Makes the engine for the part of the network before a boundary.
+
+    Args:
+        extractor: What to work with.
+        boundary: Where to cut; with `features`, pooled features of `taps` come first.
+        taps: Stage ends whose features are wanted.
+    """
+    preprocessing = extractor.backbone.preprocessing
+    depends_on = {
+        "weights": extractor.backbone.weights_hash,
+        "backbone": extractor.backbone.name,
+        "boundary": boundary,
+        "taps": list(taps),
+        "resolution": preprocessing.resolution,
+        "resize": preprocessing.resize,
+        "interpolation": preprocessing.interpolation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "pixels": extractor.pixels.key,
+        "versions": {package: version(package) for package in _VIEW_PACKAGES},
+    }
+    if boundary == INPUT:
+        return PrefixRun(boundary, identity_engine(), depends_on)
+    # A prefix is pretrained and stays as it is: what was exported once serves every trial.
+    key = cache_key({**depends_on, "pixels": "", "device": str(extractor.device)})
+    if key in _engines:
+        return PrefixRun(boundary, _engines[key], depends_on)
+    if taps:
+        assert boundary == FEATURES
+        network = suffix(extractor.traced, INPUT, taps)
+    else:
+        network = prefix(extractor.traced, boundary)
+    normalize = Normalize(preprocessing.mean, preprocessing.std)
+    example = np.zeros((2, preprocessing.resolution, preprocessing.resolution, 3), np.uint8)
+    engine = make_engine(nn.Sequential(normalize, network).eval(), example, extractor.device)
+    if len(_engines) == _MOST_ENGINES:
+        _engines.pop(next(iter(_engines)))
+    _engines[key] = engine
+    return PrefixRun(boundary, engine, depends_on)
+
+
+def activations(
+    extractor: FeatureExtractor,
+    run: PrefixRun,
+    part: str,
+    view: View = EVALUATION,
+) -> Activations:
+    """Returns activations (N, ...) of one view of every image of a part, cached or computed.
+
+    Args:
+        extractor: What to work with.
+        run: The prefix.
+        part: `train` or `val`.
+        view: Which view; the evaluation view by default.
+    """
+    wanted = extractor.rows[part]
+    rows = wanted if extractor.pool is None else extractor.pool
+    preprocessing = extractor.backbone.preprocessing
+    augmented = view.transform(preprocessing) is not None
+    digest = hashlib.sha256(rows.tobytes()).hexdigest()
+    hashed: dict[str, Any] = {"policy": view.augmentation.model_dump(), "rows": digest}
+    if augmented:
+        hashed |= {"seed": view.seed, "number": view.number}
+    if view.mirror:
+        hashed |= {"mirror": True}
+    stored = cached_activations(
+        extractor.cache_dir,
+        {**run.depends_on, "view": hashed},
+        len(rows),
+        lambda: view_batches(extractor.pixels, rows, preprocessing, view, run.engine.batch_size),
+        run.engine,
+        _description(run.boundary, part, view.number, augmented),
+        extractor.progress,
+    )
+    if extractor.pool is None:
+        return stored
+    order = np.argsort(rows)
+    picked = Picked(stored, order[np.searchsorted(rows, wanted, sorter=order)])
+    return np.asarray(picked) if run.boundary == FEATURES else picked
+
+
+def features_of(
+    extractor: FeatureExtractor, run: PrefixRun, cached: Activations, taps: Sequence[str]
+) -> NDArray[np.float32]:
+    """Returns the network's features (N, F), as it is now, from cached activations (N, ...)."""
+    if run.boundary == FEATURES:
+        return np.asarray(cached, np.float32)
+    network = suffix(extractor.traced, run.boundary, taps)
+    if run.boundary == INPUT:
+        preprocessing = extractor.backbone.preprocessing
+        network = nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), network).eval()
+    some = _as_input(cached[:2])
+    engine = make_engine(network, np.concatenate([some, some])[:2], extractor.device)
+    size = engine.batch_size
+    return np.concatenate(
+        [
+            engine.run(_as_input(cached[start : start + size]))
+            for start in range(0, len(cached), size)
+        ]
+    )
+
+
+def _as_input(batch: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(batch) if batch.dtype == np.uint8 else np.asarray(batch, np.float32)
+
+
+def seconds_of(work: Callable[[], Any], repeats: int) -> float:
+    """Returns the shortest of several wall times, after one call that does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.monotonic()
+        work()
+        times.append(time.monotonic() - start)
+    return min(times)
+
+
+def _description(boundary: str, part: str, number: int, augmented: bool) -> str:
+    what = f"augmented view {number + 1}" if augmented else f"{part} images"
+    return f"frozen prefix up to {boundary}, {what}"

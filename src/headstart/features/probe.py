@@ -1,0 +1,243 @@
+"""The linear probe: logistic regression on cached features with a cross-validated L2 penalty."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from headstart.data.splits import folds
+from headstart.evaluation.calibration import score
+from headstart.progress import SILENT, Progress
+
+STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+"""L2 penalties to try, from strong to weak, for the mean loss over standardised features."""
+
+FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
+"""Numbers of folds, with the largest affordable rows x features x classes x penalties x folds."""
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Features of images with the labels and groups that cross-validation needs.
+
+    Attributes:
+        features: Feature vectors (N, F).
+        labels: Class numbers (N,), in 0 … C-1.
+        classes: Number of classes C.
+        groups: Group numbers (N,); a group stays within one fold.
+    """
+
+    features: NDArray[np.floating]
+    labels: NDArray[np.int64]
+    classes: int
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The cross-validated score of probes at the best L2 penalty.
+
+    Attributes:
+        strength: Best L2 penalty.
+        log_loss: Mean log loss in nats.
+        accuracy: Share of images that are classified correctly.
+    """
+
+    strength: float
+    log_loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier on features.
+
+    Attributes:
+        weight: Weights (C, F) for unscaled features: they include the standardisation.
+        bias: Biases (C,).
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Returns the logits (N, C) of features (N, F)."""
+        return np.asarray(features, np.float32) @ self.weight.T + self.bias
+
+
+def cross_validate(
+    data: LabelledFeatures,
+    *,
+    seed: int = 0,
+    smoothing: float = 0.0,
+    progress: Progress = SILENT,
+) -> Validated:
+    """Finds the L2 penalty with the lowest cross-validated log loss.
+
+    Args:
+        data: Labelled features.
+        seed: Seed for the folds.
+        smoothing: Share of each label that is spread over all classes.
+        progress: Progress display.
+    """
+    found = out_of_fold(data, STRENGTHS, smoothing, seed=seed, progress=progress)
+    tested = np.isfinite(found[0, :, 0])
+    if not tested.any():  # no fold leaves two classes to learn from
+        return Validated(STRENGTHS[0], 0.0, 0.0)
+    scores = [score(logits[tested], data.labels[tested]) for logits in found]
+    best = int(np.argmin([loss for loss, _ in scores]))
+    return Validated(STRENGTHS[best], *scores[best])
+
+
+def out_of_fold(
+    data: LabelledFeatures,
+    strengths: Sequence[float],
+    smoothing: float = 0.0,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> NDArray[np.float32]:
+    """Returns out-of-fold logits (S, N, C), from probes fitted without the group of an image.
+
+    Images for which this is not possible have NaN logits.
+
+    Args:
+        data: Labelled features.
+        strengths: L2 penalties S, from strong to weak.
+        smoothing: Share of each label that is spread over all classes.
+        seed: Seed for the folds.
+        progress: Progress display.
+    """
+    features, labels, classes = data.features, data.labels, data.classes
+    n_folds = affordable_folds(len(features), features.shape[1], classes)
+    fold_of = parted(labels, data.groups, n_folds, seed)
+    logits = np.full((len(strengths), len(features), classes), np.nan, np.float32)
+    for fold in progress.track(range(n_folds), "cross-validating the head", n_folds):
+        held = fold_of == fold
+        if not held.any() or len(np.unique(labels[~held])) < 2:
+            continue
+        path = _fit_path(features[~held], labels[~held], classes, strengths, smoothing)
+        for position, probe in enumerate(path):
+            logits[position, held] = probe.logits(features[held])
+    return logits
+
+
+def fit_probe(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: int,
+    strength: float,
+    smoothing: float = 0.0,
+) -> Probe:
+    """Fits a probe on all images.
+
+    Args:
+        features: Feature vectors (N, F).
+        labels: Class numbers (N,), in 0 … C-1.
+        classes: Number of classes C.
+        strength: L2 penalty.
+        smoothing: Share of each label that is spread over all classes.
+    """
+    stronger = [each for each in STRENGTHS if each > strength]
+    return _fit_path(features, labels, classes, [*stronger, strength], smoothing)[-1]
+
+
+def parted(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], n_folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Returns the fold (N,) of every image: at least two folds, at most as many as groups."""
+    number = min(max(2, n_folds), len(np.unique(groups)))
+    if number < 2:  # a single group cannot be divided
+        return np.zeros(len(labels), np.int64)
+    return folds([str(label) for label in labels], groups, number, seed)
+
+
+def affordable_folds(rows: int, features: int, classes: int) -> int:
+    """Returns 5, 3 or 1 folds; the number depends only on the size of the data.
+
+    Example:
+        >>> affordable_folds(500, 1280, 10), affordable_folds(10_000, 1280, 100)
+        (5, 1)
+    """
+    work = rows * features * classes * len(STRENGTHS)
+    return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
+
+
+def _fit_path(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: int,
+    strengths: Sequence[float],
+    smoothing: float = 0.0,
+) -> list[Probe]:
+    """Returns a probe for every penalty; each fit starts from the previous solution."""
+    mean = features.mean(0, dtype=np.float64).astype(np.float32)
+    # Nearly constant features must not be amplified.
+    scale = features.std(0, dtype=np.float64)
+    scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-8).astype(np.float32)
+    standard = (np.asarray(features, np.float32) - mean) / scale
+    columns, basis = _rotated(standard)
+    solution = np.zeros((columns.shape[1] + 1) * classes)
+    path = []
+    for strength in strengths:
+        solution = minimize(
+            _loss_and_gradient,
+            solution,
+            args=(strength, columns, labels, smoothing),
+            jac=True,
+            method="L-BFGS-B",
+            # Cross-validation evaluates the result, so a fit may stop early.
+            options={"maxiter": 50, "ftol": 1e-5, "gtol": 0.0},
+        ).x
+        weight_and_bias = solution.astype(np.float32).reshape(-1, classes)
+        weight = weight_and_bias[:-1]
+        weight = (weight if basis is None else basis @ weight).T / scale
+        path.append(Probe(weight, weight_and_bias[-1] - weight @ mean))
+    return path
+
+
+def _rotated(
+    standard: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Returns coordinates (N, R) in the span of the rows and its basis (F, R), R < F.
+
+    An L2 penalty is invariant under rotation, and outside the span the weights are zero. With fewer
+    images than features, the problem therefore needs only as many columns as images.
+    """
+    rows, features = standard.shape
+    if features <= rows:
+        return standard, None
+    values, vectors = np.linalg.eigh(standard @ standard.T)
+    kept = values > 1e-6 * values[-1]
+    sizes = np.sqrt(values[kept])
+    vectors = vectors[:, kept]
+    return vectors * sizes, standard.T @ (vectors / sizes)
+
+
+def _loss_and_gradient(
+    solution: NDArray[np.float64],
+    strength: float,
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    smoothing: float = 0.0,
+) -> tuple[float, NDArray[np.float64]]:
+    """Returns the penalised mean log loss and its gradient at weight and bias ((F+1)*C,)."""
+    weight_and_bias = solution.astype(np.float32).reshape(features.shape[1] + 1, -1)
+    weight, bias = weight_and_bias[:-1], weight_and_bias[-1]
+    rows = np.arange(len(features))
+    logits = features @ weight + bias
+    logits -= logits.max(1, keepdims=True)
+    wanted = (1 - smoothing) * logits[rows, labels] + smoothing * logits.mean(1)
+    error = np.exp(logits)
+    total = error.sum(1, keepdims=True)
+    log_loss = (np.log(total[:, 0]) - wanted).mean(dtype=np.float64)
+    error /= total
+    error[rows, labels] -= 1 - smoothing
+    error -= smoothing / error.shape[1]
+    error /= len(features)
+    gradient = np.empty(weight_and_bias.shape)
+    gradient[:-1] = features.T @ error + strength * weight
+    gradient[-1] = error.sum(0)
+    penalty = strength / 2 * (weight * weight).sum(dtype=np.float64)
+    return float(log_loss + penalty), gradient.ravel()

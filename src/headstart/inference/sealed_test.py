@@ -1,0 +1,264 @@
+"""The sealed test: the shipped bundle on the test images, once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.artifacts.bundle import (
+    Bundle,
+    DistributionSpec,
+    Member,
+    SetSpec,
+    load_bundle,
+    run_bundle,
+    save_bundle,
+)
+from headstart.artifacts.embeddings import write_embeddings
+from headstart.artifacts.records import TestPrediction
+from headstart.artifacts.run import write_record, write_result
+from headstart.data.types import Item
+from headstart.errors import DataError, HeadstartError
+from headstart.evaluation.calibration import softmax
+from headstart.evaluation.conformal import (
+    COVERAGES,
+    FEW,
+    fit_distribution,
+    fit_distribution_within,
+    gallery_rows,
+    out_of_distribution,
+)
+from headstart.evaluation.metrics import Metrics, T, compute_metrics
+from headstart.evaluation.retrieval import retrieval, unit
+from headstart.features.extractor import features_of
+from headstart.inference.predict import class_sets, training_distribution
+from headstart.training.experiment import Experiment
+from headstart.training.finetune import FittedClassifier
+from headstart.training.loop import predict
+from headstart.training.run_context import RunContext
+from headstart.training.transfer import TransferModel
+
+_REPORTED = (0.9, 0.95)
+"""Promised coverages of class sets that the run says the truth about."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the sealed test showed, and by what.
+
+    Attributes:
+        metrics: The figures.
+        bundle: The classifier, as it was loaded again.
+        tested: Embeddings of the test images (N, E), in the order of the split.
+        known: Embeddings of the training images (M, E), in the order of the extractor's rows.
+    """
+
+    metrics: Metrics
+    bundle: Bundle
+    tested: NDArray[np.float32]
+    known: NDArray[np.float32]
+
+
+def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
+    """Writes the bundle, reloads it, and opens the sealed test once with what was reloaded.
+
+    Args:
+        run: The run; when the test was opened is recorded there.
+        fitted: What was trained.
+    """
+    folder, record = run.folder, run.record
+    experiment, recipe, transfer, temperature = (
+        fitted.experiment,
+        fitted.recipe,
+        fitted.transfer,
+        fitted.temperature,
+    )
+    extractor, network = experiment.extractor, experiment.extractor.backbone
+    gallery = _keep_embeddings(experiment, transfer, folder)
+    sets = [
+        SetSpec(coverage=coverage, threshold=threshold, images=fitted.held)
+        for coverage, threshold in zip(COVERAGES, fitted.sets, strict=False)
+    ]
+    save_bundle(
+        folder / "bundle",
+        {
+            "backbone": network.name,
+            "features": transfer.features,
+            "boundary": transfer.prefix.boundary,
+            "taps": transfer.taps,
+            "head": recipe.head,
+            "activation": recipe.activation,
+            "test_time_flip": recipe.test_time_flip,
+            "classes": extractor.classes,
+            "preprocessing": network.preprocessing,
+            "temperature": temperature,
+            "recipe": recipe.model_dump(mode="json"),
+            "pretrained_sha256": network.weights_hash,
+            "licence": network.licence,
+            "data_sha256": experiment.pixels.key,
+            "versions": record.versions,
+            "sets": sets,
+        },
+        [Member(network.model, transfer.head), *fitted.others],
+        _distribution(experiment, transfer, gallery),
+    )
+    bundle = load_bundle(folder / "bundle")
+    sealed = SealedTest(
+        [
+            experiment.dataset.items[int(index)]
+            for index in experiment.audited.kept[experiment.split.test]
+        ]
+    )
+    items = sealed.open("every choice is made")
+    record.test_opened_at = sealed.opened_at or ""
+    # Before anything is seen: a run that is stopped from here on cannot hide that it was.
+    write_record(folder, record)
+    proof, predictions, notes = _test(run, bundle, items, experiment, gallery, temperature)
+    for note in notes:
+        run.note(note)
+    write_result(folder, proof.metrics, predictions)
+    return proof
+
+
+def _test(
+    run: RunContext,
+    bundle: Bundle,
+    items: Sequence[Item],
+    experiment: Experiment,
+    gallery: NDArray[np.float32],
+    temperature: float,
+) -> tuple[Proof, list[TestPrediction], list[str]]:
+    paths, boxes = [item.path for item in items], [item.box for item in items]
+    outputs = run_bundle(bundle, paths, boxes, run.progress, "sealed test")
+    logits = outputs.logits
+    if outputs.failed:
+        row, why = next(iter(outputs.failed.items()))
+        raise DataError(f"{paths[row]} could be read before and cannot be read now: {why}")
+    classes = bundle.spec.classes
+    labels = np.array([classes.index(item.label) for item in items], np.int64)
+    groups = experiment.audited.groups[experiment.split.test]
+    found = retrieval(outputs.embeddings, labels, gallery, experiment.extractor.labels["train"])
+    metrics = compute_metrics(logits, labels, classes, temperature, groups=groups)
+    metrics = metrics.model_copy(update={"retrieval": found})
+    probabilities = softmax(logits, temperature)
+    keys = [
+        experiment.dataset.key(int(index))
+        for index in experiment.audited.kept[experiment.split.test]
+    ]
+    best = probabilities.argmax(1)
+    predictions = [
+        TestPrediction(
+            path=keys[row],
+            label=item.label,
+            prediction=classes[best[row]],
+            probability=float(probabilities[row, best[row]]),
+            probability_of_label=float(probabilities[row, labels[row]]),
+        )
+        for row, item in enumerate(items)
+    ]
+    proof = Proof(metrics, bundle, outputs.embeddings, gallery)
+    return proof, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)
+
+
+def _promises(
+    bundle: Bundle,
+    probabilities: NDArray[np.float64],
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+) -> list[str]:
+    """Says what became of the promised rates of sets and range on the sealed test."""
+    notes, rows = [], np.arange(len(labels))
+    for promised in bundle.spec.sets:
+        if promised.coverage not in _REPORTED:
+            continue
+        sets = class_sets(bundle, probabilities, promised.coverage)
+        held, size = sets[rows, labels].mean(), sets.sum(1).mean()
+        notes.append(
+            f"Sets of classes for {promised.coverage:.0%} held the true class of {held:.1%} of "
+            f"{len(rows)} test images, with {size:.2f} classes a set."
+        )
+    known = training_distribution(bundle)
+    if known is not None:
+        outside = int(out_of_distribution(embeddings, known).sum())
+        notes.append(
+            f"{outside} of {len(rows)} test images were called unlike the training images "
+            f"({known.false_alarm:.0%} were to be expected)."
+        )
+    return notes
+
+
+def _distribution(
+    experiment: Experiment, transfer: TransferModel, vectors: NDArray[np.float32]
+) -> tuple[DistributionSpec, NDArray[np.float16]]:
+    """Returns from which distance on an image is unlike the training images, and their gallery.
+
+    It comes from the validation images, unless these were trained on too or are few; then from the
+    training images, each measured without its own group.
+    """
+    extractor = experiment.extractor
+    labels = extractor.labels["train"]
+    rows = gallery_rows(labels)
+    rounded = vectors.astype(np.float16)  # what is shipped is what is calibrated
+    held_out = not np.isin(extractor.rows["val"], extractor.rows["train"]).any()
+    if held_out and len(extractor.rows["val"]) >= FEW:
+        held = features_of(extractor, transfer.prefix, transfer.cached["val"], transfer.taps)
+        calibration = predict(transfer.head.embed, held, device=extractor.device)
+        known = fit_distribution(rounded[rows], labels[rows], calibration)
+        how = f"{len(calibration)} validation images"
+    else:
+        known = fit_distribution_within(rounded, labels, extractor.groups, rows)
+        how = f"{len(labels)} training images, each without its group"
+    spec = DistributionSpec(
+        k=known.k, threshold=known.threshold, false_alarm=known.false_alarm, calibrated_on=how
+    )
+    return spec, rounded[rows]
+
+
+def _keep_embeddings(
+    experiment: Experiment, transfer: TransferModel, folder: Path
+) -> NDArray[np.float32]:
+    """Writes and returns the training images' embeddings, by which similar ones are found."""
+    extractor = experiment.extractor
+    features = features_of(extractor, transfer.prefix, transfer.cached["train"], transfer.taps)
+    vectors = unit(predict(transfer.head.embed, features, device=extractor.device))
+    rows = [int(index) for index in extractor.rows["train"]]
+    names = [experiment.dataset.key(row) for row in rows]
+    labels = [experiment.dataset.items[row].label for row in rows]
+    write_embeddings(folder / "embeddings.safetensors", names, labels, vectors)
+    return vectors
+
+
+class SealedTest(Generic[T]):
+    """Withholds the test items until every choice is made, and returns them only once.
+
+    Attributes:
+        opened_at: Time of the opening (ISO 8601, UTC), or None.
+        reason: Reason for the opening, or None.
+    """
+
+    def __init__(self, items: Sequence[T]) -> None:
+        self._items = tuple(items)
+        self.opened_at: str | None = None
+        self.reason: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def open(self, reason: str) -> tuple[T, ...]:
+        """Returns the test items.
+
+        Raises:
+            HeadstartError: If it was opened before.
+        """
+        if self.opened_at is not None:
+            raise HeadstartError(
+                f"The test set was already opened at {self.opened_at} for {self.reason}. It can be "
+                "opened only once per run. Use the result of that evaluation, or start a new run."
+            )
+        self.opened_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.reason = reason
+        return self._items

@@ -1,0 +1,160 @@
+"""The scikit-learn classifier: `fit` and `Run.predict` behind scikit-learn's interface."""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from headstart.api.fit import fit
+from headstart.errors import DataError
+from headstart.inference.predict import Prediction
+
+
+class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classifies images given as paths or as an array.
+
+    `X` is a sequence of n paths, or a uint8 array (n, height, width, 3) or (n, height, width).
+    Like `headstart.fit`, fitting holds a validation and a sealed test part back; what they showed
+    is in `run_.metrics`.
+
+    Args:
+        recipe: A named recipe, or a TOML or JSON file.
+        budget: Ceiling on the wall time, such as `5m`.
+        epochs: Epochs instead of a budget; the result then repeats bit by bit.
+        strategy: `head` or `finetune`.
+        backbone: Name of a timm model.
+        settings: Changes to the recipe such as `optimizer.lr=3e-4`.
+        out: Folder of the run; a temporary one by default, which goes with the object.
+        cache_dir: Folder of the cache.
+        random_state: Seed of training and of the split.
+
+    Attributes:
+        classes_: Class labels (C,), sorted.
+        run_: The run.
+    """
+
+    def __init__(
+        self,
+        recipe: str = "default",
+        budget: str | float | None = None,
+        epochs: int | None = None,
+        strategy: str | None = None,
+        backbone: str | None = None,
+        settings: Sequence[str] = (),
+        out: str | Path | None = None,
+        cache_dir: str | Path | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.recipe = recipe
+        self.budget = budget
+        self.epochs = epochs
+        self.strategy = strategy
+        self.backbone = backbone
+        self.settings = settings
+        self.out = out
+        self.cache_dir = cache_dir
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:
+        """Trains, proves and bundles a classifier.
+
+        Raises:
+            InputError: If nothing can be trained from `X` and `y`.
+        """
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        folder = Path(tempfile.mkdtemp(prefix="headstart-"))
+        # It holds the run, unless `out` does, and lives as long as the classifier.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        paths = _as_paths(X, folder / "images")
+        if len(paths) != len(labels):
+            raise DataError(f"X has {len(paths)} images and y has {len(labels)} labels.")
+        self.classes_ = unique_labels(labels)
+        self.run_ = fit(
+            paths,
+            labels=[_class_name(self.classes_, label) for label in labels],
+            recipe=self.recipe,
+            budget=self.budget,
+            epochs=self.epochs,
+            strategy=self.strategy,
+            backbone=self.backbone,
+            settings=self.settings,
+            out=self.out if self.out is not None else folder / "run",
+            cache_dir=self.cache_dir,
+            seed=self.random_state,
+            split_seed=self.random_state,
+        )
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Returns calibrated probabilities (n, C) in the order of `classes_`.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        check_is_fitted(self, "run_")
+        probabilities = np.zeros((len(X), len(self.classes_)))
+        names = [_class_name(self.classes_, label) for label in self.classes_]
+        for row, prediction in enumerate(self._predictions(X)):
+            if prediction.error:
+                raise DataError(prediction.error)
+            # A class that was left out, for want of images, keeps probability 0.
+            probabilities[row] = [prediction.probabilities.get(name, 0.0) for name in names]
+        return probabilities
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Returns the most probable class (n,) of each image."""
+        check_is_fitted(self, "run_")
+        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        return labels
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.no_validation = True
+        tags.non_deterministic = self.epochs is None
+        return tags
+
+    def _predictions(self, X: Any) -> list[Prediction]:
+        with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
+            return self.run_.predict(_as_paths(X, Path(folder)))
+
+
+def _class_name(classes: NDArray[Any], label: Any) -> str:
+    """Returns a name that no other class has: `a` and `a ` must not fall together."""
+    text = str(label).strip()
+    alike = sum(str(other).strip() == text for other in classes)
+    return text if text and alike == 1 else f"{text}#{int(np.searchsorted(classes, label))}"
+
+
+def _as_paths(X: Any, folder: Path) -> list[Path]:
+    """Returns paths as they are, and an array's images as files in `folder`."""
+    if len(X) == 0:
+        raise DataError("X holds no image.")
+    X = X.tolist() if hasattr(X, "iloc") else X  # a Series counts by its index, not by position
+    if isinstance(X[0], str | Path):
+        return [Path(path) for path in X]
+    images = np.asarray(X)
+    colours = images.shape[3] == 3 if images.ndim == 4 else images.ndim == 3
+    if images.dtype != np.uint8 or not colours:
+        raise DataError(
+            "X must hold paths, or be a uint8 array (n, height, width, 3) or (n, height, width); "
+            f"it is {images.dtype} of shape {images.shape}."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{row:06d}.png" for row in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path, compress_level=1)
+    return paths

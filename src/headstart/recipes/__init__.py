@@ -1,0 +1,1 @@
+"""Recipes: one method of each family, as data."""

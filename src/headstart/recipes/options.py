@@ -1,0 +1,337 @@
+"""What a run may be asked for: each option is declared, documented and checked here, once.
+
+The keywords of the Python functions, the options of the command line and what a search keeps to be
+resumed are all made from these models. Nothing heavy is imported, so that the command line starts
+at once: a recipe is checked when it is used.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from headstart.errors import BudgetError, InputError, RecipeError, did_you_mean
+
+Sampler = Literal["tpe", "random"]
+
+ExecutorName = Literal["here", "processes", "ray"]
+
+Strategy = Literal["head", "finetune"]
+
+Boxes = Literal["crop", "keep"]
+
+Options = TypeVar("Options", bound=BaseModel)
+
+DEFAULT_BUDGET = "10m"
+
+NOTHING_TO_TRY = (
+    "--trials compares ways to train, but this recipe solves the head in closed form and trains "
+    "nothing else. Choose another freezing, or leave --trials out."
+)
+
+RENAMED = {"engine": "executor"}
+"""Options by the name that they had before."""
+
+_CONFIG = ConfigDict(
+    frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True
+)
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class FitOptions(BaseModel):
+    """Options of `fit`.
+
+    Example:
+        >>> FitOptions(budget="90s").budget_s
+        90.0
+        >>> FitOptions(epochs=3).searches
+        False
+    """
+
+    model_config = _CONFIG
+
+    budget: str | float | None = None
+    """Limit on the wall time: 90s, 10m or 1.5h (Python: also seconds). 10m unless epochs or trials
+    are given."""
+    epochs: int | None = None
+    """Epochs to train one recipe for, instead of a budget. The result repeats bit by bit."""
+    trials: int | None = Field(None, ge=1)
+    """Recipes to try, instead of a budget. The result repeats bit by bit."""
+    sampler: Sampler = "tpe"
+    """What proposes recipes: tpe learns from earlier trials, random is a baseline."""
+    executor: ExecutorName = "here"
+    """Where trials run: in this process, in processes of their own, or on a Ray cluster."""
+    jobs: int = Field(1, ge=1)
+    """Trials to run at the same time."""
+    address: str | None = None
+    """Address of a running Ray cluster: auto, or HOST:PORT."""
+    trial_memory: float | None = Field(None, gt=0)
+    """Memory limit of a trial in GB, with processes as executor. All free memory by default."""
+    ensemble: int = Field(1, ge=1)
+    """Number of the best networks to average. Their frozen part runs once."""
+    strategy: Strategy | None = None
+    """Train one recipe without a search: the head alone, or the last blocks with it."""
+    backbone: str | None = None
+    """Name of a timm model; `headstart backbones` lists them."""
+    weights: str | None = None
+    """Backbone weights: pretrained, random (from scratch), or a local file."""
+    recipe: Any = None
+    """Train this recipe without a search: default, probe, naive, or a .toml or .json file. With
+    trials, the recipe that the search starts from."""
+    settings: tuple[str, ...] = ()
+    """Change one value of the recipe, such as optimizer=sgd or optimizer.lr=3e-4."""
+    out: Path | None = None
+    """Run folder; runs/NAME-TIME by default."""
+    seed: int | None = None
+    """Seed for training and augmentation."""
+    split_seed: int = Field(0, ge=0)
+    """Seed for the train/validation/test split, separate so that seeds share one test set."""
+    split: Path | None = None
+    """Split file to use instead: the split.csv of another run."""
+    boxes: Boxes = "crop"
+    """Crop images to the bounding boxes that the data set has, or keep them whole."""
+    workers: int | None = Field(None, ge=1)
+    """Processes that decode images."""
+    cache_dir: Path | None = None
+    """Cache folder; $HEADSTART_CACHE or the user's cache folder by default."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.budget is not None and self.epochs is not None:
+            raise BudgetError("Give either a budget or a number of epochs, not both.")
+        if self.budget is not None and self.trials is not None:
+            raise BudgetError("Give either a budget or a number of trials, not both.")
+        if isinstance(self.budget, str):
+            parse_budget(self.budget)
+        given = {
+            "--sampler": self.sampler != "tpe",
+            "--executor": self.executor != "here",
+            "--jobs": self.jobs != 1,
+            "--address": self.address is not None,
+            "--trial-memory": self.trial_memory is not None,
+            "--ensemble": self.ensemble != 1,
+        }
+        names = [name for name, there in given.items() if there]
+        if names and not self.searches:
+            raise InputError(
+                f"{', '.join(names)}: these belong to a search, and one recipe is trained here. "
+                "Leave --recipe, --strategy and --epochs out, or give --trials."
+            )
+        if self.executor == "here" and self.jobs != 1:
+            raise InputError(f"--jobs {self.jobs} needs --executor processes or ray.")
+        if self.executor != "processes" and self.trial_memory is not None:
+            raise InputError("--trial-memory needs --executor processes.")
+        if self.executor != "ray" and self.address is not None:
+            raise InputError("--address needs --executor ray.")
+        return self
+
+    @property
+    def searches(self) -> bool:
+        """Whether recipes are searched, rather than one trained."""
+        one = self.recipe is not None or self.strategy is not None or self.epochs is not None
+        return self.trials is not None or not one
+
+    @property
+    def budget_s(self) -> float | None:
+        """Budget in seconds; None where the number of epochs or trials is given."""
+        if self.budget is not None:
+            return _seconds(self.budget)
+        counted = self.epochs is not None or self.trials is not None
+        epochs: int = getattr(self.recipe, "epochs", 0)
+        if counted or epochs:
+            return None
+        return parse_budget(DEFAULT_BUDGET)
+
+    @property
+    def by_hand(self) -> tuple[str, ...]:
+        """Settings of the recipe that a search leaves as they are."""
+        return (
+            *(f"backbone={name}" for name in (self.backbone, self.weights) if name),
+            *self.settings,
+        )
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Memory limit of a trial in bytes."""
+        return None if self.trial_memory is None else int(1e9 * self.trial_memory)
+
+
+class CompareOptions(BaseModel):
+    """Options of `compare`."""
+
+    model_config = _CONFIG
+
+    recipe: Any = None
+    """The recipe to take apart: default, probe, or a .toml or .json file. The default recipe unless
+    a run is given."""
+    run: Path | None = None
+    """A finished run whose recipe, images and split are taken. The ledger is written into it and
+    its report is drawn again."""
+    epochs: int = Field(6, ge=1)
+    """Epochs of every training."""
+    seeds: int = Field(1, ge=1)
+    """Trainings of each row."""
+    budget: str | float | None = DEFAULT_BUDGET
+    """Limit on the wall time. Rows that do not fit are left out and named."""
+    settings: tuple[str, ...] = ()
+    """Change one value of the recipe, such as optimizer.lr=3e-4."""
+    out: Path | None = None
+    """Folder for the ledger. Run the command again to continue it."""
+    split_seed: int = Field(0, ge=0)
+    """Seed for the train/validation/test split."""
+    boxes: Boxes = "crop"
+    """Crop images to the bounding boxes that the data set has, or keep them whole."""
+    workers: int | None = Field(None, ge=1)
+    """Processes that decode images."""
+    cache_dir: Path | None = None
+    """Cache folder; $HEADSTART_CACHE or the user's cache folder by default."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.run is not None and (self.recipe is not None or self.settings):
+            raise InputError("--run brings its own recipe. Leave --recipe and --set out.")
+        if self.run is not None and self.out is not None:
+            raise InputError("The ledger is written into --run. Leave --out out.")
+        if isinstance(self.budget, str):
+            parse_budget(self.budget)
+        return self
+
+    @property
+    def budget_s(self) -> float | None:
+        """Budget in seconds; None where there is none."""
+        return None if self.budget is None else _seconds(self.budget)
+
+
+class BenefitOptions(BaseModel):
+    """Options of `benefit`."""
+
+    model_config = _CONFIG
+
+    budget: str | float | None = None
+    """Limit on the wall time: 10m or 1.5h (Python: also seconds). 10m unless epochs are given."""
+    epochs: int | None = Field(None, ge=1)
+    """Epochs of every network on all training images, instead of a budget."""
+    fractions: tuple[float, ...] | None = None
+    """Shares of the training images, each above 0 and at most 1 (command line: percentages such as
+    25,100). 25% and 100% by default; on a GPU 10%, 25%, 50% and 100%."""
+    seeds: int | None = Field(None, ge=1)
+    """Networks for each arm and fraction. 2 by default; on a GPU 3."""
+    backbone: str | None = None
+    """Name of a timm model."""
+    resolution: int = 112
+    """Image size in pixels."""
+    settings: tuple[str, ...] = ()
+    """Change one value of the recipe of both arms, such as augmentation.flip=false."""
+    out: Path | None = None
+    """Folder; runs/NAME-benefit-TIME by default. Run the command again to continue it."""
+    split_seed: int = Field(0, ge=0)
+    """Seed for the train/validation/test split."""
+    split: Path | None = None
+    """The split.csv of a run, whose test images are not used."""
+    boxes: Boxes = "crop"
+    """Crop images to the bounding boxes that the data set has, or keep them whole."""
+    workers: int | None = Field(None, ge=1)
+    """Processes that decode images."""
+    cache_dir: Path | None = None
+    """Cache folder; $HEADSTART_CACHE or the user's cache folder by default."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.budget is not None and self.epochs is not None:
+            raise BudgetError("Give either a budget or a number of epochs, not both.")
+        if isinstance(self.budget, str):
+            parse_budget(self.budget)
+        if self.fractions is not None and not all(0 < share <= 1 for share in self.fractions):
+            raise RecipeError("--fractions must be percentages above 0 and up to 100, like 25,100.")
+        return self
+
+    @property
+    def budget_s(self) -> float | None:
+        """Budget in seconds; None where the number of epochs is given."""
+        if self.budget is not None:
+            return _seconds(self.budget)
+        return None if self.epochs is not None else parse_budget(DEFAULT_BUDGET)
+
+
+def parse_options(model: type[Options], values: Mapping[str, Any]) -> Options:
+    """Builds options from keywords.
+
+    Raises:
+        InputError: If a name is unknown, a value is out of range, or options contradict each other.
+
+    Example:
+        >>> parse_options(FitOptions, {"budget": "5m"}).budget_s
+        300.0
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        details = error.errors()
+        for detail in details:
+            cause = detail.get("ctx", {}).get("error")
+            if isinstance(cause, InputError):
+                raise cause from None
+        problems = "; ".join(dict.fromkeys(_explain(model, detail) for detail in details))
+        raise InputError(problems + ("" if problems.endswith("?") else ".")) from None
+
+
+def with_keywords(
+    model: type[Options], options: Options | None, keywords: Mapping[str, Any]
+) -> Options:
+    """Returns options with some of their fields given as keywords.
+
+    Raises:
+        InputError: If a name is unknown, a value is out of range, or options contradict each other.
+
+    Example:
+        >>> with_keywords(FitOptions, FitOptions(seed=1), {"epochs": 3}).seed
+        1
+    """
+    if options is not None and not keywords:
+        return options
+    given = {} if options is None else {k: getattr(options, k) for k in options.model_fields_set}
+    return parse_options(model, {**given, **keywords})
+
+
+def parse_budget(text: str) -> float:
+    """Reads a budget such as `90s`, `10m`, `1.5h` or `1h30m` into seconds.
+
+    Raises:
+        BudgetError: If it is not a positive duration.
+
+    Example:
+        >>> parse_budget("1h30m")
+        5400.0
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smh]?)", text.strip().lower())
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    spelled = "".join(number + unit for number, unit in parts)
+    if seconds <= 0 or spelled != re.sub(r"\s", "", text.lower()):
+        raise BudgetError(f"Cannot read the budget {text!r}. Write it like 90s, 10m or 1.5h.")
+    return seconds
+
+
+def _seconds(budget: str | float) -> float:
+    return parse_budget(budget) if isinstance(budget, str) else float(budget)
+
+
+def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
+    """Returns one clause on an invalid option, with the nearest known name."""
+    name = str(detail["loc"][0]) if detail["loc"] else ""
+    flag, value, bounds = "--" + name.replace("_", "-"), detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden" if name in RENAMED:
+            return f"{flag} is called --{RENAMED[name]} now"
+        case "extra_forbidden":
+            return f"Unknown option {name!r}{did_you_mean(name, model.model_fields)}"
+        case "greater_than_equal":
+            return f"{flag} must be at least {bounds['ge']:g}; it is {value}"
+        case "greater_than":
+            return f"{flag} must be above {bounds['gt']:g}; it is {value}"
+        case "literal_error":
+            return f"{flag} must be {bounds['expected']}; it is {value!r}"
+    return f"{flag} {value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"

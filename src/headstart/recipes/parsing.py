@@ -1,0 +1,176 @@
+"""Recipes as text and as plain data: named recipes, files and settings."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from headstart.errors import RecipeError, did_you_mean
+from headstart.methods.augmentation import NoAugmentation
+from headstart.methods.averaging import NoAveraging
+from headstart.methods.criterion import CrossEntropy
+from headstart.methods.freezing import Full, HeadOnly
+from headstart.methods.head import Linear
+from headstart.methods.method import method_name
+from headstart.methods.optimizer import AdamW
+from headstart.methods.schedule import Constant
+from headstart.recipes.recipe import FAMILIES, Recipe
+from headstart.text import listed
+
+NAMED: dict[str, Recipe] = {
+    "default": Recipe(),
+    "probe": Recipe(freezing=HeadOnly(), augmentation=NoAugmentation(), averaging=NoAveraging()),
+    "naive": Recipe(
+        head=Linear(init="random", features="last"),
+        freezing=Full(),
+        criterion=CrossEntropy(),
+        augmentation=NoAugmentation(),
+        schedule=Constant(),
+        optimizer=AdamW(lr=1e-3, clip_norm=0, weight_decay=0),
+        averaging=NoAveraging(),
+    ),
+}
+"""A good default, a linear probe, and the naive fine-tuning that many tutorials start with."""
+
+
+def parse_recipe(data: Mapping[str, Any], source: str = "The recipe") -> Recipe:
+    """Returns the recipe in plain data.
+
+    Args:
+        data: Field names and values; a method's name stands for its default values.
+        source: Where the data come from, for messages.
+
+    Raises:
+        RecipeError: If keys are unknown or values invalid; the message names all of them.
+
+    Example:
+        >>> parse_recipe({"optimizer": "sgd", "epochs": 5}).optimizer.lr
+        0.01
+    """
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_explain(detail) for detail in error.errors())
+        raise RecipeError(
+            f"{source}: {problems}" + ("" if problems.endswith("?") else ".")
+        ) from None
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """Returns a named recipe, or the one in a TOML or JSON file.
+
+    Raises:
+        RecipeError: If there is no such recipe or file, or if the file does not hold one.
+    """
+    if name_or_file in NAMED:
+        return NAMED[name_or_file]
+    path = Path(name_or_file)
+    if path.suffix not in {".toml", ".json"}:
+        known = ", ".join(NAMED)
+        hint = did_you_mean(name_or_file, NAMED)
+        raise RecipeError(
+            f"Unknown recipe {name_or_file!r}{hint or '.'} Give one of {known}, or the path of a "
+            ".toml or .json file."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise RecipeError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} must hold one table of recipe fields.")
+    return parse_recipe(data, str(path))
+
+
+def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Returns the recipe with `family=method` and `family.field=value` settings applied in order.
+
+    Raises:
+        RecipeError: If a setting has no `=`, or its name or value is invalid.
+
+    Example:
+        >>> recipe = with_settings(Recipe(), ["optimizer=sgd", "optimizer.lr=0.1", "epochs=3"])
+        >>> recipe.optimizer.name, recipe.optimizer.lr, recipe.epochs
+        ('sgd', 0.1, 3)
+    """
+    data = recipe.model_dump()
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path:
+            raise RecipeError(
+                f"'--set {setting}' has no value; write for example --set optimizer.lr=3e-4."
+            )
+        head, *rest = path.strip().split(".")
+        if not rest:
+            data[head] = _scalar(value) if head not in FAMILIES else value.strip()
+        elif len(rest) > 1 or head not in FAMILIES:
+            parse_recipe({**data, path: value}, f"--set {setting}")
+            raise RecipeError(f"'--set {setting}': {head!r} has no fields; use --set {head}=VALUE.")
+        else:
+            current = data[head]
+            if isinstance(current, str):
+                current = {"name": current}
+            data[head] = {**current, rest[0]: _scalar(value)}
+    return parse_recipe(data, "--set")
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Returns the recipe as a TOML document, from which `load_recipe` reads the same recipe.
+
+    Example:
+        >>> print(to_toml(Recipe(epochs=3)).splitlines()[0])
+        epochs = 3
+    """
+    fields = recipe.model_dump()
+    lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items() if key not in FAMILIES]
+    for family_name in FAMILIES:
+        lines += ["", f"[{family_name}]"]
+        # JSON strings, numbers, booleans and flat lists are valid TOML values.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in fields[family_name].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _scalar(text: str) -> Any:
+    """Returns a value parsed as TOML, or as plain text if it is not valid TOML."""
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """Returns one clause that says what is wrong, with the closest known name."""
+    # pydantic adds the method's name to the location of a union's errors; users do not write it.
+    location = [str(part) for part in detail["loc"]]
+    if len(location) > 1 and location[0] in FAMILIES:
+        names = {method_name(method) for method in FAMILIES[location[0]]}
+        location = [location[0], *[part for part in location[1:] if part not in names]]
+    path = ".".join(location)
+    if detail["type"] == "union_tag_invalid":
+        known = [method_name(method) for method in FAMILIES[location[0]]]
+        name = str(detail["ctx"]["tag"])
+        hint = did_you_mean(name, known) or f"; use {listed(known, 'or')}"
+        return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {path!r}{did_you_mean(location[-1], _known_keys(location))}"
+    if detail["type"] == "literal_error" and location[-1] == "name":
+        known = [method_name(method) for method in FAMILIES[location[0]]]
+        name = str(detail["input"])
+        hint = did_you_mean(name, known) or f"; use {listed(known, 'or')}"
+        return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
+    if detail["type"] == "value_error" and not location:  # RULES hold complete clauses
+        return str(detail["ctx"]["error"])
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{path} = {detail['input']!r}: {message}"
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    if len(location) < 2:
+        return list(Recipe.model_fields)
+    return sorted({key for method in FAMILIES.get(location[0], ()) for key in method.model_fields})

@@ -1,0 +1,170 @@
+"""The recipe: a complete choice of methods and their values, checked as a whole."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from headstart.methods.activation import Activation, ActivationUnion, Keep
+from headstart.methods.augmentation import Augmentation, AugmentationUnion, TrivialAugment
+from headstart.methods.averaging import EMA, Averaging, AveragingUnion
+from headstart.methods.backbone import Backbone, BackboneChoice
+from headstart.methods.batch_mixing import BatchMixing, BatchMixingUnion, NoMixing
+from headstart.methods.criterion import Criterion, CriterionUnion, LabelSmoothing
+from headstart.methods.freezing import Freezing, FreezingUnion, LastBlocks
+from headstart.methods.head import HeadChoice, HeadUnion, Linear
+from headstart.methods.method import Method, members
+from headstart.methods.metric_loss import MetricLoss, MetricLossUnion, NoMetricLoss
+from headstart.methods.optimizer import AdamW, Optimizer, OptimizerUnion
+from headstart.methods.schedule import OneCycle, Schedule, ScheduleUnion
+
+FAMILIES: dict[str, tuple[type[Method], ...]] = {
+    "backbone": (Backbone,),
+    "head": members(HeadUnion),
+    "activation": members(ActivationUnion),
+    "augmentation": members(AugmentationUnion),
+    "batch_mixing": members(BatchMixingUnion),
+    "optimizer": members(OptimizerUnion),
+    "schedule": members(ScheduleUnion),
+    "criterion": members(CriterionUnion),
+    "metric_loss": members(MetricLossUnion),
+    "freezing": members(FreezingUnion),
+    "averaging": members(AveragingUnion),
+}
+"""The methods of each family, by the family's field in a recipe."""
+
+SEARCHED = (
+    "freezing", "metric_loss", "batch_mixing", "optimizer", "schedule", "criterion", "averaging",
+)  # fmt: skip
+"""The families that trials draw. The others determine the cached features, shared by all trials."""
+
+
+class Recipe(BaseModel):
+    """One method per family, plus epochs, views, batch size, seed, blend and test-time flips."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: BackboneChoice = Backbone()
+    head: HeadChoice = Linear()
+    activation: Activation = Keep()
+    augmentation: Augmentation = TrivialAugment()
+    batch_mixing: BatchMixing = NoMixing()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = OneCycle()
+    criterion: Criterion = LabelSmoothing()
+    metric_loss: MetricLoss = NoMetricLoss()
+    freezing: Freezing = LastBlocks()
+    averaging: Averaging = EMA()
+    epochs: Annotated[
+        int, Field(ge=0, le=10_000, description="training epochs; 0: as many as the time allows")
+    ] = 0
+    views: Annotated[
+        int,
+        Field(ge=0, le=1_000, description="augmented views of each image; 0: set by the epochs"),
+    ] = 0
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    blend: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="share of the fine-tuned weights in the final ones; the rest are the "
+            "initial weights (WiSE-FT, Wortsman et al., CVPR 2022)",
+        ),
+    ] = 1.0
+    test_time_flip: Annotated[
+        bool, Field(description="average the logits of an image and its mirror image")
+    ] = False
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the head is solved on frozen features, without any gradient steps."""
+        solved = self.head.init == "probe" and not self.head.has_hidden_layer
+        return bool(self.freezing.head_alone and solved)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Recipe":
+        reasons = broken_rules(self)
+        if reasons:
+            raise ValueError("; ".join(reasons))
+        return self
+
+
+RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
+    (
+        "activation.where: freezing = head_only trains no backbone layer whose activation could "
+        "be swapped; use where = head or another freezing",
+        lambda r: r.freezing.head_alone and r.activation.in_suffix,
+    ),
+    (
+        "activation.where: only head = mlp has an activation; use head = mlp or where = suffix",
+        lambda r: r.activation.in_head and not r.head.has_hidden_layer,
+    ),
+    (
+        "batch_mixing = cutmix needs images or feature maps, and freezing = head_only trains on "
+        "pooled features; use mixup or another freezing",
+        lambda r: r.freezing.head_alone and r.batch_mixing.needs_maps,
+    ),
+    (
+        "batch_mixing: no gradient steps are taken, because the head is solved in closed form on "
+        "frozen features; use head.init = random or another freezing",
+        lambda r: r.closed_form and not r.batch_mixing.absent,
+    ),
+    (
+        "metric_loss: the embedding is frozen, because freezing = head_only trains the last layer "
+        "alone; use head = mlp or another freezing",
+        lambda r: (
+            r.freezing.head_alone and not r.head.has_hidden_layer and not r.metric_loss.absent
+        ),
+    ),
+    (
+        "head = nearest learns from a metric loss alone; set metric_loss or freezing = head_only",
+        lambda r: r.head.remembers_images and r.metric_loss.absent and not r.freezing.head_alone,
+    ),
+    (
+        "batch_mixing: head = nearest learns from a metric loss alone, which needs unmixed images; "
+        "use batch_mixing = none",
+        lambda r: r.head.remembers_images and not r.batch_mixing.absent,
+    ),
+    (
+        "blend: head = nearest stores embeddings of the fine-tuned network, and blended weights "
+        "compute others; leave blend at 1",
+        lambda r: r.head.remembers_images and r.blend < 1,
+    ),
+    (
+        "freezing: lp_ft and gradual start by training the head alone, and head = nearest has no "
+        "parameters; use another freezing",
+        lambda r: r.head.remembers_images and r.freezing.begins_with_head,
+    ),
+    (
+        "metric_loss.per_class: a batch must hold at least two classes; use at most half of "
+        "batch_size",
+        lambda r: 2 * r.metric_loss.drawn_together > r.batch_size,
+    ),
+    (
+        "augmentation = flip_crop without flips, crops and cutout changes nothing; "
+        "use augmentation = none",
+        lambda r: r.augmentation.is_idle,
+    ),
+    (
+        "backbone.drop_path: freezing = head_only trains no block that could be skipped; use "
+        "drop_path = 0 or another freezing",
+        lambda r: r.freezing.head_alone and r.backbone.drop_path > 0,
+    ),
+    (
+        "freezing: set blocks or boundary, not both",
+        lambda r: r.freezing.names_boundary_twice,
+    ),
+    (
+        "test_time_flip: augmentation.flip = false means that mirror images may differ in class; "
+        "turn test_time_flip off or augmentation.flip on",
+        lambda r: r.test_time_flip and not r.augmentation.allows_mirroring,
+    ),
+)
+"""Invalid combinations: the reason, and a test that is true for a recipe that is one."""
+
+
+def broken_rules(recipe: Recipe) -> list[str]:
+    """Returns why the parts of a recipe do not fit together; none for one that makes sense."""
+    return [reason for reason, broken in RULES if broken(recipe)]

@@ -1,0 +1,250 @@
+"""Stores the visual evidence of a report in the run while the images are available."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.artifacts.bundle import Bundle
+from headstart.artifacts.evidence import (
+    AUGMENTATIONS,
+    PICTURES,
+    TILES,
+    Evidence,
+    FeatureMap,
+    Neighbour,
+    Point,
+    write_evidence,
+    write_jpeg,
+    write_pictures,
+)
+from headstart.artifacts.records import TestPrediction
+from headstart.artifacts.run import read_predictions
+from headstart.data.views import eval_view
+from headstart.diagnose.heat import HeatError, heat_maps, in_light
+from headstart.diagnose.projection import FEWEST, project
+from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
+from headstart.errors import DiskFullError
+from headstart.evaluation.retrieval import nearest
+from headstart.inference.sealed_test import Proof
+from headstart.recipes.recipe import Recipe
+from headstart.report.images import (
+    NEIGHBOURS_SHOWN,
+    SUSPECTS_SHOWN,
+    shown_mistakes,
+    surest_mistakes,
+)
+from headstart.report.pictures import Subject, draw_augmentations
+from headstart.text import counted
+from headstart.training.experiment import Experiment
+from headstart.training.finetune import FittedClassifier
+from headstart.training.run_context import RunContext
+
+_SIDE = 160
+"""Shorter side of a photograph in pixels."""
+
+_TILE = 48
+
+_ON_MAP = 600
+"""Test images on the map at most, and training images."""
+
+_DRAWING_S = 1.5
+"""Seconds kept for drawing the report."""
+
+_LEAST_S = 2.5
+"""Seconds that are taken even where the budget is used up; its ceiling allows for them."""
+
+_MAP_S = 0.006
+"""Seconds that an image takes on the map; a slow machine's, so that it is left out too soon."""
+
+
+def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> None:
+    """Keeps pictures, heat maps, neighbours and the map of a run whose test was opened.
+
+    If time is short, slow parts are left out, and a note says so.
+
+    Args:
+        run: The run.
+        fitted: What was trained.
+        proof: The classifier, and the embeddings of the test.
+    """
+    experiment, recipe, folder = fitted.experiment, fitted.recipe, run.folder
+    left = run.clock.left()
+    until = None if left is None else time.monotonic() + max(left - _DRAWING_S, _LEAST_S)
+    tested, known = proof.tested, proof.known
+    keys = [experiment.dataset.key(row) for row in range(len(experiment.dataset.items))]
+    row_of = {key: row for row, key in enumerate(keys)}
+    test_rows = experiment.audited.kept[experiment.split.test]
+    train_rows = experiment.extractor.rows["train"]
+    predictions = read_predictions(folder)
+    (folder / PICTURES).mkdir(exist_ok=True)
+
+    wrong = shown_mistakes(predictions)
+    place = {keys[int(row)]: number for number, row in enumerate(test_rows)}
+    neighbours = _neighbours(experiment, wrong, tested[[place[p.path] for p in wrong]], known)
+    suspects = [row["path"] for row in read_suspects_csv(folder / SUSPECTS)[:SUSPECTS_SHOWN]]
+    near = [each.image for found in neighbours.values() for each in found]
+    names = dict.fromkeys([*(p.path for p in wrong), *near, *suspects])
+    photographs = ((name, _small(experiment, row_of[name])) for name in names if name in row_of)
+    write_pictures(folder, "photograph", photographs)
+    notes: list[str] = []
+    with _at_leisure(notes, "sheet of augmented views"):
+        _draw_views(experiment, recipe, folder)
+    with _at_leisure(notes, "heat maps"):
+        sure = surest_mistakes(predictions)
+        notes += _keep_heat(experiment, proof.bundle, sure, row_of, folder, until)
+    feature_map = None
+    points, vectors = _points(experiment, predictions, (test_rows, tested), (train_rows, known))
+    if len(points) >= FEWEST:
+        if until is not None and time.monotonic() + _MAP_S * len(points) > until:
+            notes.append("The time budget did not allow a map of the images.")
+        else:
+            with _at_leisure(notes, "map of the images"):
+                feature_map = _draw_map(experiment, points, vectors, row_of, folder, recipe.seed)
+    write_evidence(folder, Evidence(neighbours=neighbours, map=feature_map, notes=tuple(notes)))
+
+
+@contextmanager
+def _at_leisure(notes: list[str], what: str) -> Iterator[None]:
+    """Turns an error into a note, because a finished run must not fail due to its pictures."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except HeatError as error:
+        notes.append(f"No {what}: {error}.")
+    except Exception as error:
+        notes.append(f"No {what}: {type(error).__name__}: {error}.")
+
+
+def _neighbours(
+    experiment: Experiment,
+    wrong: Sequence[TestPrediction],
+    vectors: NDArray[np.float32],
+    known: NDArray[np.float32],
+) -> dict[str, tuple[Neighbour, ...]]:
+    """Returns the training images most like each wrongly classified one."""
+    if not wrong:
+        return {}
+    rows, cosines = nearest(vectors, known, NEIGHBOURS_SHOWN)
+    train = experiment.extractor.rows["train"]
+    return {
+        each.path: tuple(
+            Neighbour(
+                image=experiment.dataset.key(int(train[row])),
+                label=experiment.dataset.items[int(train[row])].label,
+                similarity=float(cosine),
+            )
+            for row, cosine in zip(rows[number], cosines[number], strict=True)
+        )
+        for number, each in enumerate(wrong)
+    }
+
+
+def _small(experiment: Experiment, row: int) -> Image.Image:
+    image = Image.fromarray(experiment.pixels.image(row))
+    image.thumbnail((2 * _SIDE, 2 * _SIDE))
+    shorter = min(image.size)
+    if shorter > _SIDE:
+        scale = _SIDE / shorter
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+    return image
+
+
+def _draw_views(experiment: Experiment, recipe: Recipe, folder: Path) -> None:
+    if recipe.augmentation.absent:
+        return
+    row = int(experiment.extractor.rows["train"][0])
+    subject = Subject(Image.fromarray(experiment.pixels.image(row)), "a training image")
+    policies = {recipe.augmentation.name: recipe.augmentation}
+    preprocessing = experiment.extractor.backbone.preprocessing
+    draw_augmentations(
+        folder / PICTURES / AUGMENTATIONS, subject, policies, preprocessing, recipe.seed
+    )
+
+
+def _keep_heat(
+    experiment: Experiment,
+    bundle: Bundle,
+    wrong: Sequence[TestPrediction],
+    row_of: dict[str, int],
+    folder: Path,
+    until: float | None,
+) -> list[str]:
+    """Stores a heat map for each wrong prediction, and returns notes."""
+    if not wrong:
+        return []
+    preprocessing = bundle.spec.preprocessing
+    rows = [row_of[each.path] for each in wrong]
+    views = np.stack(
+        [eval_view(Image.fromarray(experiment.pixels.image(row)), preprocessing) for row in rows]
+    )
+    classes = [bundle.spec.classes.index(each.prediction) for each in wrong]
+    heat = heat_maps(bundle.network, views, classes, until)
+
+    def lit() -> Iterator[tuple[str, Image.Image]]:
+        for each, view, seen in zip(wrong, views, heat, strict=False):
+            picture = Image.fromarray(in_light(view, seen))
+            picture.thumbnail((_SIDE, _SIDE))
+            yield each.path, picture
+
+    write_pictures(folder, "heat", lit())
+    if len(heat) < len(wrong):
+        mistakes = counted(len(wrong), "mistake")
+        return [f"The time budget allowed heat maps for {len(heat)} of {mistakes}."]
+    return []
+
+
+def _points(
+    experiment: Experiment,
+    predictions: Sequence[TestPrediction],
+    *parts: tuple[NDArray[np.int64], NDArray[np.float32]],
+) -> tuple[list[Point], NDArray[np.float32]]:
+    """Returns images for the map, all in the middle of it, and their embeddings.
+
+    Args:
+        experiment: The data.
+        predictions: On the test images.
+        parts: Rows and embeddings of the test images and of the training images.
+    """
+    said = {each.path: each.prediction for each in predictions}
+    rng = np.random.default_rng(0)
+    points, vectors = [], []
+    for rows, embeddings in parts:
+        some = np.sort(rng.permutation(len(rows))[:_ON_MAP])
+        vectors.append(embeddings[some])
+        for row in rows[some]:
+            key, label = experiment.dataset.key(int(row)), experiment.dataset.items[int(row)].label
+            points.append(Point(image=key, label=label, prediction=said.get(key, ""), x=0.5, y=0.5))
+    return points, np.concatenate(vectors)
+
+
+def _draw_map(
+    experiment: Experiment,
+    points: Sequence[Point],
+    vectors: NDArray[np.float32],
+    row_of: dict[str, int],
+    folder: Path,
+    seed: int,
+) -> FeatureMap:
+    """Returns the map of the points by their embeddings, and keeps their tiles."""
+    places = project(vectors, seed)
+    columns = ceil(len(points) ** 0.5)
+    sheet = Image.new("RGB", (columns * _TILE, ceil(len(points) / columns) * _TILE))
+    for number, point in enumerate(points):
+        image = Image.fromarray(experiment.pixels.image(row_of[point.image]))
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        tile = image.resize((_TILE, _TILE), box=(left, top, left + side, top + side))
+        sheet.paste(tile, (number % columns * _TILE, number // columns * _TILE))
+    write_jpeg(folder / PICTURES / TILES, sheet)
+    placed = [
+        point.model_copy(update={"x": round(float(x), 4), "y": round(float(y), 4)})
+        for point, (x, y) in zip(points, places, strict=True)
+    ]
+    return FeatureMap(method="t-SNE", points=tuple(placed), tile=_TILE, columns=columns)

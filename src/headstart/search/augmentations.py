@@ -1,0 +1,119 @@
+"""Before a search: operations that change what an image is are taken out of the recipe."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headstart.artifacts.records import CheckedOperation
+from headstart.diagnose.safety import (
+    MOST,
+    Operation,
+    OperationVerdict,
+    check_operations,
+    unsafe_fields,
+)
+from headstart.errors import RecipeError
+from headstart.methods.augmentation import FlipCrop
+from headstart.recipes.parsing import parse_recipe
+from headstart.recipes.recipe import Recipe
+from headstart.recipes.space import drawn_families
+from headstart.text import counted, listed
+from headstart.training.budget import Clock
+from headstart.training.experiment import Experiment
+from headstart.training.run_context import RunContext
+
+_SHARE = 0.05
+"""Share of the time up to which operations are checked."""
+
+_EXPORT_S = 3.0
+"""Seconds for the part of the network that is looked at, before any image."""
+
+_FEWEST = 8
+"""Validation images below which no operation can be told from chance."""
+
+_BY_WEIGHT: tuple[Operation, ...] = (
+    "flip", "crop", "rotate_30", "rotate_90", "grey", "vertical_flip",
+)  # fmt: skip
+"""A flip is in every policy but one; what the policies do otherwise follows."""
+
+
+def without_unsafe(run: RunContext, experiment: Experiment, base: Recipe) -> Recipe:
+    """Returns the recipe without the operations that change the class of images.
+
+    Under a budget as many operations are checked as about a twentieth of the time allows, the most
+    used ones first. An augmentation that was given by a setting stays as it is.
+
+    Args:
+        run: The run; what was found is recorded there.
+        experiment: The data and the backbone.
+        base: The recipe.
+    """
+    used = used_operations(base)
+    if not used or not drawn_families(run.options.by_hand, ("augmentation",)):
+        return base
+    held = len(experiment.extractor.rows["val"])
+    checked = used[: _affordable(experiment, run.clock)] if held >= _FEWEST else ()
+    planned = f"check whether {listed(_named(used), 'or')} changes the class of validation images"
+    with run.step("augmentations", planned) as step:
+        if held < _FEWEST:
+            step.happened(f"{counted(held, 'validation image')}: too few to tell")
+        elif not checked:
+            step.happened("no time to check")
+        if not checked:
+            return base
+        verdicts = check_operations(experiment.extractor, checked, seed=base.seed)
+        run.record.operations = [
+            CheckedOperation(operation=v.operation, safe=v.safe, evidence=v.evidence)
+            for v in verdicts
+        ]  # fmt: skip
+        left = used[len(checked) :]
+        step.happened(
+            _happened(verdicts) + (f"; no time for {listed(_named(left))}" if left else "")
+        )
+    return _avoiding(base, unsafe_fields(verdicts))
+
+
+def used_operations(base: Recipe) -> tuple[Operation, ...]:
+    """Returns what the recipe's augmentation may do to an image, the most used first."""
+    changes = base.augmentation.changes | ({"flip"} if base.test_time_flip else set())
+    return tuple(operation for operation in _BY_WEIGHT if operation in changes)
+
+
+def _avoiding(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe with other values by path; what a new policy shares with the old stays."""
+    data = base.model_dump()
+    policy = data["augmentation"]
+    name = settings.get("augmentation", policy["name"])
+    if name != policy["name"]:
+        policy = {k: v for k, v in policy.items() if k in FlipCrop.model_fields} | {"name": name}
+    for path, value in settings.items():
+        family, _, field = path.partition(".")
+        if not field and family != "augmentation":
+            data[family] = value
+        elif field in policy:
+            policy[field] = value
+    try:
+        return parse_recipe({**data, "augmentation": policy})
+    except RecipeError:  # a policy that does nothing any more
+        return parse_recipe({**data, "augmentation": {"name": "none"}})
+
+
+def _affordable(experiment: Experiment, clock: Clock) -> int:
+    """Returns how many operations can be checked in a small share of the time that is left."""
+    left = clock.left()
+    if left is None:
+        return len(_BY_WEIGHT)
+    rows = experiment.extractor.rows
+    train, val = (min(MOST[part], len(rows[part])) for part in ("train", "val"))
+    seconds = _SHARE * left - _EXPORT_S - (train + val) * experiment.features_s
+    return max(0, int(seconds / max(val * experiment.features_s, 1e-9)))
+
+
+def _named(operations: Sequence[Operation]) -> list[str]:
+    return [each.replace("_", " ") for each in operations]
+
+
+def _happened(verdicts: tuple[OperationVerdict, ...]) -> str:
+    unsafe = [verdict.operation for verdict in verdicts if not verdict.safe]
+    if not unsafe:
+        return "no operation was found to change the class"
+    return f"{listed(_named(unsafe))}: removed from the recipe, see the report"

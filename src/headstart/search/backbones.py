@@ -1,0 +1,180 @@
+"""Stage 1 of a search: which backbone, by cross-validated probes on its frozen features."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.cut import trace
+from headstart.data.decode import decode_dataset
+from headstart.evaluation.metrics import calibrated_losses
+from headstart.features.extractor import activations, backbone_of, open_prefix
+from headstart.features.probe import STRENGTHS, LabelledFeatures, out_of_fold
+from headstart.progress import SILENT
+from headstart.recipes.parsing import parse_recipe
+from headstart.recipes.recipe import Recipe
+from headstart.recipes.space import drawn_families
+from headstart.training.experiment import Experiment, change_backbone, development_set
+from headstart.training.run_context import Resources, RunContext
+from headstart.training.transfer import stages_behind
+
+MULTIPLY_ADDS = {
+    "tf_efficientnet_lite0": 407e6,
+    "tf_efficientnet_lite1": 631e6,
+    "tf_efficientnet_lite2": 899e6,
+}
+"""Candidates, all there without a network, and what they cost an image (their authors' README)."""
+
+MOST_IMAGES = 500
+
+PASSES = 24
+"""A candidate is looked at where so many passes over all images fit into the time that is left."""
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What frozen features are worth.
+
+    Attributes:
+        name: Of the backbone.
+        losses: Cross-validated log loss (M,) of each image, in nats at the best temperature.
+        right: Images right.
+        seconds: That it took.
+    """
+
+    name: str
+    losses: NDArray[np.float64]
+    right: int
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        """Mean log loss in nats."""
+        return float(self.losses.mean())
+
+
+def candidates(base: Recipe, features_s: float, images: int, seconds: float | None) -> list[str]:
+    """Returns the backbones to look at, that of the recipe first.
+
+    Args:
+        base: The recipe.
+        features_s: Seconds that its backbone takes for an image.
+        images: That are not sealed.
+        seconds: For all that is still to come; None without a clock.
+    """
+    own = base.backbone.name
+    if own not in MULTIPLY_ADDS:  # chosen by hand, or from a recipe that was
+        return [own]
+    names = [own, *(name for name in MULTIPLY_ADDS if name != own)]
+    if seconds is None:
+        return names
+    unit_s = features_s / MULTIPLY_ADDS[own]
+    fits = {
+        name: PASSES * images * unit_s * cost <= seconds for name, cost in MULTIPLY_ADDS.items()
+    }
+    return [name for name in names if name == own or fits[name]]
+
+
+def screen(
+    experiment: Experiment, base: Recipe, names: Sequence[str], resources: Resources
+) -> list[Screened]:
+    """Scores backbones on the same images, some of those that are not sealed.
+
+    Args:
+        experiment: The data, for the backbone of the recipe.
+        base: The recipe.
+        names: Names of the backbones.
+        resources: Decode workers and progress display.
+    """
+    all_of = development_set(experiment)
+    rows, labels, groups = all_of.rows, all_of.labels, all_of.groups
+    random = np.random.default_rng(base.seed)
+    some = np.sort(random.permutation(len(rows))[:MOST_IMAGES])
+    found = []
+    for name in resources.progress.track(names, "screening backbones", len(names)):
+        began = time.monotonic()
+        features, width = _features(experiment, with_backbone(base, name), rows[some], resources)
+        labels_here, groups_here = labels[some], groups[some]
+        classes = len(experiment.extractor.classes)
+        each = []
+        for columns in (features, features[:, -width:]):
+            data = LabelledFeatures(columns, labels_here, classes, groups_here)
+            for logits in out_of_fold(data, STRENGTHS, seed=base.seed):
+                tested = np.isfinite(logits[:, 0])
+                held, truth = logits[tested], labels_here[tested]
+                right = int((held.argmax(1) == truth).sum())
+                each.append((calibrated_losses(held, truth), right))
+        losses, right = min(each, key=lambda pair: float(pair[0].mean()))
+        found.append(Screened(name, losses, right, time.monotonic() - began))
+    return found
+
+
+def clearly_better(screened: Sequence[Screened]) -> Screened:
+    """Returns the best backbone, or the first where none is better by more than chance."""
+    own, *others = screened
+    best = own
+    for other in others:
+        gain = own.losses - other.losses
+        if gain.mean() > gain.std() / len(gain) ** 0.5 and other.loss < best.loss:
+            best = other
+    return best
+
+
+def with_backbone(recipe: Recipe, name: str) -> Recipe:
+    """Returns the recipe with another backbone."""
+    if recipe.backbone.name == name:
+        return recipe
+    return parse_recipe({**recipe.model_dump(), "backbone": {"name": name}})
+
+
+def _features(
+    experiment: Experiment, recipe: Recipe, rows: NDArray[np.int64], resources: Resources
+) -> tuple[NDArray[np.float32], int]:
+    """Returns the features (N, F) of all stages, and how many of them are the last ones."""
+    extractor = replace(experiment.extractor, progress=SILENT, pool=None, rows={"train": rows})
+    if recipe.backbone.name != extractor.backbone.name:
+        network = backbone_of(recipe)
+        preprocessing = network.preprocessing
+        items = [experiment.dataset.items[int(row)] for row in rows]
+        cache: Path = extractor.cache_dir
+        extractor = replace(
+            extractor,
+            backbone=network,
+            traced=trace(network.model, preprocessing.resolution),
+            pixels=decode_dataset(items, preprocessing.resize, cache, workers=resources.workers),
+            rows={"train": np.arange(len(rows))},
+        )
+    prefix = open_prefix(extractor, FEATURES, stages_behind(extractor, FEATURES))
+    features = np.asarray(activations(extractor, prefix, "train"), np.float32)
+    return features, extractor.backbone.features
+
+
+def with_best_backbone(
+    run: RunContext, experiment: Experiment, base: Recipe
+) -> tuple[Experiment, Recipe]:
+    """Stage 1: returns the data and the recipe for the backbone with the best frozen features."""
+    families = drawn_families(run.options.by_hand, ("backbone",))
+    images = len(development_set(experiment).rows)
+    names = candidates(base, experiment.features_s, images, run.clock.left()) if families else []
+    if len(names) < 2 or base.backbone != type(base.backbone)(name=base.backbone.name):
+        return experiment, base
+    with run.step("backbones", f"cross-validate a probe on {len(names)} backbones") as step:
+        screened = screen(experiment, base, names, run.resources)
+        best = clearly_better(screened)
+        images = len(best.losses)
+        scores = "; ".join(
+            f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} right"
+            for each in screened
+        )
+        step.happened(f"{scores}; chosen: {best.name}")
+    if best.name == base.backbone.name:
+        return experiment, base
+    base = with_backbone(base, best.name)
+    experiment = change_backbone(experiment, base, run.resources)
+    network = experiment.extractor.backbone
+    run.record.backbone, run.record.backbone_source = network.name, network.source
+    return experiment, base

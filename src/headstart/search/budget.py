@@ -1,0 +1,229 @@
+"""The budget of a search: how many trials, epochs and folds fit into the time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.recipes.recipe import Recipe
+from headstart.search.halving import trial_epochs
+from headstart.search.heads import HEADS_SHARE
+from headstart.training.boundary import candidate_boundaries, fixed_boundary
+from headstart.training.budget import (
+    FEWEST_EPOCHS,
+    FEWEST_VIEWS,
+    MOST_EPOCHS,
+    MOST_VIEWS,
+    TARGET_EPOCHS,
+    UNHURRIED,
+    Clock,
+    Speed,
+    choose_epochs,
+    views_for,
+)
+from headstart.training.experiment import Experiment, development_set
+from headstart.training.finetune import seconds_for_training
+from headstart.training.run_context import RunContext
+from headstart.training.speed import disk_for_views, measure_speeds
+
+FOLDS = 3
+
+CROSS_VALIDATED_BELOW = 500
+"""Images below which trials are scored by cross-validation: one part of them is too few."""
+
+HELD_OUT = 0.15
+"""Share of the images that are not sealed which the validation images are, about."""
+
+TRIAL_S = 3.0
+"""Seconds that training once takes besides the steps: the network is loaded and cut anew."""
+
+MOST_TRIALS = 60
+
+FEW_TRIALS = 3
+
+SHORT = (TARGET_EPOCHS + FEWEST_EPOCHS) // 2
+
+
+@dataclass(frozen=True)
+class SearchShape:
+    """How a search spends its time.
+
+    Attributes:
+        boundary: Where it cuts.
+        epochs: Of the whole schedule.
+        views: Augmented views of each image.
+        trials: In the first rung.
+        folds: 1 for trials that are scored on the validation images.
+    """
+
+    boundary: str
+    epochs: int
+    views: int
+    trials: int
+    folds: int
+
+
+def folds_for(images: int) -> int:
+    """Returns in how many parts trials are cross-validated; 1 where a part is held out."""
+    return FOLDS if images < CROSS_VALIDATED_BELOW else 1
+
+
+def passes(folds: int) -> float:
+    """Returns how often a trial's epoch sees the images that are not sealed."""
+    return folds - 1 if folds > 1 else 1 - HELD_OUT
+
+
+def least_search(
+    boundary: str, fixed_epochs: int = 0, folds: int = 1, fixed_views: int = 0
+) -> SearchShape:
+    """Returns the least search that is worth it at a boundary."""
+    epochs = fixed_epochs or SHORT
+    views = fixed_views or min(epochs, 4)
+    return SearchShape(boundary, epochs, views, FEW_TRIALS if folds > 1 else 1, folds)
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """What a search has to fit into, and what it costs.
+
+    Attributes:
+        speeds: Seconds an image by boundary, nearest the input first.
+        images: Number of images that are not sealed.
+        seconds: Time for views, trials and the whole schedule of the winners.
+        disk_bytes: Space for the cached views.
+        networks: Number of networks that are trained for the whole schedule in the end.
+        epochs: Length of the whole schedule; 0 where it is to be chosen.
+        views: Augmented views of each image; 0 where they are to be chosen.
+    """
+
+    speeds: Mapping[str, Speed]
+    images: int
+    seconds: float
+    disk_bytes: float
+    networks: int = 1
+    epochs: int = 0
+    views: int = 0
+
+    def allow(self, shape: SearchShape, whole_share: float = 1.0) -> bool:
+        """Returns whether a search fits, its whole schedule into a share of the time."""
+        speed = self.speeds[shape.boundary]
+        steps_s = trial_epochs(shape.trials, shape.epochs) * self.images * speed.train_s
+        trials_s = passes(shape.folds) * steps_s + 1.4 * shape.trials * shape.folds * TRIAL_S
+        stored = shape.views * self.images * speed.bytes_per_view
+        whole_s = speed.seconds(self.images, self.networks * shape.epochs, shape.views)
+        left = UNHURRIED * self.seconds
+        return (
+            whole_s + trials_s <= left
+            and whole_s <= whole_share * left
+            and stored <= self.disk_bytes
+        )
+
+
+def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape | None:
+    """Returns the search that fits into the limits, or None where not even the least does.
+
+    What lies behind the boundary matters more than what is tried on it: the earliest boundary is
+    taken at which a schedule of 8 epochs, 4 views and a trial fit, or three trials where they are
+    cross-validated. What is left goes to 12 epochs, 8 views, three trials, longer schedules up to
+    half of the time, and more trials, in this order.
+
+    Args:
+        limits: Time, space and what is fixed.
+        last_resort: Whether 4 epochs, 2 views and a trial are better than none.
+
+    Example:
+        >>> limits = SearchLimits({"layer4": Speed(0.02, 0.005, 1000)}, 1000, 600, 1e9)
+        >>> shape_search(limits)
+        SearchShape(boundary='layer4', epochs=22, views=8, trials=6, folds=1)
+    """
+    for folds in dict.fromkeys((folds_for(limits.images), 1)):
+        for boundary in limits.speeds:
+            least = least_search(boundary, limits.epochs, folds, limits.views)
+            if limits.allow(least):
+                return _grown(least, limits)
+    for boundary in limits.speeds if last_resort else ():
+        epochs, views = limits.epochs or FEWEST_EPOCHS, limits.views or FEWEST_VIEWS
+        least = SearchShape(boundary, epochs, views, trials=1, folds=1)
+        if limits.allow(least):
+            return _grown(least, limits)
+    return None
+
+
+def _grown(shape: SearchShape, limits: SearchLimits) -> SearchShape:
+    """Returns the search with what else fits, the most useful first."""
+
+    def grow(shape: SearchShape, field: str, most: int, whole_share: float = 1.0) -> SearchShape:
+        while getattr(shape, field) < most:
+            longer = replace(shape, **{field: getattr(shape, field) + 1})
+            if not limits.allow(longer, whole_share):
+                break
+            shape = longer
+        return shape
+
+    if not limits.epochs:
+        shape = grow(shape, "epochs", TARGET_EPOCHS)
+    if not limits.views:
+        shape = grow(shape, "views", min(MOST_VIEWS, views_for(shape.epochs)))
+    shape = grow(shape, "trials", FEW_TRIALS)
+    if not limits.epochs:
+        shape = grow(shape, "epochs", MOST_EPOCHS, whole_share=0.5)
+    return grow(shape, "trials", MOST_TRIALS)
+
+
+def boundary_speeds(experiment: Experiment, base: Recipe) -> dict[str, Speed]:
+    """Measures what an image costs at the boundaries that may be taken."""
+    extractor = experiment.extractor
+    fixed = fixed_boundary(extractor, base)
+    traced = extractor.traced
+    bounds = [traced.boundary(fixed)] if fixed else candidate_boundaries(traced)
+    return measure_speeds(extractor, base, bounds, experiment.features_s)
+
+
+def measured_shape(
+    experiment: Experiment,
+    base: Recipe,
+    clock: Clock,
+    speeds: dict[str, Speed],
+    networks: int,
+    heads_too: bool = False,
+    last_resort: bool = False,
+) -> SearchShape | None:
+    """Returns the search that fits into what is left of the budget, after heads where they are."""
+    images = len(development_set(experiment).rows)
+    seconds = seconds_for_training(experiment, base, clock)
+    if heads_too:
+        seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * experiment.features_s
+    disk = disk_for_views(experiment.extractor)
+    limits = SearchLimits(speeds, images, seconds, disk, networks, base.epochs, base.views)
+    return shape_search(limits, last_resort)
+
+
+def speed_by_trials(run: RunContext, plan: SearchPlan, trials: Sequence[Trial]) -> Speed:
+    """Returns what an image costs, by what was measured and by what the trials took.
+
+    Trials that ran elsewhere, or side by side, say nothing of what this process can do alone.
+    """
+    here = run.options.executor == "here"
+    seen_s = [trial.train_s for trial in trials if trial.train_s and here]
+    return Speed(plan.view_s, float(np.median(seen_s)) if seen_s else plan.train_s, 0)
+
+
+def missing_views(plan: SearchPlan, views: int) -> int:
+    """Returns how many views the whole schedule needs beyond those of the first trials."""
+    return max(0, (views or views_for(plan.epochs)) - (views or views_for(plan.rungs[0].epochs)))
+
+
+def fitted_plan(
+    plan: SearchPlan,
+    speed: Speed,
+    left: float,
+    images: int,
+    views: int,
+    networks: int,
+) -> SearchPlan:
+    """Returns the plan with as many epochs for the winner as the time that is left allows."""
+    more_views = missing_views(plan, views)
+    seconds = (left - more_views * images * speed.prefix_s) / networks
+    epochs = choose_epochs(speed, images, seconds, views=0)
+    return plan.model_copy(update={"fitted_epochs": max(FEWEST_EPOCHS, epochs)})

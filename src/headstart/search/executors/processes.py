@@ -1,0 +1,254 @@
+"""Jobs in processes of their own on this machine, watched, so that none takes the driver along.
+
+The processes are programs of their own (`process_worker`): unlike a fork they are safe beside
+threads and CUDA, and unlike `multiprocessing`'s spawn they never run the caller's script again.
+Each leads a group of its own, so that Ctrl-C goes to the driver alone and what a job starts is
+ended with it.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar
+
+import psutil
+
+from headstart.search.executors.outcome import Outcome
+
+S = TypeVar("S")
+
+J = TypeVar("J")
+
+T = TypeVar("T")
+
+_LOOK_S = 0.1
+"""Seconds between two looks at the memory of the processes."""
+
+_SHARE = 0.8
+"""How much of the free memory the processes may use together, where no limit is given."""
+
+
+@dataclass(eq=False)
+class _Child:
+    """A process, our end of its pipe, and the job that it does now, if any."""
+
+    process: "subprocess.Popen[bytes]"
+    connection: "Connection[Any, Any]"
+    position: int | None = None
+    began: float = 0.0
+
+
+@contextmanager
+def open_processes(
+    work: Callable[[S, J], T], shared: S, jobs: int, threads: int, memory_limit: int
+) -> Iterator["Processes[J, T]"]:
+    """Opens an executor whose processes start with their first job and end with the context.
+
+    Args:
+        work: A function of a module, called with `shared` and a job.
+        shared: Sent once to every process.
+        jobs: How many processes.
+        threads: In how many threads each computes.
+        memory_limit: Bytes of private memory that each may use.
+    """
+    with tempfile.TemporaryFile() as packed:
+        pickle.dump((work, shared), packed)
+        packed.flush()
+        processes: Processes[J, T] = Processes(packed, jobs, threads, memory_limit)
+        try:
+            yield processes
+        finally:
+            processes.end()
+
+
+class Processes(Generic[J, T]):
+    """Runs jobs in processes; a process that dies fails its own job, and another takes its place.
+
+    Attributes:
+        slots: Jobs that run at a time.
+    """
+
+    def __init__(self, packed: IO[bytes], jobs: int, threads: int, memory_limit: int) -> None:
+        self.slots = jobs
+        self._packed = packed
+        self._threads = threads
+        self._memory_limit = memory_limit
+        self._children: list[_Child] = []
+
+    def run(self, jobs: Sequence[J]) -> Iterator[tuple[int, Outcome[T]]]:
+        """Yields the position and the outcome of every job as it ends."""
+        waiting = deque(enumerate(jobs))
+        try:
+            while waiting or self._busy():
+                while waiting and len(self._busy()) < self.slots:
+                    self._give(*waiting.popleft())
+                wait([child.connection for child in self._busy()], timeout=_LOOK_S)
+                for child in self._busy():
+                    if (ended := self._look_at(child)) is not None:
+                        yield ended
+        finally:  # Whoever stops listening does not want the rest.
+            for child in self._busy():
+                self._end(child)
+
+    def end(self) -> None:
+        """Kills all processes."""
+        for child in list(self._children):
+            self._end(child)
+
+    def _busy(self) -> list[_Child]:
+        return [child for child in self._children if child.position is not None]
+
+    def _give(self, position: int, job: J) -> None:
+        packed = pickle.dumps(job)
+        for child in [child for child in self._children if child.position is None]:
+            if child.process.poll() is None:
+                break
+            self._end(child)  # It was killed while it had nothing to do.
+        else:
+            child = _start(self._packed, self._threads)
+            self._children.append(child)
+        child.position, child.began = position, time.monotonic()
+        with suppress(ConnectionError):  # It is dying; the next look will tell.
+            child.connection.send_bytes(packed)
+
+    def _look_at(self, child: _Child) -> tuple[int, Outcome[T]] | None:
+        """Returns a job's position and outcome if it ended; kills what uses too much memory."""
+        assert child.position is not None
+        position, seconds = child.position, time.monotonic() - child.began
+        if child.connection.poll():
+            if (packed := _received(child.connection)) is not None:
+                child.position = None
+                return position, _unpack(packed)
+        elif private_memory(child.process.pid) > self._memory_limit:
+            self._end(child)
+            cause = f"used more than {self._memory_limit / 1e9:.1f} GB of memory"
+            return position, Outcome(cause=cause, out_of_memory=True, seconds=seconds)
+        elif child.process.poll() is None:
+            return None
+        return position, _death(self._end(child), seconds)
+
+    def _end(self, child: _Child) -> int:
+        """Kills a process with all that it started, and returns its exit code."""
+        with suppress(ProcessLookupError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        code = child.process.wait()
+        child.connection.close()
+        self._children.remove(child)
+        return code
+
+
+def private_memory(process: int) -> int:
+    """Returns the bytes that only this process has: not files that it maps, nor shared memory."""
+    try:
+        memory = psutil.Process(process).memory_info()
+    except psutil.NoSuchProcess:
+        return 0
+    return int(memory.rss - memory.shared)
+
+
+def default_memory_limit(jobs: int) -> int:
+    """Returns the bytes that each of so many processes may use: a share of what is free now."""
+    free = min([psutil.virtual_memory().available, *_left_in_groups()])
+    return int(_SHARE * free / jobs)
+
+
+def _left_in_groups(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> list[int]:
+    """Returns what this process's control groups leave of their limits, in bytes.
+
+    What files take in memory does not count: the system takes it back.
+    """
+    found = []
+    with suppress(OSError):
+        for line in groups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in {"", "memory"}:
+                continue
+            # In a container the path may be that outside of it, and its own group is the root.
+            folder = root / controllers / path.lstrip("/")
+            for group in (folder, *folder.parents):
+                if (left := _left_in(group)) is not None:
+                    found.append(left)
+                if group == root:
+                    break
+    return found
+
+
+def _left_in(group: Path) -> int | None:
+    for limit, usage, prefix in (
+        ("memory.max", "memory.current", ""),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    ):
+        if not (group / limit).exists() or (allowed := (group / limit).read_text()) == "max\n":
+            continue
+        used = int((group / usage).read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+        counts = {name: int(count) for name, count in map(str.split, lines)}
+        files = counts[f"{prefix}active_file"] + counts[f"{prefix}inactive_file"]
+        return max(0, int(allowed) - used + files)
+    return None
+
+
+def _start(packed: IO[bytes], threads: int) -> _Child:
+    ours, theirs = Pipe()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+    }
+    numbers = [theirs.fileno(), packed.fileno(), threads, os.getpid()]
+    with theirs:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "headstart.search.executors.process_worker",
+                *map(str, numbers),
+            ],
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=[theirs.fileno(), packed.fileno()],
+            process_group=0,
+        )
+    return _Child(process, ours)
+
+
+def _received(connection: "Connection[Any, Any]") -> bytes | None:
+    """Returns an answer, or None where the process died before it, or in the middle of it."""
+    try:
+        return connection.recv_bytes()
+    except (EOFError, OSError):
+        return None
+
+
+def _unpack(packed: bytes) -> Outcome[Any]:
+    """Returns an outcome; raises what is no job's own failure."""
+    answer = pickle.loads(packed)
+    if isinstance(answer, Exception):
+        raise answer
+    outcome: Outcome[Any] = answer
+    return outcome
+
+
+def _death(code: int, seconds: float) -> Outcome[Any]:
+    if code >= 0:
+        return Outcome(cause=f"its process ended by itself (exit code {code})", seconds=seconds)
+    return Outcome(
+        cause=f"its process was killed (signal {-code})",
+        out_of_memory=code == -signal.SIGKILL,  # That is how the system ends what takes too much.
+        seconds=seconds,
+    )

@@ -1,0 +1,166 @@
+"""Jobs on a Ray cluster (Moritz et al., OSDI 2018): other machines, or this one.
+
+Every machine needs the same headstart, and sees the folders that jobs name. A job may use its
+machine's GPUs, all of them, as a process on this machine may.
+"""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from headstart.errors import InputError
+from headstart.search.executors.outcome import Outcome, attempt, first_line, use_threads
+
+if TYPE_CHECKING:
+    import ray
+
+
+S = TypeVar("S")
+
+J = TypeVar("J")
+
+T = TypeVar("T")
+
+_RETRIES = 3
+"""How often a job is run again because its machine or process was lost."""
+
+_KNOCK_S = 10.0
+
+
+@contextmanager
+def open_ray(
+    work: Callable[[S, J], T], shared: S, jobs: int, threads: int, address: str | None
+) -> Iterator["OnRay[J, T]"]:
+    """Opens an executor on the Ray that runs in this process, at an address, or else a new one.
+
+    Args:
+        work: A function of a module, called with `shared` and a job.
+        shared: Put into Ray's object store once.
+        jobs: Jobs that run at a time, where Ray is started here.
+        threads: In how many threads, on as many CPUs, each job computes.
+        address: Of a running cluster, such as `auto`, `10.0.0.1:6379` or `ray://10.0.0.1:10001`.
+
+    Raises:
+        InputError: If Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        ray = _ray()
+    except ModuleNotFoundError:
+        raise InputError("Jobs on Ray need Ray: pip install 'headstart[ray]'.") from None
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(jobs * threads, address)
+    try:
+        _check_threads(threads)
+        yield OnRay(work, ray.put(shared), threads)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+class OnRay(Generic[J, T]):
+    """Runs jobs as Ray's tasks; those of a machine that is lost are run again on another."""
+
+    def __init__(
+        self, work: Callable[[Any, J], T], shared: "ray.ObjectRef[Any]", threads: int
+    ) -> None:
+        self._work = work
+        self._shared = shared
+        self._threads = threads
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at a time on the cluster as it is now."""
+        return max(1, int(_ray().cluster_resources().get("CPU", 0)) // self._threads)
+
+    def run(self, jobs: Sequence[J]) -> Iterator[tuple[int, Outcome[T]]]:
+        """Yields the position and the outcome of every job as it ends."""
+        ray = _ray()
+        task = ray.remote(num_cpus=self._threads, max_retries=_RETRIES)(_do)
+        # In a list, Ray does not send what is shared with every job: see `_fetch`.
+        running = {
+            task.remote(self._work, [self._shared], job, self._threads): position
+            for position, job in enumerate(jobs)
+        }
+        try:
+            while running:
+                (ended, *_), _ = ray.wait(list(running))
+                yield running.pop(ended), _outcome(ended)
+        finally:  # Whoever stops listening does not want the rest.
+            for unwanted in running:
+                ray.cancel(unwanted, force=True)
+
+
+def _ray() -> Any:
+    """Returns the package: it is an extra, and to import it takes a second."""
+    import ray  # noqa: PLC0415
+
+    return ray
+
+
+def _connect(cpus: int, address: str | None) -> None:
+    ray = _ray()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+        return
+    try:
+        _knock(address)
+        ray.init(address, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cannot join a Ray cluster at {address} ({first_line(error).rstrip('.')}): start one "
+            "with `ray start --head`, or leave the address out to use this machine alone."
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody answers: Ray itself would try for two minutes, then exit."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+
+
+def _check_threads(threads: int) -> None:
+    """Refuses jobs that Ray would keep waiting for ever, without a word."""
+    ray = _ray()
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    if 0 < max(cpus) < threads:
+        raise InputError(
+            f"no machine of the Ray cluster has {threads} CPUs for a job's threads; "
+            f"ask for {max(cpus)} or fewer."
+        )
+
+
+def _do(
+    work: Callable[[Any, J], T], shared: "list[ray.ObjectRef[Any]]", job: J, threads: int
+) -> Outcome[T]:
+    """Does a job in one of Ray's processes."""
+    use_threads(threads)
+    return attempt(work, _fetch(shared[0]), job)
+
+
+@lru_cache(maxsize=1)
+def _fetch(shared: "ray.ObjectRef[Any]") -> Any:
+    """Returns what jobs share, read once in every process and not once a job."""
+    return _ray().get(shared)
+
+
+def _outcome(ended: "ray.ObjectRef[Outcome[T]]") -> Outcome[T]:
+    errors = _ray().exceptions
+    try:
+        outcome: Outcome[T] = _ray().get(ended)
+    except errors.RayTaskError:  # Raised by the job and no failure of its own: a mistake.
+        raise
+    except errors.OutOfMemoryError as error:
+        return Outcome(
+            cause="its machine ran out of memory", traceback=str(error), out_of_memory=True
+        )
+    except errors.RayError as error:
+        lost = isinstance(error, errors.WorkerCrashedError | errors.NodeDiedError)
+        cause = f"its process or machine was lost {_RETRIES + 1} times"
+        return Outcome(cause=cause if lost else first_line(error), traceback=str(error))
+    return outcome

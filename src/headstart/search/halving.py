@@ -1,0 +1,279 @@
+"""Successive halving: recipes are drawn, run and journalled, and the best continue."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from headstart.artifacts.journal import Rung, SearchPlan, Trial
+from headstart.errors import HeadstartError
+from headstart.evaluation.metrics import flags_of
+from headstart.recipes.recipe import SEARCHED, Recipe
+from headstart.search.executors.local import Executor
+from headstart.search.executors.outcome import Outcome
+from headstart.search.sampler import _STARTUP_TRIALS, Sampler, ask
+from headstart.search.trial import Score, TrialJob
+
+SMALLEST_BATCH = 4
+
+NOT_YET = "no short schedule validates better than the head that it began with"
+
+NOT_PAYING = "fine-tuning does not pay: no trial validates better than the head that it began with"
+
+KEEP = 3
+"""One of so many trials goes on to the next rung."""
+
+_LOOK_AFTER = 3
+"""Trials after which it is asked whether training beats the head alone."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How recipes are asked for.
+
+    Attributes:
+        base: What all have in common.
+        sampler: What draws.
+        families: What is drawn.
+        winners: Trials that must be left in the end.
+    """
+
+    base: Recipe
+    sampler: Sampler = "tpe"
+    families: Sequence[str] = SEARCHED
+    winners: int = 1
+
+
+WhyStop = Callable[[Sequence[Trial], Sequence[Trial], SearchPlan, int], str]
+"""Trials of a rung so far, all trials, the plan and the rung's number to why it should end."""
+
+
+def successive_halving(
+    asking: Asking,
+    plan: SearchPlan,
+    known: Sequence[Trial],
+    executor: Executor[TrialJob, Score],
+    journal: Callable[[Trial], None],
+    why_stop: WhyStop = lambda tried, finished, plan, rung: "",
+    keep_plan: Callable[[SearchPlan], None] = lambda plan: None,
+) -> tuple[list[Trial], SearchPlan]:
+    """Runs all rungs and returns the trials of the last one, the best first, and the plan as run.
+
+    Trials run as many at a time as the executor has slots; what they teach counts from the next
+    time on, in the order of their numbers, so that the same slots give the same search. Where no
+    short schedule beats the head that it began with, the best of them is asked again on the next
+    one. Where every trial of a later rung failed, those of the rung before it are returned.
+
+    Args:
+        asking: How recipes are asked for.
+        plan: The rungs.
+        known: Trials that were journalled before, in this search.
+        executor: Runs trials.
+        journal: Writes a trial; it counts only when this has returned.
+        why_stop: Returns why a rung should end before all of its trials have run, or nothing.
+        keep_plan: Writes the plan as run so far, after each rung and before the next.
+
+    Raises:
+        HeadstartError: If every trial of the first rung failed.
+    """
+    done = {(trial.rung, trial.number): trial for trial in known}
+    best: list[Trial] = []
+    for number in range(len(plan.rungs)):
+        rung = plan.rungs[number]
+        tried: list[Trial] = []
+        judged = plan
+        unpaid = number > 0 and not any(pays(trial, plan.epochs) for trial in best)
+        again = unpaid and short(best[0], plan.epochs)
+        if again and not rung.ended:
+            rung = rung.model_copy(update={"trials": 1})
+            # What is left then is for a whole schedule of this length at least.
+            judged = plan.model_copy(update={"epochs": rung.epochs})
+        while len(tried) < rung.trials:
+            # A rung that was ended before has as many trials as it ended with.
+            reason = ""
+            if not rung.ended:
+                finished = list(done.values())
+                hopeless = unpaid and not again
+                reason = NOT_PAYING if hopeless else why_stop(tried, finished, judged, number)
+            if reason:
+                rung = rung.model_copy(update={"trials": len(tried), "ended": reason})
+                break
+            size = min(executor.slots, rung.trials - len(tried))
+            places = range(len(tried), len(tried) + size)
+            jobs = [_job(asking, plan, number, place, tried, best) for place in places]
+            for trial in _run(executor, [j for j in jobs if (number, j.number) not in done]):
+                journal(trial)
+                done[number, trial.number] = trial
+            tried += [done[number, job.number] for job in jobs]
+        if number == 0 or any(trial.val_loss is not None for trial in tried):
+            best = ranked(tried)
+        elif tried and not rung.ended:
+            rung = rung.model_copy(update={"ended": "all that went on to longer schedules failed"})
+        going = going_on(rung.trials, asking.winners)
+        if len(best) < going and number + 1 < len(plan.rungs) and not rung.ended:
+            rung = rung.model_copy(update={"ended": f"all but {len(best)} of its trials failed"})
+        plan = _with_rung(plan, number, rung, min(going, len(best)))
+        keep_plan(plan)
+    return best, plan
+
+
+def _with_rung(plan: SearchPlan, number: int, rung: Rung, going: int) -> SearchPlan:
+    """Returns the plan with a rung as it was run; no more than `going` go on to the next."""
+    rungs = [*plan.rungs[:number], rung, *plan.rungs[number + 1 :]]
+    if number + 1 < len(rungs) and not rungs[number + 1].ended:
+        fewer = min(rungs[number + 1].trials, going)
+        rungs[number + 1] = rungs[number + 1].model_copy(update={"trials": fewer})
+    return plan.model_copy(update={"rungs": tuple(rungs)})
+
+
+def _job(
+    asking: Asking,
+    plan: SearchPlan,
+    rung: int,
+    place: int,
+    tried: Sequence[Trial],
+    best: Sequence[Trial],
+) -> TrialJob:
+    """Returns the next job: a recipe that is asked for, or the next best of the rung before."""
+    base, epochs = asking.base, plan.rungs[rung].epochs
+    last = not any(later.planned for later in plan.rungs[rung + 1 :])
+    flips = last and base.augmentation.allows_mirroring
+    if rung:
+        survivor = best[place]
+        # The blend that a short schedule liked is no choice for a longer one.
+        recipe = {**survivor.recipe, "blend": base.blend, "test_time_flip": base.test_time_flip}
+        return TrialJob(survivor.number, rung, recipe, epochs, flips)
+    asked = ask(base, tried, place, asking.sampler, asking.families)
+    return TrialJob(place, rung, asked.model_dump(mode="json"), epochs, flips)
+
+
+def _run(executor: Executor[TrialJob, Score], jobs: Sequence[TrialJob]) -> Iterator[Trial]:
+    """Yields each job's trial as it ends; those that lack memory run again with smaller batches."""
+    waiting = [(job, "") for job in jobs]
+    while waiting:
+        again = []
+        for position, outcome in executor.run([job for job, _ in waiting]):
+            job, note = waiting[position]
+            size = int(job.recipe["batch_size"]) // 2
+            if outcome.out_of_memory and size >= SMALLEST_BATCH:
+                smaller = replace(job, recipe={**job.recipe, "batch_size": size})
+                again.append((smaller, f"batches of {size}, as larger ones ran out of memory"))
+            else:
+                yield as_trial(job, outcome, note)
+        waiting = again
+
+
+def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
+    """Returns the rungs before the full schedule: a quarter of its epochs, then a half.
+
+    Successive halving (Jamieson & Talwalkar, AISTATS 2016), with a third going on. Of few trials
+    none goes on, unless they are in doubt whether training pays; see `rungs.successive_halving`.
+
+    Args:
+        trials: In the first rung.
+        epochs: Of the full schedule.
+        winners: So many go on at least, where there are as many.
+    """
+    more = going_on(trials, winners) if trials >= KEEP else 0
+    sizes = [(trials, max(1, epochs // 4)), (more, max(1, epochs // 2))]
+    return [Rung(planned=size, trials=size, epochs=length) for size, length in sizes]
+
+
+def going_on(trials: int, winners: int = 1) -> int:
+    """Returns how many of a rung's trials go on to the next: a third, or as many as must win."""
+    return min(trials, max(winners, -(-trials // KEEP)))
+
+
+def trial_epochs(trials: int, epochs: int) -> int:
+    """Returns the epochs that all rungs take together."""
+    return sum(rung.trials * rung.epochs for rung in plan_rungs(trials, epochs))
+
+
+def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
+    """Returns why further trials are not worth it; empty where they are.
+
+    Args:
+        tried: Trials of the first rung so far.
+        more: How many would follow.
+        whole: Epochs of the whole schedule.
+    """
+    good = [trial for trial in tried if trial.val_loss is not None]
+    if len(good) >= _LOOK_AFTER and not any(pays(trial, whole) for trial in good):
+        return NOT_YET
+    if len(good) < _STARTUP_TRIALS:
+        return ""
+    shares = np.array([trial.val_right / trial.val_images for trial in good])
+    spread = max(float(shares.std(ddof=1)), 1e-9)
+    gain = spread * (_expected_best(len(good) + more) - _expected_best(len(good)))
+    first, second = (flags_of(trial.val_bits).astype(float) for trial in ranked(good)[:2])
+    noise = float((first - second).std()) / len(first) ** 0.5
+    if gain < noise:
+        return (
+            f"{more} more trials would gain about {gain:.2%}, less than the noise of validation "
+            f"({noise:.2%})"
+        )
+    return ""
+
+
+def _expected_best(number: int) -> float:
+    """Returns the expected maximum of so many standard normals (Blom 1958)."""
+    return float(norm.ppf((number - 0.375) / (number + 0.25)))
+
+
+def short(trial: Trial, whole: int) -> bool:
+    """Returns whether a trial's schedule was much shorter than the whole one, in epochs."""
+    return 3 * trial.epochs < whole
+
+
+def pays(trial: Trial, whole: int) -> bool:
+    """Returns whether training beats the head that the trial started from.
+
+    A short schedule that is not clearly worse, by more than the noise, is given the benefit of the
+    doubt: a longer one is better.
+
+    Args:
+        trial: That ended well.
+        whole: Epochs of the whole schedule.
+    """
+    if trial.start_loss is None or trial.val_loss is None:
+        return True
+    allowed = trial.gain_noise if short(trial, whole) else 0.0
+    return trial.start_loss - trial.val_loss > -allowed
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Returns the trials that ended well, the least validation loss first.
+
+    Raises:
+        HeadstartError: If there are none.
+    """
+    good = [trial for trial in trials if trial.val_loss is not None]
+    if not good:
+        raise HeadstartError(
+            f"all {len(trials)} trials failed, the first with: {trials[0].cause.rstrip('.')}. "
+            "Their tracebacks are in trials.jsonl in the run's folder."
+        )
+    return sorted(good, key=lambda trial: (trial.val_loss, trial.number))
+
+
+def as_trial(job: TrialJob, outcome: Outcome[Score], note: str = "") -> Trial:
+    """Returns what the journal says of a job that ended; the blend becomes part of the recipe."""
+    score = outcome.value
+    recipe = dict(job.recipe)
+    common: dict[str, Any] = {
+        "rung": job.rung, "number": job.number, "epochs": job.epochs,
+        "seconds": outcome.seconds, "note": note,
+    }  # fmt: skip
+    if score is None:
+        failed = {"cause": outcome.cause, "traceback": outcome.traceback}
+        return Trial(state="failed", recipe=recipe, **failed, **common)
+    measured = dict(vars(score))  # named like the fields of a trial
+    recipe["blend"] = measured.pop("blend")
+    if measured.pop("flip"):
+        recipe["test_time_flip"] = True
+    return Trial(
+        state="done", recipe=recipe, val_right=score.val_bits.count("1"),
+        val_images=len(score.val_bits), **measured, **common,
+    )  # fmt: skip

@@ -1,0 +1,134 @@
+"""The messages of a search: what is planned, what each trial gave, and why it ended."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.evaluation.statistics import wilson_interval
+from headstart.progress import format_duration
+from headstart.recipes.recipe import Recipe
+from headstart.search.halving import NOT_PAYING, ranked
+from headstart.search.leaderboard import differences, shown
+from headstart.text import counted, percent, percent_range
+from headstart.training.boundary import boundary_without_clock
+from headstart.training.budget import MOST_EPOCHS, views_for
+from headstart.training.experiment import Experiment, development_set
+from headstart.training.run_context import RunContext
+
+
+def note_ensemble(run: RunContext, members: int, why: str) -> None:
+    """Notes where fewer networks are shipped than were asked for."""
+    asked = run.options.ensemble
+    if members < asked:
+        run.note(f"An ensemble of {asked} was requested, but it has {members}: {why}.")
+
+
+def say_disk(run: RunContext, experiment: Experiment, base: Recipe, plan: SearchPlan) -> None:
+    """Says how much of the disk the search takes at most, before it does."""
+    shape = experiment.extractor.traced.boundary(
+        boundary_without_clock(experiment.extractor, base)
+    ).shape
+    views = (base.views or views_for(MOST_EPOCHS)) if plan.rungs else 0
+    images = len(development_set(experiment).rows)
+    activations_bytes = images * (views + 2) * 2 * int(np.prod(shape))
+    text = (
+        f"The cache takes at most "
+        f"{(activations_bytes + experiment.pixels.data.nbytes) / 1e6:,.0f} MB: "
+        f"{counted(images, 'decoded image')}, and activations of {views + 2} views of each."
+    )
+    run.note(text)
+    run.say(f"disk: {text}")
+
+
+def why_ended(plan: SearchPlan, head_asked: bool, unpaid: bool) -> str:
+    """Returns why a search ended, in a few words."""
+    if unpaid:
+        return NOT_PAYING
+    if not plan.rungs and head_asked:
+        return "the head was solved in closed form, and there was nothing else to train"
+    if not plan.rungs:
+        return "the budget left no time to try more than heads"
+    return _endings(plan) or "all planned trials were run"
+
+
+def _endings(plan: SearchPlan) -> str:
+    """Returns why rungs ended before all of their trials had run; empty where none did."""
+    return "; ".join(dict.fromkeys(rung.ended for rung in plan.rungs if rung.ended))
+
+
+def planned_trials(plan: SearchPlan) -> str:
+    """Returns what a search plans to try, in a few words."""
+    rungs = [rung for rung in plan.rungs if rung.planned]
+    each = [
+        f"{counted(rung.planned, 'recipe')} for {counted(rung.epochs, 'epoch')}" for rung in rungs
+    ]
+    return ", then ".join(each) + (
+        f", each {plan.folds}-fold cross-validated" if plan.folds > 1 else ""
+    )
+
+
+def describe_trials(base: Recipe, plan: SearchPlan, trials: Sequence[Trial], best: Trial) -> str:
+    """Returns what became of the trials."""
+    changes = differences(best.recipe, base.model_dump(mode="json"))
+    chosen = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
+    happened = f"{counted(len(trials), 'trial')}; best: {chosen or 'the starting recipe'}"
+    happened += f", log loss {best.val_loss:.3f}, {best.val_right} of {best.val_images} right"
+    if best.start_loss is not None:
+        happened += f" (before training {best.start_loss:.3f})"
+    failed = sum(trial.state == "failed" for trial in trials)
+    if failed:
+        happened += f"; {counted(failed, 'trial')} failed"
+    if ended := _endings(plan):
+        happened += f"; ended because {ended}"
+    return happened
+
+
+def describe_trial(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: SearchPlan) -> str:
+    """Returns a line on a trial, the best so far in its rung, and the time left."""
+    name = f"trial {trial.number + 1}, {counted(trial.epochs, 'epoch')}"
+    changes = differences(trial.recipe, base.model_dump(mode="json"))
+    what = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
+    left = _seconds_left(finished, plan)
+    ending = f"trials end in about {format_duration(left)} at most"
+    if trial.val_loss is None:
+        return f"{name}: failed ({trial.cause}); {ending}"
+    best = ranked([each for each in finished if each.rung == trial.rung])[0]
+    low, high = wilson_interval(best.val_right, best.val_images)
+    return (
+        f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} right "
+        f"({what or 'the starting recipe'}); best so far {best.val_loss:.3f} "
+        f"({percent_range((low, high))} right); "
+        f"{ending}"
+    )
+
+
+def trial_board(finished: Sequence[Trial], plan: SearchPlan) -> list[tuple[str, ...]]:
+    """Returns a table of the rungs: how far each is, the best so far, and the time left."""
+    rows: list[tuple[str, ...]] = [("stage", "trials", "best so far (95%)", "time left at most")]
+    for number, rung in enumerate(plan.rungs):
+        here = [trial for trial in finished if trial.rung == number]
+        if not here and not rung.planned:
+            continue
+        good = [trial for trial in here if trial.val_loss is not None]
+        best = "–"
+        if good:
+            first = ranked(good)[0]
+            interval = wilson_interval(first.val_right, first.val_images)
+            share = percent(first.val_right / first.val_images)
+            best = f"{share} ({percent_range(interval)}), log loss {first.val_loss:.3f}"
+        epochs = sum(trial.epochs for trial in finished)
+        seconds = sum(trial.seconds for trial in finished) / max(1, epochs)
+        left = max(0, rung.trials - len(here)) * rung.epochs * seconds
+        shown_left = format_duration(left) if finished else "–"
+        rows.append(
+            (counted(rung.epochs, "epoch"), f"{len(here)} of {rung.trials}", best, shown_left)
+        )
+    return rows
+
+
+def _seconds_left(finished: Sequence[Trial], plan: SearchPlan) -> float:
+    """Returns what the trials that are left take, at the speed so far."""
+    epochs = sum(trial.epochs for trial in finished)
+    planned = sum(rung.trials * rung.epochs for rung in plan.rungs)
+    return sum(trial.seconds for trial in finished) / epochs * max(0, planned - epochs)

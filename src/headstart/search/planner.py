@@ -1,0 +1,100 @@
+"""The first stages of a search: a backbone, a head, and what the time allows after them."""
+
+from headstart.artifacts.journal import SearchPlan
+from headstart.backbones.boundaries import FEATURES
+from headstart.errors import RecipeError
+from headstart.recipes.options import NOTHING_TO_TRY
+from headstart.recipes.recipe import Recipe
+from headstart.search.backbones import with_best_backbone
+from headstart.search.budget import boundary_speeds, folds_for, least_search, measured_shape
+from headstart.search.halving import plan_rungs
+from headstart.search.heads import searches_heads, with_best_head
+from headstart.training.boundary import (
+    at_boundary,
+    boundary_without_clock,
+    check_head_alone,
+    fixed_boundary,
+)
+from headstart.training.budget import TARGET_EPOCHS, Speed, views_for
+from headstart.training.experiment import Experiment, development_set
+from headstart.training.finetune import affordable_boundary, check_affordable
+from headstart.training.run_context import RunContext
+
+
+def plan_search(
+    run: RunContext, experiment: Experiment, base: Recipe
+) -> tuple[Experiment, Recipe, SearchPlan | None]:
+    """Screens backbones, searches heads and plans the trials.
+
+    Args:
+        run: The run; what was found is recorded there, and the heads are written to its folder.
+        experiment: The data and the backbone of the recipe.
+        base: Gives what is not searched.
+
+    Returns:
+        The data for the chosen backbone, the recipe that trials start from, and the plan: None
+        where there is one recipe to train only.
+
+    Raises:
+        RecipeError: If there is nothing to search with the number of trials.
+        BudgetError: If the recipe needs more than a head and there is no time for it.
+    """
+    options, clock = run.options, run.clock
+    speeds: dict[str, Speed] = {}
+    networks = options.ensemble
+    if options.trials is None:
+        speeds = boundary_speeds(experiment, base)
+        shape = measured_shape(experiment, base, clock, speeds, networks, heads_too=True)
+        if shape is None and (
+            not searches_heads(run, base)
+            or affordable_boundary(experiment, base, clock, 0.0) != FEATURES
+        ):
+            run.note("The budget allows one recipe, so nothing was searched.")
+            return experiment, base, None
+    own = base.backbone
+    experiment, base = with_best_backbone(run, experiment, base)
+    if options.trials is None:
+        speeds = speeds if base.backbone == own else boundary_speeds(experiment, base)
+        shape = measured_shape(
+            experiment, base, clock, speeds, networks, heads_too=True, last_resort=True
+        )
+        # Another backbone may leave no time but for a head; without a search of heads there is
+        # nothing else to do than to train what can be trained.
+        boundary = shape.boundary if shape else FEATURES
+        if shape is None and not searches_heads(run, base):
+            boundary = list(speeds)[-1]
+        check_affordable(
+            base, boundary, by_clock=fixed_boundary(experiment.extractor, base) is None
+        )
+    else:
+        boundary = boundary_without_clock(experiment.extractor, base)
+        check_head_alone(base, boundary)
+        base = base.model_copy(update={"epochs": base.epochs or TARGET_EPOCHS})
+    base = at_boundary(base, boundary)
+    base, plan = with_best_head(run, experiment, base, boundary)
+    trainable = boundary != FEATURES or base.head.init == "random" or base.head.has_hidden_layer
+    if options.trials is not None:
+        if not trainable:
+            raise RecipeError(NOTHING_TO_TRY)
+        rungs = plan_rungs(options.trials, base.epochs, networks)
+        folds_used = folds_for(len(development_set(experiment).rows))
+        return experiment, base, plan.model_copy(
+            update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
+        )  # fmt: skip
+    if boundary not in speeds or not trainable:
+        return experiment, base, None if plan.head_loss is None else plan
+    speed = speeds[boundary]
+    # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
+    shape = measured_shape(
+        experiment, base, clock, {boundary: speed}, networks, last_resort=True
+    ) or least_search(boundary, base.epochs, fixed_views=base.views)
+    views = base.views or (shape.views if shape.views < views_for(shape.epochs) else 0)
+    base = base.model_copy(update={"views": views, "epochs": shape.epochs})
+    update = {
+        "rungs": tuple(plan_rungs(shape.trials, shape.epochs, networks)),
+        "folds": shape.folds,
+        "epochs": shape.epochs,
+        "view_s": speed.prefix_s,
+        "train_s": speed.train_s,
+    }
+    return experiment, base, plan.model_copy(update=update)

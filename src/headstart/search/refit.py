@@ -1,0 +1,312 @@
+"""The refit: the best recipes trained on all images for the whole schedule."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.artifacts.bundle import Member
+from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.artifacts.records import Acted, EpochRecord
+from headstart.artifacts.run import EPOCHS, forget_epochs
+from headstart.errors import HeadstartError
+from headstart.evaluation.calibration import fit_temperature
+from headstart.evaluation.conformal import set_thresholds
+from headstart.features.probe import parted
+from headstart.recipes.parsing import parse_recipe
+from headstart.recipes.recipe import Recipe
+from headstart.search.halving import short
+from headstart.search.trial import Fold, TrialContext, fresh_extractor, with_fold
+from headstart.text import counted, percent
+from headstart.training.activity import untrained
+from headstart.training.experiment import Experiment
+from headstart.training.finetune import FittedClassifier, seconds_for_training, train_blended
+from headstart.training.loop import predict
+from headstart.training.run_context import RunContext
+from headstart.training.transfer import (
+    TransferModel,
+    build_transfer_model,
+    training_data,
+    view_gap,
+    weights_of,
+)
+
+FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300
+"""Images that a temperature is learnt from, where they are kept apart from the last training."""
+
+NONE = np.empty(0, np.int64)
+
+
+def finish(
+    run: RunContext,
+    experiment: Experiment,
+    context: TrialContext,
+    base: Recipe,
+    plan: SearchPlan,
+    winners: Sequence[Trial],
+    unpaid: Trial | None,
+) -> FittedClassifier:
+    """Trains the winners again, validation images included, for their whole schedule.
+
+    Args:
+        run: The run; what was done is recorded there.
+        experiment: The data, for the backbone that was chosen.
+        context: What the trials shared.
+        base: The recipe that the search started from.
+        plan: Plan of the search.
+        winners: The trials to train for the whole schedule; more than one make an ensemble, and
+            none keeps the head alone.
+        unpaid: The best trial, where none was better than the head that it began with.
+    """
+    run.record.boundary = context.boundary
+    if plan.head_loss is not None:
+        EPOCHS.append(run.folder, _before(plan, plan.head_loss))
+    which = "the winner" if len(winners) < 2 else f"the {len(winners)} winners"
+    with run.step("finish", f"train {which} on training and validation images") as step:
+        if winners:
+            done, outcome = _train_winners(run, experiment, context, base, plan, winners)
+            step.happened(outcome)
+            return done
+        # Mirror images count for the head where they counted when it was found to be better.
+        flip = base.test_time_flip or (unpaid is not None and flips(unpaid))
+        recipe = base.model_copy(update={"test_time_flip": flip})
+        here = _with_all_images(run, experiment, context, recipe)
+        transfer = build_transfer_model(here.extractor, recipe, context.boundary)
+        run.record.acted, run.record.chosen = list(transfer.acted), "head on frozen features"
+        run.record.acted += untrained(recipe, run.record.stop_reason)
+        step.happened("the head was solved on training and validation images")
+        return head_alone(here, recipe, transfer, plan, unpaid)
+
+
+def _train_winners(
+    run: RunContext,
+    experiment: Experiment,
+    context: TrialContext,
+    base: Recipe,
+    plan: SearchPlan,
+    winners: Sequence[Trial],
+) -> tuple[FittedClassifier, str]:
+    """Trains one network a winner and returns the first with the others, and what happened.
+
+    One that fails is left out of an ensemble; where all fail, the head of the first is kept.
+    """
+    record = run.record
+    trained: list[FittedClassifier] = []
+    logits: list[NDArray[np.float32]] = []
+    head: FittedClassifier | None = None
+    told: list[str] = []
+    apart = to_calibrate_by(experiment, context, winners, plan, base.seed)
+    for number, winner in enumerate(winners):
+        whole = {**winner.recipe, "epochs": plan.whole_epochs}
+        # An image is mirrored for all members or for none.
+        whole["test_time_flip"] = flips(winners[0])
+        if short(winner, plan.whole_epochs):  # what a short schedule liked says little of it
+            whole["blend"] = base.blend
+        recipe = parse_recipe(whole)
+        here = _with_all_images(run, experiment, context, recipe, apart)
+        transfer = build_transfer_model(here.extractor, recipe, context.boundary)
+        before, left = weights_of(transfer), len(winners) - number
+        try:
+            happened, found = _train(run, here, recipe, transfer, left)
+        except HeadstartError as error:
+            # The search has shown that the recipe works; more data and epochs may still diverge.
+            run.note(f"The whole schedule of trial {winner.number + 1} failed: {error}")
+            told.append("failed")
+            if trained:
+                continue
+            forget_epochs(run.folder)
+            if left == 1 and not transfer.solved:
+                raise  # a head at random is nothing to keep
+            if head is None:
+                transfer.model.load_state_dict(before)
+                head = head_alone(here, recipe, transfer, plan, winner)
+            continue
+        told.append(happened)
+        if not trained:
+            record.acted = [*transfer.acted, *found]
+        if len(apart):
+            logits.append(held_logits(here, transfer))
+        trained.append(calibrated_by_trial(FittedClassifier(here, recipe, transfer, 1.0), winner))
+    if not trained:
+        assert head is not None
+        record.chosen = "head on frozen features"
+        record.acted = [*head.transfer.acted, *untrained(head.recipe, "the whole schedule failed")]
+        return head, "; ".join([*told, "the head is kept"])
+    record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
+    fitted = averaged(trained)
+    if len(apart) and not fitted.recipe.averaging.chooses_by_validation:
+        fitted = calibrated_by_logits(fitted, np.asarray(np.mean(logits, axis=0), np.float32))
+        told.append(f"calibrated on {counted(fitted.held, 'held-out validation image')}")
+    return fitted, "; ".join(told)
+
+
+def _with_all_images(
+    run: RunContext,
+    experiment: Experiment,
+    context: TrialContext,
+    recipe: Recipe,
+    apart: NDArray[np.int64] = NONE,
+) -> Experiment:
+    """Returns the data with a fresh backbone and all images to train on that are not sealed.
+
+    A soup chooses its ingredients by images that are held out, so it has to leave these.
+
+    Args:
+        run: Gives the progress display.
+        experiment: The data.
+        context: What the trials shared.
+        recipe: What to train.
+        apart: Rows to leave out, too.
+    """
+    soup = recipe.averaging.chooses_by_validation
+    if soup or len(apart):
+        rows = context.rows[~np.isin(context.rows, apart)]
+        fold = Fold(rows, apart)
+        if soup:
+            fold = Fold(experiment.extractor.rows["train"], experiment.extractor.rows["val"])
+        extractor = with_fold(fresh_extractor(context, recipe), context, fold)
+        return replace(experiment, extractor=replace(extractor, progress=run.progress))
+    extractor = replace(
+        fresh_extractor(context, recipe),
+        rows={"train": context.rows, "val": experiment.extractor.rows["val"]},
+        labels={"train": context.labels, "val": experiment.extractor.labels["val"]},
+        progress=run.progress,
+    )
+    return replace(experiment, extractor=extractor)
+
+
+def _before(plan: SearchPlan, loss: float) -> EpochRecord:
+    """Returns the record of the state before training: what cross-validation says of the head."""
+    accuracy = plan.head_right / plan.head_images if plan.head_images else None
+    return EpochRecord(
+        epoch=0, progress=0, lr=0, train_loss=None, val_loss=loss,
+        val_accuracy=accuracy, images_per_s=None, seconds=0,
+    )  # fmt: skip
+
+
+def _train(
+    run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel, left: int
+) -> tuple[str, tuple[Acted, ...]]:
+    """Trains the whole schedule and returns what happened, and what each method did.
+
+    Args:
+        run: The run; it gets the epochs of the first network.
+        experiment: The data.
+        recipe: What to train.
+        transfer: Where it begins.
+        left: Networks that are still to be trained, this one included: they share the time.
+    """
+    extractor, record = experiment.extractor, run.record
+    epochs = recipe.epochs
+    data = training_data(extractor, recipe, transfer, epochs)
+    record.views = len(data.views)
+    if not recipe.averaging.chooses_by_validation:
+        data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))
+    deadline = None
+    if run.clock.budget_s is not None:
+        seconds = seconds_for_training(experiment, recipe, run.clock) / left
+        deadline = time.monotonic() + max(1.0, seconds)
+    last: EpochRecord | None = None
+    what = "training on all images"
+    for last in train_blended(extractor, recipe, transfer, data, epochs, deadline, what):
+        if not record.epochs:
+            EPOCHS.append(run.folder, last)
+    assert last is not None
+    record.epochs = record.epochs or last.epoch
+    gap = view_gap(extractor, recipe, transfer, transfer.model, data)
+    if gap is not None:
+        record.cached_view_accuracy, record.fresh_view_accuracy = gap
+    happened = f"{last.epoch} of {counted(epochs, 'epoch')} on {counted(len(data.labels), 'image')}"
+    if recipe.blend < 1:
+        happened += f", weights blended {percent(recipe.blend, 0)} of the way from the start"
+    return happened, last.acted
+
+
+def averaged(trained: Sequence[FittedClassifier]) -> FittedClassifier:
+    """Returns the first network with the others as further members of an ensemble."""
+    first, *others = trained
+    if not others:
+        return first
+    members = tuple(
+        Member(each.experiment.extractor.backbone.model, each.transfer.head) for each in others
+    )
+    # Each was calibrated alone; the mean of their logits lies between them. Sets promise a
+    # coverage, and no held-out image has seen the mean.
+    temperature = float(np.mean([each.temperature for each in trained]))
+    return replace(first, others=members, temperature=temperature, sets=(), held=0)
+
+
+def calibrated_by_trial(fitted: FittedClassifier, trial: Trial) -> FittedClassifier:
+    """Returns a network with what its trial's held-out images say; its sets where these fit."""
+    if flips(trial) != fitted.recipe.test_time_flip:
+        return replace(fitted, temperature=trial.temperature)
+    held = trial.val_images
+    return replace(fitted, temperature=trial.temperature, sets=trial.sets, held=held)
+
+
+def calibrated_by_logits(fitted: FittedClassifier, logits: NDArray[np.float32]) -> FittedClassifier:
+    """Returns a network with what images say that were kept apart from its training."""
+    labels = fitted.experiment.extractor.labels["val"]
+    temperature = fit_temperature(logits, labels)
+    sets = set_thresholds(logits, labels, temperature)
+    return replace(fitted, temperature=temperature, sets=sets, held=len(labels))
+
+
+def held_logits(experiment: Experiment, transfer: TransferModel) -> NDArray[np.float32]:
+    """Returns the logits (M, C) of the validation images, with their mirror images' if asked."""
+    views = [transfer.cached[part] for part in ("val", "val_mirrored") if part in transfer.cached]
+    device = experiment.extractor.device
+    logits = np.mean([predict(transfer.model, view, device=device) for view in views], axis=0)
+    return np.asarray(logits, np.float32)
+
+
+def to_calibrate_by(
+    experiment: Experiment,
+    context: TrialContext,
+    winners: Sequence[Trial],
+    plan: SearchPlan,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Returns rows of validation images to be kept apart from training; often none.
+
+    A network is surer of itself after a long schedule than after the short one of its trial, and
+    no image has seen the mean of an ensemble. A twentieth of the images tells how sure it is,
+    where that is enough of them; else the trials' temperatures have to do.
+    """
+    val = np.isin(context.rows, experiment.extractor.rows["val"])
+    size = min(MOST_TO_CALIBRATE, len(context.rows) // 20)
+    trusted = len(winners) == 1 and not short(winners[0], plan.whole_epochs)
+    if trusted or size < FEWEST_TO_CALIBRATE or val.sum() < 2 * size:
+        return NONE
+    parts = round(val.sum() / size)
+    # Whole groups: a copy of an image that is trained on would tell nothing.
+    part_of = parted(context.labels[val], context.groups[val], parts, seed)
+    apart: NDArray[np.int64] = context.rows[val][part_of == 0]
+    return apart
+
+
+def head_alone(
+    experiment: Experiment,
+    recipe: Recipe,
+    transfer: TransferModel,
+    plan: SearchPlan,
+    trial: Trial | None,
+) -> FittedClassifier:
+    """Returns the head as it was solved, calibrated by the images that were held out from it.
+
+    Those of the search of heads, or those of the trial that began with it, whichever are more: a
+    temperature from a few images that were all right is far too sure. The search of heads saw no
+    mirror images, so that where they count the trial is asked.
+    """
+    if trial is None or (plan.head_images > trial.val_images and not flips(trial)):
+        temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
+    else:
+        temperature, sets, held = trial.start_temperature, trial.start_sets, trial.val_images
+    return FittedClassifier(experiment, recipe, transfer, temperature, (), sets, held)
+
+
+def flips(trial: Trial) -> bool:
+    """Returns whether a trial was judged by the mean with the mirror images' logits."""
+    return bool(trial.recipe.get("test_time_flip"))

@@ -1,0 +1,182 @@
+"""The sampler of a search: recipes that are known to be good, then Optuna's TPE."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
+
+from headstart.artifacts.journal import Trial
+from headstart.methods.criterion import CrossEntropy
+from headstart.methods.method import Range, method_name
+from headstart.methods.optimizer import SGD, AdamW
+from headstart.recipes.parsing import parse_recipe
+from headstart.recipes.recipe import FAMILIES, SEARCHED, Recipe
+from headstart.recipes.space import RandomSuggest, draw_recipe
+
+if TYPE_CHECKING:
+    import optuna
+
+
+Sampler = Literal["tpe", "random"]
+
+_STARTUP_TRIALS = 8
+"""Trials before Optuna's sampler learns from them."""
+
+
+def prior_recipes(base: Recipe, families: Sequence[str] = SEARCHED) -> list[Recipe]:
+    """Returns what is worth trying first on small data: effective learning rates, then decay.
+
+    The learning rate matters most in fine-tuning (Li et al., ICLR 2020); layer-wise decay spares
+    the early blocks; plain cross-entropy and SGD are the field's other habits.
+
+    Args:
+        base: The first of them.
+        families: Those that may differ from it.
+    """
+    optimizer = base.optimizer
+    recipes: list[dict[str, Any]] = [{}]
+
+    def rate(factor: float) -> dict[str, Any]:
+        return {**optimizer.model_dump(), "lr": optimizer.lr * factor}
+
+    recipes += [{"optimizer": rate(2.0)}, {"optimizer": rate(0.4)}]
+    if "layer_decay" in type(base.freezing).model_fields:
+        decayed = {**base.freezing.model_dump(), "layer_decay": 0.8}
+        recipes.append({"optimizer": rate(2.0), "freezing": decayed})
+    other = next(each for each in (AdamW(), SGD()) if each.name != optimizer.name)
+    recipes.append({"optimizer": other.model_dump()})
+    recipes.append({"criterion": CrossEntropy().model_dump()})
+    return [
+        parse_recipe({**base.model_dump(), **changed})
+        for changed in recipes
+        if changed.keys() <= set(families)
+    ]
+
+
+class _OptunaSuggest:
+    """Draws through one of Optuna's trials."""
+
+    def __init__(self, trial: "optuna.Trial") -> None:
+        self._trial = trial
+
+    def choice(self, name: str, values: Sequence[Any]) -> Any:
+        """Returns one of the values."""
+        key, options = _options(name, values)
+        return options[self._trial.suggest_categorical(key, list(options))]
+
+    def number(self, name: str, span: Range) -> float:
+        """Returns a number within a range."""
+        return float(self._trial.suggest_float(name, span.low, span.high, log=span.log))
+
+
+class _Reading:
+    """Draws nothing, but reads what a recipe would have drawn.
+
+    Attributes:
+        params: Values by name.
+        choices: What was offered, by name.
+        spans: Ranges, by name.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self.params: dict[str, Any] = {}
+        self.choices: dict[str, list[str]] = {}
+        self.spans: dict[str, Range] = {}
+
+    def choice(self, name: str, values: Sequence[Any]) -> Any:
+        """Returns the recipe's value.
+
+        Raises:
+            LookupError: If it is not offered.
+        """
+        value = self._value(name)
+        key, options = _options(name, values)
+        if str(value) not in options:
+            raise LookupError(name)
+        self.params[key], self.choices[key] = str(value), list(options)
+        return value
+
+    def number(self, name: str, span: Range) -> float:
+        """Returns the recipe's value; the nearest one within the range is what is learnt from."""
+        value = float(self._value(name))
+        self.params[name], self.spans[name] = min(max(value, span.low), span.high), span
+        return value
+
+    def _value(self, name: str) -> Any:
+        family, *rest = name.split(".")
+        method = getattr(self._recipe, family)
+        return getattr(method, rest[-1]) if rest else method.name
+
+
+def _options(name: str, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+    """Returns a name that says what is offered: Optuna wants the same choices under one name."""
+    options = {str(value): value for value in values}
+    return f"{name} of {'/'.join(options)}", options
+
+
+def ask(
+    base: Recipe,
+    tried: Sequence[Trial],
+    number: int,
+    sampler: Sampler = "tpe",
+    families: Sequence[str] = SEARCHED,
+) -> Recipe:
+    """Returns the recipe of a trial of the first rung.
+
+    Args:
+        base: What all have in common.
+        tried: Trials of this rung that have ended.
+        number: Of the trial.
+        sampler: `tpe` begins with what is known to be good and learns from what was tried;
+            `random` draws every recipe independently.
+        families: Those to draw.
+    """
+    only = _only(base)
+    seed = int.from_bytes(sha256(f"{base.seed}/0/{number}".encode()).digest()[:4], "little")
+    if sampler == "random":
+        return draw_recipe(RandomSuggest(seed), base, families, only)
+    priors = prior_recipes(base, families)
+    if number < len(priors):
+        return priors[number]
+    import optuna  # noqa: PLC0415 - takes a second, and only searches need it
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    learner = optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed)
+    study = optuna.create_study(sampler=learner, direction="minimize")
+    for trial in tried:
+        reading = _Reading(parse_recipe(trial.recipe))
+        try:
+            draw_recipe(reading, base, families, only)
+        except LookupError:  # set by hand to what no search draws: nothing to learn from
+            continue
+        if trial.val_loss is not None:
+            study.add_trial(_as_optuna(reading, trial.val_loss))
+    return draw_recipe(_OptunaSuggest(study.ask()), base, families, only)
+
+
+def _only(base: Recipe) -> dict[str, tuple[str, ...]]:
+    """Returns the methods that trials draw of a family, where these are not all of them."""
+    only: dict[str, tuple[str, ...]] = {
+        family: tuple(method_name(each) for each in FAMILIES[family] if each.shares_trials)
+        for family in SEARCHED
+        if getattr(base, family).shares_trials
+    }
+    if not base.freezing.shares_trials:  # it was chosen by hand, and stays
+        only["freezing"] = (base.freezing.name,)
+    return only
+
+
+def _as_optuna(reading: _Reading, loss: float) -> "optuna.trial.FrozenTrial":
+    from optuna.distributions import (  # noqa: PLC0415
+        BaseDistribution,
+        CategoricalDistribution,
+        FloatDistribution,
+    )
+    from optuna.trial import create_trial  # noqa: PLC0415
+
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(options) for name, options in reading.choices.items()
+    }
+    for name, span in reading.spans.items():
+        distributions[name] = FloatDistribution(span.low, span.high, log=span.log)
+    return create_trial(params=reading.params, distributions=distributions, value=loss)

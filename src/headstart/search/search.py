@@ -1,0 +1,212 @@
+"""The search: what was planned is tried on what is cached, and the winner is trained.
+
+Every step is journalled before it counts, so that a search that was killed goes on.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan, write_plan
+from headstart.artifacts.run import SEARCH_RECIPE, asked_recipe, write_recipe
+from headstart.backbones.boundaries import FEATURES
+from headstart.features.extractor import Picked
+from headstart.recipes.options import FitOptions
+from headstart.recipes.recipe import Recipe
+from headstart.recipes.space import drawn_families
+from headstart.search.augmentations import without_unsafe
+from headstart.search.budget import fitted_plan, missing_views, speed_by_trials
+from headstart.search.executors.local import Executor, open_executor
+from headstart.search.executors.parcel import pack, run_sent_trial
+from headstart.search.halving import Asking, enough, pays, successive_halving
+from headstart.search.messages import (
+    describe_trial,
+    describe_trials,
+    note_ensemble,
+    planned_trials,
+    say_disk,
+    trial_board,
+    why_ended,
+)
+from headstart.search.planner import plan_search
+from headstart.search.refit import finish
+from headstart.search.trial import (
+    Score,
+    TrialContext,
+    TrialJob,
+    fresh_extractor,
+    run_trial,
+    solve_heads,
+    trial_context,
+)
+from headstart.text import counted
+from headstart.training.boundary import fixed_boundary
+from headstart.training.experiment import Experiment
+from headstart.training.finetune import FittedClassifier, seconds_for_training, train_recipe
+from headstart.training.run_context import RunContext
+from headstart.training.transfer import build_transfer_model, training_data
+
+
+def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClassifier:
+    """Finds and trains the best recipe that the budget or the number of trials allows.
+
+    Args:
+        run: The run; its record learns what was planned and done, and the journal lies in its
+            folder.
+        experiment: The data and the backbone of the recipe.
+        base: Gives what is not searched.
+
+    Returns:
+        What is to be proven. Where the budget allows one recipe only, that recipe is trained.
+
+    Raises:
+        HeadstartError: If every trial failed.
+        RecipeError: If there is nothing to search with the number of trials.
+    """
+    folder, record = run.folder, run.record
+    plan = read_plan(folder)
+    base_epochs = base.epochs
+    if plan is None:
+        base = without_unsafe(run, experiment, base)
+        base_epochs = base.epochs
+        experiment, base, plan = plan_search(run, experiment, base)
+        if plan is None:
+            note_ensemble(run, 1, "one recipe was trained")
+            return train_recipe(run, experiment, base)
+        write_recipe(folder, base, SEARCH_RECIPE)
+        run.save()  # a resumed run tells it, too
+        write_plan(folder, plan)  # from here on it counts
+    context = trial_context(experiment, base, plan)
+    say_disk(run, experiment, base, plan)
+    ranking: list[Trial] = []
+    if plan.rungs:
+        context = replace(context, heads=solve_heads(context, base))
+        entries = _cache_views(run, context, base, plan)
+        with run.step("search", planned_trials(plan)) as step:
+            ranking, plan = _try_recipes(run, experiment, context, entries, base, plan)
+            trials = TRIALS.read(folder)
+            step.seconds = sum(trial.seconds for trial in trials)
+            step.happened(describe_trials(base, plan, trials, ranking[0]))
+        if run.clock.budget_s is not None and not base_epochs:
+            left = seconds_for_training(experiment, base, run.clock)
+            networks = len(_winners(run, ranking, plan))
+            speed = speed_by_trials(run, plan, trials)
+            images = len(context.rows)
+            plan = fitted_plan(plan, speed, left, images, base.views, max(1, networks))
+        write_plan(folder, plan)
+    winners = _winners(run, ranking, plan)
+    head_asked = fixed_boundary(experiment.extractor, asked_recipe(record) or base) == FEATURES
+    record.stop_reason = why_ended(plan, head_asked, unpaid=bool(ranking) and not winners)
+    head_of = ranking[0] if ranking and not winners else None
+    fitted = finish(run, experiment, context, base, plan, winners, head_of)
+    why = record.stop_reason
+    if len(winners) == run.options.ensemble:
+        why = "the others failed on the whole schedule"
+    elif ranking:
+        why = (
+            f"{counted(len(ranking), 'trial')} completed the search, of which {len(winners)} did "
+            "not validate worse than the head alone"
+        )
+    note_ensemble(run, 1 + len(fitted.others), why)
+    write_recipe(folder, fitted.recipe)
+    return fitted
+
+
+def _winners(run: RunContext, ranking: Sequence[Trial], plan: SearchPlan) -> list[Trial]:
+    """Returns the trials that are trained for the whole schedule, the best first."""
+    return [trial for trial in ranking if pays(trial, plan.epochs)][: run.options.ensemble]
+
+
+def _cache_views(
+    run: RunContext, context: TrialContext, base: Recipe, plan: SearchPlan
+) -> list[Path]:
+    """Caches the views that the first trials need, so that trials take what training takes.
+
+    Returns:
+        The folders of the cache that trials read.
+    """
+    extractor = replace(
+        fresh_extractor(context, base), rows={"train": context.rows, "val": context.rows},
+        labels={"train": context.labels, "val": context.labels}, progress=run.progress,
+    )  # fmt: skip
+    with run.step("views", "views for the first trials") as step:
+        transfer = build_transfer_model(extractor, base, context.boundary, context.heads[0][0])
+        views = training_data(extractor, base, transfer, plan.rungs[0].epochs).views
+        step.planned = f"{counted(len(views), 'view')} for the first trials"
+    arrays = [
+        each.array for each in (*views, *transfer.cached.values()) if isinstance(each, Picked)
+    ]
+    stored = [Path(str(array.filename)).parent for array in arrays if isinstance(array, np.memmap)]
+    return list(dict.fromkeys([context.cache_dir / "pixels" / context.pixels, *stored]))
+
+
+def _try_recipes(
+    run: RunContext,
+    experiment: Experiment,
+    context: TrialContext,
+    entries: list[Path],
+    base: Recipe,
+    plan: SearchPlan,
+) -> tuple[list[Trial], SearchPlan]:
+    """Stage 3: runs successive halving; returns the trials of the last rung and what was done."""
+    options, known = run.options, TRIALS.read(run.folder)
+    run.say(
+        f"search: {planned_trials(plan)}" + (f"; {len(known)} of them done before" if known else "")
+    )
+    finished = list(known)
+    asking = Asking(base, options.sampler, drawn_families(options.by_hand), options.ensemble)
+
+    def journal(trial: Trial) -> None:
+        TRIALS.append(run.folder, trial)
+        run.save()
+        finished.append(trial)
+        run.say(describe_trial(trial, base, finished, plan))
+        run.progress.board(trial_board(finished, plan))
+
+    def why_stop(
+        tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
+    ) -> str:
+        reason = (
+            enough(tried, plan.rungs[rung].trials - len(tried), plan.epochs) if not rung else ""
+        )
+        if reason or run.clock.budget_s is None or not plan.train_s or not finished:
+            return reason
+        left = seconds_for_training(experiment, base, run.clock)
+        epochs, missing = options.ensemble * plan.epochs, missing_views(plan, base.views)
+        whole_s = speed_by_trials(run, plan, finished).seconds(len(context.rows), epochs, missing)
+        used_up = left < _trials_seconds(finished, plan, rung) + whole_s
+        return "the time for trials was used up" if used_up else ""
+
+    run.progress.board(trial_board(finished, plan))
+    try:
+        with _open_executor(options, context, entries) as executor:
+            return successive_halving(
+                asking, plan, known, executor, journal, why_stop, partial(write_plan, run.folder)
+            )
+    finally:
+        run.progress.board(())
+
+
+def _open_executor(
+    options: FitOptions, context: TrialContext, entries: list[Path]
+) -> AbstractContextManager[Executor[TrialJob, Score]]:
+    if options.executor == "ray":
+        parcel = pack(context, entries)
+        return open_executor(
+            "ray", run_sent_trial, parcel, jobs=options.jobs, address=options.address
+        )
+    return open_executor(
+        options.executor, run_trial, context,
+        jobs=options.jobs, memory_limit=options.memory_limit,
+    )  # fmt: skip
+
+
+def _trials_seconds(finished: Sequence[Trial], plan: SearchPlan, rung: int) -> float:
+    """Returns what one more trial of a rung takes, with those of later rungs."""
+    epoch_s = max(trial.seconds / trial.epochs for trial in finished)
+    later = sum(each.epochs for each in plan.rungs[rung + 1 :] if each.trials)
+    return epoch_s * (plan.rungs[rung].epochs + later)

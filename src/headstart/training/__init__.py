@@ -1,0 +1,1 @@
+"""Training of one recipe: experiment, transfer model, loop and budget."""

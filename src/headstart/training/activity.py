@@ -1,0 +1,285 @@
+"""Fingerprints: the observed effect of each method. A method without any effect is an error."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from headstart.artifacts.records import Acted, State
+from headstart.errors import HeadstartError
+from headstart.recipes.recipe import Recipe
+from headstart.text import counted
+from headstart.training.batches import RowsReader
+
+_COMPARED = 64
+"""Number of images whose views are compared to detect the augmentation."""
+
+_FEW_VIEWS = 32
+
+_SURELY = 1e-6
+"""Probability below which a method without an effect is broken, not unlucky."""
+
+
+@dataclass
+class Observed:
+    """Observations of the training loop, collected step by step."""
+
+    steps: int = 0
+    rates: list[float] = field(default_factory=list)
+    moved: tuple[int, int, float] | None = None
+    moved_at: int = 0
+    syncs: int = 0
+    clipped: int = 0
+    clipped_at: int | None = None
+    drawn: int = 0
+    mixed: int = 0
+    mixed_at: int | None = None
+    mixed_share: float = 1.0
+    criterion: tuple[float, float] | None = None
+    class_weights: tuple[float, float] | None = None
+    metric_pairs: int = 0
+    metric_positive: int = 0
+    metric_at: int | None = None
+    metric_first: float = 0.0
+    views_changed: float | None = None
+    views_compared: int = 0
+    woken: list[tuple[int, int]] = field(default_factory=list)
+    sleeping: int = 0
+    rates_by_block: tuple[float, float] = (0.0, 0.0)
+    trained: int = 0
+    frozen: int = 0
+    statistics_moved: int | None = None
+    averaged: float | None = None
+    averaged_steps: int = 0
+    averaged_at: int | None = None
+    ingredients: list[int] = field(default_factory=list)
+
+
+def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
+    """Returns a hash of every tensor's bytes, by name."""
+    return {
+        name: hashlib.blake2b(
+            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        ).digest()
+        for name, tensor in tensors.items()
+    }
+
+
+def check_frozen(before: Mapping[str, bytes], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Checks that tensors have not changed.
+
+    Raises:
+        HeadstartError: If one of them changed.
+    """
+    now = digests(tensors)
+    changed = [name for name, digest in before.items() if now[name] != digest]
+    if changed:
+        raise HeadstartError(
+            f"Training changed {counted(len(changed), 'frozen tensor')}, such as {changed[0]!r}. "
+            "This is a bug in headstart: please report it with the recipe."
+        )
+
+
+def compare_views(seen: Observed, views: Sequence[RowsReader], plain: RowsReader) -> None:
+    """Records the share of images with a cached view that differs from the evaluation view."""
+    some = min(_COMPARED, len(plain))
+    changed = [
+        any(not np.array_equal(view[row], plain[row]) for view in views) for row in range(some)
+    ]
+    seen.views_changed, seen.views_compared = float(np.mean(changed)), some * len(views)
+
+
+def fingerprints(recipe: Recipe, seen: Observed) -> tuple[Acted, ...]:
+    """Returns the observed effect of each method that `train` applies.
+
+    Raises:
+        HeadstartError: If a method had no effect although it was due.
+    """
+    return tuple(found for judge in _JUDGES for found in judge(recipe, seen))
+
+
+def untrained(recipe: Recipe, why: str) -> list[Acted]:
+    """Returns, for each method that only acts in training, that nothing was trained."""
+    families = (
+        "augmentation", "batch_mixing", "optimizer", "schedule", "criterion", "metric_loss",
+        "averaging",
+    )  # fmt: skip
+    named = [family for family in families if not getattr(recipe, family).absent]
+    return [_not_due(family, recipe, f"nothing was trained: {why}") for family in named]
+
+
+def _augmentation(recipe: Recipe, seen: Observed) -> list[Acted]:
+    if recipe.augmentation.absent or seen.views_changed is None:
+        return []
+    if not seen.views_changed:
+        evidence = f"none of {seen.views_compared} cached views differs from its image"
+        if recipe.augmentation.may_spare_views or seen.views_compared < _FEW_VIEWS:  # may be chance
+            return [_not_due("augmentation", recipe, evidence)]
+        raise _dead("augmentation", recipe, evidence)
+    return [
+        _acted("augmentation", recipe, f"{seen.views_changed:.0%} of images have changed views")
+    ]
+
+
+def _batch_mixing(recipe: Recipe, seen: Observed) -> list[Acted]:
+    method = recipe.batch_mixing
+    if method.absent:
+        return []
+    if seen.mixed_at is None:
+        if not seen.drawn and (1 - method.mixed_share) ** seen.steps < _SURELY:
+            raise _dead("batch_mixing", recipe, f"none of {seen.steps} batches was mixed")
+        evidence = f"{seen.drawn} of {seen.steps} batches were drawn, none with a share to be seen"
+        return [_not_due("batch_mixing", recipe, evidence)]
+    evidence = (
+        f"{seen.mixed} of {seen.steps} batches mixed; in the first, each example kept "
+        f"{seen.mixed_share:.0%} of itself"
+    )
+    return [_acted("batch_mixing", recipe, evidence, seen.mixed_at)]
+
+
+def _optimizer(recipe: Recipe, seen: Observed) -> list[Acted]:
+    method = recipe.optimizer
+    if seen.moved is None:
+        return [_not_due("optimizer", recipe, "the rate was next to 0 at every step")]
+    count, total, largest = seen.moved
+    if not count:
+        raise _dead("optimizer", recipe, "its first step after warm-up moved no parameter")
+    evidence = (
+        f"its first step after warm-up moved {count} of {total} tensors, by {largest:.2g} at most"
+    )
+    found = [_acted("optimizer", recipe, evidence, seen.moved_at)]
+    if method.lookahead_steps:
+        if seen.syncs != seen.steps // method.lookahead_steps:
+            raise _dead("optimizer", recipe, f"Lookahead synced {seen.syncs} times")
+        due = seen.syncs > 0
+        evidence = f"Lookahead synced {seen.syncs} times, every {method.lookahead_steps} steps"
+        state: State = "acted" if due else "not due"
+        first = method.lookahead_steps if due else None
+        found.append(_acted("optimizer", recipe, evidence, first, state))
+    if method.clip_norm:
+        evidence = f"{seen.clipped} of {seen.steps} gradients were clipped to {method.clip_norm:g}"
+        state = "acted" if seen.clipped else "idle"
+        found.append(_acted("optimizer", recipe, evidence, seen.clipped_at, state))
+    return found
+
+
+def _schedule(recipe: Recipe, seen: Observed) -> list[Acted]:
+    if recipe.schedule.is_baseline:
+        return []
+    low, high = min(seen.rates), max(seen.rates)
+    if low == high:
+        if seen.steps > 2:
+            raise _dead("schedule", recipe, f"the rate was {high:.2g} at every step")
+        return [_not_due("schedule", recipe, f"only {seen.steps} steps were taken")]
+    change = next(n for n, rate in enumerate(seen.rates, start=1) if rate != seen.rates[0])
+    return [_acted("schedule", recipe, f"the rate ran between {low:.2g} and {high:.2g}", change)]
+
+
+def _criterion(recipe: Recipe, seen: Observed) -> list[Acted]:
+    method = recipe.criterion
+    if seen.criterion is None:
+        evidence = "not used: the head has no logits to train, the metric loss trains alone"
+        return [_acted("criterion", recipe, evidence, None, "idle")]
+    value, plain = seen.criterion
+    found = []
+    if not method.is_baseline:
+        # Where everything is already right to the last digit, both are 0.
+        if value == plain and plain > _SURELY and not method.is_neutral:
+            raise _dead("criterion", recipe, "its value is that of plain cross-entropy")
+        evidence = f"{value:.4g} on the first batch, where plain cross-entropy is {plain:.4g}"
+        state: State = "idle" if value == plain else "acted"
+        found.append(_acted("criterion", recipe, evidence, 1, state))
+    if seen.class_weights is not None:
+        low, high = seen.class_weights
+        state = "idle" if low == high else "acted"
+        evidence = f"class weights from {low:.3g} to {high:.3g}"
+        found.append(_acted("criterion", recipe, evidence, 1, state))
+    return found
+
+
+def _metric_loss(recipe: Recipe, seen: Observed) -> list[Acted]:
+    if recipe.metric_loss.absent:
+        return []
+    if not seen.metric_pairs:
+        raise _dead("metric_loss", recipe, "no batch held two images of one class")
+    if seen.metric_at is None:
+        evidence = (
+            f"0 in all {seen.steps} steps: no pair or triplet of those that are looked at violates "
+            "its margin"
+        )
+        return [_acted("metric_loss", recipe, evidence, None, "idle")]
+    evidence = (
+        f"above 0 in {seen.metric_positive} of {seen.steps} steps, {seen.metric_first:.3g} in "
+        f"the first; {seen.metric_pairs} pairs of one class in all"
+    )
+    return [_acted("metric_loss", recipe, evidence, seen.metric_at)]
+
+
+def _freezing(recipe: Recipe, seen: Observed) -> list[Acted]:
+    evidence = f"{seen.trained} tensors trained, {seen.frozen} frozen and found unchanged"
+    found = [_acted("freezing", recipe, evidence, 1)]
+    if seen.woken:
+        steps = ", ".join(str(step) for step, _ in seen.woken)
+        evidence = f"{sum(n for _, n in seen.woken)} tensors unfrozen, at steps {steps}"
+        found.append(_acted("freezing", recipe, evidence, seen.woken[0][0]))
+    if seen.sleeping:
+        evidence = f"{seen.sleeping} tensors were still frozen at the end"
+        found.append(_not_due("freezing", recipe, evidence))
+    if recipe.freezing.decays_by_layer:
+        low, high = seen.rates_by_block
+        state: State = "idle" if low == high else "acted"
+        evidence = f"full rates from {low:.2g} at the boundary to {high:.2g} before the head"
+        found.append(_acted("freezing", recipe, evidence, 1, state))
+    if seen.statistics_moved is not None:
+        state = "acted" if seen.statistics_moved else "idle"
+        evidence = f"{seen.statistics_moved} BatchNorm statistics moved"
+        found.append(_acted("freezing", recipe, evidence, 1, state))
+    return found
+
+
+def _averaging(recipe: Recipe, seen: Observed) -> list[Acted]:
+    method = recipe.averaging
+    if method.absent:
+        return []
+    if method.chooses_by_validation:
+        numbers = ", ".join(str(number + 1) for number in sorted(seen.ingredients))
+        state: State = "acted" if len(seen.ingredients) > 1 else "idle"
+        return [_acted("averaging", recipe, f"the mean of epochs {numbers}", seen.steps, state)]
+    if seen.averaged_steps < 2 or seen.averaged is None:
+        return [_not_due("averaging", recipe, f"{seen.averaged_steps} steps to average")]
+    if not seen.averaged and seen.moved is not None:
+        raise _dead("averaging", recipe, "the average is the last step's weights")
+    evidence = f"{seen.averaged_steps} steps; {seen.averaged:.2g} from the last weights at most"
+    return [_acted("averaging", recipe, evidence, seen.averaged_at)]
+
+
+_JUDGES: tuple[Callable[[Recipe, Observed], list[Acted]], ...] = (
+    _augmentation,
+    _batch_mixing,
+    _optimizer,
+    _schedule,
+    _criterion,
+    _metric_loss,
+    _freezing,
+    _averaging,
+)
+
+
+def _acted(
+    family: str, recipe: Recipe, evidence: str, step: int | None = None, state: State = "acted"
+) -> Acted:
+    method = getattr(recipe, family).name
+    return Acted(family=family, method=method, state=state, evidence=evidence, first_step=step)
+
+
+def _not_due(family: str, recipe: Recipe, evidence: str) -> Acted:
+    return _acted(family, recipe, evidence, None, "not due")
+
+
+def _dead(family: str, recipe: Recipe, why: str) -> HeadstartError:
+    name = getattr(recipe, family).name
+    return HeadstartError(
+        f"{family} = {name} did nothing: {why}. Take it out of the recipe, or change its values."
+    )

@@ -1,0 +1,196 @@
+"""What is known before anything is trained: images, audit, split, backbone, and what they cost."""
+
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.backbones.cut import trace
+from headstart.data.audit import AuditResult, audit
+from headstart.data.decode import Pixels, decode_dataset
+from headstart.data.splits import Split, make_split, read_split
+from headstart.data.types import Dataset
+from headstart.errors import BudgetError, DataError
+from headstart.features.cache import cache_limit
+from headstart.features.extractor import FeatureExtractor, backbone_of
+from headstart.progress import format_duration
+from headstart.recipes.recipe import Recipe
+from headstart.training.boundary import fixed_boundary
+from headstart.training.budget import Clock
+from headstart.training.run_context import Resources
+from headstart.training.speed import measure_decoding, measure_features
+
+CLOSING_S = 10.0
+"""Seconds kept for comparing views, writing and reloading the bundle, keeping pictures, and drawing
+the report."""
+
+
+@dataclass(frozen=True)
+class SplitChoice:
+    """Where the split comes from.
+
+    Attributes:
+        file: A split file, such as the split.csv of another run; None draws a split.
+        seed: Seed for a split that is drawn.
+    """
+
+    file: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is known before anything is trained."""
+
+    dataset: Dataset
+    pixels: Pixels
+    audited: AuditResult
+    split: Split
+    extractor: FeatureExtractor
+    decode_s: float
+    features_s: float
+
+
+def prepare(
+    dataset: Dataset, recipe: Recipe, split: SplitChoice, resources: Resources
+) -> Experiment:
+    """Loads the backbone, decodes, audits and splits; refuses a budget that is too small.
+
+    Args:
+        dataset: The images.
+        recipe: Names the backbone.
+        split: Where the split comes from.
+        resources: Time, cache, decode workers and progress display.
+
+    Raises:
+        BudgetError: If the budget is below the cheapest path.
+        DataError: If too few images are left to validate on.
+    """
+    clock, cache, progress = resources.clock, resources.cache_dir, resources.progress
+    cache_limit()  # a value that cannot be read is refused before any work
+    network = backbone_of(recipe)
+    preprocessing = network.preprocessing
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    traced = trace(network.model, preprocessing.resolution)
+    empty = np.empty(0, np.int64)
+    none: dict[str, NDArray[np.int64]] = {}
+    pixels = Pixels((), empty.reshape(0, 2), "", empty, np.empty(0, np.uint8))
+    extractor = FeatureExtractor(
+        pixels, none, none, empty, dataset.classes, network, traced, device, cache, progress
+    )
+    fixed_boundary(extractor, recipe)  # a wrong name is refused before any work
+    decode_s = features_s = 0.0
+    if clock.budget_s is not None:
+        paths = [item.path for item in dataset.items]
+        decode_s = measure_decoding(paths, preprocessing.resize) / (torch.get_num_threads())
+        features_s = measure_features(extractor)
+        _refuse_too_little(clock, len(dataset.items), decode_s, features_s)
+    pixels = decode_dataset(
+        dataset.items, preprocessing.resize, cache, workers=resources.workers, progress=progress
+    )
+    audited = audit(dataset, pixels.facts, preprocessing.resolution)
+    kept = audited.kept
+    keys = [dataset.key(int(index)) for index in kept]
+    names = [dataset.items[int(index)].label for index in kept]
+    given = [dataset.items[int(index)].split for index in kept]
+    if split.file is not None:
+        given = read_split(split.file, keys)
+    divided = make_split(names, audited.groups, given=given, seed=split.seed, keys=keys)
+    if not len(divided.val):
+        raise DataError(
+            f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
+            "are no copies of each other."
+        )
+    classes = tuple(sorted(set(names)))
+    numbers = np.array([classes.index(name) for name in names], np.int64)
+    extractor = FeatureExtractor(
+        pixels=pixels,
+        rows={"train": kept[divided.train], "val": kept[divided.val]},
+        labels={"train": numbers[divided.train], "val": numbers[divided.val]},
+        groups=audited.groups[divided.train],
+        classes=classes,
+        backbone=network,
+        traced=traced,
+        device=device,
+        cache_dir=cache,
+        progress=progress,
+    )
+    return Experiment(dataset, pixels, audited, divided, extractor, decode_s, features_s)
+
+
+@dataclass(frozen=True)
+class DevelopmentSet:
+    """What is not sealed, in one array each: rows of the pixels, class and group numbers (N,)."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+def development_set(experiment: Experiment) -> DevelopmentSet:
+    """Returns the training images, then the validation images."""
+    extractor, split, groups = experiment.extractor, experiment.split, experiment.audited.groups
+    return DevelopmentSet(
+        np.concatenate([extractor.rows["train"], extractor.rows["val"]]),
+        np.concatenate([extractor.labels["train"], extractor.labels["val"]]),
+        np.concatenate([groups[split.train], groups[split.val]]),
+    )
+
+
+def prepare_again(
+    dataset: Dataset, first: Recipe, recipe: Recipe, split: SplitChoice, resources: Resources
+) -> Experiment:
+    """Prepares as `prepare` did at first, then for the backbone that was chosen since.
+
+    Copies are found in images of the size that a backbone takes, so that another backbone might
+    group and split them differently.
+
+    Args:
+        dataset: The images.
+        first: The recipe that the data was first prepared for.
+        recipe: The recipe that it is needed for now.
+        split: Where the split comes from.
+        resources: Time, cache, decode workers and progress display.
+    """
+    experiment = prepare(dataset, first, split, resources)
+    if recipe.backbone == first.backbone:
+        return experiment
+    return change_backbone(experiment, recipe, resources)
+
+
+def change_backbone(experiment: Experiment, recipe: Recipe, resources: Resources) -> Experiment:
+    """Returns the same data for another backbone: decoded for it, with the same split."""
+    network = backbone_of(recipe)
+    preprocessing = network.preprocessing
+    old = experiment.extractor
+    pixels = decode_dataset(
+        experiment.dataset.items,
+        preprocessing.resize,
+        old.cache_dir,
+        workers=resources.workers,
+        progress=old.progress,
+    )
+    traced = trace(network.model, preprocessing.resolution)
+    extractor = replace(old, pixels=pixels, backbone=network, traced=traced)
+    timed = resources.clock.budget_s is not None
+    features_s = measure_features(extractor) if timed else 0.0
+    return replace(experiment, pixels=pixels, extractor=extractor, features_s=features_s)
+
+
+def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: float) -> None:
+    """Refuses a budget in which not even a head on frozen features can be trained and tested.
+
+    Raises:
+        BudgetError: With the least that would do.
+    """
+    assert clock.budget_s is not None
+    least = clock.elapsed() + CLOSING_S + images * (1.3 * decode_s + features_s + 0.002)
+    if least > clock.budget_s:
+        shown = 5 * ceil(least * 1.1 / 5)
+        raise BudgetError(
+            f"a budget of {format_duration(clock.budget_s)} is too short for {images} images on "
+            f"this machine: the cheapest path takes about {shown} s. Give --budget {shown}s."
+        )

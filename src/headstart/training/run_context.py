@@ -1,0 +1,155 @@
+"""The run that is being worked on: its folder, its clock and how it ends."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from headstart.artifacts.records import PlanStep, Request, RunRecord
+from headstart.artifacts.run import write_record
+from headstart.errors import HeadstartError
+from headstart.features.cache import default_cache_dir
+from headstart.progress import SILENT, Progress
+from headstart.recipes.options import FitOptions
+from headstart.training.budget import Clock
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What any job may use.
+
+    Attributes:
+        clock: The time budget.
+        cache_dir: Cache folder.
+        workers: Processes that decode images; None lets the machine decide.
+        progress: Progress display.
+    """
+
+    clock: Clock = field(default_factory=lambda: Clock(time.monotonic()))
+    cache_dir: Path = field(default_factory=default_cache_dir)
+    workers: int | None = None
+    progress: Progress = SILENT
+
+
+@dataclass
+class Step:
+    """One stage of a run while it is under way.
+
+    Attributes:
+        stage: Its name.
+        planned: What it is going to do.
+        outcome: What it did; empty where there is nothing to add.
+        seconds: Its time; None for the wall time.
+    """
+
+    stage: str
+    planned: str
+    outcome: str = ""
+    seconds: float | None = None
+
+    def happened(self, outcome: str) -> None:
+        """Says what the stage did."""
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every stage of a run works with, and where it reports.
+
+    Stages read `resources` and write into `folder`; what they did goes through `step` and `note`
+    into `record`, the content of `run.json`.
+
+    Attributes:
+        folder: The run folder.
+        record: What was asked for, planned and done so far.
+        resources: Time, cache, decode workers and progress display.
+    """
+
+    folder: Path
+    record: RunRecord
+    resources: Resources
+
+    @property
+    def clock(self) -> Clock:
+        """The time budget."""
+        return self.resources.clock
+
+    @property
+    def progress(self) -> Progress:
+        """Progress display."""
+        return self.resources.progress
+
+    @property
+    def request(self) -> Request:
+        """What the search was asked for."""
+        assert self.record.request is not None
+        return self.record.request
+
+    @property
+    def options(self) -> FitOptions:
+        """Options of the search."""
+        return self.request.options
+
+    @contextmanager
+    def step(self, stage: str, planned: str) -> Iterator[Step]:
+        """Times a stage, and records and shows what it did when it ends well.
+
+        Args:
+            stage: Its name.
+            planned: What it is going to do.
+        """
+        step = Step(stage, planned)
+        began = time.monotonic()
+        yield step
+        seconds = time.monotonic() - began if step.seconds is None else step.seconds
+        self.record.plan.append(
+            PlanStep(stage=step.stage, planned=step.planned, happened=step.outcome, seconds=seconds)
+        )
+        if step.outcome:
+            self.say(f"{step.stage}: {step.outcome}")
+
+    def note(self, text: str) -> None:
+        """Adds a note to the run, which its report shows."""
+        self.record.notes.append(text)
+
+    def say(self, line: str) -> None:
+        """Shows one line."""
+        self.progress.say(line)
+
+    def save(self) -> None:
+        """Writes `run.json` with the time that the run has taken so far."""
+        self.record.seconds = self.clock.total()
+        write_record(self.folder, self.record)
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Writes into the run how it ended, where it did not end well."""
+        try:
+            yield
+        except BaseException as error:
+            record = self.record
+            record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            record.stop_reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            try:
+                self.save()
+            except (HeadstartError, OSError):
+                shutil.rmtree(self.folder / "bundle", ignore_errors=True)
+            if record.status == "interrupted":
+                self.say(
+                    f"{self.folder} keeps every finished trial. Resume the search with "
+                    f"`headstart resume {self.folder}`."
+                    if record.request
+                    else f"{self.folder} keeps the recipe, the split and the journal. Decoded "
+                    "images and activations stay cached: the same command with another --out "
+                    "starts from them."
+                )
+            raise
+
+
+def dated_folder(name: str) -> Path:
+    """Returns `runs/NAME-TIME`, the default folder of a run."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{name}-{stamp}"

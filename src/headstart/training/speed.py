@@ -1,0 +1,116 @@
+"""Measuring on the spot: what decoding, features, views and training cost here."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from headstart.backbones.boundaries import FEATURES, Boundary
+from headstart.backbones.cut import suffix
+from headstart.data.images import load_image
+from headstart.data.views import augmented_view, eval_view
+from headstart.features.cache import cache_limit
+from headstart.features.extractor import FeatureExtractor, open_prefix, seconds_of
+from headstart.recipes.recipe import Recipe
+from headstart.training.budget import Speed, share_of_disk
+
+_SAMPLE = 8
+
+
+def measure_decoding(paths: list[Any], short_side: int) -> float:
+    """Returns the seconds to decode an image in one process, from a small sample."""
+    sample = paths[:: max(1, len(paths) // _SAMPLE)][:_SAMPLE]
+    start = time.monotonic()
+    for path in sample:
+        try:
+            load_image(path, None, short_side)
+        except ValueError:  # the audit will name it
+            continue
+    return (time.monotonic() - start) / len(sample)
+
+
+def measure_features(extractor: FeatureExtractor) -> float:
+    """Returns the seconds that the whole frozen backbone takes for an image."""
+    run = open_prefix(extractor, FEATURES)
+    resolution = extractor.backbone.preprocessing.resolution
+    size = run.engine.batch_size
+    batch = np.zeros((size, resolution, resolution, 3), np.uint8)
+    return seconds_of(lambda: run.engine.run(batch), 2) / size
+
+
+def measure_speeds(
+    extractor: FeatureExtractor, recipe: Recipe, boundaries: Sequence[Boundary], features_s: float
+) -> dict[str, Speed]:
+    """Measures, for each boundary, what an image costs before and after it.
+
+    Args:
+        extractor: What to work with.
+        recipe: Says what a view and a training step are.
+        boundaries: Where to cut.
+        features_s: Seconds that the whole frozen backbone takes for an image.
+    """
+    view_s = _view_seconds(extractor, recipe)
+    return {
+        boundary.name: Speed(
+            prefix_s=features_s * boundary.position + view_s,
+            train_s=_training_seconds(extractor, recipe, boundary),
+            bytes_per_view=2 * int(np.prod(boundary.shape)),
+        )
+        for boundary in boundaries
+    }
+
+
+def _training_seconds(extractor: FeatureExtractor, recipe: Recipe, boundary: Boundary) -> float:
+    """Returns the seconds that training the suffix takes for an image."""
+    shape = boundary.shape
+    # Any head costs next to nothing beside the suffix.
+    head = nn.Linear(extractor.backbone.features, len(extractor.classes))
+    model = nn.Sequential(suffix(extractor.traced, boundary.name), head)
+    model.to(extractor.device)
+    model.to(memory_format=torch.channels_last)
+    size = min(recipe.batch_size, 32)
+    batch = torch.rand(size, *shape, device=extractor.device)
+    if batch.ndim == 4:
+        batch = batch.contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        # In eval mode no statistic moves, and the gradients cost the same.
+        model.eval()(batch).logsumexp(1).sum().backward()
+        model.zero_grad()
+        if extractor.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    passes = 1.0
+    # A metric term sees the images of a mixed batch unmixed, too.
+    if not recipe.metric_loss.absent:
+        passes += recipe.batch_mixing.mixed_share
+    # Optimizer, averaging and fetching the batch come on top.
+    return passes * 1.15 * seconds_of(step, 2) / size
+
+
+def disk_for_views(extractor: FeatureExtractor) -> float:
+    """Returns how many bytes cached views may take."""
+    extractor.cache_dir.mkdir(parents=True, exist_ok=True)
+    return share_of_disk(shutil.disk_usage(extractor.cache_dir).free, cache_limit())
+
+
+def _view_seconds(extractor: FeatureExtractor, recipe: Recipe) -> float:
+    preprocessing = extractor.backbone.preprocessing
+    augment = recipe.augmentation.build(
+        preprocessing.resolution, preprocessing.interpolation, preprocessing.fill
+    )
+    rows = extractor.rows["train"][:_SAMPLE]
+    start = time.monotonic()
+    for row in rows:
+        image = Image.fromarray(extractor.pixels.image(int(row)))
+        if augment is None:
+            eval_view(image, preprocessing)
+        else:
+            augmented_view(image, augment, recipe.seed, int(row), 0)
+    # A thread of its own makes views while the prefix runs, on processors that both share.
+    return (time.monotonic() - start) / len(rows) / 2

@@ -1,0 +1,368 @@
+"""The stages of training one recipe: where to cut, the head from the probe, then the suffix."""
+
+import math
+import time
+from collections import Counter
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.artifacts.records import Acted
+from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.backbones.cut import space_dims, suffix
+from headstart.backbones.engine import Normalize
+from headstart.backbones.graphs import dims_to_pool
+from headstart.backbones.parts import (
+    blocks_behind,
+    count_drop_path,
+    frozen_tensors,
+    swap_activations,
+)
+from headstart.data.views import View
+from headstart.errors import RecipeError
+from headstart.evaluation.calibration import score
+from headstart.features.extractor import (
+    Activations,
+    FeatureExtractor,
+    PrefixRun,
+    activations,
+    features_of,
+    open_prefix,
+)
+from headstart.features.probe import LabelledFeatures, Validated, cross_validate, fit_probe
+from headstart.methods.activation import head_activation
+from headstart.methods.head import Head
+from headstart.recipes.recipe import Recipe
+from headstart.training.budget import views_for
+from headstart.training.loop import TrainData, check_space, predict
+from headstart.training.network import TrainableNetwork
+
+_GAP_IMAGES = 192
+
+STAGES_MUST_GAIN = 0.02
+"""Share of the log loss that features of several stages must save to be worth their size."""
+
+
+@dataclass(frozen=True)
+class TransferModel:
+    """Where fine-tuning begins.
+
+    Attributes:
+        prefix: The frozen part.
+        cached: Activations of the evaluation views of `train` and `val`, and of the mirror images
+            of the latter as `val_mirrored` where both are averaged.
+        taps: Stages whose pooled features the head sees besides the last ones.
+        features: Number of features F that the head sees.
+        suffix: Activations (N, ...) to features (N, F).
+        head: Features (N, F) to logits (N, C).
+        solved: Whether the head was solved on cached features, so that it is worth keeping.
+        validated: What cross-validation says of it, where it was a probe.
+        acted: What the methods that were applied so far did.
+    """
+
+    prefix: PrefixRun
+    cached: dict[str, Activations]
+    taps: tuple[str, ...]
+    features: int
+    suffix: nn.Module
+    head: Head
+    solved: bool
+    validated: Validated | None
+    acted: tuple[Acted, ...]
+
+    @property
+    def model(self) -> nn.Module:
+        """Activations (N, ...) to logits (N, C)."""
+        return nn.Sequential(self.suffix, self.head)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A head as it was solved once, for starts that differ in how they train only.
+
+    Attributes:
+        taps: Stages whose pooled features it sees.
+        validated: What cross-validation says of it, where it was a probe.
+        state: Its parameters and buffers, on the CPU.
+    """
+
+    taps: tuple[str, ...]
+    validated: Validated | None
+    state: dict[str, torch.Tensor]
+
+
+def solved_by(transfer: TransferModel) -> Solved | None:
+    """Returns the head before it is trained; None where it was drawn at random."""
+    if not transfer.solved:
+        return None
+    state = {name: value.cpu().clone() for name, value in transfer.head.state_dict().items()}
+    return Solved(transfer.taps, transfer.validated, state)
+
+
+def build_transfer_model(
+    extractor: FeatureExtractor, recipe: Recipe, boundary: str, known: Solved | None = None
+) -> TransferModel:
+    """Caches the evaluation views at a boundary, swaps activations behind it and makes the head.
+
+    Suffix and head are on the extractor's device.
+
+    Args:
+        extractor: What to work with.
+        recipe: What the start is for.
+        boundary: Where to cut.
+        known: The head that this start would solve, where it was solved before.
+
+    Raises:
+        RecipeError: If a method of the recipe has nothing to act on in this backbone.
+    """
+    check_space(recipe, space_dims(extractor.traced, boundary))
+    wanted = recipe.head.features
+    if recipe.head.init == "random" and wanted == "auto":
+        wanted = "last"
+    stages = () if wanted == "last" else stages_behind(extractor, boundary)
+    prefix = open_prefix(extractor, boundary, stages if boundary == FEATURES else ())
+    # The prefix is a copy: what changes from here on is the suffix alone.
+    acted = _swap(extractor, recipe, boundary)
+    cached = {part: activations(extractor, prefix, part) for part in ("train", "val")}
+    if recipe.test_time_flip:
+        cached["val_mirrored"] = activations(extractor, prefix, "val", View(mirror=True))
+        acted.append(_test_time_flip(cached))
+    taps, validated = (known.taps, known.validated) if known else (stages, None)
+    features = None
+    if recipe.head.init == "probe" and known is None:
+        features = features_of(extractor, prefix, cached["train"], stages)
+        if wanted == "auto" and stages:
+            features, taps, validated = _choose_features(extractor, recipe, features, stages)
+    width = extractor.backbone.features + _tap_width(extractor, taps)
+    if boundary == FEATURES:
+        cached = {part: array[:, -width:] for part, array in cached.items()}
+    torch.manual_seed(recipe.seed)
+    head = recipe.head.build(width, len(extractor.classes), head_activation(recipe.activation))
+    if known is not None:
+        head.load_state_dict(known.state)
+    if features is not None:
+        validated = _solve(extractor, recipe, head, features, validated)
+    network = _suffix(extractor, boundary, taps).to(extractor.device)
+    head.to(extractor.device)
+    if recipe.backbone.drop_path:
+        count = count_drop_path(network)
+        acted.append(_note("backbone", recipe, f"{count} blocks may be skipped in training"))
+    solved = features is not None or known is not None
+    how = "from cached features" if solved else "at random"
+    classes = len(extractor.classes)
+    acted.append(_note("head", recipe, f"{width:,} features to {classes} classes, {how}"))
+    return TransferModel(
+        prefix, cached, taps, width, network, head, solved, validated, tuple(acted)
+    )
+
+
+def training_data(
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    transfer: TransferModel,
+    epochs: int,
+    until: float | None = None,
+) -> TrainData:
+    """Caches the augmented views and returns what to train on.
+
+    Args:
+        extractor: What to work with.
+        recipe: Says what the views are and, if it likes, how many.
+        transfer: The prefix.
+        epochs: Length of training.
+        until: On `time.monotonic`: no further view is begun after it.
+    """
+    views: list[Activations] = [transfer.cached["train"]]
+    if not recipe.augmentation.absent:
+        views = []
+        for number in range(recipe.views or views_for(epochs)):
+            if views and until is not None and time.monotonic() > until:
+                break
+            views.append(augmented(extractor, recipe, transfer, number))
+    return TrainData(
+        views=views,
+        labels=extractor.labels["train"],
+        val=transfer.cached["val"],
+        val_labels=extractor.labels["val"],
+        plain=transfer.cached["train"],
+        val_mirrored=transfer.cached.get("val_mirrored"),
+        space=space_dims(extractor.traced, transfer.prefix.boundary),
+        outputs=len(extractor.classes),
+    )
+
+
+def trainable(extractor: FeatureExtractor, transfer: TransferModel) -> TrainableNetwork:
+    """Returns suffix and head, ready to train; all of the backbone but the suffix is frozen."""
+    boundary = transfer.prefix.boundary
+    return TrainableNetwork(
+        suffix=transfer.suffix,
+        head=transfer.head,
+        blocks=() if boundary == FEATURES else blocks_behind(extractor.traced, boundary),
+        frozen=frozen_tensors(extractor.traced, transfer.suffix),
+        device=extractor.device,
+    )
+
+
+def view_gap(
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    transfer: TransferModel,
+    model: nn.Module,
+    data: TrainData,
+) -> tuple[float, float] | None:
+    """Returns the accuracy on a cached view and on one that training has not seen.
+
+    With few views the suffix can learn them by heart; the gap shows it. None without augmentation.
+    """
+    if recipe.augmentation.absent:
+        return None
+    some = np.arange(min(_GAP_IMAGES, len(data.labels)))
+    rows = {"train": extractor.rows["train"][some]}
+    fresh = augmented(replace(extractor, rows=rows), recipe, transfer, len(data.views))
+    scores = [
+        score(predict(model, view, device=extractor.device), data.labels[some])[1]
+        for view in (data.views[-1][some], fresh)
+    ]
+    return scores[0], scores[1]
+
+
+def augmented(
+    extractor: FeatureExtractor, recipe: Recipe, transfer: TransferModel, number: int
+) -> Activations:
+    """Returns the activations (N, ...) of augmented view `number` of the training images."""
+    view = View(recipe.augmentation, recipe.seed, number)
+    array = activations(extractor, transfer.prefix, "train", view)
+    width = transfer.cached["train"].shape[1]
+    return array[:, -width:] if transfer.prefix.boundary == FEATURES else array
+
+
+def _choose_features(
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    features: NDArray[np.float32],
+    stages: tuple[str, ...],
+) -> tuple[NDArray[np.float32], tuple[str, ...], Validated]:
+    """Returns the features of all stages or the last ones alone, whichever a probe likes better."""
+    last = features[:, -extractor.backbone.features :]
+    with_stages = _validate(extractor, recipe, features)
+    without = _validate(extractor, recipe, last)
+    if with_stages.log_loss >= (1 - STAGES_MUST_GAIN) * without.log_loss:
+        return last, (), without
+    return features, stages, with_stages
+
+
+def _solve(
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    head: Head,
+    features: NDArray[np.float32],
+    validated: Validated | None,
+) -> Validated | None:
+    """Starts the head from the training images' features; returns what validates its last layer."""
+    labels, classes = extractor.labels["train"], len(extractor.classes)
+    of_last_layer: list[Validated] = []
+
+    def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        columns, method = embeddings.numpy(), recipe.head
+        strength = method.solved_penalty
+        if not strength:
+            # What was validated before are the features, and not what a hidden layer makes of them.
+            known = None if method.has_hidden_layer else validated
+            of_last_layer.append(known or _validate(extractor, recipe, columns))
+            strength = of_last_layer[0].strength
+        probe = fit_probe(columns, labels, classes, strength, method.solved_smoothing)
+        return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
+
+    with torch.no_grad():
+        columns = torch.from_numpy(np.array(features))
+        recipe.head.start(head.eval(), columns, torch.from_numpy(labels), solve)
+    return of_last_layer[0] if of_last_layer else None
+
+
+def _validate(
+    extractor: FeatureExtractor, recipe: Recipe, columns: NDArray[np.float32]
+) -> Validated:
+    labels, classes = extractor.labels["train"], len(extractor.classes)
+    return cross_validate(
+        LabelledFeatures(columns, labels, classes, extractor.groups),
+        seed=recipe.seed,
+        smoothing=recipe.head.solved_smoothing,
+        progress=extractor.progress,
+    )
+
+
+def stages_behind(extractor: FeatureExtractor, boundary: str) -> tuple[str, ...]:
+    """Returns the stage ends whose features a head may see: all of them, or those behind a cut."""
+    names = [each.name for each in extractor.traced.boundaries]
+    first = 0 if boundary == FEATURES else names.index(boundary)
+    stages = [
+        each
+        for each in extractor.traced.boundaries[first:]
+        if each.stage and each.name not in {INPUT, FEATURES}
+    ]
+    # Some networks pool before their last layer: that is the stage before it once more.
+    return tuple(
+        each.name
+        for each, before in zip(stages, [None, *stages], strict=False)
+        if before is None or not _pooled_from(each.shape, before.shape)
+    )
+
+
+def _pooled_from(shape: tuple[int, ...], before: tuple[int, ...]) -> bool:
+    """Returns whether a shape is one value a channel of the map (C, H, W) before it."""
+    return len(before) == 3 and before[1:] != (1, 1) and shape in {before[:1], (*before[:1], 1, 1)}
+
+
+def _suffix(extractor: FeatureExtractor, boundary: str, taps: tuple[str, ...]) -> nn.Module:
+    if boundary == FEATURES:
+        return nn.Identity()
+    network = suffix(extractor.traced, boundary, taps)
+    if boundary == INPUT:
+        preprocessing = extractor.backbone.preprocessing
+        return nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), network)
+    return network
+
+
+def _swap(extractor: FeatureExtractor, recipe: Recipe, boundary: str) -> list[Acted]:
+    method = recipe.activation
+    acted = []
+    if method.in_suffix:
+        swapped = swap_activations(extractor.traced, boundary, method.build)
+        kinds = Counter(swapped.values())
+        evidence = ", ".join(f"{n} x {old} to {new}" for (old, new), n in kinds.items())
+        acted.append(_note("activation", recipe, f"{evidence}, after {boundary!r}"))
+    if method.in_head:
+        acted.append(_note("activation", recipe, "between the layers of the head"))
+    return acted
+
+
+def _test_time_flip(cached: dict[str, Activations]) -> Acted:
+    if np.array_equal(cached["val"], cached["val_mirrored"]):
+        raise RecipeError(
+            "test_time_flip does nothing: every validation image is its own mirror image."
+        )
+    evidence = "mirror images give other activations; their logits are averaged"
+    return Acted(family="test_time_flip", method="flip", state="acted", evidence=evidence)
+
+
+def _note(family: str, recipe: Recipe, evidence: str) -> Acted:
+    method = getattr(recipe, family).name
+    return Acted(family=family, method=method, state="acted", evidence=evidence)
+
+
+def _tap_width(extractor: FeatureExtractor, taps: tuple[str, ...]) -> int:
+    output_fmt = getattr(extractor.traced.model, "output_fmt", "NCHW")
+    width = 0
+    for shape in (extractor.traced.boundary(tap).shape for tap in taps):
+        pooled = dims_to_pool(shape, output_fmt)
+        width += math.prod(side for dim, side in enumerate(shape, 1) if dim not in pooled)
+    return width
+
+
+def weights_of(transfer: TransferModel) -> dict[str, torch.Tensor]:
+    """Returns a copy of the weights and buffers of suffix and head."""
+    return deepcopy(transfer.model.state_dict())

@@ -1,0 +1,90 @@
+"""Options are declared once: what they refuse, and that the command line has each of them."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from headstart.cli.options import IN_PYTHON_ONLY, NAMES
+from headstart.errors import BudgetError, InputError
+from headstart.recipes.options import (
+    BenefitOptions,
+    CompareOptions,
+    FitOptions,
+    parse_options,
+    with_keywords,
+)
+
+MODELS = {"fit": FitOptions, "compare": CompareOptions, "benefit": BenefitOptions}
+
+
+@pytest.mark.parametrize("command", MODELS)
+def test_every_option_is_documented_and_on_the_command_line(headstart: Any, command: str) -> None:
+    model = MODELS[command]
+    assert all(field.description for field in model.model_fields.values())
+    told = headstart(command, "--help").stdout
+    for name in model.model_fields.keys() - IN_PYTHON_ONLY:
+        assert NAMES.get(name, "--" + name.replace("_", "-")) in told
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "says"),
+    [
+        (FitOptions, {"bugdet": "5m"}, r"^Unknown option 'bugdet'; did you mean 'budget'\?$"),
+        (FitOptions, {"executor": "ray"}, r"^--executor is called --executor now\.$"),
+        (FitOptions, {"trials": 0}, r"^--trials must be at least 1; it is 0\.$"),
+        (FitOptions, {"trial_memory": 0}, r"^--trial-memory must be above 0; it is 0\.$"),
+        (FitOptions, {"sampler": "grid"}, r"^--sampler must be 'tpe' or 'random'; it is 'grid'"),
+        (FitOptions, {"budget": "5m", "trials": 2}, "not both"),
+        (FitOptions, {"split_seed": -1}, "at least 0"),
+        (CompareOptions, {"run": "a", "out": "b"}, "Leave --out out"),
+        (CompareOptions, {"run": "a", "recipe": "naive"}, "Leave --recipe"),
+        (CompareOptions, {"budget": "soon"}, "Cannot read the budget 'soon'"),
+        (BenefitOptions, {"fractions": (0.0, 1.0)}, "percentages above 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    model: type[BaseModel], values: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        parse_options(model, values)
+
+
+def test_the_error_says_what_kind_it_is() -> None:
+    with pytest.raises(BudgetError):
+        parse_options(FitOptions, {"budget": "5m", "epochs": 2})
+
+
+def test_an_option_by_its_old_name_is_refused_with_the_new_one(headstart: Any) -> None:
+    told = headstart("fit", "nowhere", "--executor", "ray")
+    assert told.returncode == 2
+    assert "--executor is called --executor now." in told.stderr
+    assert "--executor" not in headstart("fit", "--help").stdout
+
+
+def test_keywords_change_options_without_touching_the_rest() -> None:
+    options = FitOptions(seed=1, settings=("views=2",))
+    assert with_keywords(FitOptions, options, {}) is options
+    changed = with_keywords(FitOptions, options, {"epochs": 3})
+    assert (changed.seed, changed.settings, changed.epochs) == (1, ("views=2",), 3)
+    with pytest.raises(InputError, match="not both"):
+        with_keywords(FitOptions, FitOptions(budget="1m"), {"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "searches", "budget_s"),
+    [
+        ({}, True, 600.0),
+        ({"budget": 90}, True, 90.0),
+        ({"trials": 4}, True, None),
+        ({"epochs": 4}, False, None),
+        ({"strategy": "head"}, False, 600.0),
+        ({"recipe": "naive", "trials": 2}, True, None),
+    ],
+)
+def test_what_is_searched_and_for_how_long(
+    values: dict[str, Any], searches: bool, budget_s: float | None
+) -> None:
+    options = parse_options(FitOptions, values)
+    assert options.searches is searches
+    assert options.budget_s == budget_s

@@ -1,0 +1,298 @@
+"""The commands as people type them: exit codes, one-line errors, output for machines."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SMALL = ["--set", "backbone.resolution=64"]
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def run(
+    pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("cli") / "run"
+    environment = {**os.environ, "HEADSTART_CACHE": str(shared_cache)}
+    command = ["fit", pictures, "--strategy", "head", "--epochs", "0", "--out", out, *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-m", "headstart", *map(str, command)],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_fit_prints_the_figures_with_their_interval(run: tuple[Path, str]) -> None:
+    out, printed = run
+    assert "95% interval" in printed
+    assert f"{out}/report.html" in printed
+    assert (out / "report.html").exists()
+    assert json.loads((out / "run.json").read_text())["command"].startswith("headstart fit ")
+
+
+def test_predict_as_table_json_and_csv(
+    headstart: Command, run: tuple[Path, str], pictures: Path
+) -> None:
+    out, _ = run
+    images = [pictures / "rings" / "000.png", pictures / "stripes" / "001.png"]
+    table = headstart("predict", out, *images)
+    assert table.returncode == 0
+    assert len(table.stdout.splitlines()) == 3
+    parsed = json.loads(headstart("predict", out, *images, "--json").stdout)
+    assert [p["image"] for p in parsed] == [str(image) for image in images]
+    assert sum(parsed[0]["probabilities"].values()) == pytest.approx(1.0)
+    rows = list(csv.DictReader(io.StringIO(headstart("predict", out, *images, "--csv").stdout)))
+    assert [row["label"] for row in rows] == [p["label"] for p in parsed]
+
+
+def test_predict_names_the_image_that_it_cannot_read(
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no image")
+    good = pictures / "rings" / "000.png"
+    done = headstart("predict", run[0], broken, good, "--json")
+    assert done.returncode == 1
+    first, second = json.loads(done.stdout)
+    assert first["error"]
+    assert second["label"]
+
+
+def test_check_as_lines_and_json(headstart: Command, pictures: Path) -> None:
+    assert headstart("check", pictures).returncode == 0
+    audit = json.loads(headstart("check", pictures, "--json").stdout)
+    assert audit["classes"] == {"checks": 16, "rings": 16, "stripes": 16}
+
+
+def test_backbones_lists_what_is_here(headstart: Command) -> None:
+    done = headstart("backbones", "lite", "--json")
+    assert done.returncode == 0
+    listed = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    for number in range(3):
+        assert listed[f"tf_efficientnet_lite{number}"]["weights"] == "on this machine"
+
+
+BAD = {
+    "no such folder": (["fit", "{tmp}/nowhere"], "nowhere"),
+    "no images": (["fit", "{tmp}/empty"], "no image"),
+    "one class": (["fit", "{tmp}/one"], "two classes"),
+    "unknown backbone": (
+        ["fit", "{data}", "--backbone", "resnet5"],
+        "unknown backbone 'resnet5'; did you mean",
+    ),
+    "unknown option": (["fit", "{data}", "--bugdet", "5m"], "--bugdet"),
+    "unknown method": (["fit", "{data}", "--set", "optimizer=AdanW"], "did you mean 'adamw'"),
+    "unknown key": (["fit", "{data}", "--set", "optimizer.lrr=1"], "optimizer.lrr"),
+    "value out of range": (["fit", "{data}", "--set", "optimizer.lr=30"], "optimizer.lr"),
+    "recipe with an unknown key": (["fit", "{data}", "--recipe", "{tmp}/bad.toml"], "colour"),
+    "no such recipe": (["fit", "{data}", "--recipe", "naiv"], "did you mean 'naive'"),
+    "unreadable budget": (["fit", "{data}", "--budget", "soon"], "Cannot read the budget"),
+    "row outside": (["fit", "{tmp}/outside.csv"], "outside"),
+    "row at nothing": (["fit", "{tmp}/nothing.csv"], "gone.png"),
+    "several labels": (["fit", "{tmp}/several.csv"], "multi-label"),
+    "output in use": (["fit", "{data}", "--out", "{data}"], "in use"),
+    "unknown boundary": (
+        ["fit", "{data}", "--epochs", "1", "--set", "freezing.boundary=blocks.33"],
+        "did you mean 'blocks.3'",
+    ),
+    "no run": (["predict", "{tmp}/empty", "x.png"], "no bundle"),
+    "both formats": (["predict", "{tmp}", "x.png", "--json", "--csv"], "not both"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_misuse_exits_with_2_and_one_line(
+    headstart: Command, case: str, pictures: Path, tmp_path: Path
+) -> None:
+    arguments, message = BAD[case]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one" / "only").mkdir(parents=True)
+    source = pictures / "rings" / "000.png"
+    (tmp_path / "one" / "only" / "a.png").write_bytes(source.read_bytes())
+    (tmp_path / "bad.toml").write_text('colour = "red"\n')
+    (tmp_path / "m").mkdir()
+    (tmp_path / "outside.csv").write_text(f"path,label\n{source},a\n")
+    (tmp_path / "nothing.csv").write_text("path,label\ngone.png,a\n")
+    (tmp_path / "in.png").write_bytes(source.read_bytes())
+    (tmp_path / "several.csv").write_text("path,label\nin.png,a;b\n")
+    before = sorted(tmp_path.rglob("*"))
+    filled = [part.format(tmp=tmp_path, data=pictures) for part in arguments]
+    if filled[0] == "fit" and "--out" not in filled:
+        filled += ["--out", str(tmp_path / "run")]
+    done = headstart(*filled)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(headstart: Command, tmp_path: Path) -> None:
+    done = headstart("--debug", "fit", tmp_path / "nowhere")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_kept(pictures: Path, tmp_path: Path, shared_cache: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "headstart", "fit", str(pictures), "--epochs", "5000",
+               "--out", str(out), *SMALL]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    journal = out / "epochs.jsonl"
+    while time.monotonic() < deadline:
+        if journal.exists() and len(journal.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert str(out) in errors
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_a_full_disk_exits_with_1(pictures: Path, tmp_path: Path) -> None:
+    # A real full disk needs rights that tests do not have: the system call says what it would say.
+    script = (
+        "import errno, os, sys\n"
+        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "os.posix_fallocate = full\n"
+        "from headstart.cli.main import main\n"
+        "main()\n"
+    )
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "fit", str(pictures), "--epochs", "1", "--out", str(out)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "HEADSTART_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Make room" in done.stderr
+    assert not out.exists()
+
+
+def test_version_and_help(headstart: Command) -> None:
+    assert headstart("--version").stdout.startswith("headstart ")
+    for command in ("fit", "predict", "check", "backbones"):
+        assert headstart(command, "--help").returncode == 0
+
+
+def test_methods_as_table_page_json_and_markdown(headstart: Command) -> None:
+    table = headstart("methods")
+    assert table.returncode == 0
+    assert "cutmix" in table.stdout
+    page = headstart("methods", "ranger")
+    assert "Lookahead" in page.stdout
+    assert "sync_every" in page.stdout
+    parsed = json.loads(headstart("methods", "optimizer", "--json").stdout)
+    assert [each["name"] for each in parsed] == ["sgd", "adam", "adamw", "radam", "ranger"]
+    assert headstart("methods", "--markdown").stdout.startswith("# Methods")
+    wrong = headstart("methods", "rangr")
+    assert wrong.returncode == 2
+    assert "did you mean 'ranger'" in wrong.stderr
+
+
+def test_show_draws_pictures(headstart: Command, pictures: Path, tmp_path: Path) -> None:
+    done = headstart("show", pictures, "--out", tmp_path / "out", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+
+
+def test_embed_files_and_folders(
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
+) -> None:
+    out, _ = run
+    target = tmp_path / "vectors.csv"
+    done = headstart(
+        "embed", out, pictures / "rings", pictures / "stripes" / "000.png", "--out", target
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.reader(target.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 1 + 16 + 1
+    assert rows[0][:2] == ["image", "e0"]
+    import numpy as np
+
+    target = tmp_path / "vectors.npz"
+    assert headstart("embed", out, pictures / "rings", "--out", target).returncode == 0
+    with np.load(target, allow_pickle=False) as arrays:
+        assert arrays["vectors"].shape[0] == len(arrays["images"]) == 16
+    (tmp_path / "folder.csv").mkdir()
+    folder = headstart("embed", out, pictures / "rings", "--out", tmp_path / "folder.csv")
+    assert folder.returncode == 2
+    assert "is a folder" in folder.stderr
+    wrong = headstart("embed", out, pictures / "rings", "--out", tmp_path / "vectors.txt")
+    assert wrong.returncode == 2
+    assert ".csv" in wrong.stderr
+
+
+def test_what_cannot_be_drawn_by_is_refused_in_a_line(
+    headstart: Command, pictures: Path, tmp_path: Path
+) -> None:
+    for command in ("fit", "compare", "benefit"):
+        done = headstart(command, pictures, "--split-seed", -1, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+    assert headstart("show", pictures, "--seed", -1, "--out", tmp_path / "out").returncode == 2
+    done = headstart("fit", pictures, "--workers", -1, "--out", tmp_path / "out", *SMALL)
+    assert done.returncode == 2
+    assert "--workers must be at least 1; it is -1." in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_no_unicode_are_printed_and_written(
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image = folder / os.fsdecode(b"caf\xe9.png")
+    image.write_bytes((pictures / "rings" / "000.png").read_bytes())
+    out, _ = run
+    assert headstart("embed", out, folder, "--out", tmp_path / "vectors.csv").returncode == 0
+    assert b"caf\xe9.png" in (tmp_path / "vectors.csv").read_bytes()
+
+
+def test_similar_prints_and_draws(
+    headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
+) -> None:
+    out, _ = run
+    image = pictures / "checks" / "002.png"
+    done = headstart("similar", out, image, "-k", 3, "--out", tmp_path / "similar.png")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert (tmp_path / "similar.png").stat().st_size > 1000
+    parsed = json.loads(headstart("similar", out, image, "--json").stdout)
+    assert len(parsed) == 5
+    assert headstart("similar", out, tmp_path / "none.png").returncode == 2
+    nowhere = headstart("similar", out, image, "--out", tmp_path / "none" / "similar.png")
+    assert nowhere.returncode == 2
+    assert "There is no folder" in nowhere.stderr
+    assert headstart("similar", out, image, "-k", 0).returncode == 2
+
+
+def test_fit_prints_what_each_method_did(run: tuple[Path, str]) -> None:
+    _, printed = run
+    assert "what it did" in printed
+    assert "recall@1" in printed
+
+
+def test_the_old_name_of_an_option_is_refused_with_the_new_one(
+    headstart: Command, pictures: Path, tmp_path: Path
+) -> None:
+    done = headstart("fit", pictures, "--engine", "processes", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "--engine is called --executor now." in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert "--engine" not in headstart("fit", "--help").stdout

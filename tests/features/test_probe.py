@@ -1,0 +1,87 @@
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from headstart.features.probe import (
+    STRENGTHS,
+    LabelledFeatures,
+    Probe,
+    Validated,
+    affordable_folds,
+    cross_validate,
+    fit_probe,
+)
+
+
+def blobs(
+    rows: int, features: int, classes: int, spread: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(rows) % classes
+    centres = np.random.default_rng(99).normal(0, 2, (classes, features))
+    data = centres[labels] + spread * rng.normal(size=(rows, features))
+    return data.astype(np.float32), labels.astype(np.int64)
+
+
+def probed(
+    features: np.ndarray, labels: np.ndarray, classes: int, groups: np.ndarray
+) -> tuple[Probe, Validated]:
+    validated = cross_validate(LabelledFeatures(features, labels, classes, groups))
+    return fit_probe(features, labels, classes, validated.strength), validated
+
+
+def test_separates_what_can_be_separated() -> None:
+    features, labels = blobs(200, 10, 4)
+    fresh, fresh_labels = blobs(200, 10, 4, seed=1)
+    probe, validated = probed(features, labels, 4, np.arange(200))
+    assert (probe.logits(fresh).argmax(1) == fresh_labels).mean() > 0.95
+    assert validated.accuracy > 0.95
+    assert probe.weight.shape == (4, 10)
+
+
+def test_agrees_with_scikit_learn_at_the_chosen_penalty() -> None:
+    features, labels = blobs(150, 5, 3, spread=4.0)
+    probe, validated = probed(features, labels, 3, np.arange(150))
+    standard = (features - features.mean(0)) / features.std(0)
+    reference = LogisticRegression(C=1 / (validated.strength * 150), tol=1e-8, max_iter=1000)
+    reference.fit(standard, labels)
+    logits = probe.logits(features)
+    ours = np.exp(logits - logits.max(1, keepdims=True))
+    ours /= ours.sum(1, keepdims=True)
+    assert np.abs(ours - reference.predict_proba(standard)).max() < 0.03
+
+
+def test_noise_asks_for_a_strong_penalty() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(60, 40)).astype(np.float32)
+    labels = rng.integers(0, 2, 60)
+    assert probed(noise, labels, 2, np.arange(60))[1].strength == max(STRENGTHS)
+
+
+def test_groups_stay_in_one_fold() -> None:
+    # Each image is there five times: a fold that splits them would be told the answer.
+    rng = np.random.default_rng(0)
+    features = np.repeat(rng.normal(size=(30, 50)), 5, axis=0).astype(np.float32)
+    labels = np.repeat(rng.integers(0, 2, 30), 5)
+    _, honest = probed(features, labels, 2, np.repeat(np.arange(30), 5))
+    _, leaky = probed(features, labels, 2, np.arange(150))
+    assert leaky.accuracy > 0.95
+    assert honest.accuracy < 0.8
+
+
+def test_repeats_bit_by_bit() -> None:
+    features, labels = blobs(100, 8, 3)
+    first, second = (probed(features, labels, 3, np.arange(100))[0] for _ in range(2))
+    assert np.array_equal(first.weight, second.weight)
+    assert np.array_equal(first.bias, second.bias)
+
+
+def test_constant_features_do_no_harm() -> None:
+    features, labels = blobs(60, 6, 2)
+    features[:, 2] = 7.0
+    probe, validated = probed(features, labels, 2, np.arange(60))
+    assert np.isfinite(probe.weight).all()
+    assert validated.accuracy > 0.9
+
+
+def test_fewer_folds_where_five_cost_too_much() -> None:
+    assert [affordable_folds(rows, 1280, 17) for rows in (400, 5_000, 100_000)] == [5, 3, 1]

@@ -1,0 +1,96 @@
+"""Ray: a cluster of its own, one that loses a machine in the middle of a run, and none at all.
+
+Each test is a program of its own: Ray leaves traces in a process.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+OWN = """
+import ray, toy_work
+from headstart.search.executors.local import open_executor
+with open_executor("ray", toy_work.times, toy_work.Shared(folder), jobs=2, threads=1) as own:
+    assert own.slots == 2
+    assert {p: o.value for p, o in own.run([1, 2, 3])} == {0: 10, 1: 20, 2: 30}
+    assert ray.cluster_resources()["CPU"] == 2
+    with open_executor("ray", toy_work.fail, None, threads=1) as inner:
+        assert [outcome.value for _, outcome in inner.run(["good"])] == ["good"]
+    assert ray.is_initialized(), "the inner one did not start it"
+assert not ray.is_initialized()
+"""
+
+LOST = """
+import ray, toy_work
+from ray.cluster_utils import Cluster
+from headstart.errors import InputError
+from headstart.search.executors.local import open_executor
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+other = cluster.add_node(num_cpus=1)
+try:
+    shared = (folder, other.node_id)
+    with open_executor("ray", toy_work.square, shared, address=cluster.address) as executor:
+        assert executor.slots == 2
+        with open_executor("ray", toy_work.die, None, threads=1) as inner:
+            ((_, killed),) = inner.run(["killed"])
+        assert "lost 4 times" in killed.cause, killed
+        outcomes = {}
+        for position, outcome in executor.run(range(8)):
+            assert not outcome.cause, outcome
+            outcomes[position] = outcome.value
+            if other is not None:  # It has begun a job that will never end there.
+                cluster.remove_node(other, allow_graceful=False)
+                other = None
+        assert outcomes == {number: number**2 for number in range(8)}
+        begun = [file.read_text() for file in folder.iterdir()]
+        assert sorted(begun) == ["x"] * 7 + ["xx"], "one job was run again"
+    assert not ray.is_initialized()
+    try:
+        with open_executor("ray", toy_work.square, folder, threads=2, address=cluster.address):
+            raise AssertionError
+    except InputError as error:
+        assert "no machine of the Ray cluster has 2 CPUs" in str(error)
+finally:
+    cluster.shutdown()
+"""
+
+NOBODY = """
+from headstart.errors import InputError
+from headstart.search.executors.local import open_executor
+for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"):
+    try:
+        with open_executor("ray", len, None, address=address):
+            raise AssertionError
+    except InputError as error:
+        assert f"cannot join a Ray cluster at {address} (" in str(error)
+"""
+
+
+def python(code: str, folder: Path) -> str:
+    """Runs a program that knows `folder`, and returns what it printed where people look."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    code = f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{code}"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_without_an_address_it_is_a_cluster_of_its_own(tmp_path: Path) -> None:
+    assert python(OWN, tmp_path) == ""
+
+
+def test_jobs_of_a_lost_machine_are_run_again(tmp_path: Path) -> None:
+    python(LOST, tmp_path)
+
+
+def test_an_address_where_nobody_answers_is_an_error_for_people(tmp_path: Path) -> None:
+    python(NOBODY, tmp_path)

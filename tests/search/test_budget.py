@@ -1,0 +1,127 @@
+from headstart.search.budget import (
+    MOST_TRIALS,
+    SearchLimits,
+    SearchShape,
+    folds_for,
+    least_search,
+    passes,
+    shape_search,
+)
+from headstart.search.halving import trial_epochs
+from headstart.training.budget import MOST_EPOCHS, Speed
+
+EARLY, LATE = Speed(0.01, 0.02, 1000), Speed(0.015, 0.002, 500)
+SPEEDS = {"early": EARLY, "late": LATE}
+PLENTY = 1e12
+
+
+def shape(
+    images: int,
+    seconds: float,
+    disk: float = PLENTY,
+    *,
+    last_resort: bool = False,
+    **options: int,
+) -> SearchShape | None:
+    return shape_search(SearchLimits(SPEEDS, images, seconds, disk, **options), last_resort)
+
+
+def cost(found: SearchShape, images: int) -> float:
+    """Seconds by hand: views, the whole schedule, and the trials' steps without their overhead."""
+    speed = SPEEDS[found.boundary]
+    whole = images * (found.views * speed.prefix_s + found.epochs * speed.train_s)
+    steps = trial_epochs(found.trials, found.epochs) * images * speed.train_s
+    return whole + passes(found.folds) * steps
+
+
+def test_the_earliest_boundary_at_which_the_least_fits() -> None:
+    # Early: 4 views 40 s, 8 epochs 160 s, a trial of 2 epochs 34 s and 4.2 s: 238 s of 90 %.
+    found = shape(1000, 238.2 / 0.9 + 1)
+    assert found is not None
+    assert (found.boundary, found.epochs, found.views) == ("early", 8, 4)
+    later = shape(1000, 238.2 / 0.9 - 1)
+    assert later is not None
+    assert later.boundary == "late"
+
+
+def test_none_where_not_even_the_least_fits() -> None:
+    # Late: 4 views 60 s, 8 epochs 16 s, a trial 3.4 s and 4.2 s.
+    assert shape(1000, 83.6 / 0.9 - 1) is None
+    found = shape(1000, 83.6 / 0.9 + 1)
+    assert found is not None
+    assert (found.boundary, found.trials, found.folds) == ("late", 1, 1)
+
+
+def test_a_last_resort_is_better_than_a_head_alone() -> None:
+    # Late: 2 views 30 s, 4 epochs 8 s, a trial of one epoch 1.7 s and 4.2 s.
+    assert shape(1000, 43.9 / 0.9 + 1) is None
+    found = shape(1000, 43.9 / 0.9 + 1, last_resort=True)
+    assert found is not None
+    assert (found.boundary, found.epochs, found.views, found.trials) == ("late", 4, 2, 1)
+    assert shape(1000, 43.9 / 0.9 - 1, last_resort=True) is None
+    whole = shape(1000, 83.6 / 0.9 + 1)
+    assert shape(1000, 83.6 / 0.9 + 1, last_resort=True) == whole, "only where nothing else fits"
+
+
+def test_what_is_planned_fits_and_more_time_buys_more() -> None:
+    last = 0.0
+    for seconds in (300, 400, 600, 1000, 3000):
+        found = shape(1000, seconds)
+        assert found is not None
+        assert cost(found, 1000) <= seconds
+        assert cost(found, 1000) >= last
+        last = cost(found, 1000)
+    assert found.views == 8
+    assert found.epochs == MOST_EPOCHS
+    assert 3 < found.trials <= MOST_TRIALS
+
+
+def test_views_that_were_chosen_by_hand_are_planned_with() -> None:
+    # Early as above, with 2 views for 20 s; 50 views take 500 s.
+    for views, seconds in ((2, 218.2), (50, 698.2)):
+        found = shape(1000, seconds / 0.9 + 1, views=views)
+        assert found is not None
+        assert (found.boundary, found.views) == ("early", views)
+        less = shape(1000, seconds / 0.9 - 1, views=views)
+        assert less is None or less.boundary == "late"
+        more = shape(1000, 3000, views=views)
+        assert more is not None
+        assert more.views == views
+
+
+def test_few_images_are_cross_validated() -> None:
+    assert folds_for(200) == 3
+    assert folds_for(2000) == 1
+    found = shape(200, 600)
+    assert found is not None
+    assert found.folds == 3
+    assert found.trials >= 3
+    assert passes(3) == 2, "each of three parts is left out once"
+
+
+def test_cross_validation_is_given_up_before_the_search_is() -> None:
+    # Late with 200 images: 4 views 12 s, 8 epochs 3.2 s; three cross-validated trials take 37.8 s
+    # to load alone.
+    found = shape(200, 30)
+    assert found is not None
+    assert (found.folds, found.boundary) == (1, "late")
+
+
+def test_the_disk_bounds_the_views() -> None:
+    found = shape(1000, 3000, disk=4 * 1000 * 1000)
+    assert found is not None
+    assert (found.boundary, found.views) == ("early", 4)
+    found = shape(1000, 3000, disk=4 * 1000 * 500)
+    assert found is not None
+    assert (found.boundary, found.views) == ("late", 4)
+
+
+def test_a_given_length_is_kept_and_an_ensemble_takes_its_time() -> None:
+    found = shape(1000, 600, epochs=5)
+    assert found is not None
+    assert found.epochs == 5
+    assert least_search("x", 5) == SearchShape("x", 5, 4, 1, 1)
+    one, three = shape(1000, 500), shape(1000, 500, networks=3)
+    assert one is not None
+    assert three is not None
+    assert (one.boundary, three.boundary) == ("early", "late")

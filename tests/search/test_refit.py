@@ -1,0 +1,64 @@
+"""What the last stage of a search ships and calibrates by."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.recipes.recipe import Recipe
+from headstart.search.refit import head_alone, to_calibrate_by
+from headstart.search.trial import TrialContext
+
+
+@pytest.mark.parametrize(("seen_by_trial", "by_trial"), [(36, False), (200, True), (240, True)])
+def test_a_head_alone_is_calibrated_by_the_more_images(seen_by_trial: int, by_trial: bool) -> None:
+    plan = SearchPlan(
+        rungs=(), folds=1, epochs=8, head_images=200, head_temperature=0.9, head_sets=(0.5,)
+    )
+    trial = Trial(
+        rung=0, number=0, state="done", recipe={}, epochs=2, val_images=seen_by_trial,
+        start_temperature=0.3, start_sets=(0.1,),
+    )  # fmt: skip
+    nothing: Any = None
+    fitted = head_alone(nothing, Recipe(), nothing, plan, trial)
+    wanted = (0.3, (0.1,), seen_by_trial) if by_trial else (0.9, (0.5,), 200)
+    assert (fitted.temperature, fitted.sets, fitted.held) == wanted
+    mirrored = trial.model_copy(update={"recipe": {"test_time_flip": True}})
+    fitted = head_alone(nothing, Recipe(), nothing, plan, mirrored)
+    assert fitted.temperature == 0.3, "the search of heads saw no mirror images"
+    without = head_alone(nothing, Recipe(), nothing, plan, None)
+    assert (without.temperature, without.held) == (0.9, 200)
+
+
+def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, TrialContext]:
+    """Rows kept apart of made-up images in groups of two, a seventh of which validate."""
+    rows = np.arange(images) * 3
+    context = TrialContext(
+        cache_dir=Path(), pixels="", rows=rows, labels=np.arange(images) // 2 % 5,
+        groups=np.arange(images) // 2, classes=("a", "b", "c", "d", "e"), boundary="", folds=(),
+    )  # fmt: skip
+    extractor = SimpleNamespace(rows={"val": rows[-images // 7 :]})
+    trial = Trial(rung=0, number=0, state="done", recipe={}, epochs=epochs)
+    plan = SearchPlan(rungs=(), folds=1, epochs=12)
+    experiment: Any = SimpleNamespace(extractor=extractor)
+    return to_calibrate_by(experiment, context, [trial] * winners, plan, 0), context
+
+
+@pytest.mark.parametrize(("images", "size"), [(1990, 0), (2800, 140), (14000, 300)])
+def test_a_twentieth_is_kept_apart_where_that_is_enough(images: int, size: int) -> None:
+    found, setting = apart(images, epochs=3)
+    assert len(found) == pytest.approx(size, rel=0.15)
+    assert set(found) <= set(setting.rows[-images // 7 :]), "images that validate"
+    kept = np.isin(setting.rows, found)
+    assert not set(setting.groups[kept]) & set(setting.groups[~kept]), "whole groups"
+    if size:
+        shares = np.bincount(setting.labels[kept]) / kept.sum()
+        assert shares == pytest.approx([0.2] * 5, abs=0.05)
+
+
+def test_nothing_is_kept_apart_where_the_trial_knows_enough() -> None:
+    assert len(apart(2800, epochs=6)[0]) == 0, "half of the schedule"
+    assert len(apart(2800, epochs=6, winners=2)[0]) > 0, "nobody knows the mean of two"
