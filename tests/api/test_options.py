@@ -1,5 +1,6 @@
 """Options are declared once: what they refuse, and that the command line has each of them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,15 @@ from headstart.recipes.options import (
     BenefitOptions,
     CompareOptions,
     FitOptions,
+    SourceOptions,
     parse_options,
     with_keywords,
 )
 
-MODELS = {"fit": FitOptions, "compare": CompareOptions, "benefit": BenefitOptions}
+MODELS = {
+    "fit": FitOptions, "compare": CompareOptions, "benefit": BenefitOptions,
+    "check": SourceOptions, "suspects": SourceOptions, "show": SourceOptions,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", MODELS)
@@ -88,3 +93,17 @@ def test_what_is_searched_and_for_how_long(
     options = parse_options(FitOptions, values)
     assert options.searches is searches
     assert options.budget_s == budget_s
+
+
+def test_how_a_source_is_read_stands_in_the_record_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = FitOptions(layout="groups", follow_links=True, root=Path("images"), seed=1)
+    assert options.reading == SourceOptions(
+        layout="groups", follow_links=True, root=tmp_path / "images"
+    )
+    assert options.reading.flags == [
+        *("--layout", "groups", "--follow-links", "--root", str(tmp_path / "images"))
+    ]
+    assert FitOptions(seed=1).flags == []

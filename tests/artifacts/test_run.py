@@ -1,12 +1,14 @@
 """What is read again from a run folder."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headstart.artifacts.records import EpochRecord
+from headstart.artifacts.records import EpochRecord, RunRecord
 from headstart.artifacts.run import EPOCHS, forget_epochs, read_predictions
 from headstart.errors import RunError
+from headstart.recipes.options import SourceOptions
 
 
 def epoch(number: int) -> EpochRecord:
@@ -51,3 +53,14 @@ def test_names_of_before_are_read() -> None:
     request = Request.model_validate(old)
     assert (request.executor, request.jobs) == ("processes", 3)
     assert Request.model_validate_json(request.model_dump_json()) == request
+
+
+def test_a_record_with_boxes_alone_is_read() -> None:
+    old: dict[str, Any] = {
+        "command": "", "started_at": "", "data_name": "d", "data_root": "/d", "n_train": 1,
+        "n_val": 1, "n_test": 1, "classes": ["a", "b"], "backbone": "x", "backbone_source": "y",
+    }  # fmt: skip
+    record = RunRecord.model_validate({**old, "boxes": "keep"})
+    assert record.reading == SourceOptions(boxes="keep")
+    assert RunRecord.model_validate_json(record.model_dump_json()) == record
+    assert RunRecord.model_validate(old).reading == SourceOptions()

@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from headstart.data.sources import load_dataset
 from headstart.errors import DataError
+from headstart.recipes.options import SourceOptions
 
 CLASSES = ["AM General Hummer SUV 2000", "Ram C/V Cargo Van Minivan 2012"]
 BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
@@ -68,7 +69,7 @@ def test_devkit(tmp_path: Path) -> None:
 
 def test_boxes_can_be_kept_in_the_picture(tmp_path: Path) -> None:
     cropped = load_dataset(write_devkit(tmp_path))
-    whole = load_dataset(tmp_path, boxes="keep")
+    whole = load_dataset(tmp_path, SourceOptions(boxes="keep"))
     assert [item.box for item in whole.items] == [None] * 3
     assert [item.label for item in whole.items] == [item.label for item in cropped.items]
     assert [item.split for item in whole.items] == ["test", "train", "train"]

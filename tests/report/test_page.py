@@ -405,9 +405,7 @@ def test_what_was_not_measured_says_how_to(small_run: Path, tmp_path: Path) -> N
     write_record(small_run, record(tmp_path, ["a"], source="photos"))
     _, page = read(small_run)
     split = f"--split {small_run}/split.csv"
-    assert (
-        f"headstart benefit photos {split} --boxes crop --out {small_run}/certificate" in page.text
-    )
+    assert f"headstart benefit photos {split} --out {small_run}/certificate" in page.text
     assert f"headstart report {small_run}" in page.text
 
 

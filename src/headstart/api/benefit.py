@@ -97,7 +97,7 @@ def benefit(
     continued = folder is not None and _begun(folder)
     if folder is not None and not continued:
         check_unclaimed(folder)
-    dataset = load_dataset(source, boxes=options.boxes)
+    dataset = load_dataset(source, options)
     seed = options.split_seed
     experiment = prepare(dataset, recipe, SplitChoice(options.split, seed), resources)
     if folder is None:

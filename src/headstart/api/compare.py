@@ -58,7 +58,8 @@ def compare(
         BudgetError: If no two rows fit into the budget.
     """
     options = with_keywords(CompareOptions, options, keywords)
-    run, epochs, seeds, boxes = options.run, options.epochs, options.seeds, options.boxes
+    run, epochs, seeds = options.run, options.epochs, options.seeds
+    reading = options.reading
     if source is None and run is None:
         raise InputError("Name a folder of images, or a finished run with --run.")
     resources = Resources(
@@ -75,7 +76,7 @@ def compare(
         if record.status != "done":
             raise RunError(f"{run} is not finished ({record.status}); compare needs its recipe.")
         chosen = chosen_by(run, record)
-        source, boxes = source or record.source or record.data_root, record.boxes
+        source, reading = source or record.source or record.data_root, record.reading
         split = run / "split.csv"
     else:
         asked = options.recipe or "default"
@@ -94,7 +95,7 @@ def compare(
     if folder is not None and run is None and not MEASURED.path(folder).exists():
         check_unclaimed(folder)
     assert source is not None
-    dataset = load_dataset(source, boxes=boxes)
+    dataset = load_dataset(source, reading)
     first = (asked_recipe(record) if record else None) or chosen
     experiment = prepare_again(
         dataset, first, chosen, SplitChoice(split, options.split_seed), resources

@@ -70,7 +70,7 @@ def fit(
     )
     if options.out is not None:
         check_unclaimed(options.out)
-    dataset = load_dataset(source, labels=labels, boxes=options.boxes)
+    dataset = load_dataset(source, options, labels=labels)
     experiment = prepare(dataset, recipe, SplitChoice(options.split, options.split_seed), resources)
     request = None
     if options.searches:
@@ -83,7 +83,7 @@ def fit(
         budget_s=options.budget_s,
         request=request,
         source=_named(source),
-        boxes=options.boxes,
+        reading=options.reading,
         split_seed=None if options.split else options.split_seed,
         **described(experiment),
     )

@@ -60,7 +60,7 @@ def resume(
         )
         first = asked_recipe(before) or load_recipe(str(path / "recipe.toml"))
         recipe = load_recipe(str(path / SEARCH_RECIPE)) if planned else first
-        dataset = load_dataset(source, boxes=before.boxes)
+        dataset = load_dataset(source, before.reading)
         split_file = path / "split.csv"
         split = SplitChoice(split_file if split_file.exists() else None, request.options.split_seed)
         experiment = prepare_again(dataset, first, recipe, split, resources)
@@ -74,7 +74,7 @@ def resume(
             budget_s=before.budget_s,
             request=request,
             source=source,
-            boxes=before.boxes,
+            reading=before.reading,
             split_seed=before.split_seed,
             plan=[step for step in before.plan if step.stage in MEASURED_ONCE] if planned else [],
             operations=before.operations if planned else [],

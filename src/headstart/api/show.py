@@ -18,6 +18,7 @@ from headstart.methods.augmentation import (
     RandAugment,
     TrivialAugment,
 )
+from headstart.recipes.options import SourceOptions, with_keywords
 from headstart.recipes.parsing import load_recipe, with_settings
 from headstart.recipes.recipe import Recipe
 from headstart.report.pictures import (
@@ -32,22 +33,26 @@ from headstart.report.pictures import (
 
 def show(
     source: Any,
+    options: SourceOptions | None = None,
     *,
     out: str | Path = "pictures",
     image: str | Path | None = None,
     recipe: str | Recipe = "default",
     settings: Sequence[str] = (),
     seed: int = 0,
+    **keywords: Any,
 ) -> list[Path]:
     """Draws augmented views, mixed images, schedules and activations, and returns the files.
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        options: How the source is read.
         out: Folder for the pictures.
         image: The image to draw with; the first that can be read by default.
         recipe: Whose augmentation is drawn first, and whose backbone says how images are cut.
         settings: Changes to the recipe such as `augmentation.cutout=0.3`.
-        seed: Of all that is drawn at random.
+        seed: Seed for all that is drawn at random.
+        keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
         InputError: If the recipe is wrong, or no image can be read.
@@ -57,7 +62,7 @@ def show(
         chosen.backbone.name, weights="random", resolution=chosen.backbone.resolution or None
     )
     preprocessing = backbone.preprocessing
-    dataset = load_dataset(source)
+    dataset = load_dataset(source, with_keywords(SourceOptions, options, keywords))
     first, second = _two_subjects(dataset, image, preprocessing.resize)
     folder = Path(out)
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +26,10 @@ from headstart.errors import DataError, RunError
 from headstart.features.cache import default_cache_dir
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of, open_prefix
 from headstart.progress import SILENT, Progress
+from headstart.recipes.options import SourceOptions, with_keywords
 from headstart.recipes.parsing import load_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
-
-Boxes = Literal["crop", "keep"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,13 @@ class _Judged:
 
 def suspects(
     source: Any,
+    options: SourceOptions | None = None,
     *,
     labels: Sequence[str] | None = None,
-    boxes: Boxes = "crop",
     cache_dir: str | Path | None = None,
     workers: int | None = None,
     progress: Progress = SILENT,
+    **keywords: Any,
 ) -> Suspects:
     """Finds probably wrong labels, copies with other labels, and outliers.
 
@@ -75,11 +75,12 @@ def suspects(
 
     Args:
         source: A run folder, or a source for `fit`: a folder, a manifest, a DataFrame or a list.
+        options: How the source is read; a run brings its own.
         labels: Class names for a list of paths.
-        boxes: Whether to crop images to the boxes that the source gives; ignored for a run.
         cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.
         workers: Number of processes that decode images.
         progress: Progress display.
+        keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
         DataError: If there are too few images to check each by the others.
@@ -88,7 +89,8 @@ def suspects(
     if _is_run(source):
         judged = _of_run(Path(source))
     else:
-        dataset = load_dataset(source, labels=labels, boxes=boxes)
+        options = with_keywords(SourceOptions, options, keywords)
+        dataset = load_dataset(source, options, labels=labels)
         judged = _Judged(dataset, Recipe(), frozenset(), None)
     dataset, recipe = judged.dataset, judged.recipe
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
@@ -154,7 +156,7 @@ def _of_run(folder: Path) -> _Judged:
             "instead of the run."
         )
     try:
-        dataset = load_dataset(source, boxes=record.boxes)
+        dataset = load_dataset(source, record.reading)
     except DataError as error:
         raise RunError(f"Cannot find the images of {folder}: {error}") from None
     wanted = frozenset(key for key, part in parts.items() if part != "test")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from headstart.recipes.options import FitOptions
+from headstart.recipes.options import FitOptions, SourceOptions
 
 _PACKAGES = (
     "headstart",
@@ -121,7 +121,7 @@ class RunRecord(BaseModel):
     request: Request | None = None
     stop_reason: str = ""
     source: str | None = None  # empty for Python objects; None in older runs
-    boxes: Literal["crop", "keep"] = "crop"
+    reading: SourceOptions = SourceOptions()
     split_seed: int | None = None  # None if a split was given
     data_name: str
     data_root: str
@@ -147,6 +147,15 @@ class RunRecord(BaseModel):
     test_opened_before: list[str] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_boxes(cls, record: Any) -> Any:
+        """Reads the records of older runs, which had no other option than `boxes`."""
+        if isinstance(record, dict) and "boxes" in record:
+            record = {"reading": {"boxes": record["boxes"]}, **record}
+            del record["boxes"]
+        return record
 
     @property
     def head_alone(self) -> bool:

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -23,18 +22,9 @@ app = typer.Typer(
 )
 
 
-class Boxes(StrEnum):
-    """What is done with boxes that the data set gives."""
-
-    crop = "crop"
-    keep = "keep"
-
-
 Source = Annotated[
     str, typer.Argument(help="A folder of class folders, a CSV or Parquet file, or demo:solar.")
 ]
-
-BoxesOption = Annotated[Boxes, typer.Option(help="Crop images to the data set's boxes, or not.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -3,28 +3,27 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headstart.cli.app import AsJson, Boxes, BoxesOption, Source, app, reporting_errors
+from headstart.cli.app import AsJson, Source, app, reporting_errors
+from headstart.cli.options import given, takes_options
 from headstart.cli.output import print_json, print_methods, print_table
 from headstart.progress import for_stream
+from headstart.recipes.options import SourceOptions, parse_options
 
 
 @app.command()
-def check(
-    context: typer.Context,
-    source: Source,
-    as_json: AsJson = False,
-    boxes: BoxesOption = Boxes.crop,
-) -> None:
+@takes_options(SourceOptions)
+def check(context: typer.Context, source: Source, as_json: AsJson = False, **values: Any) -> None:
     """Find what is wrong with a data set: broken files, duplicates, leaks, odd classes."""
     with reporting_errors(context):
         from headstart.api.check import check as run_check
         from headstart.data.audit import summary_rows
 
-        found = run_check(source, boxes=boxes.value, progress=for_stream(sys.stderr))
+        options = parse_options(SourceOptions, given(values))
+        found = run_check(source, options, progress=for_stream(sys.stderr))
         if as_json:
             print(found.model_dump_json(indent=1))
             return
@@ -32,12 +31,13 @@ def check(
 
 
 @app.command()
+@takes_options(SourceOptions)
 def suspects(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="A folder or manifest as in `fit`, or a run.")],
     out: Annotated[Path, typer.Option(help="A .csv file for all of them.")] = Path("suspects.csv"),
     as_json: AsJson = False,
-    boxes: BoxesOption = Boxes.crop,
+    **values: Any,
 ) -> None:
     """Find images that deserve a look: labels that may be wrong, copies, outliers."""
     with reporting_errors(context):
@@ -46,7 +46,8 @@ def suspects(
         from headstart.diagnose.suspects import write_suspects_csv
 
         check_writable(out)
-        found = find(source, boxes=boxes.value, progress=for_stream(sys.stderr))
+        options = parse_options(SourceOptions, given(values))
+        found = find(source, options, progress=for_stream(sys.stderr))
         write_suspects_csv(out, found.suspects)
         if as_json:
             print_json(asdict(found))
@@ -110,6 +111,7 @@ def methods(
 
 
 @app.command()
+@takes_options(SourceOptions)
 def show(
     context: typer.Context,
     source: Source,
@@ -120,13 +122,15 @@ def show(
         list[str] | None, typer.Option("--set", help="Change the recipe, as in `fit`.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    **values: Any,
 ) -> None:
     """Draw augmentations, mixing, schedules and activations from your own images."""
     with reporting_errors(context):
         from headstart.api.show import show as draw
 
+        options = parse_options(SourceOptions, given(values))
         files = draw(
-            source, out=out, image=image, recipe=recipe, settings=settings or [], seed=seed
+            source, options, out=out, image=image, recipe=recipe, settings=settings or [], seed=seed
         )
         for file in files:
             print(file)

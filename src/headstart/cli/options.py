@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from headstart.recipes.options import RENAMED
+from headstart.recipes.options import RENAMED, SourceOptions
 
 NAMES = {"settings": "--set"}
 """Flags that are not named like their field."""
@@ -41,7 +41,7 @@ def takes_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Cal
                 default=None,
                 annotation=Annotated[_type(field) | None, _option(name, field)],
             )
-            for name, field in model.model_fields.items()
+            for name, field in _own_first(model)
             if name not in IN_PYTHON_ONLY
         ]
         added += [
@@ -73,10 +73,16 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != []}
 
 
+def _own_first(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """Returns the fields of a model, those on reading the images last."""
+    fields = model.model_fields.items()
+    return sorted(fields, key=lambda field: field[0] in SourceOptions.model_fields)
+
+
 def _option(name: str, field: FieldInfo) -> Any:
     flag = NAMES.get(name, "--" + name.replace("_", "-"))
     text = " ".join((field.description or "").split())
-    if field.default not in (None, (), ""):
+    if field.default not in (None, (), "", False):
         text += f" Default: {field.default}."
     return typer.Option(flag, help=text, show_default=False)
 
@@ -89,5 +95,5 @@ def _type(field: FieldInfo) -> Any:
         annotation = str if str in kinds else kinds[0]
     if get_origin(annotation) is tuple:
         return list[str]
-    simple = get_origin(annotation) is Literal or annotation in {int, float, str, Path}
+    simple = get_origin(annotation) is Literal or annotation in {int, float, bool, str, Path}
     return annotation if simple else str

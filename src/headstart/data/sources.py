@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from headstart.data.folders import load_folder
 from headstart.data.manifests import load_csv, load_frame, load_pairs, load_parquet
@@ -16,6 +16,7 @@ from headstart.data.solar import load_solar
 from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
 from headstart.data.types import Dataset
 from headstart.errors import DataError, did_you_mean
+from headstart.recipes.options import SourceOptions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,9 +29,9 @@ DEMOS: dict[str, Callable[[], Dataset]] = {"solar": load_solar}
 
 def load_dataset(
     source: Source,
+    options: SourceOptions | None = None,
     *,
     labels: Iterable[object] | None = None,
-    boxes: Literal["crop", "keep"] = "crop",
 ) -> Dataset:
     """Finds the labelled images of `source`, sorted by path; opens none of them.
 
@@ -44,22 +45,20 @@ def load_dataset(
             `"demo:solar"`;
             a pandas DataFrame with the same columns;
             a list of paths, with `labels`, or of `(path, label)` pairs.
+        options: How the source is read; the defaults if None.
         labels: The label of each path where `source` is a list of paths.
-        boxes: Whether images are cut to their bounding boxes where the source has some.
 
     Raises:
         DataError: Nothing can be trained on what is there; the message says why and where.
     """
-    dataset = _load(source, labels, boxes)
+    dataset = _load(source, options or SourceOptions(), labels)
     _check_splits(dataset)
     _check_classes(dataset)
     items = sorted(dataset.items, key=lambda item: item.path.as_posix())
     return replace(dataset, items=tuple(items))
 
 
-def _load(
-    source: Source, labels: Iterable[object] | None, boxes: Literal["crop", "keep"]
-) -> Dataset:
+def _load(source: Source, options: SourceOptions, labels: Iterable[object] | None) -> Dataset:
     pandas = sys.modules.get("pandas")  # who has a DataFrame has imported it
     is_frame = pandas is not None and isinstance(source, pandas.DataFrame)
     if labels is not None and (is_frame or isinstance(source, str | os.PathLike)):
@@ -67,20 +66,22 @@ def _load(
     if is_frame:
         return load_frame(cast("DataFrame", source))
     if isinstance(source, str | os.PathLike):
-        return _load_place(os.fspath(source), boxes)
+        return _load_place(os.fspath(source), options)
     if isinstance(source, Iterable):
         return load_pairs(source, labels)
     raise DataError(f"Images cannot be found by a {type(source).__name__}; give a folder's path.")
 
 
-def _load_place(source: str, boxes: Literal["crop", "keep"]) -> Dataset:
+def _load_place(source: str, options: SourceOptions) -> Dataset:
     if source.startswith("demo:"):
         return _load_demo(source.removeprefix("demo:"))
     path = Path(source)
     # os.path's tests say False where Path's raise: a NUL in the name, or a name too long.
     if source and os.path.isdir(source):  # noqa: PTH112
         is_cars = is_stanford_cars(path)
-        return load_stanford_cars(path, boxes=boxes) if is_cars else load_folder(path)
+        if is_cars:
+            return load_stanford_cars(path, boxes=options.boxes)
+        return load_folder(path)
     if not os.path.isfile(source):  # noqa: PTH113
         raise DataError(f"There is no folder or file {source!r}.")
     match path.suffix.lower():

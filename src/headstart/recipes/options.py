@@ -23,6 +23,8 @@ Strategy = Literal["head", "finetune"]
 
 Boxes = Literal["crop", "keep"]
 
+Layout = Literal["classes", "splits", "groups"]
+
 Options = TypeVar("Options", bound=BaseModel)
 
 DEFAULT_BUDGET = "10m"
@@ -42,7 +44,50 @@ _CONFIG = ConfigDict(
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
-class FitOptions(BaseModel):
+class SourceOptions(BaseModel):
+    """Options of every command that reads a data set: how its files are understood.
+
+    Example:
+        >>> SourceOptions(layout="splits").layout
+        'splits'
+    """
+
+    model_config = _CONFIG
+
+    boxes: Boxes = "crop"
+    """Crop images to the bounding boxes that the data set has, or keep them whole."""
+    layout: Layout | None = None
+    """Meaning of the top folders: classes, splits (train, test) or groups (patients, days), where
+    headstart asks."""
+    follow_links: bool = False
+    """Follow symbolic links that lead outside the folder of the images."""
+    root: Path | None = None
+    """Folder that the paths of a manifest are relative to. By default that of the manifest."""
+
+    @property
+    def reading(self) -> "SourceOptions":
+        """These options alone, with absolute paths, for the record of a run."""
+        kept = {name: getattr(self, name) for name in SourceOptions.model_fields}
+        root = None if self.root is None else self.root.resolve()
+        return SourceOptions(**{**kept, "root": root})
+
+    @property
+    def flags(self) -> list[str]:
+        """What differs from the defaults, as arguments of the command line.
+
+        Example:
+            >>> SourceOptions(layout="groups", follow_links=True).flags
+            ['--layout', 'groups', '--follow-links']
+        """
+        flags: list[str] = []
+        for name, field in SourceOptions.model_fields.items():
+            value = getattr(self, name)
+            if value != field.default:
+                flags += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
+        return flags
+
+
+class FitOptions(SourceOptions):
     """Options of `fit`.
 
     Example:
@@ -92,8 +137,6 @@ class FitOptions(BaseModel):
     """Seed for the train/validation/test split, separate so that seeds share one test set."""
     split: Path | None = None
     """Split file to use instead: the split.csv of another run."""
-    boxes: Boxes = "crop"
-    """Crop images to the bounding boxes that the data set has, or keep them whole."""
     workers: int | None = Field(None, ge=1)
     """Processes that decode images."""
     cache_dir: Path | None = None
@@ -160,7 +203,7 @@ class FitOptions(BaseModel):
         return None if self.trial_memory is None else int(1e9 * self.trial_memory)
 
 
-class CompareOptions(BaseModel):
+class CompareOptions(SourceOptions):
     """Options of `compare`."""
 
     model_config = _CONFIG
@@ -183,8 +226,6 @@ class CompareOptions(BaseModel):
     """Folder for the ledger. Run the command again to continue it."""
     split_seed: int = Field(0, ge=0)
     """Seed for the train/validation/test split."""
-    boxes: Boxes = "crop"
-    """Crop images to the bounding boxes that the data set has, or keep them whole."""
     workers: int | None = Field(None, ge=1)
     """Processes that decode images."""
     cache_dir: Path | None = None
@@ -206,7 +247,7 @@ class CompareOptions(BaseModel):
         return None if self.budget is None else _seconds(self.budget)
 
 
-class BenefitOptions(BaseModel):
+class BenefitOptions(SourceOptions):
     """Options of `benefit`."""
 
     model_config = _CONFIG
@@ -232,8 +273,6 @@ class BenefitOptions(BaseModel):
     """Seed for the train/validation/test split."""
     split: Path | None = None
     """The split.csv of a run, whose test images are not used."""
-    boxes: Boxes = "crop"
-    """Crop images to the bounding boxes that the data set has, or keep them whole."""
     workers: int | None = Field(None, ge=1)
     """Processes that decode images."""
     cache_dir: Path | None = None

@@ -326,7 +326,7 @@ def _benefit_command(record: RunRecord, folder: Path) -> str:
     """Returns the command that makes the certificate without the test images; may be empty."""
     if not record.source:
         return ""
-    options = ["--split", str(folder / "split.csv"), "--boxes", record.boxes]
+    options = ["--split", str(folder / "split.csv"), *record.reading.flags]
     if any(each.operation == "flip" and not each.safe for each in record.operations):
         options += ["--set", "augmentation.flip=false"]
     out = ["--out", str(folder / CERTIFICATE_FOLDER)]
