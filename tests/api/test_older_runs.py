@@ -1,0 +1,92 @@
+"""Runs that commit 6dddef2 wrote: see the README beside them."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headstart import Run
+from headstart.artifacts.journal import TRIALS
+from headstart.recipes.parsing import load_recipe
+
+OLDER = Path(__file__).parents[1] / "fixtures" / "run_6dddef2"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def older(pictures: Path, tmp_path: Path) -> Path:
+    """Copies of both runs, which say where their pictures lie on this machine."""
+    for name in ("finished", "stopped"):
+        path = shutil.copytree(OLDER / name, tmp_path / name) / "run.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "source": str(pictures), "data_root": str(pictures)}))
+    return tmp_path
+
+
+def recorded(run: Path) -> dict[str, tuple[str, float]]:
+    """Predicted class and its probability, by test image."""
+    with (run / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["path"]: (row["prediction"], float(row["probability"])) for row in rows}
+
+
+def test_an_older_run_predicts_what_it_predicted(older: Path, pictures: Path) -> None:
+    before = recorded(OLDER / "finished")
+    assert len(before) == 12
+    run = Run.open(older / "finished")
+    found = run.predict([pictures / name for name in before])
+    assert [each.label for each in found] == [label for label, _ in before.values()]
+    probabilities = [probability for _, probability in before.values()]
+    assert [each.probability for each in found] == pytest.approx(probabilities, abs=1e-4)
+    assert run.metrics.accuracy == pytest.approx(10 / 12)
+
+
+def test_commands_read_an_older_run(older: Path, pictures: Path, headstart: Command) -> None:
+    run = older / "finished"
+    image = pictures / "checks" / "000.png"
+    reported = headstart("report", run)
+    assert reported.returncode == 0, reported.stderr
+    page = (run / "report.html").read_text()
+    assert "83.3%" in page and "test_efficientnet" in page
+    ranked = headstart("leaderboard", run, "--json")
+    assert ranked.returncode == 0, ranked.stderr
+    assert [row["trial"] for row in json.loads(ranked.stdout)] == [2, 1]
+    alike = headstart("similar", run, image, "--json")
+    assert alike.returncode == 0, alike.stderr
+    assert json.loads(alike.stdout)[0]["image"] == "checks/015.png"
+
+
+def test_an_older_search_is_resumed(older: Path, headstart: Command) -> None:
+    finished, stopped = older / "finished", older / "stopped"
+    first = TRIALS.read(stopped)
+    assert len(first) == 1
+    resumed = headstart("resume", stopped, "--workers", 1)
+    assert resumed.returncode == 0, resumed.stderr
+
+    trials, expected = TRIALS.read(stopped), TRIALS.read(finished)
+    assert trials[0] == first[0]
+    assert [each.recipe for each in trials] == [each.recipe for each in expected]
+    assert load_recipe(str(stopped / "recipe.toml")) == load_recipe(str(finished / "recipe.toml"))
+    labels = {image: label for image, (label, _) in recorded(finished).items()}
+    assert {image: label for image, (label, _) in recorded(stopped).items()} == labels
+    before, after = Run.open(finished).record, Run.open(stopped).record
+    # Sums of floats depend on the processor, on the libraries and on the number of threads.
+    alike = (after.machine, after.versions) == (before.machine, before.versions)
+    if alike and os.environ.get("OMP_NUM_THREADS") == "1":
+        weights = [run / "bundle" / "model.safetensors" for run in (stopped, finished)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+    compared = headstart("diff", finished, stopped)
+    assert compared.returncode == 0, compared.stderr
+    assert "12 shared test images" in compared.stdout
+
+
+def test_a_finished_older_search_is_not_resumed(older: Path, headstart: Command) -> None:
+    refused = headstart("resume", older / "finished")
+    assert refused.returncode != 0
+    assert "finished" in refused.stderr
