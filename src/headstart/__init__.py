@@ -1,4 +1,4 @@
-"""From a small folder of labelled images to a proven, shippable classifier."""
+"""Trains, tests and ships an image classifier from a small folder of labelled images."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: torch takes seconds to load."""
+    """Imports a public name at its first use, because torch takes seconds to load."""
     if name not in _HOMES:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -55,6 +55,19 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def sentence(text: str) -> str:
+    """Returns text with a capital and a period, as a sentence.
+
+    Args:
+        text: A clause or a sentence.
+
+    Example:
+        >>> sentence("no plateau is reached"), sentence("It levels off.")
+        ('No plateau is reached.', 'It levels off.')
+    """
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
+
+
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Returns names as an English list.
 

@@ -45,8 +45,8 @@ def test_a_real_difference_by_hand() -> None:
     low, high = compared.interval
     assert 0 < low < 0.3 < high < 0.6
     assert compared.verdict == (
-        f"B is right on 30.0 points more of the 20 shared test images (95% interval "
-        f"{100 * low:.1f} to {100 * high:.1f}; p = 0.03)."
+        "B classifies 30.0 percentage points more of 20 shared test images correctly (95% "
+        f"interval {100 * low:.1f} to {100 * high:.1f}; p = 0.03)."
     )
 
 
@@ -54,7 +54,7 @@ def test_the_better_one_is_named_with_its_own_interval() -> None:
     forward, _ = compare(predictions("0" * 10 + "1"), predictions("1" * 11))
     backward, _ = compare(predictions("1" * 11), predictions("0" * 10 + "1"))
     assert backward.p_value == pytest.approx(2 / 2**10)
-    assert forward.verdict == backward.verdict.replace("A is", "B is")
+    assert forward.verdict == backward.verdict.replace("A classifies", "B classifies")
     assert backward.interval == pytest.approx([-end for end in reversed(forward.interval)], abs=0.1)
 
 
@@ -63,7 +63,7 @@ def test_no_difference_by_hand() -> None:
     compared, _ = compare(predictions("1" * 8 + "10"), predictions("1" * 8 + "01"))
     assert compared.p_value == 1
     assert compared.verdict.startswith(
-        "No real difference can be told: both are right on as many of the 10 shared test images"
+        "No significant difference: both classify equally many of 10 shared test images correctly"
     )
     # They agree on all: Wilson's upper end for 0 of 20 is z² / (n + z²).
     compared, _ = compare(predictions("1" * 20), predictions("1" * 20))
@@ -76,14 +76,17 @@ def test_only_shared_images_with_one_label_count() -> None:
     compared, warnings = compare(a, b)
     assert (compared.shared, compared.right_a, compared.right_b) == (4, 0, 4)
     partly, relabelled = warnings
-    assert "Only 6 test images are shared by the tests, of 8 in A and 6 in B" in partly
-    assert "2 test images with another label in B than in A (such as ants/0.png)" in relabelled
+    assert "The runs share only 6 test images, of 8 in A and 6 in B" in partly
+    assert (
+        "leaves out 2 test images with another label in B than in A, such as ants/0.png"
+        in relabelled
+    )
 
 
 def test_nothing_to_compare_is_refused() -> None:
     with pytest.raises(RunError, match=r"one and other share no test image.*--split"):
         compare(predictions("11"), predictions("11", start=5), ("one", "other"))
-    with pytest.raises(RunError, match="label all 2 test images that they share differently"):
+    with pytest.raises(RunError, match="give different labels to all 2 test images"):
         compare(predictions("11"), predictions("11", label="wasp"))
 
 
@@ -153,7 +156,7 @@ def test_the_command(two_runs: tuple[Path, Path], tmp_path: Path, headstart: Com
     table = headstart("diff", *two_runs)
     assert table.returncode == 0
     assert "optimizer.lr" in table.stdout
-    assert "B is right on 30.0 points more of the 20 shared test images" in table.stdout
+    assert "B classifies 30.0 percentage points more of 20 shared test images" in table.stdout
     assert "warning: " in table.stderr
     assert RunDiff.model_validate_json(headstart("diff", *two_runs, "--json").stdout) == diff(
         *two_runs

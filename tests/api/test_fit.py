@@ -332,9 +332,9 @@ def test_settings_that_cannot_act_are_refused(pictures: Path, tmp_path: Path) ->
     [
         (
             {"recipe": "default", "sampler": "random", "jobs": 2},
-            r"--sampler, --jobs: these belong to a search",
+            r"--sampler, --jobs cannot be used here",
         ),
-        ({"epochs": 1, "ensemble": 2}, r"--ensemble: these belong to a search"),
+        ({"epochs": 1, "ensemble": 2}, r"--ensemble cannot be used here"),
         ({"jobs": 2}, r"--jobs 2 needs --executor"),
         ({"executor": "ray", "trial_memory": 1.0}, r"--trial-memory needs --executor processes"),
         ({"address": "auto"}, r"--address needs --executor ray"),

@@ -36,7 +36,7 @@ def test_every_option_is_documented_and_on_the_command_line(headstart: Any, comm
     ("model", "values", "says"),
     [
         (FitOptions, {"bugdet": "5m"}, r"^Unknown option 'bugdet'; did you mean 'budget'\?$"),
-        (FitOptions, {"executor": "ray"}, r"^--executor is called --executor now\.$"),
+        (FitOptions, {"engine": "ray"}, r"^--engine is now called --executor\.$"),
         (FitOptions, {"trials": 0}, r"^--trials must be at least 1; it is 0\.$"),
         (FitOptions, {"trial_memory": 0}, r"^--trial-memory must be above 0; it is 0\.$"),
         (FitOptions, {"sampler": "grid"}, r"^--sampler must be 'tpe' or 'random'; it is 'grid'"),
@@ -61,10 +61,10 @@ def test_the_error_says_what_kind_it_is() -> None:
 
 
 def test_an_option_by_its_old_name_is_refused_with_the_new_one(headstart: Any) -> None:
-    told = headstart("fit", "nowhere", "--executor", "ray")
+    told = headstart("fit", "nowhere", "--engine", "ray")
     assert told.returncode == 2
-    assert "--executor is called --executor now." in told.stderr
-    assert "--executor" not in headstart("fit", "--help").stdout
+    assert "--engine is now called --executor." in told.stderr
+    assert "--engine" not in headstart("fit", "--help").stdout
 
 
 def test_keywords_change_options_without_touching_the_rest() -> None:

@@ -116,4 +116,4 @@ def test_the_command(spoiled: Path, tmp_path: Path, headstart: Command) -> None:
     assert "nowhere" in refused.stderr
     table = headstart("suspects", spoiled, "--out", out)
     assert WRONG.keys() <= {line.split("\t")[2] for line in table.stdout.splitlines()[1:-1]}
-    assert "of 49 images deserve a look" in table.stdout
+    assert "of 49 images are suspicious" in table.stdout

@@ -284,7 +284,7 @@ def test_similar_prints_and_draws(
 
 def test_fit_prints_what_each_method_did(run: tuple[Path, str]) -> None:
     _, printed = run
-    assert "what it did" in printed
+    assert "effect" in printed
     assert "recall@1" in printed
 
 
@@ -293,6 +293,6 @@ def test_the_old_name_of_an_option_is_refused_with_the_new_one(
 ) -> None:
     done = headstart("fit", pictures, "--engine", "processes", "--out", tmp_path / "run")
     assert done.returncode == 2
-    assert "--engine is called --executor now." in done.stderr
+    assert "--engine is now called --executor." in done.stderr
     assert not (tmp_path / "run").exists()
     assert "--engine" not in headstart("fit", "--help").stdout

@@ -62,9 +62,9 @@ def test_sets_hold_the_truth_about_as_often_as_promised(run: Run, fresh: Path) -
 
 
 def test_what_was_promised_is_checked_on_the_sealed_test(run: Run) -> None:
-    promises = [note for note in run.record.notes if note.startswith("Sets of classes for")]
+    promises = [note for note in run.record.notes if note.startswith("Prediction sets for")]
     assert len(promises) == 2
-    assert any("unlike the training images" in note for note in run.record.notes)
+    assert any("out of distribution" in note for note in run.record.notes)
 
 
 def test_a_coverage_that_was_not_calibrated_is_refused(run: Run) -> None:
@@ -85,7 +85,7 @@ def test_images_like_the_training_images_are_in_range_and_others_are_not(
     assert red.limit is not None
     assert red.distance > red.limit
     assert red.warning == (
-        f"unlike the training images: distance {red.distance:.2f}, limit {red.limit:.2f}"
+        f"Unlike the training images (distance {red.distance:.2f}, limit {red.limit:.2f})."
     )
 
 
@@ -138,8 +138,8 @@ def test_the_command_says_sets_and_warnings(
     table = command("--set-coverage", "0.9")
     assert table.returncode == 0, table.stderr
     assert "one of them the true one in 90%" in table.stdout.splitlines()[0]
-    assert "unlike the training images: distance" in table.stdout
-    assert "1 of 2 images are unlike the training images" in table.stderr
+    assert "Unlike the training images (distance" in table.stdout
+    assert "1 of 2 images is out of distribution" in table.stderr
     found = json.loads(command("--json").stdout)
     assert [each["out_of_distribution"] for each in found] == [False, True]
     rows = list(csv.DictReader(io.StringIO(command("--csv", "--set-coverage", "0.9").stdout)))
@@ -161,9 +161,9 @@ def test_insects_are_unlike_flowers(tmp_path: Path) -> None:
     )
     insects = sorted((DATA / "hymenoptera").rglob("*.jpg"))[:100]
     assert np.mean([p.out_of_distribution for p in run.predict(insects)]) >= 0.6
-    (said,) = (note for note in run.record.notes if "were called unlike" in note)
+    (said,) = (note for note in run.record.notes if "flagged as out of distribution" in note)
     assert int(said.split()[0]) <= 0.12 * run.metrics.n
-    (held,) = (note for note in run.record.notes if note.startswith("Sets of classes for 90%"))
+    (held,) = (note for note in run.record.notes if note.startswith("Prediction sets for 90%"))
     assert float(held.split("class of ")[1].split("%")[0]) >= 84
 
 

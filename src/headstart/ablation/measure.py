@@ -34,18 +34,18 @@ from headstart.training.speed import measure_speeds
 from headstart.training.transfer import Solved
 
 SLACK = 1.3
-"""A training is begun where so many times what it should take is left: none is interrupted."""
+"""A training starts only if this multiple of its expected time is left."""
 
 
 @dataclass
 class Bench:
-    """What all rows are trained and judged with.
+    """The common conditions of all rows.
 
     Attributes:
-        experiment: The data and the backbone.
-        plan: One rung, with the folds.
-        seed: Of the folds.
-        heads: Heads that were solved already, by what they depend on.
+        experiment: Data and backbone.
+        plan: Plan with one rung and the folds.
+        seed: Seed for the folds.
+        heads: Cache of solved heads.
     """
 
     experiment: Experiment
@@ -55,7 +55,7 @@ class Bench:
 
 
 def make_bench(experiment: Experiment, chosen: Recipe, epochs: int) -> Bench:
-    """Returns what all rows are trained with: one rung, and folds where there are few images."""
+    """Returns the common conditions: one rung, and cross-validation if there are few images."""
     images = sum(len(rows) for rows in experiment.extractor.rows.values())
     plan = SearchPlan(
         rungs=(Rung(trials=1, epochs=epochs),), folds=folds_for(images), epochs=epochs
@@ -70,7 +70,7 @@ def measure_rows(
     folder: Path | None,
     resources: Resources,
 ) -> tuple[list[Trial], list[str]]:
-    """Trains what is not known yet; returns all that is known, and what did not fit."""
+    """Trains the missing rows; returns all trials, and the names of rows that did not fit."""
     clock, progress = resources.clock, resources.progress
     data = _digest(bench)
     known: dict[str, Trial] = {}
@@ -78,11 +78,11 @@ def measure_rows(
         for measured in MEASURED.read(folder):
             if measured.data == data and measured.trial.state == "done":
                 known[json.dumps(measured.trial.recipe)] = measured.trial
-    # The two ends first: what lies between them is of no use without them.
+    # The two ends come first: the steps between them are useless without them.
     climb = [step for step in steps if step.part == "ladder"]
     rest = [*climb[1:-1], *(step for step in steps if step.part == "left_out")]
     costs = _Costs(bench, clock)
-    if clock.budget_s is not None:  # cheap ones first, so that as many as can be are measured
+    if clock.budget_s is not None:  # cheap ones first, to measure as many as possible
         rest.sort(key=lambda step: costs.planned(step.recipe))
     order = [climb[0], climb[-1], *rest]
     wanted = [(step, with_seed(step.recipe, seed)) for seed in range(seeds) for step in order]
@@ -111,7 +111,7 @@ def measure_rows(
     trials = [trial for key, trial in known.items() if key in keys]
     if len(trials) < 2:
         raise BudgetError(
-            f"a budget of {format_duration(clock.budget_s or 0)} leaves no time to train two "
+            f"A budget of {format_duration(clock.budget_s or 0)} leaves no time to train two "
             "recipes. Give a larger --budget or fewer --epochs."
         )
     there = [step for step, recipe in wanted if _key(recipe) in known]
@@ -119,14 +119,14 @@ def measure_rows(
 
 
 def is_measured(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> bool:
-    """Returns whether there are figures of the chosen recipe itself."""
+    """Returns whether the chosen recipe itself was measured."""
     chosen = [step for step in steps if step.part == "ladder"][-1]
     wanted = [with_seed(chosen.recipe, seed).model_dump(mode="json") for seed in range(seeds)]
     return any(trial.state == "done" and trial.recipe in wanted for trial in trials)
 
 
 def _train(bench: Bench, job: TrialJob) -> Score:
-    """Trains and judges a row behind its own boundary, with its own head."""
+    """Trains and evaluates a row at its own boundary, with its own head."""
     recipe = parse_recipe(job.recipe)
     context = _trial_context(bench, recipe)
     check_head_alone(recipe, context.boundary)
@@ -140,13 +140,13 @@ def _train(bench: Bench, job: TrialJob) -> Score:
 
 
 def _trial_context(bench: Bench, recipe: Recipe) -> TrialContext:
-    """Returns what a row is trained with; the folds are those of all rows, whatever its seed."""
+    """Returns the context of a row; all rows share the folds, whatever their seed."""
     alike = recipe.model_copy(update={"seed": bench.seed})
     return trial_context(bench.experiment, alike, bench.plan)
 
 
 class _Costs:
-    """What a training takes: as rows like it took, or as measured times how far that was off."""
+    """Expected training times, from similar rows or from a corrected measurement of speed."""
 
     def __init__(self, bench: Bench, clock: Clock) -> None:
         self._bench, self._clock = bench, clock
@@ -155,7 +155,7 @@ class _Costs:
         self._sums = [0.0, 0.0]
 
     def fits(self, recipe: Recipe) -> bool:
-        """Returns whether a training ends before the budget does."""
+        """Returns whether a training fits the rest of the budget."""
         left = self._clock.left()
         if left is None:
             return True
@@ -165,7 +165,7 @@ class _Costs:
         return SLACK * (off * self.planned(recipe) if known is None else known) <= left
 
     def learn(self, recipe: Recipe, seconds: float) -> None:
-        """Takes into account what a training took."""
+        """Records the time of a training."""
         if self._clock.budget_s is None:
             return
         kind = self._kind(recipe)
@@ -178,7 +178,7 @@ class _Costs:
         return f"{boundary} {recipe.closed_form} {recipe.augmentation.name} {mixing}"
 
     def planned(self, recipe: Recipe) -> float:
-        """Returns the seconds that a training should take, by what was measured on the spot."""
+        """Returns the expected seconds of a training, from the measured speed."""
         extractor, plan = self._bench.experiment.extractor, self._bench.plan
         boundary, key = boundary_without_clock(extractor, recipe), self._kind(recipe)
         if key not in self._planned:
@@ -196,7 +196,7 @@ class _Costs:
 
 
 def _digest(bench: Bench) -> str:
-    """Returns a hash of the images and of how they are divided."""
+    """Returns a hash of the images and their folds."""
     extractor = bench.experiment.extractor
     context = _trial_context(bench, NAMED["probe"])
     digest = hashlib.sha256(bench.experiment.pixels.key.encode())
@@ -217,11 +217,11 @@ def _step_name(step: Step) -> str:
 
 
 def _describe(name: str, trial: Trial, clock: Clock) -> str:
-    """Returns a line on what was trained."""
+    """Returns a line on a finished training."""
     took = f"{format_duration(trial.seconds)}; {format_duration(clock.elapsed())} so far"
     if trial.val_loss is None:
         return f"{name}: failed ({trial.cause}); {took}"
     return (
-        f"{name}: {trial.val_right} of {trial.val_images} right, log loss {trial.val_loss:.3f}; "
+        f"{name}: {trial.val_right} of {trial.val_images} correct, log loss {trial.val_loss:.3f}; "
         f"{took}"
     )

@@ -1,4 +1,4 @@
-"""What each method brought: the steps from the naive recipe to a chosen one, and their gains."""
+"""The steps of an ablation from the naive recipe to a chosen one, and their gains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,21 @@ from headstart.evaluation.statistics import Cell, holm, mcnemar_exact, paired_di
 from headstart.recipes.parsing import NAMED
 from headstart.recipes.recipe import Recipe, broken_rules
 from headstart.search.leaderboard import shown
+from headstart.text import percent
 
 ORDER = (
     "optimizer", "schedule", "augmentation", "batch_mixing", "criterion", "freezing", "head",
     "activation", "metric_loss", "averaging",
 )  # fmt: skip
-"""What is added, in this order: how to step first, then what is learnt from, then what is moved."""
+"""Order in which families are added: optimization, then data and loss, then the network."""
 
 LAST = ("blend", "test_time_flip")
-"""What is done to weights that are trained already."""
+"""Families that act on weights after training; they are added last."""
 
 _BY_GRADIENT = tuple(family for family in ORDER if family not in {"freezing", "head"})
 
 TRAINING = ("training",)
-"""What the first recipe of a search is judged by: the head that it began with."""
+"""Pseudo-family of the row that compares a search's first recipe with its initial head."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Step:
     """A recipe of the ledger.
 
     Attributes:
-        part: Of the ledger.
-        families: What it has otherwise than the one that it is judged against.
+        part: Part of the ledger.
+        families: Families in which the recipe differs from its baseline.
         recipe: The recipe.
     """
 
@@ -48,14 +49,14 @@ class Step:
 
 
 def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
-    """Returns the naive recipe and the chosen one, alike in backbone, batches, views and seed.
+    """Returns the naive and the chosen recipe with equal backbone, batch size, views and seed.
 
-    Of a head that is solved in closed form, what acts by gradient alone is the naive recipe's: it
-    is no difference.
+    If the head is solved in closed form, families that act only by gradient descent are those of
+    the naive recipe, because they have no effect.
 
     Args:
-        chosen: The recipe whose methods are judged.
-        epochs: Length of the schedule of both.
+        chosen: Recipe whose methods are evaluated.
+        epochs: Length of both schedules.
     """
     naive = NAMED["naive"]
     if chosen.closed_form:
@@ -71,14 +72,19 @@ def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
 
 
 def ladder(naive: Recipe, chosen: Recipe) -> list[Step]:
-    """Returns the steps from one recipe to the other, each with one family more.
+    """Returns the steps from one recipe to another, each with one more family.
 
-    Where a family alone would give a recipe that makes no sense, another one is taken first, and
-    where none goes alone, the fewest that go together.
+    If a family alone would give an invalid recipe, another one is added first; if no single family
+    gives a valid recipe, the smallest set that does is added at once.
 
     Args:
-        naive: Where it begins; a row of its own, without families.
-        chosen: Where it ends. Both make sense, and so does every recipe between them.
+        naive: First recipe; a row of its own, without families.
+        chosen: Last recipe.
+
+    Example:
+        >>> steps = ladder(*endpoints(NAMED["default"], epochs=3))
+        >>> steps[0].families, steps[-1].recipe == endpoints(NAMED["default"], epochs=3)[1]
+        ((), True)
     """
     steps = [Step("ladder", (), naive)]
     for families in (ORDER, LAST[:1], LAST[1:]):
@@ -91,9 +97,9 @@ def ladder(naive: Recipe, chosen: Recipe) -> list[Step]:
 
 
 def left_out(naive: Recipe, chosen: Recipe) -> list[Step]:
-    """Returns the chosen recipe with each of its methods put back to what the naive one has.
+    """Returns the chosen recipe with each of its methods replaced by that of the naive recipe.
 
-    Where that would make no sense, the fewest others are put back with it.
+    If the result would be invalid, the smallest set of other methods is replaced with it.
     """
     differ = _differing(naive, chosen)
     found: dict[tuple[str, ...], Step] = {}
@@ -106,7 +112,7 @@ def left_out(naive: Recipe, chosen: Recipe) -> list[Step]:
 def _fewest(
     here: Recipe, there: Recipe, families: Sequence[str], needed: str = ""
 ) -> tuple[str, ...]:
-    """Returns the fewest families, the first ones, that can be taken over from another recipe."""
+    """Returns the smallest set of families whose adoption from another recipe is valid."""
     for size in range(1, len(families) + 1):
         for taken in combinations(families, size):
             if (not needed or needed in taken) and not broken_rules(_with(here, there, taken)):
@@ -123,16 +129,16 @@ def _differing(one: Recipe, other: Recipe) -> tuple[str, ...]:
 
 
 def with_seed(recipe: Recipe, offset: int) -> Recipe:
-    """Returns the recipe for another seed, counted from its own."""
+    """Returns the recipe with its seed increased by an offset."""
     return recipe.model_copy(update={"seed": recipe.seed + offset})
 
 
 def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Returns for people what two recipes, as plain data, do not have in common.
+    """Returns the differences between two recipes as text.
 
     Args:
-        before: The one.
-        after: The other.
+        before: First recipe, as plain data.
+        after: Second recipe, as plain data.
     """
     changes = []
     for family in (*ORDER, *LAST):
@@ -151,15 +157,15 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def ledger_rows(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> list[LedgerRow]:
-    """Returns a row for each step that was measured, with its gain and p-values over all rows.
+    """Returns a row for each measured step, with its gain and p-values corrected over all rows.
 
-    A step of the ladder whose predecessor was not measured, or failed, is judged against the last
-    one that was, and its row names all that changed between them.
+    If the predecessor of a ladder step was not measured or failed, the step is compared with the
+    last one that was, and its row lists all changes between them.
 
     Args:
-        steps: The ladder, then those with one left out; the ladder's last is the chosen recipe.
-        trials: What was trained, each with the recipe of a step for one of the seeds.
-        seeds: How many, from the recipes' own seed on.
+        steps: The ladder, then the steps without one method; the ladder ends at the chosen recipe.
+        trials: Trials, each with the recipe of a step for one of the seeds.
+        seeds: Number of seeds, counted from the seed of the recipes.
     """
     known = [(trial.recipe, trial) for trial in trials]
 
@@ -198,7 +204,7 @@ def _row(
     without: Mapping[int, Trial],
     having: Mapping[int, Trial],
 ) -> LedgerRow:
-    """Returns a row: the figures of the recipe itself, and the gain of what has the methods."""
+    """Returns a row: the results of the recipe, and the gain with its methods."""
     good = _done(own)
     failed = "" if good else next(iter(own.values())).cause
     base = LedgerRow(
@@ -225,8 +231,8 @@ def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]
     """Returns the gain of some trials over others on the same images, as fields of a row.
 
     Args:
-        without: One a seed.
-        having: As many, of the same seeds in the same order.
+        without: Baseline trials, one per seed.
+        having: Trials with the change, with the same seeds in the same order.
     """
     if not without:
         return {}
@@ -243,20 +249,26 @@ def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]
 
 
 def sign_test(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> float:
-    """Returns the exact two-sided p-value of "both are right equally often".
+    """Returns the exact two-sided p-value of the hypothesis of equal accuracy.
 
-    With one pair this is McNemar's exact test. With one a seed an image counts once, for whichever
-    was right on it more often: seeds are not independent, as an image that is hard is hard for all.
+    With one pair this is McNemar's exact test. With one pair per seed, each image counts once, for
+    the side that is correct more often: seeds are not independent, because hard images are hard for
+    all of them.
 
     Args:
-        pairs: Whether either is right on each image, (n,) and (n,).
+        pairs: Correctness on each image of both sides, (n,) and (n,).
+
+    Example:
+        >>> never, always = np.zeros(6, bool), np.ones(6, bool)
+        >>> round(sign_test([(never, always)]), 5)
+        0.03125
     """
     difference = np.sum([b.astype(int) - a.astype(int) for a, b in pairs], axis=0)
     return mcnemar_exact(difference < 0, difference > 0)
 
 
 def corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
-    """Returns the rows with p-values that are corrected for their number (Holm 1979)."""
+    """Returns the rows with p-values corrected for multiple comparisons (Holm 1979)."""
     at = [number for number, row in enumerate(rows) if row.p is not None]
     adjusted = holm([rows[number].p or 0.0 for number in at]) if at else []
     by_row = dict(zip(at, adjusted, strict=True))
@@ -264,26 +276,26 @@ def corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
 
 
 def acted_of(trial: Trial, families: Sequence[str]) -> tuple[Acted, ...]:
-    """Returns what the methods of some families were seen to do in a trial."""
+    """Returns the observed effects of some families in a trial."""
     found = [acted for acted in trial.acted if acted.family in families]
     blend = trial.recipe["blend"]
     if "blend" in families and blend < 1:
-        evidence = f"the weights that are kept lie {blend:.0%} of the way from where they began"
+        evidence = f"the kept weights lie {percent(blend, 0)} of the way from the initial weights"
         found.append(Acted(family="blend", method="blend", state="acted", evidence=evidence))
     return tuple(found)
 
 
 def rows_of_trials(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[LedgerRow]:
-    """Returns what a search's own trials say of single methods, without any training.
+    """Returns the effects of single methods in the trials of a search, without any training.
 
-    Trials that differ from the search's first recipe by one family are judged against it on the
-    same images, in the last rung that both were in. Blending and flips do not count as differences:
-    every trial chose its own by the held-out images. The first row is training itself, against the
-    head that the first recipe began with.
+    Trials that differ from the first recipe of the search in one family are compared with it on the
+    same images, in the last rung that both reached. Blending and flips do not count as differences:
+    every trial chooses its own on the held-out images. The first row compares training itself with
+    the initial head of the first recipe.
 
     Args:
-        trials: From the journal.
-        base: The recipe that the search started from, as plain data.
+        trials: Trials of the journal.
+        base: Recipe that the search started from, as plain data.
     """
     done = [trial for trial in trials if trial.state == "done"]
     first = {trial.rung: trial for trial in done if not _otherwise(trial.recipe, base)}
@@ -320,7 +332,7 @@ def _trial_row(without: Trial, having: Trial, families: tuple[str, ...], change:
 
 
 def _otherwise(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the families that a recipe has otherwise, but for those that each trial chooses."""
+    """Returns the families in which a recipe differs, except those that each trial chooses."""
     return tuple(field for field in base if field not in LAST and recipe.get(field) != base[field])
 
 

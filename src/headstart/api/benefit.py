@@ -1,4 +1,4 @@
-"""What transfer brings: the same network and tuning from pretrained weights and from scratch."""
+"""The benefit of transfer: the same network from pretrained weights and from scratch."""
 
 import hashlib
 import time
@@ -35,16 +35,17 @@ from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, RecipeError, RunError
 from headstart.features.cache import default_cache_dir, evict
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import BenefitOptions, with_keywords
+from headstart.recipes.options import BenefitOptions, lists_fields, with_keywords
 from headstart.recipes.parsing import parse_recipe, with_settings
 from headstart.recipes.recipe import Recipe
 from headstart.report.certificate import write_certificate_page
+from headstart.text import counted
 from headstart.training.budget import Clock
 from headstart.training.experiment import Experiment, SplitChoice, prepare
 from headstart.training.run_context import Resources, dated_folder
 
 ON_CPU, ON_GPU = ((0.25, 1.0), 2), ((0.1, 0.25, 0.5, 1.0), 3)
-"""Fractions of the data and seeds, unless they are given."""
+"""Default fractions of the data and default number of seeds."""
 
 MOST_VIEWS = 4
 
@@ -54,6 +55,7 @@ FIXED = {
 }  # fmt: skip
 
 
+@lists_fields(BenefitOptions)
 def benefit(
     source: Any,
     options: BenefitOptions | None = None,
@@ -63,12 +65,12 @@ def benefit(
     started: float | None = None,
     **keywords: Any,
 ) -> tuple[Path, Certificate]:
-    """Says whether pretrained weights bring a higher start, slope and asymptote (Torrey & Shavlik).
+    """Measures whether pretrained weights give a higher start, slope and asymptote.
 
-    Both arms have the same architecture, recipe, data, epochs and number of tried learning rates;
-    all of the network is trained. The rate is constant, so that a curve levels off only where
-    learning does, and an average of the weights (EMA) takes the noise out of it. The test images
-    of the split, which is that of `fit`, are not touched.
+    The three questions are those of Torrey & Shavlik (2010). Both arms share architecture, recipe,
+    data, epochs and number of learning rates tried; the whole network is trained. The learning
+    rate is constant: a curve levels off only when learning does. An exponential moving average of
+    the weights reduces the noise. The split is that of `fit`, and its test images stay sealed.
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
@@ -79,10 +81,16 @@ def benefit(
         keywords: Fields of `BenefitOptions` instead of `options`, such as `budget="5m"`.
 
     Returns:
-        The folder and what is in its `certificate.json`.
+        The folder, and the contents of its `certificate.json`.
 
     Raises:
-        InputError: If nothing can be compared with what was given.
+        InputError: If the options or the data allow no comparison.
+
+    Example:
+        >>> from headstart.api.benefit import benefit
+        >>> folder, certificate = benefit("flowers", budget="20m")  # doctest: +SKIP
+        >>> [verdict.answer for verdict in certificate.verdicts]  # doctest: +SKIP
+        ['yes', 'yes', 'cannot tell']
     """
     options = with_keywords(BenefitOptions, options, keywords)
     resources = Resources(
@@ -139,9 +147,9 @@ def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> R
     fixed = sorted(n for n in names if n in FIXED or n.partition(".")[0] in {"freezing", "epochs"})
     if fixed:
         raise RecipeError(
-            f"{', '.join(fixed)} cannot be --set here: both arms train the whole network, from "
-            "weights that are what is compared and at rates that both try. Use --backbone, "
-            "--resolution, --epochs or --seeds."
+            f"{', '.join(fixed)} cannot be changed with --set here: both arms train the whole "
+            "network, differ only in their initial weights, and try the same learning rates. Use "
+            "--backbone, --resolution, --epochs or --seeds."
         )
     base = parse_recipe(
         {
@@ -157,18 +165,21 @@ def _recipe(backbone: str | None, resolution: int, settings: Sequence[str]) -> R
     )
     chosen = with_settings(base, settings)
     if chosen.closed_form or chosen.averaging.chooses_by_validation:
-        raise RecipeError("both arms are trained by gradient to the last epoch; leave soups out.")
+        raise RecipeError(
+            "Both arms are trained by gradient descent to the last epoch. Choose another head or "
+            "averaging: closed-form heads and soups cannot be compared here."
+        )
     return chosen
 
 
 def _begun(folder: Path) -> bool:
-    """Says whether a folder holds a certificate that was begun; that of a `fit` has a run.json."""
+    """Returns whether a folder holds an unfinished certificate, not a run of `fit`."""
     begun = (folder / ASKED).exists() or (folder / "audit.json").exists()
     return begun and not (folder / "run.json").exists()
 
 
 def _digest(images: ArmImages) -> str:
-    """Returns a hash of which images are trained on and judged by."""
+    """Returns a hash of the images for training and evaluation."""
     digest = hashlib.sha256()
     for rows in (images.train, images.held):
         digest.update(rows.tobytes())
@@ -178,29 +189,30 @@ def _digest(images: ArmImages) -> str:
 def _check_design(
     folder: Path, plan: BenefitPlan, fractions: Sequence[float] | None, epochs: int | None
 ) -> None:
-    """Refuses fractions and epochs that are not those of the plan.
+    """Checks that fractions and epochs, where given, are those of the plan.
 
     Raises:
-        RunError: Saying what they are.
+        RunError: If they differ; the message names those of the plan.
     """
     if (fractions and tuple(fractions) != plan.fractions) or epochs not in {None, plan.epochs}:
         shown = ",".join(f"{100 * share:g}" for share in plan.fractions)
         raise RunError(
-            f"{folder} was begun with --fractions {shown} and {plan.epochs} epochs; name another "
-            "folder with --out, or leave both away to go on."
+            f"{folder} was begun with --fractions {shown} and {counted(plan.epochs, 'epoch')}. "
+            "Choose another folder with --out, or leave out both options to continue."
         )
 
 
 def _check_same(folder: Path, asked: BenefitRequest) -> None:
-    """Refuses to go on with something else than was begun.
+    """Checks that a continued certificate has the same request as before.
 
     Raises:
-        RunError: Saying what differs.
+        RunError: If they differ; the message says in what.
     """
     begun = read_asked(folder)
     if begun is None:
         raise RunError(
-            f"{folder} was begun by an older version of headstart; name another folder with --out."
+            f"{folder} was begun by an older version of headstart. Choose another folder with "
+            "--out."
         )
     for what, same in (
         ("recipe", begun.recipe == asked.recipe),
@@ -209,8 +221,8 @@ def _check_same(folder: Path, asked: BenefitRequest) -> None:
     ):
         if not same:
             raise RunError(
-                f"{folder} was begun with another {what}; name another folder with --out, or give "
-                "the same command to go on."
+                f"{folder} was begun with another {what}. Choose another folder with --out, or "
+                "repeat the same command to continue."
             )
 
 
@@ -223,10 +235,10 @@ def _certify(
     clock: Clock,
     command: str,
 ) -> Certificate:
-    """Reads the answers from the journal.
+    """Computes the answers from the journal.
 
     Raises:
-        BudgetError: If the budget ended before there was one pair to compare.
+        BudgetError: If the budget ended before both arms of one pair were trained.
     """
     runs = [run for run in read_arms(folder) if run.purpose == "curve"]
     chance = float(np.bincount(images.held_labels).max() / len(images.held_labels))
@@ -237,8 +249,8 @@ def _certify(
             results.append(found)
     if not results:
         raise BudgetError(
-            f"the budget ended before two networks could be compared; the same command with "
-            f"--out {folder} goes on."
+            f"The budget ended before two networks could be compared. Repeat the command with "
+            f"--out {folder} to continue."
         )
     network = experiment.extractor.backbone
     earlier = read_certificate(folder) if (folder / CERTIFICATE).exists() else None
@@ -268,9 +280,9 @@ def _notes(folder: Path, plan: BenefitPlan, runs: Sequence[ArmRun], seeds: int) 
     wanted = len(ARMS) * plan.seeds * len(plan.fractions)
     if whole < wanted:
         notes.append(
-            f"the budget ended with {whole} of {wanted} networks trained to the end; the same "
-            f"command with --out {folder} goes on"
+            f"The budget ended with {whole} of {counted(wanted, 'network')} fully trained. Repeat "
+            f"the command with --out {folder} to continue."
         )
     if seeds == 1:
-        notes.append("with one seed, intervals are over images alone")
+        notes.append("With one seed, intervals cover the variance over images only.")
     return notes

@@ -1,4 +1,4 @@
-"""The audit on its own: what is wrong with a data set, before anything is trained."""
+"""The audit of a data set, without any training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,13 @@ from headstart.data.decode import decode_dataset
 from headstart.data.sources import load_dataset
 from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import SourceOptions, with_keywords
+from headstart.recipes.options import SourceOptions, lists_fields, with_keywords
 
 SHORT_SIDE = 256
-"""Pixels: what the default backbone's images are resized to, so that `fit` finds them decoded."""
+"""Shorter side in pixels: that of the default backbone, so `fit` reuses the decoded images."""
 
 
+@lists_fields(SourceOptions)
 def check(
     source: Any,
     options: SourceOptions | None = None,
@@ -25,7 +26,7 @@ def check(
     progress: Progress = SILENT,
     **keywords: Any,
 ) -> Audit:
-    """Reads every image once and reports what is wrong with the data set.
+    """Reads every image once and reports problems of the data set.
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
@@ -37,7 +38,13 @@ def check(
         keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
-        DataError: If there is nothing to train a classifier on.
+        DataError: If the data set has too few usable images or classes for a classifier.
+
+    Example:
+        >>> import headstart
+        >>> audit = headstart.check("flowers")  # doctest: +SKIP
+        >>> [finding.message for finding in audit.findings]  # doctest: +SKIP
+        ['2 images are copies of others.']
     """
     options = with_keywords(SourceOptions, options, keywords)
     dataset = load_dataset(source, options, labels=labels)

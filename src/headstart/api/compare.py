@@ -1,7 +1,7 @@
-"""The ablation ledger: from the naive recipe to the chosen one, and with each method left out.
+"""The ablation of a recipe: from the naive recipe to the chosen one, and without each method.
 
-All rows are trained for the same number of epochs from the pretrained backbone and judged on the
-same held-out images, so that what a method brought is a difference on the same images.
+All rows are trained from the pretrained backbone for the same number of epochs and evaluated on the
+same held-out images, which allows paired comparisons.
 """
 
 import time
@@ -19,7 +19,7 @@ from headstart.data.sources import load_dataset
 from headstart.errors import InputError, RunError
 from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import CompareOptions, with_keywords
+from headstart.recipes.options import CompareOptions, lists_fields, with_keywords
 from headstart.recipes.parsing import NAMED, load_recipe, parse_recipe, with_settings
 from headstart.recipes.recipe import Recipe
 from headstart.report.page import write_report
@@ -29,9 +29,10 @@ from headstart.training.experiment import SplitChoice, prepare_again
 from headstart.training.run_context import Resources
 
 _OF_A_HEAD = ("head", "seed", "views", "batch_size", "test_time_flip")
-"""What of a recipe still counts where the head alone was kept."""
+"""Fields of a recipe that still have an effect if only the head was kept."""
 
 
+@lists_fields(CompareOptions)
 def compare(
     source: Any = None,
     options: CompareOptions | None = None,
@@ -40,13 +41,13 @@ def compare(
     started: float | None = None,
     **keywords: Any,
 ) -> Ledger:
-    """Measures what each method of a recipe brings, from the naive recipe on and one left out.
+    """Measures the effect of each method of a recipe, added one at a time and left out.
 
-    Every row is journalled where there is a folder for it; asked again, only what is missing, or
-    failed, is trained. The test images stay sealed.
+    With a folder, every row is journalled, and a second call trains only the rows that are missing
+    or failed. The test images stay sealed.
 
     Args:
-        source: The images, as for `fit`; those of the run by default.
+        source: The images, as for `fit`; by default those of the run.
         options: What to compare, and for how long.
         progress: Progress display.
         started: Start of the process on `time.monotonic`; now by default.
@@ -56,12 +57,18 @@ def compare(
         InputError: If the options contradict each other, or there is nothing to compare.
         RunError: If the run is not finished, or the folder is in use.
         BudgetError: If no two rows fit into the budget.
+
+    Example:
+        >>> import headstart
+        >>> ledger = headstart.compare("flowers", epochs=6)  # doctest: +SKIP
+        >>> {row.name: row.gain for row in ledger.rows}  # doctest: +SKIP
+        {'naive': None, '+ optimizer': 0.021, 'without optimizer': 0.018}
     """
     options = with_keywords(CompareOptions, options, keywords)
     run, epochs, seeds = options.run, options.epochs, options.seeds
     reading = options.reading
     if source is None and run is None:
-        raise InputError("Name a folder of images, or a finished run with --run.")
+        raise InputError("Give a folder of images, or a finished run with --run.")
     resources = Resources(
         Clock(started or time.monotonic(), options.budget_s),
         options.cache_dir or default_cache_dir(),
@@ -74,7 +81,9 @@ def compare(
     if run is not None:
         record = read_record(run)
         if record.status != "done":
-            raise RunError(f"{run} is not finished ({record.status}); compare needs its recipe.")
+            raise RunError(
+                f"{run} is not finished ({record.status}). Give the folder of a finished run."
+            )
         chosen = chosen_by(run, record)
         source, reading = source or record.source or record.data_root, record.reading
         split = run / "split.csv"
@@ -84,13 +93,13 @@ def compare(
         chosen = with_settings(chosen, options.settings)
     if chosen.averaging.chooses_by_validation:
         raise InputError(
-            "averaging = soup chooses its weights by the held-out images that compare judges by; "
-            "compare the recipe (--recipe) with another averaging (--set averaging=ema)."
+            "averaging = soup chooses its weights on the held-out images that compare evaluates "
+            "on. Compare the recipe (--recipe) with another averaging (--set averaging=ema)."
         )
     naive, chosen = endpoints(chosen, epochs)
     steps = ladder(naive, chosen)
     if len(steps) == 1:
-        raise InputError("the chosen recipe is the naive one: there is nothing to compare.")
+        raise InputError("The chosen recipe is the naive one: there is nothing to compare.")
     steps += left_out(naive, chosen)
     if folder is not None and run is None and not MEASURED.path(folder).exists():
         check_unclaimed(folder)
@@ -122,13 +131,13 @@ def compare(
 
 
 def chosen_by(folder: Path, record: RunRecord) -> Recipe:
-    """Returns the recipe that a run ended with, cut where it was cut.
+    """Returns the recipe that a run ended with, at the boundary of the run.
 
-    Where the head alone was kept, that is what was chosen, whatever else the recipe names.
+    If the run kept only the head, the result is the recipe of that head.
 
     Args:
-        folder: Of the run.
-        record: Of the run.
+        folder: Run folder.
+        record: Record of the run.
     """
     recipe = load_recipe(str(folder / "recipe.toml"))
     if record.boundary and not (record.head_alone and record.boundary == FEATURES):

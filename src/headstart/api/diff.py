@@ -1,4 +1,4 @@
-"""What differs between two runs, and whether the difference in accuracy is real."""
+"""Differences between two runs, and a test of the difference in accuracy."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +12,19 @@ from headstart.artifacts.run import read_audit, read_predictions, read_record, r
 from headstart.errors import RunError
 from headstart.evaluation.statistics import Cell, Interval, mcnemar_exact, paired_difference
 from headstart.recipes.parsing import load_recipe
+from headstart.text import counted
 
 REAL = 0.05
-"""p-value up to which a difference counts as real."""
+"""Significance level: p-value up to which a difference counts as real."""
 
 
 class Change(BaseModel):
     """One difference between two runs.
 
     Attributes:
-        what: Its name; a path such as `optimizer.lr` in a recipe.
-        a: In the first run; None if it has no such thing.
-        b: In the second run.
+        what: Name of the value; for recipes a path such as `optimizer.lr`.
+        a: Value in the first run; None if it has none.
+        b: Value in the second run; None if it has none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,18 +35,18 @@ class Change(BaseModel):
 
 
 class Comparison(BaseModel):
-    """Two classifiers on the test images that both runs have, with the same label.
+    """The accuracy of two classifiers on the test images that both runs label alike.
 
     Attributes:
-        shared: Number of those images.
-        right_a: Of them, how many the first run has right.
-        right_b: How many the second run has right.
-        only_a: Right in the first run alone.
-        only_b: Right in the second run alone.
-        difference: Share that B has right less the share that A has right.
-        interval: Its 95% interval, paired on the images.
-        p_value: McNemar's exact test, two-sided.
-        verdict: All of it in words.
+        shared: Number of shared test images.
+        right_a: Number of images that A classifies correctly.
+        right_b: Number of images that B classifies correctly.
+        only_a: Number of images that only A classifies correctly.
+        only_b: Number of images that only B classifies correctly.
+        difference: Accuracy of B minus accuracy of A.
+        interval: 95% interval of the difference, paired on the images.
+        p_value: p-value of McNemar's exact test, two-sided.
+        verdict: The result in words.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,18 +63,18 @@ class Comparison(BaseModel):
 
 
 class RunDiff(BaseModel):
-    """What differs between two runs.
+    """The differences between two runs.
 
     Attributes:
         a: Folder of the first run.
-        b: Folder of the second.
-        recipe: What was trained.
-        data: Images, classes and split.
-        backbone: The pretrained network and where it was cut.
-        budget: Time, epochs and search.
-        software: Versions and machine.
-        accuracy: On the same test images.
-        warnings: What to know before trusting the comparison.
+        b: Folder of the second run.
+        recipe: Differences in the recipe.
+        data: Differences in images, classes and split.
+        backbone: Differences in the pretrained network and its boundary.
+        budget: Differences in time, epochs and search.
+        software: Differences in versions and machine.
+        accuracy: Comparison on the shared test images.
+        warnings: Caveats of the comparison.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,17 +91,24 @@ class RunDiff(BaseModel):
 
 
 def diff(a: str | Path, b: str | Path) -> RunDiff:
-    """Returns the differences between two finished runs, and whether one is more accurate.
+    """Returns the differences between two finished runs, and tests which is more accurate.
 
-    Accuracy is compared on the test images that both sealed, matched by their path: McNemar's
-    exact test (McNemar 1947) and a paired bootstrap interval, see `inference_stats`.
+    Accuracy is compared on the test images that both runs share, matched by path, with McNemar's
+    exact test (McNemar 1947) and a paired bootstrap interval; see `evaluation.statistics`.
 
     Args:
         a: Folder of the first run.
         b: Folder of the second run.
 
     Raises:
-        RunError: If one is not a finished run, or no test image is shared.
+        RunError: If a folder is not a finished run, or the runs share no test image.
+
+    Example:
+        >>> import headstart
+        >>> found = headstart.diff("runs/a", "runs/b")  # doctest: +SKIP
+        >>> print(found.accuracy.verdict)  # doctest: +SKIP
+        B classifies 2.1 percentage points more of 290 shared test images correctly (95% interval
+        0.4 to 3.9; p = 0.03).
     """
     first, second = Path(a), Path(b)
     records = read_record(first), read_record(second)
@@ -129,24 +137,24 @@ def diff(a: str | Path, b: str | Path) -> RunDiff:
 def compare(
     a: list[TestPrediction], b: list[TestPrediction], names: tuple[str, str] = ("A", "B")
 ) -> tuple[Comparison, tuple[str, ...]]:
-    """Compares two classifiers on the images that both were tested on, and says what to know.
+    """Compares two classifiers on their shared test images, and returns caveats with it.
 
-    Images that the runs label differently are left out: which of the two is right is not known.
+    Images that the runs label differently are left out: it is not known which label is right.
 
     Args:
-        a: Of the first.
-        b: Of the second.
-        names: Of both, for messages.
+        a: Test predictions of the first run.
+        b: Test predictions of the second run.
+        names: Names of both runs for messages.
 
     Raises:
-        RunError: If they share no image with one label.
+        RunError: If they share no image with the same label.
     """
     by_path = {prediction.path: prediction for prediction in a}
     both = [(by_path[each.path], each) for each in b if each.path in by_path]
     pairs = [(one, other) for one, other in both if one.label == other.label]
     if not pairs:
         why = (
-            f"label all {len(both)} test images that they share differently"
+            f"give different labels to all {counted(len(both), 'test image')} that they share"
             if both
             else "share no test image"
         )
@@ -157,15 +165,15 @@ def compare(
     warnings = []
     if len(both) < max(len(a), len(b)):
         warnings.append(
-            f"Only {_images(len(both))} {'are' if len(both) > 1 else 'is'} shared by the tests, of "
-            f"{len(a)} in A and {len(b)} in B; nothing is said of the others."
+            f"The runs share only {counted(len(both), 'test image')}, of {len(a):,} in A and "
+            f"{len(b):,} in B. The comparison ignores the others."
         )
     if len(pairs) < len(both):
         example = next(one for one, other in both if one.label != other.label)
+        relabelled = counted(len(both) - len(pairs), "test image")
         warnings.append(
-            f"{_images(len(both) - len(pairs))} with another label in B than in A (such as "
-            f"{example.path}) {'are' if len(both) - len(pairs) > 1 else 'is'} left out of the "
-            "comparison."
+            f"The comparison leaves out {relabelled} with another label in B than in A, such as "
+            f"{example.path}."
         )
     right_a = np.array([one.prediction == one.label for one, _ in pairs])
     right_b = np.array([other.prediction == other.label for _, other in pairs])
@@ -186,7 +194,12 @@ def compare(
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested mappings as one, by paths such as `optimizer.lr`."""
+    """Returns nested mappings as one mapping, with keys such as `optimizer.lr`.
+
+    Example:
+        >>> flat({"optimizer": {"name": "sgd", "lr": 0.1}, "seed": 0})
+        {'optimizer.name': 'sgd', 'optimizer.lr': 0.1, 'seed': 0}
+    """
     found: dict[str, Any] = {}
     for key, value in data.items():
         inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
@@ -200,25 +213,21 @@ def _verdict(shared: int, difference: float, interval: Interval, p_value: float)
     if difference < 0:
         low, high = -high, -low
     p = f"p = {p_value:.2f}" if p_value >= 0.01 else f"p = {p_value:.1g}"
+    images = counted(shared, "shared test image")
     what = (
-        f"{better} is right on {abs(100 * difference):.1f} points more of the {shared} shared test "
-        f"image{'s' if shared > 1 else ''} (95% interval {low:.1f} to {high:.1f}; {p})"
+        f"{better} classifies {abs(100 * difference):.1f} percentage points more of {images} "
+        f"correctly (95% interval {low:.1f} to {high:.1f}; {p})"
     )
     if difference == 0:
         what = (
-            f"both are right on as many of the {shared} shared test "
-            f"image{'s' if shared > 1 else ''} (95% interval of B less A {low:.1f} to {high:.1f} "
-            f"points; {p})"
+            f"both classify equally many of {images} correctly (95% interval of B minus A "
+            f"{low:.1f} to {high:.1f} percentage points; {p})"
         )
-    return f"{what}." if p_value <= REAL else f"No real difference can be told: {what}."
-
-
-def _images(count: int) -> str:
-    return f"{count} test image{'s' if count != 1 else ''}"
+    return f"{what}." if p_value <= REAL else f"No significant difference: {what}."
 
 
 def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Returns what differs, in the order of the first, then what only the second has."""
+    """Returns the differences, in the order of the first, then those only in the second."""
     keys = dict.fromkeys([*a, *b])
     return tuple(
         Change(what=key, a=a.get(key), b=b.get(key)) for key in keys if a.get(key) != b.get(key)
@@ -226,7 +235,7 @@ def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 def _data_changes(first: Path, second: Path, a: RunRecord, b: RunRecord) -> tuple[Change, ...]:
-    """Returns what differs in images, classes and split."""
+    """Returns the differences in images, classes and split."""
     parts = [read_split_parts(folder) for folder in (first, second)]
     both = parts[0].keys() & parts[1].keys()
     moved = sum(parts[0][key] != parts[1][key] for key in both)

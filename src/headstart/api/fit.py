@@ -18,7 +18,7 @@ from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import NOTHING_TO_TRY, FitOptions, with_keywords
+from headstart.recipes.options import NOTHING_TO_TRY, FitOptions, lists_fields, with_keywords
 from headstart.recipes.parsing import load_recipe, with_settings
 from headstart.recipes.recipe import FAMILIES, Recipe
 from headstart.report.collect import keep_evidence
@@ -35,6 +35,7 @@ MEASURED_ONCE = {"augmentations", "backbones", "frozen prefix", "heads"}
 """Stages before the plan of a search; a resumed search does not repeat them."""
 
 
+@lists_fields(FitOptions)
 def fit(
     source: Any,
     options: FitOptions | None = None,
@@ -45,7 +46,9 @@ def fit(
     started: float | None = None,
     **keywords: Any,
 ) -> Run:
-    """Trains, proves and ships a classifier.
+    """Trains a classifier, tests it once on sealed images, and writes a run folder.
+
+    The run folder holds the bundle to ship, the report, the model card and the record of the run.
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
@@ -57,8 +60,16 @@ def fit(
         keywords: Fields of `FitOptions` instead of `options`, such as `budget="5m"`.
 
     Raises:
-        InputError: If nothing can be trained from what was given; nothing is written then.
-        HeadstartError: If the machine failed.
+        InputError: If the data or the options cannot be used; nothing is written in that case.
+        HeadstartError: If the machine fails.
+
+    Example:
+        >>> import headstart
+        >>> run = headstart.fit("flowers", budget="5m")  # doctest: +SKIP
+        >>> run.metrics.accuracy  # doctest: +SKIP
+        0.983
+        >>> run.predict(["rose.jpg"])[0].label  # doctest: +SKIP
+        'rose'
     """
     options = with_keywords(FitOptions, options, keywords)
     recipe = chosen_recipe(options)
@@ -123,7 +134,7 @@ def chosen_recipe(options: FitOptions) -> Recipe:
 
 
 def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> Run:
-    """Searches where a search was asked for, trains, proves and reports."""
+    """Searches or trains one recipe, opens the sealed test, and writes the report."""
     _say_start(run, experiment)
     with run.recording_failure():
         searched = run.record.request is not None
@@ -135,7 +146,7 @@ def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> 
         run.save()
         write_report(run.folder)
         write_model_card(run.folder)
-    # Last: a run that is done lacks nothing.
+    # Last, because a run with this status must be complete.
     run.record.status = "done"
     run.save()
     evict(run.resources.cache_dir)
@@ -143,13 +154,13 @@ def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> 
 
 
 def _named(source: Any) -> str:
-    """Returns the path or name of a data set, so that it is found again; "" for Python objects."""
+    """Returns the path or name by which a data set is loaded again; "" for Python objects."""
     named = str(source) if isinstance(source, str | Path) else ""
     return str(Path(named).resolve()) if named and Path(named).exists() else named
 
 
 def described(experiment: Experiment) -> dict[str, Any]:
-    """Returns what `run.json` says of the data, the split, the backbone and the machine."""
+    """Returns the fields of `run.json` on the data, the split, the backbone and the machine."""
     dataset, split, network = experiment.dataset, experiment.split, experiment.extractor.backbone
     names = [dataset.items[int(index)].label for index in experiment.audited.kept]
     return {
@@ -181,16 +192,16 @@ def _say_start(run: RunContext, experiment: Experiment) -> None:
 
 
 def _refuse_idle_settings(recipe: Recipe, settings: Sequence[str]) -> None:
-    """Refuses settings that cannot have an effect, as nothing is trained by gradient descent.
+    """Checks that no setting is without effect because nothing is trained by gradient descent.
 
     Raises:
-        RecipeError: Naming all of them.
+        RecipeError: If there are such settings; the message names all of them.
     """
     by_gradient = set(FAMILIES) - {"backbone", "head", "freezing"}
     families = {setting.partition("=")[0].partition(".")[0].strip() for setting in settings}
     idle = sorted(each for each in families & by_gradient if not getattr(recipe, each).absent)
     if recipe.closed_form and idle:
         raise RecipeError(
-            f"{', '.join(idle)}: this has no effect, as the head is solved in closed form on "
+            f"{', '.join(idle)}: this has no effect, because the head is solved in closed form on "
             "frozen features. Set head.init=random or another freezing, or leave it out."
         )

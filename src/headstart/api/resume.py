@@ -1,4 +1,4 @@
-"""The continuation of a search that was stopped."""
+"""The continuation of an interrupted search."""
 
 import time
 from pathlib import Path
@@ -33,7 +33,7 @@ def resume(
     progress: Progress = SILENT,
     started: float | None = None,
 ) -> Run:
-    """Resumes an interrupted search; the result is that of an uninterrupted one.
+    """Resumes an interrupted search; its result equals that of an uninterrupted one.
 
     Args:
         folder: Run folder.
@@ -43,14 +43,18 @@ def resume(
         started: Start of the process on `time.monotonic`; now by default.
 
     Raises:
-        RunError: If there is no such search, it is finished, or another process works on it.
+        RunError: If the folder has no search, the search is finished, or the folder is in use.
+
+    Example:
+        >>> import headstart
+        >>> run = headstart.resume("runs/flowers-20260102-1530")  # doctest: +SKIP
     """
     path = Path(folder)
     with locked(path):
         before = read_record(path)
         request, source = _resumable(path, before)
         planned = read_plan(path) is not None
-        # What was planned is done, however long it takes; without a plan, the budget starts again.
+        # A plan is completed, however long it takes. Without a plan, the budget starts anew.
         budget_s = None if planned else before.budget_s
         resources = Resources(
             Clock(started or time.monotonic(), budget_s, before.seconds),
@@ -85,7 +89,7 @@ def resume(
 
 
 def _resumable(folder: Path, record: RunRecord) -> tuple[Request, str]:
-    """Returns what the search of a run was asked for, and its data set as it was named.
+    """Returns the request of a run's search, and the source of its data set.
 
     Raises:
         RunError: If there is nothing to resume.
@@ -94,12 +98,12 @@ def _resumable(folder: Path, record: RunRecord) -> tuple[Request, str]:
         raise RunError(f"{folder} is finished; there is nothing to resume.")
     if record.request is None:
         raise RunError(
-            f"{folder} cannot be resumed, as only searches can. Run its command again with "
-            "another --out."
+            f"{folder} cannot be resumed: only searches can. Run its command again with another "
+            "--out."
         )
     if not record.source:
         raise RunError(
-            f"{folder} cannot be resumed, as its images were given in Python and not by a path. "
+            f"{folder} cannot be resumed: its images were passed in Python and not as a path. "
             "Call fit again."
         )
     return record.request, record.source

@@ -1,4 +1,4 @@
-"""Pictures of what the methods do, drawn from the user's own images."""
+"""Pictures of what the methods do to the user's own images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from headstart.methods.augmentation import (
     RandAugment,
     TrivialAugment,
 )
-from headstart.recipes.options import SourceOptions, with_keywords
+from headstart.recipes.options import SourceOptions, lists_fields, with_keywords
 from headstart.recipes.parsing import load_recipe, with_settings
 from headstart.recipes.recipe import Recipe
 from headstart.report.pictures import (
@@ -31,6 +31,7 @@ from headstart.report.pictures import (
 )
 
 
+@lists_fields(SourceOptions)
 def show(
     source: Any,
     options: SourceOptions | None = None,
@@ -48,14 +49,20 @@ def show(
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
         options: How the source is read.
         out: Folder for the pictures.
-        image: The image to draw with; the first that can be read by default.
-        recipe: Whose augmentation is drawn first, and whose backbone says how images are cut.
+        image: Image to draw; by default the first readable image.
+        recipe: Recipe whose augmentation is drawn first and whose backbone sets the image size.
         settings: Changes to the recipe such as `augmentation.cutout=0.3`.
-        seed: Seed for all that is drawn at random.
+        seed: Seed for random augmentation and mixing.
         keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
-        InputError: If the recipe is wrong, or no image can be read.
+        InputError: If the recipe is invalid, or no image can be read.
+
+    Example:
+        >>> import headstart
+        >>> files = headstart.show("flowers", recipe="default")  # doctest: +SKIP
+        >>> [file.name for file in files]  # doctest: +SKIP
+        ['augmentations.png', 'mixing.png', 'schedules.png', 'activations.png']
     """
     chosen = with_settings(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     backbone = load_backbone(
@@ -80,7 +87,7 @@ def show(
 
 
 def show_similar(run: Run, image: str | Path, found: Sequence[Neighbour], out: Path) -> None:
-    """Draws an image beside the most similar training images that are still available.
+    """Draws an image next to those of its most similar training images that still exist.
 
     Raises:
         DataError: If the image cannot be read.
@@ -112,7 +119,7 @@ def _policies(own: AugmentationUnion) -> dict[str, AugmentationUnion]:
 def _two_subjects(
     dataset: Dataset, image: str | Path | None, short_side: int
 ) -> tuple[Subject, Subject]:
-    """Returns the image to draw with, and the first one of another class."""
+    """Returns the image to draw, and the first image of another class."""
     readable = _readable(dataset, short_side)
     if image is not None:
         label = Path(image).parent.name

@@ -1,4 +1,4 @@
-"""Finds suspicious images of a data set with the features of a frozen network."""
+"""Suspicious images of a data set, found with the features of a frozen network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from headstart.errors import DataError, RunError
 from headstart.features.cache import default_cache_dir
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of, open_prefix
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import SourceOptions, with_keywords
+from headstart.recipes.options import SourceOptions, lists_fields, with_keywords
 from headstart.recipes.parsing import load_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
@@ -49,7 +49,7 @@ class Suspects:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A data set, the images to check and the recipe whose backbone checks them."""
+    """A data set, the images to check, and the recipe whose backbone computes the features."""
 
     dataset: Dataset
     recipe: Recipe
@@ -57,6 +57,7 @@ class _Judged:
     wanted: frozenset[str] | None
 
 
+@lists_fields(SourceOptions)
 def suspects(
     source: Any,
     options: SourceOptions | None = None,
@@ -67,7 +68,7 @@ def suspects(
     progress: Progress = SILENT,
     **keywords: Any,
 ) -> Suspects:
-    """Finds probably wrong labels, copies with other labels, and outliers.
+    """Finds probable label errors, copies with other labels, and outliers.
 
     A probe on frozen features, fitted without the image and its group, checks every image; see
     `diagnose.suspects`. For a run, the features come from its backbone before training, and the
@@ -83,8 +84,14 @@ def suspects(
         keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
-        DataError: If there are too few images to check each by the others.
+        DataError: If there are too few images to check each with the help of the others.
         RunError: If the images of a run are not found.
+
+    Example:
+        >>> import headstart
+        >>> found = headstart.suspects("flowers")  # doctest: +SKIP
+        >>> [(each.path, each.label, each.suggested) for each in found.suspects]  # doctest: +SKIP
+        [('rose/0012.jpg', 'rose', 'tulip')]
     """
     if _is_run(source):
         judged = _of_run(Path(source))
@@ -112,8 +119,8 @@ def suspects(
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
         raise DataError(
-            f"{dataset.name} has images of {counted(len(classes), 'class', 'classes')}; "
-            "at least two are needed."
+            f"{dataset.name} has images of {counted(len(classes), 'class', 'classes')}. "
+            "At least two are needed."
         )
     numbers = np.array([classes.index(name) for name in names], np.int64)
     extractor = FeatureExtractor(

@@ -1,4 +1,4 @@
-"""The networks of a certificate: trained from pretrained weights and from scratch, and judged."""
+"""The networks of a certificate, trained from pretrained weights and from scratch."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,18 +32,18 @@ from headstart.training.run_context import Resources
 from headstart.training.transfer import build_transfer_model, trainable, training_data
 
 MOST_HELD = 600
-"""Held-out images; more would take longer to judge by than they tell."""
+"""Largest number of held-out images; more would cost time and add little precision."""
 
 CLOSING_S = 12.0
-"""Seconds kept for the answers and the picture."""
+"""Seconds reserved for the answers and the picture."""
 
 NETWORK_S = 3.0
-"""Seconds that a network takes besides its epochs: it is loaded, traced and set up."""
+"""Overhead of a network in seconds: loading, tracing and set-up."""
 
 
 @dataclass(frozen=True)
 class ArmImages:
-    """Rows of the pixels in the order in which fractions grow, and those that all are judged by."""
+    """Training rows in the order in which fractions grow, and held-out rows for evaluation."""
 
     train: NDArray[np.int64]
     train_labels: NDArray[np.int64]
@@ -52,7 +52,7 @@ class ArmImages:
 
 
 def order_images(extractor: FeatureExtractor, split_seed: int) -> ArmImages:
-    """Returns training images, every beginning of them stratified, and held-out ones."""
+    """Returns training images, whose every prefix is stratified, and held-out images."""
     rng = np.random.default_rng([split_seed, 1])
     train = nested_order(extractor.labels["train"], rng)
     held = np.sort(nested_order(extractor.labels["val"], rng)[:MOST_HELD])
@@ -69,8 +69,8 @@ class ArmJob:
     """One network to train for a certificate.
 
     Attributes:
-        purpose: Whether it tunes the learning rate or is a point of a curve.
-        arm: Which weights it begins with.
+        purpose: `tuning` for the choice of the learning rate, or `curve`.
+        arm: Initial weights.
         fraction: Share of the training images; 0 for tuning.
         seed: Seed for the network and its training.
         rate: Learning rate.
@@ -92,7 +92,7 @@ def train_all(
     images: ArmImages,
     resources: Resources,
 ) -> None:
-    """Trains what the plan asks for and the journal lacks, pair by pair, while the budget lasts."""
+    """Trains the planned networks that the journal lacks, pair by pair, within the budget."""
     recipe = parse_recipe(plan.recipe)
     clock, progress = resources.clock, resources.progress
     done = {(r.arm, r.fraction, r.seed) for r in read_arms(folder) if r.purpose == "curve"
@@ -122,14 +122,14 @@ def train_all(
 def train_arm(
     extractor: FeatureExtractor, recipe: Recipe, images: ArmImages, job: ArmJob, clock: Clock
 ) -> ArmRun:
-    """Trains one network and judges it after every epoch, until it is done or time is up.
+    """Trains one network and evaluates it after every epoch, until it is done or time is up.
 
     Args:
-        extractor: The decoded images, and where to train.
-        recipe: What both arms share.
-        images: To train on and to judge by.
-        job: Which network.
-        clock: The budget.
+        extractor: Decoded images and device.
+        recipe: Recipe of both arms.
+        images: Training and held-out images.
+        job: Network to train.
+        clock: Clock with the budget.
     """
     weights = "pretrained" if job.arm == "pretrained" else "random"
     recipe = recipe.model_copy(
@@ -168,7 +168,7 @@ def train_arm(
         )  # fmt: skip
         left = clock.left()
         if left is not None and left - CLOSING_S < 1.2 * record.seconds:
-            break  # the rate is constant: what was trained so far is what it would have been
+            break  # the learning rate is constant: an early stop does not change the epochs so far
     return ArmRun(
         purpose=job.purpose,
         arm=job.arm,

@@ -1,4 +1,4 @@
-"""Mathematics of the transfer certificate: rises, plateaus, differences and learning curves."""
+"""Mathematics of the certificate: rises, plateaus, differences and learning curves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ Array = NDArray[np.float64]
 Right = NDArray[np.bool_]
 
 Statistic = Callable[[Array], Array]
-"""From accuracies (R, T), one row a curve, to values (R,)."""
+"""Function from accuracies (R, T), one row per curve, to values (R,)."""
 
 MATTERS = 0.01
 """Smallest relevant advantage in accuracy: one percentage point."""
 
 STILL_RISING = 0.02
-"""Accuracy that may be left to gain, at most, where a curve counts as level."""
+"""Largest remaining gain in accuracy of a curve that counts as level."""
 
 STILL_LEARNING = 0.05
-"""Share of the log loss that the last third of a curve may save beside the third before it."""
+"""Largest relative decrease of the log loss in the last third of a curve that counts as level."""
 
 FEWEST_POINTS = 5
-"""Evaluations after the first epoch that a plateau is looked for in."""
+"""Smallest number of evaluations for a plateau."""
 
 RESAMPLES = 1000
 
@@ -38,7 +38,7 @@ CONFIDENCE = 0.95
 _EXPONENTS = np.linspace(0.1, 2.0, 39)
 
 _CONSTANTS = np.geomspace(0.15, 3.0, 40)
-"""Time constants of a rise, as shares of the time that was watched; the shortest is a step."""
+"""Time constants of a rise, as shares of the observed time; the shortest is a step."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,13 @@ class PowerLaws:
     exponent: Array
 
     def at(self, sizes: Sequence[float] | Array) -> Array:
-        """Returns the errors (R, T) on so many labels (T,)."""
+        """Returns the errors (R, T) at numbers of labels (T,).
+
+        Example:
+            >>> laws = PowerLaws(np.array([0.0]), np.array([1.0]), np.array([0.5]))
+            >>> laws.at([4, 100]).tolist()
+            [[0.5, 0.1]]
+        """
         n = np.asarray(sizes, np.float64)
         return self.floor[:, None] + self.scale[:, None] * n ** -self.exponent[:, None]
 
@@ -60,9 +66,9 @@ class Rises:
     """Curves that level off: value = plateau - span · exp(-time / constant); arrays (R,).
 
     Attributes:
-        plateau: Where they end, at most 1.
-        span: What they rise by from time 0 on, at least 0.
-        constant: In units of time.
+        plateau: Final value, at most 1.
+        span: Total rise from time 0 on, at least 0.
+        constant: Time constant, in units of time.
     """
 
     plateau: Array
@@ -70,7 +76,7 @@ class Rises:
     constant: Array
 
     def left_at(self, time: float) -> Array:
-        """Returns what is still to be gained (R,) after so much time."""
+        """Returns the remaining rise (R,) after a time."""
         return np.asarray(self.span * np.exp(-time / self.constant))
 
 
@@ -79,12 +85,12 @@ class Forecast:
     """The expected accuracy with a given number of labels.
 
     Attributes:
-        labels: Images to train on.
-        accuracy: Share that is right.
-        interval: 95%, of the accuracy on the very images that the curve was measured on.
-        new_images: 95%, of the accuracy on other images like them; it is wider.
-        gain: Over as many labels as there are now.
-        gain_interval: 95%.
+        labels: Number of labels.
+        accuracy: Expected accuracy.
+        interval: 95% interval of the accuracy on the images that the curve was measured on.
+        new_images: 95% interval of the accuracy on new images of the same kind; it is wider.
+        gain: Gain in accuracy over the present number of labels.
+        gain_interval: 95% interval of the gain.
     """
 
     labels: int
@@ -98,13 +104,13 @@ class Forecast:
 def fit_power_laws(sizes: Sequence[int], errors: Array) -> PowerLaws:
     """Fits learning curves (Cortes et al., NeurIPS 1993; Hestness et al. 2017).
 
-    Least squares weighted by the size, as Figueroa et al. (2012) do: forecasts start from the
-    largest sizes, and small ones obey other laws. Neither floor nor scale is negative, so that no
-    forecast is better than perfect or falls with more labels.
+    Uses least squares weighted by the size, as Figueroa et al. (2012): forecasts start from the
+    largest sizes, and small ones follow other laws. Floor and scale are not negative: no forecast
+    exceeds 100% or decreases with more labels.
 
     Args:
-        sizes: Labels trained on (S,), at least three different ones.
-        errors: Shares that are wrong (R, S), one row a curve.
+        sizes: Numbers of labels (S,), at least three different ones.
+        errors: Error rates (R, S), one row per curve.
     """
     n = np.asarray(sizes, np.float64)
     powers = (n / n.max())[None, :] ** -_EXPONENTS[:, None]
@@ -117,13 +123,13 @@ def fit_rises(times: Sequence[float] | Array, values: Array) -> Rises:
     """Fits curves that level off by least squares (Mitscherlich's law, 1909).
 
     Args:
-        times: When they were looked at (T,), rising, at least three.
-        values: Accuracies (R, T), one row a curve.
+        times: Times of the evaluations (T,), increasing, at least three.
+        values: Accuracies (R, T), one row per curve.
     """
     t = np.asarray(times, np.float64)
     constants = _CONSTANTS * (t[-1] - t[0])
     fading = np.exp(-(t - t[0])[None, :] / constants[:, None])
-    # With 1 - value for the error, the plateau is a floor that is not negative.
+    # In terms of the error, 1 - value, the plateau is a floor that is not negative.
     floor, span, best = _best_lines(fading, 1 - values, np.full(len(t), 1 / len(t)))
     constant = constants[best]
     return Rises(1 - floor, span * np.exp(t[0] / constant), constant)
@@ -132,22 +138,22 @@ def fit_rises(times: Sequence[float] | Array, values: Array) -> Rises:
 def _best_lines(
     shapes: Array, values: Array, weights: Array
 ) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Fits value = floor + slope · shape, neither negative, for the shape that fits best.
+    """Fits value = floor + slope · shape with floor, slope >= 0, for the best of several shapes.
 
     Args:
-        shapes: (K, S), one row a shape.
-        values: (R, S), not negative.
-        weights: (S,), with sum 1.
+        shapes: Candidate shapes (K, S), one per row.
+        values: Values to fit (R, S), not negative.
+        weights: Weights (S,) with sum 1.
 
     Returns:
-        Floors, slopes and numbers of shapes, each (R,).
+        Floors, slopes and indices of shapes, each (R,).
     """
     mean_shape, mean_value = shapes @ weights, values @ weights
     centred = shapes - mean_shape[:, None]
     slope = (centred * weights) @ values.T / ((centred**2) @ weights)[:, None]
     slope = np.maximum(slope, 0)
     floor = mean_value[None, :] - slope * mean_shape[:, None]
-    # The best line through zero, where the best one would begin below it.
+    # Where the best floor is negative, the best line through zero.
     through_zero = (shapes * weights) @ values.T / ((shapes**2) @ weights)[:, None]
     slope = np.where(floor < 0, through_zero, slope)
     floor = np.maximum(floor, 0)
@@ -158,35 +164,55 @@ def _best_lines(
 
 
 def after_first(curves: Array) -> Array:
-    """Returns the accuracies (R,) of curves (R, T), evaluated from epoch 0 on, after epoch 1."""
+    """Returns the accuracies (R,) after epoch 1 of curves (R, T) that begin at epoch 0.
+
+    Example:
+        >>> after_first(np.array([[0.5, 0.75, 1.0]])).tolist()
+        [0.75]
+    """
     return curves[:, 1]
 
 
 def before(curves: Array) -> Array:
-    """Returns the accuracies (R,) of curves (R, T) before training."""
+    """Returns the accuracies (R,) of curves (R, T) before training.
+
+    Example:
+        >>> before(np.array([[0.5, 0.75, 1.0]])).tolist()
+        [0.5]
+    """
     return curves[:, 0]
 
 
 def last(curves: Array) -> Array:
-    """Returns the last accuracies (R,) of curves (R, T)."""
+    """Returns the last accuracies (R,) of curves (R, T).
+
+    Example:
+        >>> last(np.array([[0.5, 0.75, 1.0]])).tolist()
+        [1.0]
+    """
     return curves[:, -1]
 
 
 def fastest_rise(curves: Array) -> Array:
-    """Returns the largest rise (R,) between two evaluations, one epoch apart, of curves (R, T)."""
+    """Returns the largest rise (R,) between consecutive evaluations of curves (R, T).
+
+    Example:
+        >>> fastest_rise(np.array([[0.0, 0.5, 0.75]])).tolist()
+        [0.5]
+    """
     return np.asarray(np.diff(curves, axis=1).max(1))
 
 
 def plateau(curves: Array) -> Array:
-    """Returns where curves (R, T), evaluated from epoch 0 on, level off (R,).
+    """Returns the plateaus (R,) of curves (R, T) that begin at epoch 0.
 
-    Epoch 0 is left out: what rises from chance is another law than what levels off.
+    Epoch 0 is left out: the first rise from chance follows another law.
     """
     return fit_rises(np.arange(1.0, curves.shape[1]), curves[:, 1:]).plateau
 
 
 def left_to_gain(curves: Array) -> Array:
-    """Returns how far below their plateau (R,) curves (R, T), from epoch 0 on, still are."""
+    """Returns the distance (R,) to the plateau of curves (R, T) that begin at epoch 0."""
     end = curves.shape[1] - 1
     return fit_rises(np.arange(1.0, end + 1), curves[:, 1:]).left_at(end)
 
@@ -197,25 +223,25 @@ def estimate(
     minus: tuple[Statistic, Right] | None = None,
     seed: int = 0,
 ) -> tuple[float, Interval]:
-    """Returns a statistic of curves, the mean over seeds, with an interval over seeds and images.
+    """Returns a statistic of curves, averaged over seeds, with an interval over seeds and images.
 
-    Images are drawn anew (bootstrap), all seeds and epochs together, which gives the variance over
-    images; the values of the seeds give that over seeds. The two are added, with the degrees of
-    freedom of Satterthwaite (1946): an interval that few seeds make wide only where it is the
-    seeds that differ. With a single seed it is one over images alone. It is cut to [-1, 1].
+    A bootstrap over images, with all seeds and epochs together, gives the variance over images; the
+    values of the seeds give the variance over seeds. The two are added, with the degrees of freedom
+    of Satterthwaite (1946): few seeds widen the interval only if the seeds differ. With a single
+    seed, the interval is over images only. It is clipped to [-1, 1].
 
     Args:
-        statistic: Of accuracies (R, T).
-        right: Whether each image was right, (seeds, evaluations, images).
-        minus: The same of other curves on the same images from as many seeds, to be taken off.
-        seed: Seed for the draws.
+        statistic: Function of accuracies (R, T).
+        right: Whether each image was classified correctly, (seeds, evaluations, images).
+        minus: Statistic to subtract, of other curves on the same images with as many seeds.
+        seed: Seed for the bootstrap.
     """
     from scipy import stats  # noqa: PLC0415 - heavy
 
     seeds, _, images = right.shape
 
     def values(weights: Array) -> Array:
-        """From weights (R, images) to values (R, seeds)."""
+        """Returns values (R, seeds) under weights (R, images)."""
         found = _by_seed(statistic, right, weights)
         return found if minus is None else found - _by_seed(*minus, weights)
 
@@ -226,7 +252,7 @@ def estimate(
     over_seeds = float(by_seed.var(ddof=1)) / seeds if seeds > 1 else 0.0
     value = float(by_seed.mean())
     total = over_images + over_seeds
-    if total < 1e-12:  # no spread is seen: what Wilson leaves for the share of other images
+    if total < 1e-12:  # no spread: the upper end of Wilson's interval for a share of 0
         half = wilson_interval(0, images, CONFIDENCE)[1]
         return value, (max(-1.0, value - half), min(1.0, value + half))
     freedom = total**2 / (over_images**2 / max(1, images - 1) + over_seeds**2 / max(1, seeds - 1))
@@ -236,14 +262,22 @@ def estimate(
 
 def _by_seed(statistic: Statistic, right: Right, weights: Array) -> Array:
     """Returns the statistic (R, seeds) under weights (R, images)."""
-    curves = [weights @ one.T.astype(np.float64) for one in right]  # (R, T) a seed
+    curves = [weights @ one.T.astype(np.float64) for one in right]  # (R, T) per seed
     return np.stack([statistic(each) for each in curves], axis=1)
 
 
 def answer(interval: Interval, above: float = 0.0) -> Answer:
-    """Returns what follows from the interval of an advantage.
+    """Returns the answer that follows from the interval of an advantage.
 
-    `no` where all of it lies below what matters, `yes` where all of it lies above `above`.
+    The answer is `no` if the interval lies below `MATTERS`, and `yes` if it lies above `above`.
+
+    Args:
+        interval: Interval of the advantage.
+        above: Threshold for a yes.
+
+    Example:
+        >>> answer((0.02, 0.1)), answer((-0.03, 0.005)), answer((-0.01, 0.04))
+        ('yes', 'no', 'cannot tell')
     """
     low, high = interval
     if high < MATTERS:
@@ -252,19 +286,19 @@ def answer(interval: Interval, above: float = 0.0) -> Answer:
 
 
 def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
-    """Returns why curves cannot be said to have levelled off; empty if they have.
+    """Returns why curves have no plateau; empty if they have one.
 
     Args:
-        right: Whether each image was right, (seeds, evaluations from epoch 0 on, images).
+        right: Correctness of each image, (seeds, evaluations from epoch 0 on, images).
         losses: Log loss on the same images, (seeds, evaluations).
         chance: Accuracy of always predicting the most frequent class.
     """
     epochs = right.shape[1] - 1
     if epochs < FEWEST_POINTS:
-        return f"{counted(epochs, 'epoch')}: too few to see a plateau"
+        return f"{counted(epochs, 'epoch')}, too few to see a plateau"
     if estimate(last, right)[1][0] <= chance:
         return "its accuracy is not above chance yet"
-    # A log loss that still falls says so before the accuracy does.
+    # The log loss shows progress before the accuracy does.
     third = max(1, epochs // 3)
     mean = losses.mean(0)
     earlier, later = mean[-2 * third : -third].mean(), mean[-third:].mean()
@@ -273,8 +307,8 @@ def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
     gain, (_, high) = estimate(left_to_gain, right)
     if high > STILL_RISING:
         return (
-            f"it was still rising: {100 * gain:.1f} points were left to gain, "
-            f"up to {100 * min(1.0, high):.1f}"
+            f"it was still rising, with {100 * gain:.1f} and up to {100 * min(1.0, high):.1f} "
+            "percentage points left to gain"
         )
     return ""
 
@@ -282,14 +316,14 @@ def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
 def compare_plateaus(
     pretrained: Right, scratch: Right, rising: tuple[bool, bool]
 ) -> tuple[float, Interval, Answer]:
-    """Returns by how much the pretrained curves end higher, its interval, and what follows.
+    """Returns the advantage of the pretrained plateau, its interval, and the answer.
 
-    Where a curve is still rising, its last accuracy is a lower bound of its plateau, from which
-    only one of the two answers can follow.
+    The last accuracy of a curve that still rises is a lower bound of its plateau. Only one of the
+    two answers can follow from it.
 
     Args:
-        pretrained: (seeds, evaluations from epoch 0 on, images).
-        scratch: As many.
+        pretrained: Correctness of each image, (seeds, evaluations from epoch 0 on, images).
+        scratch: Correctness of the network from scratch, of the same shape.
         rising: Whether the pretrained and the scratch curves have no plateau.
     """
     of_pretrained, of_scratch = (last if up else plateau for up in rising)
@@ -301,7 +335,12 @@ def compare_plateaus(
 
 
 def first_reaching(curve: Sequence[float], level: float) -> float | None:
-    """Returns the epoch, interpolated, at which a curve from epoch 0 on first reaches a level."""
+    """Returns the interpolated epoch at which a curve from epoch 0 on first reaches a level.
+
+    Example:
+        >>> first_reaching([0.0, 0.5, 1.0], 0.75)
+        1.5
+    """
     for epoch, value in enumerate(curve):
         if value >= level:
             if epoch == 0:
@@ -314,20 +353,19 @@ def first_reaching(curve: Sequence[float], level: float) -> float | None:
 def forecast(
     sizes: Sequence[int], hits: Array, targets: Sequence[int], now: int, seed: int = 0
 ) -> list[Forecast]:
-    """Returns the accuracy to expect from more labels, from how it grew with them so far.
+    """Returns the expected accuracy with more labels, extrapolated from a learning curve.
 
-    Images are drawn anew (bootstrap), all sizes together, as an image that is hard for one
-    classifier is hard for the others; every draw is fitted anew and continued in one of several
-    ways. What draws of images do not show is added at every size: that classifiers from other
-    labels are right on other images.
+    The intervals come from a bootstrap over images, all sizes together, because an image that is
+    hard for one classifier is hard for the others. Each resample is fitted and extrapolated in one
+    of several ways. The variance over training sets is added at every size.
 
     Args:
-        sizes: Labels trained on (S,), rising, at least three.
-        hits: (N, S), of image n by classifiers trained on that many labels that did not see it:
-            the share of them that was right.
-        targets: Labels to forecast for.
-        now: Labels that there are.
-        seed: Seed for the draws.
+        sizes: Numbers of labels (S,), increasing, at least three.
+        hits: (N, S), share of the classifiers of that size, trained without image n, that classify
+            it correctly.
+        targets: Numbers of labels to forecast for.
+        now: Present number of labels.
+        seed: Seed for the bootstrap.
     """
     rng = np.random.default_rng(seed)
     images = len(hits)
@@ -335,8 +373,8 @@ def forecast(
     point = 1 - np.mean(_continued(sizes, 1 - hits.mean(0)[None], wanted)[:-1, 0], axis=0)
     counts = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES)
     means = counts @ hits / images
-    # One classifier beside another on nearly as many labels: by how much their accuracies differ.
-    # One image more, as that none differed on these does not say that none ever does.
+    # Variance over training sets, from two classifiers on nearly the same number of labels. The
+    # term 1 / images keeps it positive if they agree on every image.
     differ = hits[:, -1] - hits[:, -2]
     flips = float((differ.var() + 1 / images) ** 0.5 / images**0.5)
     retrained = rng.normal(0, flips, (RESAMPLES, len(sizes)))
@@ -353,7 +391,7 @@ def forecast(
             interval=_quantiles(here[:, column].clip(0, 1)),
             new_images=_hull(
                 _quantiles(measured[:, column].clip(0, 1)),
-                # Draws of images that are all right are all right; Wilson's interval knows better.
+                # A bootstrap of perfect predictions has no spread; Wilson's interval has.
                 wilson_interval(round(point[column] * images), images, CONFIDENCE),
             ),
             gain=float(point[column] - point[-1]),
@@ -364,18 +402,18 @@ def forecast(
 
 
 def _continued(sizes: Sequence[int], errors: Array, wanted: Sequence[int]) -> Array:
-    """Continues learning curves in several ways, which part where no power law holds.
+    """Extrapolates learning curves in several ways, which differ where no power law holds.
 
-    Power laws through all sizes and through the larger ones alone, and last a straight line over
-    the logarithm of the size through the largest ones: what levels off stays below it.
+    The ways are power laws through all sizes and through the larger ones only, and last a straight
+    line over the logarithm of the size through the largest ones.
 
     Args:
-        sizes: (S,).
-        errors: (R, S).
-        wanted: Sizes to continue to (T,).
+        sizes: Numbers of labels (S,).
+        errors: Error rates (R, S).
+        wanted: Numbers of labels to extrapolate to (T,).
 
     Returns:
-        Errors (ways, R, T), none below zero.
+        Error rates (ways, R, T), not negative.
     """
     fewest = min(4, len(sizes))
     starts = range(len(sizes) - fewest + 1)

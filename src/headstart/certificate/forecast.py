@@ -1,4 +1,4 @@
-"""The forecast of a certificate: what more labels would bring, from what there is."""
+"""The forecast of a certificate: the accuracy to expect from more labels."""
 
 import time
 from dataclasses import replace
@@ -23,13 +23,13 @@ from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import Resources
 
 LABELS_SHARE = 0.15
-"""Share of the budget for the forecast, at most."""
+"""Largest share of the budget for the forecast."""
 
 
 def forecast_labels(
     folder: Path, experiment: Experiment, seed: int, resources: Resources
 ) -> LabelForecast | None:
-    """Returns the forecast for more labels; None where there are too few images for one."""
+    """Returns the forecast for more labels; None if there are too few images."""
     clock, progress = resources.clock, resources.progress
     known = read_forecast(folder)
     if known is not None:
@@ -45,7 +45,7 @@ def forecast_labels(
     most = _affordable_rows(features, labels, len(extractor.classes), clock)
     if most < len(rows):
         keep = nested_order(labels, np.random.default_rng(seed))[:most]
-        progress.say(f"forecast: from {most} of {len(rows)} images, to stay in the budget")
+        progress.say(f"forecast: from {most} of {len(rows)} images, to fit the budget")
     data = (features[keep], labels[keep], groups[keep], len(extractor.classes))
     try:
         curve = measure_curve(*data, seed=seed, progress=progress)
@@ -63,14 +63,14 @@ def forecast_labels(
 def _affordable_rows(
     features: NDArray[np.float32], labels: NDArray[np.int64], classes: int, clock: Clock
 ) -> int:
-    """Returns from how many images a forecast fits into its share of the budget."""
+    """Returns the number of images whose forecast fits its share of the budget."""
     left = clock.left()
     if left is None:
         return len(labels)
     some = np.linspace(0, len(labels) - 1, max(16, len(labels) // 8)).astype(int)
     began = time.monotonic()
     fit_probe(features[some], labels[some], classes, 1e-4)
-    # The work grows with the square of the images while there are fewer of them than features.
+    # With fewer images than features, the work grows with the square of the images.
     whole_s = (time.monotonic() - began) * (len(labels) / len(some)) ** 1.5
     probes = classifiers_of_full_size() + classifiers_of_full_size(KNOWN)
     return int(len(labels) * min(1.0, LABELS_SHARE * left / (whole_s * probes)) ** (1 / 1.5))

@@ -1,4 +1,4 @@
-"""The accuracy of a head on frozen features over the number of training labels."""
+"""The accuracy of a head on frozen features as a function of the number of labels."""
 
 from dataclasses import dataclass
 
@@ -25,14 +25,14 @@ FEWEST_IMAGES = 20
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """A cross-fitted learning curve: each image is classified without training on its group.
+    """A cross-fitted learning curve: no classifier is trained on the group of an image it tests.
 
     Attributes:
-        sizes: Labels trained on (S,), rising; means over the folds.
-        hits: (N, S), share of the classifiers of that size that were right about image n.
-        all_size: Labels in a fold's training part, those held back included.
-        all_hits: (N,), whether the classifier trained on all of them was right.
-        penalty: Of the probes, cross-validated on labels that were not held back.
+        sizes: Numbers of labels (S,), increasing; means over the folds.
+        hits: (N, S), share of the classifiers of that size that classify image n correctly.
+        all_size: Number of labels in the training part of a fold, including those held back.
+        all_hits: (N,), whether the classifier trained on all of these labels is correct.
+        penalty: L2 penalty of the probes, cross-validated on the labels that are not held back.
     """
 
     sizes: tuple[int, ...]
@@ -59,17 +59,17 @@ def measure_curve(
         labels: Class numbers (N,), in 0 … C-1.
         groups: Group numbers (N,); a group stays within one fold.
         classes: Number of classes C.
-        known: Share of the labels of each fold that subsets are drawn from; the rest is held back
-            for `all_hits`.
-        seed: Of folds, orders, and what is held back.
+        known: Share of the labels of each fold that subsets are drawn from; the rest counts for
+            `all_hits` only.
+        seed: Seed for folds, orders and the labels held back.
         progress: Progress display.
 
     Raises:
-        DataError: There are too few images.
+        DataError: If there are too few images.
     """
     if len(labels) < FEWEST_IMAGES or int(known * SMALLEST * len(labels)) < 2:
         raise DataError(
-            f"{len(labels)} images are too few to measure accuracy over the number of labels. "
+            f"{len(labels)} images are too few for a learning curve over the number of labels. "
             "Add images."
         )
     rng = np.random.default_rng(seed)
@@ -107,11 +107,17 @@ def measure_curve(
 
 
 def nested_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Returns an order (N,) of images in which every beginning is balanced over the classes.
+    """Returns an order (N,) of images whose every prefix is stratified by class.
 
     Args:
-        labels: (N,).
-        rng: Draws the order within a class, and which class comes first.
+        labels: Class numbers (N,).
+        rng: Random generator for the order within and between classes.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 0, 1, 1])
+        >>> order = nested_order(labels, np.random.default_rng(0))
+        >>> np.bincount(labels[order[:3]]).tolist()
+        [2, 1]
     """
     place = np.empty(len(labels))
     for label in np.unique(labels):
@@ -121,7 +127,15 @@ def nested_order(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray
 
 
 def classifiers_of_full_size(known: float = 1.0) -> float:
-    """Returns the cost of `measure_curve`, in trainings of one probe on all labels."""
+    """Returns the cost of `measure_curve` in trainings of one probe on all labels.
+
+    Args:
+        known: As for `measure_curve`.
+
+    Example:
+        >>> round(classifiers_of_full_size(), 1)
+        39.1
+    """
     shares = known * np.geomspace(SMALLEST, 1, SIZES)
     # The penalty is cross-validated over four penalties in five folds.
     return float(FOLDS * (ORDERS * shares.sum() + 1) + 4 * known)

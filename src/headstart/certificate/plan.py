@@ -1,4 +1,4 @@
-"""The plan of a certificate: a rate for each arm, and what fits into the budget."""
+"""The plan of a certificate: a learning rate for each arm, and the work that fits the budget."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ from headstart.training.run_context import Resources
 from headstart.training.speed import measure_speeds
 
 RATES = (5e-4, 2e-3)
-"""Learning rates that each arm tries: the equal tuning budget."""
+"""Learning rates that each arm tries: the tuning budget is equal."""
 
 FEWEST_EPOCHS, MOST_EPOCHS = 6, 40
 
 TUNING_SHARE = 0.15
-"""Share of the budget for choosing rates, at most."""
+"""Largest share of the budget for the choice of learning rates."""
 
 UNHURRIED = 0.85
 
 JUDGING = 0.25
-"""What judging by an image costs, in trainings on one."""
+"""Cost of evaluating an image, relative to training on it."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """What a certificate compares.
+    """The design of a certificate.
 
     Attributes:
         fractions: Shares of the training images, in ascending order.
-        seeds: Networks for each arm and fraction.
-        epochs: Length of every training; None for what the budget allows.
+        seeds: Number of networks for each arm and fraction.
+        epochs: Length of every training; None for the length that the budget allows.
     """
 
     fractions: tuple[float, ...]
@@ -55,7 +55,7 @@ def make_plan(
     split_seed: int,
     resources: Resources,
 ) -> BenefitPlan:
-    """Chooses a rate for each arm on a few training images, then what fits into the budget."""
+    """Chooses a learning rate for each arm on a few images, then fits the work to the budget."""
     clock, progress = resources.clock, resources.progress
     fractions, seeds, epochs = design.fractions, design.seeds, design.epochs
     extractor = experiment.extractor
@@ -103,7 +103,7 @@ def make_plan(
     shown = listed([percent(share, 0) for share in fractions])
     progress.say(
         f"plan: 2 arms, {counted(seeds, 'seed')}, {shown} of {counted(count, 'image')}, "
-        f"{counted(epochs, 'epoch')} each, judged by "
+        f"{counted(epochs, 'epoch')} each, evaluated on "
         f"{counted(len(images.held), 'held-out image')}; rates "
         + ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items())
     )
@@ -119,22 +119,26 @@ def fit_to_budget(
     fractions: Sequence[float],
     seeds: int,
 ) -> tuple[int, int, int, tuple[str, ...]]:
-    """Returns what fits: epochs, training images, seeds, and notes on what was given up.
+    """Returns the epochs, training images and seeds that fit a budget, and notes on reductions.
 
-    All images where at least `FEWEST_EPOCHS` fit, else fewer images; a single seed before fewer
-    than eight images a class.
+    All images are used if at least `FEWEST_EPOCHS` fit, else fewer. A single seed is preferred to
+    fewer than eight images per class.
 
     Args:
-        seconds: For all networks.
-        train_s: To train on an image once.
-        images: That there are to train on.
-        held: Images to judge by.
-        classes: How many.
-        fractions: Of the images.
-        seeds: Networks an arm and fraction.
+        seconds: Time for all networks.
+        train_s: Seconds to train on one image once.
+        images: Number of training images.
+        held: Number of held-out images.
+        classes: Number of classes.
+        fractions: Shares of the training images.
+        seeds: Number of networks for each arm and fraction.
 
     Raises:
-        BudgetError: If not even that fits.
+        BudgetError: If not even the smallest design fits.
+
+    Example:
+        >>> fit_to_budget(600, 0.01, 200, 40, 2, (0.5, 1.0), 2)
+        (38, 200, 2, ())
     """
     least = min(images, 8 * classes)
 
@@ -145,7 +149,7 @@ def fit_to_budget(
         return networks * (train_s * (trained + judged) + NETWORK_S * len(fractions))
 
     for n_seeds in dict.fromkeys((seeds, 1)):
-        notes = () if n_seeds == seeds else (f"the budget has room for 1 of {seeds} seeds",)
+        notes = () if n_seeds == seeds else (f"The budget allows 1 of {seeds} seeds.",)
         fitting = [e for e in range(FEWEST_EPOCHS, MOST_EPOCHS + 1)
                    if takes(e, images, n_seeds) <= seconds]  # fmt: skip
         if fitting:
@@ -153,20 +157,20 @@ def fit_to_budget(
         per_image = takes(FEWEST_EPOCHS, 1, n_seeds) - takes(FEWEST_EPOCHS, 0, n_seeds)
         count = int((seconds - takes(FEWEST_EPOCHS, 0, n_seeds)) / per_image)
         if count >= least:
-            note = f"the budget has room for {count} of {images} training images"
+            note = f"The budget allows {count:,} of {counted(images, 'training image')}."
             return FEWEST_EPOCHS, count, n_seeds, (*notes, note)
     more = takes(FEWEST_EPOCHS, least, 1) / UNHURRIED - seconds
     raise BudgetError(
-        f"this budget is too short to train {2 * len(fractions)} networks for {FEWEST_EPOCHS} "
-        f"epochs on {least} images: about {format_duration(max(more, 1))} are missing. Give a "
+        f"This budget is too short to train {2 * len(fractions)} networks for {FEWEST_EPOCHS} "
+        f"epochs on {least} images: it lacks about {format_duration(max(more, 1))}. Give a "
         "larger --budget, fewer --fractions, or a smaller --resolution."
     )
 
 
 def _for_tuning(images: ArmImages, few: int) -> ArmImages:
-    """Returns a few training images to tune the rates on, and others to judge them by.
+    """Returns a few training images for tuning the learning rates, and others to evaluate them.
 
-    The held-out images are not used, so that no figure is better for the tuning.
+    The held-out images are not used: the tuning does not bias the results.
     """
     others = slice(few, few + min(150, len(images.train) - few))
     return ArmImages(
@@ -186,7 +190,7 @@ def _tune(
     train_s: float,
     resources: Resources,
 ) -> tuple[dict[ArmName, float], float]:
-    """Returns each arm's better rate, and the seconds that training on an image once took."""
+    """Returns the better learning rate of each arm, and the seconds per training image."""
     clock, few = resources.clock, len(images.train)
     done = {(run.arm, run.rate): run for run in read_arms(folder) if run.purpose == "tuning"}
     chosen: dict[ArmName, float] = {}

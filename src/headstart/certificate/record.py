@@ -222,7 +222,7 @@ class OnFraction(_Plain):
 
 
 class Expected(_Plain):
-    """A forecast; see `benefit_curves.Forecast`."""
+    """A forecast; see `certificate.curves.Forecast`."""
 
     labels: int
     accuracy: float

@@ -1,4 +1,4 @@
-"""From trained networks to answers: what the certificate says, and why."""
+"""Answers of the certificate, computed from the trained networks, with explanations."""
 
 from collections.abc import Sequence
 
@@ -36,29 +36,29 @@ from headstart.certificate.record import (
 )
 from headstart.evaluation.metrics import flags_of
 from headstart.evaluation.statistics import Interval, wilson_interval
-from headstart.text import percent, percent_range
+from headstart.text import counted, percent, percent_range, sentence
 
 ARMS: tuple[ArmName, ...] = ("pretrained", "scratch")
 
 LEVELS = (0.5, 0.75, 0.9)
-"""Shares of what the better arm reaches, whose reaching is timed."""
+"""Shares of the better arm's accuracy; the time to reach them is measured."""
 
 MORE_LABELS = (1, 2, 4)
-"""How many times as many labels as there are now accuracy is forecast for."""
+"""Multiples of the present number of labels for which accuracy is forecast."""
 
 KNOWN = 0.7
-"""Share of the labels from which the forecast for all of them is made, to test it."""
+"""Share of the labels that the tested forecast is made from."""
 
 
 def judge_fraction(runs: Sequence[ArmRun], chance: float) -> OnFraction | None:
-    """Returns what the networks on one fraction of the data show.
+    """Returns the results of the networks on one fraction of the data.
 
     Args:
-        runs: Of one fraction, for the curve.
-        chance: Accuracy of who always names the most frequent class.
+        runs: Trained networks of one fraction, for the curve.
+        chance: Accuracy of always predicting the most frequent class.
 
     Returns:
-        None where no seed has both arms with an epoch at least.
+        The results; None if no seed has at least one epoch of both arms.
     """
     pairs = _pairs(runs)
     if not pairs:
@@ -86,9 +86,9 @@ def judge_fraction(runs: Sequence[ArmRun], chance: float) -> OnFraction | None:
 
 
 def _pairs(runs: Sequence[ArmRun]) -> list[dict[ArmName, ArmRun]]:
-    """Returns the arms by seed, all cut to as many epochs as the seed with the most of them has.
+    """Returns both arms of each seed, truncated to the longest common number of epochs.
 
-    Seeds that the budget cut shorter are left out: every epoch must have as many seeds.
+    Seeds with fewer epochs are left out, because every epoch needs the same number of seeds.
     """
     by_seed: dict[int, dict[ArmName, ArmRun]] = {}
     for run in runs:
@@ -109,7 +109,7 @@ def _pairs(runs: Sequence[ArmRun]) -> list[dict[ArmName, ArmRun]]:
 
 
 def _right(runs: Sequence[ArmRun]) -> Right:
-    """Returns whether each image was right, (seeds, evaluations, images)."""
+    """Returns whether each image was classified correctly, (seeds, evaluations, images)."""
     return np.array([[flags_of(e.right) for e in run.evaluations] for run in runs])
 
 
@@ -137,8 +137,9 @@ def _judge_start(pretrained: Right, scratch: Right) -> Verdict:
     guesses = [percent(float(before(one.mean(2)).mean())) for one in (pretrained, scratch)]
     values = [float(after_first(one.mean(2)).mean()) for one in (pretrained, scratch)]
     why = (
-        f"after the first epoch {percent(values[0])} against {percent(values[1])}, "
-        f"{_advantage(advantage, interval)}; before it {guesses[0]} and {guesses[1]}"
+        f"After the first epoch, accuracy is {percent(values[0])} with pretrained weights and "
+        f"{percent(values[1])} from scratch: {_advantage(advantage, interval)}. Before training it "
+        f"is {guesses[0]} and {guesses[1]}."
     )
     return Verdict(
         question="start",
@@ -161,16 +162,19 @@ def _judge_slope(
     values = [float(fastest_rise(one.mean(2)).mean()) for one in (pretrained, scratch)]
     epochs = pretrained.shape[1] - 1
     top = levels[-1]
-    reached = " against ".join(
-        f"not within {epochs} epochs"
-        if top.epochs[arm] is None
-        else f"{top.epochs[arm]:.1f} epochs, {top.seconds[arm]:.1f} s"
-        for arm in ARMS
+    reached = " and ".join(
+        (
+            f"not within {counted(epochs, 'epoch')}"
+            if top.epochs[arm] is None
+            else f"after {top.epochs[arm]:.1f} epochs ({top.seconds[arm]:.1f} s)"
+        )
+        + where
+        for arm, where in zip(ARMS, (" with pretrained weights", " from scratch"), strict=True)
     )
     why = (
-        f"the fastest rise is {100 * values[0]:.1f} points an epoch against "
-        f"{100 * values[1]:.1f}, {_advantage(advantage, interval)}; "
-        f"{percent(top.accuracy)} is reached in {reached}"
+        f"The fastest rise is {100 * values[0]:.1f} percentage points per epoch with pretrained "
+        f"weights and {100 * values[1]:.1f} from scratch: {_advantage(advantage, interval)}. "
+        f"An accuracy of {percent(top.accuracy)} is reached {reached}."
     )
     return Verdict(
         question="slope",
@@ -187,22 +191,28 @@ def _judge_asymptote(pretrained: Right, scratch: Right, curves: dict[ArmName, Cu
     rising = (bool(curves["pretrained"].no_plateau), bool(curves["scratch"].no_plateau))
     advantage, interval, said = compare_plateaus(pretrained, scratch, rising)
     shown, values = [], []
-    for arm in ARMS:
+    names = ("The pretrained network", "The network from scratch")
+    for arm, name in zip(ARMS, names, strict=True):
         curve = curves[arm]
         if curve.plateau is None or curve.plateau_interval is None:
             values.append(curve.accuracy[-1])
-            shown.append(f"{arm} has {percent(values[-1])} and no plateau: {curve.no_plateau}")
+            shown.append(
+                f"{name} ends at {percent(values[-1])} without a plateau ({curve.no_plateau})."
+            )
         else:
             values.append(curve.plateau)
             ends = _range(curve.plateau_interval)
-            shown.append(f"{arm} levels off at {percent(values[-1])} ({ends})")
-    why = f"{shown[0]}; {shown[1]}"
+            shown.append(f"{name} levels off at {percent(values[-1])} ({ends}).")
+    why = " ".join(shown)
     if not any(rising):
-        why += f"; {_advantage(advantage, interval)}"
+        why += f" The difference is {_advantage(advantage, interval)}."
     elif said == "yes":
-        why += f"; it is above scratch already, {_advantage(advantage, interval)}"
+        why += (
+            " The pretrained network is already above the plateau from scratch: "
+            f"{_advantage(advantage, interval)}."
+        )
     elif said == "no":
-        why += "; scratch has caught up already"
+        why += " The network from scratch has already caught up."
     return Verdict(
         question="asymptote",
         answer=said,
@@ -232,12 +242,12 @@ def _seconds_at(curve: Curve, epoch: float | None) -> float | None:
 
 
 def judge_labels(curve: MeasuredCurve, tested: MeasuredCurve, seed: int) -> LabelForecast:
-    """Returns the forecast for more labels, and how a forecast from fewer of them turned out.
+    """Returns the forecast for more labels, with a test of a forecast from fewer labels.
 
     Args:
-        curve: Of all labels.
-        tested: Of a part of them (`KNOWN`), with what all of them brought.
-        seed: Of the draws.
+        curve: Learning curve over all labels.
+        tested: Learning curve over a part of the labels (`KNOWN`), with the results of all.
+        seed: Seed for the bootstrap.
     """
     images = len(curve.hits)
     targets = [times * images for times in MORE_LABELS]
@@ -249,13 +259,13 @@ def judge_labels(curve: MeasuredCurve, tested: MeasuredCurve, seed: int) -> Labe
     accuracy = curve.hits.mean(0)
     ends = [wilson_interval(round(share * images), images) for share in accuracy]
     twice = expected[1]
-    # No law expects fewer right answers from more labels: above zero would always be a yes.
+    # Every law predicts a gain from more labels: a threshold of zero would always give a yes.
     said = answer(twice.gain_interval, above=MATTERS)
     why = (
-        f"a head on frozen features has {percent(expected[0].accuracy)} with {images:,} labels; "
-        f"twice as many would bring {percent(twice.accuracy)} ({_range(twice.new_images)} on "
-        f"other images), {_gain(twice)}; four times as many {percent(expected[2].accuracy)}, "
-        f"{_gain(expected[2])}"
+        f"A head on frozen features reaches {percent(expected[0].accuracy)} with "
+        f"{counted(images, 'label')}. Twice as many labels would give {percent(twice.accuracy)} "
+        f"({_range(twice.new_images)} on new images): {_gain(twice)}. Four times as many would "
+        f"give {percent(expected[2].accuracy)}: {_gain(expected[2])}."
     )
     return LabelForecast(
         images=images,
@@ -277,28 +287,30 @@ def judge_labels(curve: MeasuredCurve, tested: MeasuredCurve, seed: int) -> Labe
 
 
 def answers(certificate: Certificate) -> list[tuple[str, str, str]]:
-    """Returns the answers as rows of question, answer and why."""
+    """Returns the answers as rows of question, answer and explanation."""
     rows: list[tuple[str, str, str]] = [
-        (f"higher {v.question}", v.answer, v.why) for v in certificate.verdicts
+        (f"Higher {v.question}?", v.answer, sentence(v.why)) for v in certificate.verdicts
     ]
     for result in certificate.fractions[:-1]:
-        said = ", ".join(f"{v.question} {v.answer}" for v in result.verdicts)
-        ends = " against ".join(percent(result.curves[arm].accuracy[-1]) for arm in ARMS)
-        rows.append((f"with {percent(result.fraction, 0)} of the data", said, f"in the end {ends}"))
+        said = ", ".join(f"{v.question}: {v.answer}" for v in result.verdicts)
+        ends = [percent(result.curves[arm].accuracy[-1]) for arm in ARMS]
+        question = f"With {percent(result.fraction, 0)} of the data?"
+        why = f"Accuracy ends at {ends[0]} with pretrained weights and {ends[1]} from scratch."
+        rows.append((question, said, why))
     if certificate.labels is not None:
         labels = certificate.labels
-        why = f"{labels.why}; {describe_test(labels.test)}"
-        rows.append(("would twice as many labels help", labels.answer, why))
+        why = f"{sentence(labels.why)} {describe_test(labels.test)}"
+        rows.append(("Would twice as many labels help?", labels.answer, why))
     return rows
 
 
 def describe_test(test: HeldBack) -> str:
-    """Says how a forecast turned out that did not see some of the labels."""
+    """Returns a sentence on the test of a forecast that was made from a part of the labels."""
     return (
-        f"tested: from {percent(1 - test.hidden, 0)} of the labels it expected "
-        f"{percent(test.expected.accuracy)} ({_range(test.expected.interval)}) with all of them, "
-        f"and {percent(test.accuracy)} was measured, {'inside' if test.held else 'outside'} "
-        "the interval"
+        f"Test of the forecast: from {percent(1 - test.hidden, 0)} of the labels it predicts "
+        f"{percent(test.expected.accuracy)} ({_range(test.expected.interval)}) for all of them; "
+        f"the measured {percent(test.accuracy)} lies {'inside' if test.held else 'outside'} "
+        "the interval."
     )
 
 
@@ -308,12 +320,14 @@ def _range(interval: Interval) -> str:
 
 def _advantage(value: float, interval: Interval) -> str:
     low, high = interval
-    return f"{100 * value:+.1f} points (95% interval {100 * low:+.1f} to {100 * high:+.1f})"
+    return (
+        f"{100 * value:+.1f} percentage points (95% interval {100 * low:+.1f} to {100 * high:+.1f})"
+    )
 
 
 def _gain(expected: Forecast) -> str:
     low, high = expected.gain_interval
-    return f"{100 * expected.gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * expected.gain:+.1f} percentage points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _plain(found: Forecast) -> Expected:

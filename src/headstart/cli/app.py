@@ -14,7 +14,7 @@ from headstart.errors import HeadstartError, InputError
 
 app = typer.Typer(
     name="headstart",
-    help="From a small folder of labelled images to a proven, shippable classifier.",
+    help="Train, test and ship an image classifier from a small folder of labelled images.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,7 +23,10 @@ app = typer.Typer(
 
 
 Source = Annotated[
-    str, typer.Argument(help="A folder of class folders, a CSV or Parquet file, or demo:solar.")
+    str,
+    typer.Argument(
+        help="Folder with one folder per class, CSV or Parquet manifest, or demo:solar."
+    ),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -34,10 +37,10 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
-    """From a small folder of labelled images to a proven, shippable classifier."""
+    """Train, test and ship an image classifier from a small folder of labelled images."""
     context.obj = debug
     if version:
         print(f"headstart {__version__}")
@@ -46,7 +49,7 @@ def root(
 
 @contextmanager
 def reporting_errors(context: typer.Context) -> Iterator[None]:
-    """Turns errors into one line and an exit code, unless `--debug` wants to see them."""
+    """Turns errors into one line and an exit code; `--debug` shows their tracebacks instead."""
     debug = bool(context.obj)
     try:
         yield
@@ -57,23 +60,23 @@ def reporting_errors(context: typer.Context) -> Iterator[None]:
     except KeyboardInterrupt:
         if debug:
             raise
-        _fail("interrupted.", 130)
+        _fail("Interrupted.", 130)
     except MemoryError:
         if debug:
             raise
-        _fail("the machine ran out of memory. Try a smaller --set batch_size.", 1)
+        _fail("The machine ran out of memory. Try a smaller --set batch_size.", 1)
     except OSError as error:
         if debug:
             raise
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            _fail("there is no space left on the disk. Free some and run the command again.", 1)
+            _fail("No space is left on the disk. Free some and run the command again.", 1)
         if error.filename is None:
             raise
-        _fail(f"cannot use {error.filename}: {error.strerror}.", 2)
+        _fail(f"Cannot use {error.filename}: {error.strerror}.", 2)
 
 
 def one_format(as_json: bool, as_csv: bool) -> None:
-    """Refuses JSON and CSV at once."""
+    """Checks that not both JSON and CSV are requested."""
     if as_json and as_csv:
         raise InputError("Give --json or --csv, not both.")
 
@@ -84,7 +87,7 @@ def _fail(message: str, code: int) -> None:
 
 
 def process_start() -> float:
-    """Returns when this process began, on `time.monotonic`: imports are paid from the budget."""
+    """Returns the start of this process on `time.monotonic`: the budget includes imports."""
     import psutil
 
     age: float = time.time() - psutil.Process().create_time()
@@ -92,7 +95,7 @@ def process_start() -> float:
 
 
 def command_line() -> str:
-    """Returns the command line of this process, as a shell reads it."""
+    """Returns the command line of this process, quoted for a shell."""
     import shlex
 
     return shlex.join(["headstart", *sys.argv[1:]])

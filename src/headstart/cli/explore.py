@@ -12,12 +12,13 @@ from headstart.cli.options import given, takes_options
 from headstart.cli.output import print_json, print_methods, print_table
 from headstart.progress import for_stream
 from headstart.recipes.options import SourceOptions, parse_options
+from headstart.text import counted
 
 
 @app.command()
 @takes_options(SourceOptions)
 def check(context: typer.Context, source: Source, as_json: AsJson = False, **values: Any) -> None:
-    """Find what is wrong with a data set: broken files, duplicates, leaks, odd classes."""
+    """Find problems of a data set: broken files, duplicates, leaks, unusual classes."""
     with reporting_errors(context):
         from headstart.api.check import check as run_check
         from headstart.data.audit import summary_rows
@@ -27,19 +28,21 @@ def check(context: typer.Context, source: Source, as_json: AsJson = False, **val
         if as_json:
             print(found.model_dump_json(indent=1))
             return
-        print_table(("what", "severity", "finding"), summary_rows(found))
+        print_table(("subject", "severity", "finding"), summary_rows(found))
 
 
 @app.command()
 @takes_options(SourceOptions)
 def suspects(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="A folder or manifest as in `fit`, or a run.")],
-    out: Annotated[Path, typer.Option(help="A .csv file for all of them.")] = Path("suspects.csv"),
+    source: Annotated[
+        str, typer.Argument(help="Folder or manifest as for `fit`, or a run folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="CSV file for the whole list.")] = Path("suspects.csv"),
     as_json: AsJson = False,
     **values: Any,
 ) -> None:
-    """Find images that deserve a look: labels that may be wrong, copies, outliers."""
+    """Find suspicious images: possible label errors, copies and outliers."""
     with reporting_errors(context):
         from headstart.api.suspects import suspects as find
         from headstart.artifacts.files import check_writable
@@ -54,19 +57,24 @@ def suspects(
             return
         first = found.suspects[:20]
         rows = [(f"{s.score:.2f}", s.kind, s.path, s.label, s.suggested, s.why) for s in first]
-        print_table(("score", "kind", "image", "label", "perhaps", "why"), rows)
-        sealed = f"; {found.sealed} test images stay sealed" if found.sealed else ""
-        print(f"{len(found.suspects)} of {found.images} images deserve a look{sealed}: {out}")
+        print_table(("score", "kind", "image", "label", "suggested", "why"), rows)
+        sealed = ""
+        if found.sealed:
+            sealed = f" The {counted(found.sealed, 'test image')} stayed sealed."
+        checked = counted(found.images, "image")
+        print(f"{len(found.suspects):,} of {checked} are suspicious; see {out}.{sealed}")
 
 
 @app.command()
 def backbones(
     context: typer.Context,
-    pattern: Annotated[str | None, typer.Argument(help="Part of a name, or a * pattern.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of timm's models.")] = False,
+    pattern: Annotated[
+        str | None, typer.Argument(help="Part of a name, or a pattern with *.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List all models of timm.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the pretrained networks and say whose weights are on this machine."""
+    """List pretrained backbones, and whether their weights are on this machine."""
     with reporting_errors(context):
         from headstart.backbones.catalog import known_backbones
 
@@ -90,11 +98,13 @@ def backbones(
 @app.command()
 def methods(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="A method or a family.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a method or of a family of methods.")
+    ] = None,
     as_json: AsJson = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/methods.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
-    """Say what each method does, where it comes from, and when it helps."""
+    """Describe the methods: what they do, their source, and when they help."""
     with reporting_errors(context):
         from headstart.recipes.reference import as_markdown, method_pages
 
@@ -105,7 +115,7 @@ def methods(
             print(as_markdown(pages), end="")
         elif name is None:
             rows = [(page.family, page.name, page.what) for page in pages]
-            print_table(("family", "method", "what"), rows)
+            print_table(("family", "method", "description"), rows)
         else:
             print_methods(pages)
 
@@ -116,12 +126,10 @@ def show(
     context: typer.Context,
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
-    image: Annotated[Path | None, typer.Option(help="The image to draw with.")] = None,
-    recipe: Annotated[str, typer.Option(help="Whose augmentation is drawn first.")] = "default",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe, as in `fit`.")
+    image: Annotated[
+        Path | None, typer.Option(help="Image to draw; by default the first readable image.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for augmentation and mixing.")] = 0,
     **values: Any,
 ) -> None:
     """Draw augmentations, mixing, schedules and activations from your own images."""

@@ -26,7 +26,7 @@ from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions
 @app.command()
 @takes_options(FitOptions)
 def fit(context: typer.Context, source: Source, **values: Any) -> None:
-    """Find, train, prove and ship the best classifier that the budget allows."""
+    """Search, train and test the best classifier that the budget allows."""
     with reporting_errors(context):
         from headstart.api.fit import fit as run_fit
 
@@ -62,13 +62,13 @@ def resume(
 def compare(
     context: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(help="The images, as for `fit`. Those of --run by default.")
+        str | None, typer.Argument(help="Images, as for `fit`; by default those of --run.")
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     **values: Any,
 ) -> None:
-    """Measure what each method brings: add one at a time, and leave one out."""
+    """Measure the effect of each method: add one at a time, and leave one out."""
     with reporting_errors(context):
         one_format(as_json, as_csv)
         from headstart.api.compare import compare as run_compare
@@ -85,7 +85,7 @@ def compare(
 @app.command()
 @takes_options(BenefitOptions)
 def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **values: Any) -> None:
-    """Measure what transfer brings over training from scratch, and what more labels would."""
+    """Measure the benefit of pretrained weights over training from scratch, and of more labels."""
     with reporting_errors(context):
         from headstart.api.benefit import benefit as run_benefit
         from headstart.certificate.verdicts import answers
@@ -112,7 +112,7 @@ def _shares(percentages: str | None) -> tuple[float, ...] | None:
     """Reads percentages such as `10,25,100` as shares.
 
     Raises:
-        RecipeError: If they are none.
+        RecipeError: If the text is not a list of numbers.
     """
     if percentages is None:
         return None
@@ -120,5 +120,5 @@ def _shares(percentages: str | None) -> tuple[float, ...] | None:
         return tuple(float(part.strip().removesuffix("%")) / 100 for part in percentages.split(","))
     except ValueError:
         raise RecipeError(
-            f"--fractions {percentages}: these are not percentages. Write them like 10,25,100."
+            f"--fractions {percentages} is not a list of percentages. Write it like 10,25,100."
         ) from None

@@ -3,13 +3,13 @@
 import sys
 from io import TextIOWrapper
 
-from headstart.cli import explore, fit, runs  # noqa: F401 - they register their commands
+from headstart.cli import explore, fit, runs  # noqa: F401 - importing registers the commands
 from headstart.cli.app import app
 
 
 def main() -> None:
     """Runs the command line."""
-    # File names need not be valid Unicode, and are printed all the same.
+    # File names may be invalid Unicode, and must be printed anyway.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

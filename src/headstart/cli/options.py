@@ -13,19 +13,18 @@ from pydantic.fields import FieldInfo
 from headstart.recipes.options import RENAMED, SourceOptions
 
 NAMES = {"settings": "--set"}
-"""Flags that are not named like their field."""
+"""Flags with another name than their field."""
 
 IN_PYTHON_ONLY = {"cache_dir"}
 
 
 def takes_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command one option for each field of a model, in place of its `**values`.
+    """Returns a decorator that replaces a command's `**values` by one option per model field.
 
-    What was not given on the command line is not in `values`, so that the model's own defaults
-    hold.
+    Options that are absent from the command line are None; see `given`.
 
     Args:
-        model: Declares names, types, defaults and help.
+        model: Model that declares names, types, defaults and help.
     """
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
@@ -69,7 +68,12 @@ def takes_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Cal
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what was given on the command line."""
+    """Returns the values that were given on the command line.
+
+    Example:
+        >>> given({"epochs": 3, "budget": None, "settings": []})
+        {'epochs': 3}
+    """
     return {name: value for name, value in values.items() if value is not None and value != []}
 
 
@@ -88,7 +92,7 @@ def _option(name: str, field: FieldInfo) -> Any:
 
 
 def _type(field: FieldInfo) -> Any:
-    """Returns the type that the command line reads: text where a field also takes objects."""
+    """Returns the type of a command-line option: text if the field also takes objects."""
     annotation = field.annotation
     if get_origin(annotation) in {Union, types.UnionType}:
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]

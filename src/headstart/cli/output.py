@@ -1,4 +1,4 @@
-"""How the commands print what they found: tables for people, JSON or CSV for programs."""
+"""Output of the commands: tables for people, JSON or CSV for programs."""
 
 import csv
 import json
@@ -22,12 +22,12 @@ def print_json(value: Any) -> None:
 
 
 def print_run(run: "Run") -> None:
-    """Prints what a finished run found, the sealed test first."""
+    """Prints the results of a finished run, the sealed test first."""
     from headstart.progress import format_duration
 
     metrics, record = run.metrics, run.record
     print(
-        f"sealed test: {percent(metrics.accuracy)} of {counted(metrics.n, 'image')} right "
+        f"sealed test: {percent(metrics.accuracy)} of {counted(metrics.n, 'image')} correct "
         f"(95% interval {percent_range(metrics.accuracy_interval)})"
     )
     print(
@@ -46,7 +46,7 @@ def print_run(run: "Run") -> None:
         (each.family, each.method, each.state, str(each.first_step or "–"), each.evidence)
         for each in record.acted
     ]
-    print_table(("family", "method", "state", "first step", "what it did"), acted)
+    print_table(("family", "method", "state", "first step", "effect"), acted)
     print(f"kept: {record.chosen}")
     print(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
     if len(metrics.classes) <= 30:
@@ -56,13 +56,14 @@ def print_run(run: "Run") -> None:
         ]
         print_table(("class", "images", "precision", "recall", "F1"), rows)
     for mistake in metrics.top_confusions[:5]:
-        print(f"mixed up: {mistake.count} x {mistake.actual!r} taken for {mistake.predicted!r}")
+        times = counted(mistake.count, "time")
+        print(f"confused: {mistake.actual!r} taken for {mistake.predicted!r} {times}")
     print(f"report: {run.folder / 'report.html'}")
     print(f"use it: headstart predict {run.folder} IMAGE …")
 
 
 def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> None:
-    """Prints the recipes that a search tried, the best first."""
+    """Prints the trials of a search, best first."""
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -79,7 +80,7 @@ def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> Non
             "–" if row.val_loss is None else f"{row.val_loss:.3f}",
             percent(row.val_accuracy),
             "–" if row.interval is None else percent_range(row.interval),
-            f"failed: {row.failed}" if row.failed else row.changes or "as given",
+            f"failed: {row.failed}" if row.failed else row.changes or "starting recipe",
         )
         for row in rows
     ]
@@ -88,7 +89,7 @@ def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> Non
 
 
 def print_importance(shares: Sequence[tuple[str, float]], as_json: bool, as_csv: bool) -> None:
-    """Prints how much each choice of a search mattered."""
+    """Prints the importance of each choice of a search."""
     from headstart.search.leaderboard import TOO_FEW
 
     if not shares:
@@ -102,7 +103,7 @@ def print_importance(shares: Sequence[tuple[str, float]], as_json: bool, as_csv:
 
 
 def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
-    """Prints what each method brought."""
+    """Prints the effect of each method."""
     if as_json:
         print(ledger.model_dump_json(indent=1))
         return
@@ -123,7 +124,7 @@ def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
 
     names = (
         "recipe", "gain, points", "95% interval", "p, corrected", "accuracy", "log loss",
-        "what changed", "what it was seen to do",
+        "change", "observed effect",
     )  # fmt: skip
     rows = [
         (r.name, r.gain, r.interval, r.p, r.accuracy, r.loss, r.change, r.acted)
@@ -131,11 +132,11 @@ def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
     ]
     print_table(names, rows)
     if ledger.left_out:
-        print(f"not measured, as the time was up: {', '.join(ledger.left_out)}", file=sys.stderr)
+        print(f"not measured for lack of time: {', '.join(ledger.left_out)}", file=sys.stderr)
 
 
 def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:
-    """Prints the class on each image, or the set of classes that were asked for."""
+    """Prints the class of each image, or its prediction set."""
     if as_json:
         print_json([p.model_dump() for p in predictions])
         return
@@ -144,7 +145,7 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
         columns = ("classes", "distance", "limit", "out_of_distribution")
         writer.writerow(("image", "label", "probability", "error", *columns))
         for p in predictions:
-            # A class's name may hold any separator; JSON says where it ends.
+            # Class names may contain any separator; JSON quotes them.
             classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
             outside = "" if p.distance is None else str(p.out_of_distribution).lower()
             found = (classes, p.distance, p.limit, outside)
@@ -164,19 +165,20 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
     coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
     which = "class"
     if coverage is not None:
-        which = f"classes, one of them the true one in {percent(coverage, 0)}"
+        which = f"set of classes ({percent(coverage, 0)} coverage)"
     print_table(("image", which, "probability", "warning"), rows)
     warned = sum(p.out_of_distribution for p in predictions)
     if warned:
         print(
-            f"warning: {warned} of {len(predictions)} images are unlike the training images; "
-            "what is said of them is a guess.",
+            f"warning: {warned:,} of {counted(len(predictions), 'image')} "
+            f"{'is' if warned == 1 else 'are'} out of distribution (unlike the training images). "
+            "Do not rely on the predicted class there.",
             file=sys.stderr,
         )
 
 
 def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Prints a table, or lines with tabs between the cells where no terminal shows them."""
+    """Prints a table on a terminal, and tab-separated lines elsewhere."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
@@ -193,7 +195,7 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
 
 
 def print_methods(pages: "Sequence[MethodPage]") -> None:
-    """Prints all there is to say of methods."""
+    """Prints the full description of methods."""
     for page in pages:
         print(f"{page.family} = {page.name}\n{page.what}\nOn small data: {page.advice}")
         rows = [(f.name, f.default, f.allowed, f.searched or "–", f.meaning) for f in page.fields]

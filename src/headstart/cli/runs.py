@@ -15,16 +15,17 @@ from headstart.cli.output import (
     print_table,
 )
 from headstart.progress import for_stream
+from headstart.text import counted
 
 
 @app.command()
 def leaderboard(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="The folder of a search.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of a search.")],
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     importance: Annotated[
-        bool, typer.Option("--importance", help="Say which choices mattered instead.")
+        bool, typer.Option("--importance", help="Print the importance of each choice instead.")
     ] = False,
 ) -> None:
     """Rank the recipes that a search tried."""
@@ -45,7 +46,7 @@ def report(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
 ) -> None:
-    """Draw a run's report anew, from its folder alone."""
+    """Draw the report of a run again from its folder."""
     with reporting_errors(context):
         from headstart.report.page import write_report
 
@@ -55,11 +56,11 @@ def report(
 @app.command()
 def diff(
     context: typer.Context,
-    a: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    b: Annotated[Path, typer.Argument(help="The folder of another.")],
+    a: Annotated[Path, typer.Argument(help="Folder of the first run.")],
+    b: Annotated[Path, typer.Argument(help="Folder of the second run.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what differs between two runs, and whether one is really more accurate."""
+    """Show the differences between two runs, and test which is more accurate."""
     with reporting_errors(context):
         from headstart.api.diff import diff as run_diff
 
@@ -74,23 +75,25 @@ def diff(
             for part in ("recipe", "data", "backbone", "budget", "software")
             for change in getattr(found, part)
         ]
-        print_table(("part", "what", f"A: {a}", f"B: {b}"), rows)
+        print_table(("part", "value", f"A: {a}", f"B: {b}"), rows)
         print(found.accuracy.verdict)
 
 
 @app.command()
 def predict(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
+    run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     set_coverage: Annotated[
         float | None,
-        typer.Option(help="Say sets of classes that hold the true one so often: 0.9, 0.95, …"),
+        typer.Option(
+            help="Print sets of classes with this coverage of the true one: 0.8, 0.9, 0.95, 0.99."
+        ),
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Say which class is on each image, and how sure that is."""
+    """Classify images with calibrated probabilities."""
     with reporting_errors(context):
         one_format(as_json, as_csv)
         from headstart.inference.predict import open_bundle, predict_images
@@ -104,11 +107,11 @@ def predict(
 @app.command()
 def embed(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="A run folder or its bundle.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="A .csv, .npz or .safetensors file.")],
+    run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of images.")],
+    out: Annotated[Path, typer.Option(help="Output file: .csv, .npz or .safetensors.")],
 ) -> None:
-    """Write the embeddings of images: vectors that are alike where the images are."""
+    """Write the embeddings of images: vectors that are close for similar images."""
     with reporting_errors(context):
         from headstart.artifacts.embeddings import check_exportable, export_embeddings
         from headstart.data.folders import images_in
@@ -121,7 +124,8 @@ def embed(
         export_embeddings(out, [str(files[row]) for row in good], vectors[good])
         for row, why in failed.items():
             print(f"left out: {files[row]}: {why}", file=sys.stderr)
-        print(f"{len(good)} embeddings of {vectors.shape[1]} numbers: {out}")
+        written = counted(len(good), "embedding")
+        print(f"{written} of dimension {vectors.shape[1]}: {out}")
         if failed:
             raise typer.Exit(1)
 
@@ -129,13 +133,13 @@ def embed(
 @app.command()
 def similar(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    image: Annotated[Path, typer.Argument(help="An image file.")],
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    k: Annotated[int, typer.Option("-k", help="Number of images to find.")] = 5,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option(help="A .png file to draw them in.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file for a picture of them.")] = None,
 ) -> None:
-    """Find the training images that are most like an image."""
+    """Find the training images that are most similar to an image."""
     with reporting_errors(context):
         from headstart.artifacts.files import check_writable
         from headstart.inference.predict import Run

@@ -27,19 +27,19 @@ class Prediction(BaseModel):
     """The prediction for one image.
 
     Attributes:
-        image: The image, as it was named.
+        image: Path or name of the image.
         label: The most probable class; empty if the image could not be read.
-        probability: Its calibrated probability.
-        probabilities: Of every class.
-        error: Why the image could not be read.
-        classes: The classes, likeliest first, of which one is the true one as often as was asked;
-            empty if no coverage was asked for.
-        coverage: How often that is.
+        probability: Calibrated probability of the label.
+        probabilities: Calibrated probability of every class.
+        error: Why the image could not be read; empty if it could.
+        classes: Prediction set: classes, most probable first, that contain the true one as often as
+            `coverage` says; empty without a coverage.
+        coverage: Coverage of the prediction set.
         distance: Cosine distance to the k-th nearest training image; None if the bundle has no
-            range.
-        limit: The distance from which on an image is unlike the training images.
-        out_of_distribution: Whether it is; its class is then a guess.
-        warning: The same in words; empty if it is not.
+            training distribution.
+        limit: Distance above which an image is out of distribution.
+        out_of_distribution: Whether the distance exceeds the limit; the label is unreliable then.
+        warning: The same in words; empty if the image is in distribution.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,9 +62,17 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: Where it lies.
-        record: What was asked, planned and done.
-        metrics: What the sealed test showed.
+        folder: Run folder.
+        record: Request, plan and course of the run.
+        metrics: Metrics on the sealed test.
+
+    Example:
+        >>> import headstart
+        >>> run = headstart.Run.open("runs/flowers")  # doctest: +SKIP
+        >>> run.predict(["rose.jpg"], set_coverage=0.95)[0].classes  # doctest: +SKIP
+        ('rose', 'tulip')
+        >>> run.similar("rose.jpg", k=1)[0].image  # doctest: +SKIP
+        'rose/0007.jpg'
     """
 
     folder: Path
@@ -83,7 +91,7 @@ class Run:
 
     @cached_property
     def bundle(self) -> Bundle:
-        """The classifier, loaded when it is first used."""
+        """The classifier, loaded at its first use."""
         return load_bundle(self.folder / "bundle")
 
     def predict(
@@ -95,21 +103,21 @@ class Run:
         """Classifies images: paths, or the bytes of image files.
 
         Args:
-            images: What to classify.
+            images: Paths, or the bytes of image files.
             progress: Progress display.
-            set_coverage: How often the set of classes should hold the true one: 0.8, 0.9, 0.95 or
-                0.99; no sets by default.
+            set_coverage: Share of images whose prediction set shall contain the true class: 0.8,
+                0.9, 0.95 or 0.99; no prediction sets by default.
         """
         return predict_images(self.bundle, images, progress, set_coverage)
 
     def embed(
         self, images: Sequence[str | Path | bytes], progress: Progress = SILENT
     ) -> NDArray[np.float32]:
-        """Returns embeddings (N, E) of images; NaN in the rows of those that cannot be read."""
+        """Returns embeddings (N, E) of images; rows of unreadable images are NaN."""
         return embed_images(self.bundle, images, progress)[0]
 
     def similar(self, image: str | Path | bytes, k: int = 5) -> list[Neighbour]:
-        """Returns the training images that are most like an image, most alike first.
+        """Returns the training images that are most similar to an image, most similar first.
 
         Raises:
             DataError: If the image cannot be read.
@@ -118,10 +126,10 @@ class Run:
 
 
 def open_bundle(folder: str | Path) -> Bundle:
-    """Loads the classifier of a run folder or of a bundle's own folder.
+    """Loads the classifier of a run folder or of a bundle folder.
 
     Raises:
-        RunError: If it holds none.
+        RunError: If the folder has none.
     """
     path = Path(folder)
     inner = path / "bundle"
@@ -131,15 +139,15 @@ def open_bundle(folder: str | Path) -> Bundle:
 def class_sets(
     bundle: Bundle, probabilities: NDArray[np.float64], coverage: float
 ) -> NDArray[np.bool_]:
-    """Returns which classes (N, C) are in sets that hold the true one as often as asked.
+    """Returns which classes (N, C) are in the prediction sets of images.
 
     Args:
         bundle: The classifier.
-        probabilities: Of images (N, C).
-        coverage: How often; one of those that the bundle was calibrated for.
+        probabilities: Class probabilities of images (N, C).
+        coverage: Share of sets that contain the true class; one that the bundle is calibrated for.
 
     Raises:
-        InputError: If the bundle has no threshold for it.
+        InputError: If the bundle has no threshold for the coverage.
     """
     for promised in bundle.spec.sets:
         if abs(promised.coverage - coverage) < 1e-9:
@@ -155,7 +163,7 @@ def class_sets(
 
 
 def training_distribution(bundle: Bundle) -> TrainingDistribution | None:
-    """Returns what images a classifier knows; None for bundles that do not say."""
+    """Returns the training distribution of a classifier; None if its bundle has none."""
     spec = bundle.spec.distribution
     if spec is None or bundle.gallery is None:
         return None
@@ -168,16 +176,17 @@ def predict_images(
     progress: Progress = SILENT,
     set_coverage: float | None = None,
 ) -> list[Prediction]:
-    """Classifies images; the prediction of an unreadable image has an error message.
+    """Classifies images; predictions of unreadable images have an error message.
 
     Args:
         bundle: The classifier.
         images: Paths, or the bytes of image files.
         progress: Progress display.
-        set_coverage: How often the set of classes should hold the true one; no sets by default.
+        set_coverage: Share of images whose prediction set shall contain the true class; no
+            prediction sets by default.
 
     Raises:
-        InputError: If the bundle is not calibrated for that coverage.
+        InputError: If the bundle is not calibrated for the coverage.
     """
     classes = bundle.spec.classes
     if set_coverage is not None:
@@ -216,9 +225,9 @@ def predict_images(
 
 
 def _standing(away: float, limit: float) -> dict[str, Any]:
-    """Returns how far an image is from what is known, as fields of a prediction."""
+    """Returns the distance of an image to the training images, as fields of a prediction."""
     digits = 2 if round(away, 2) > round(limit, 2) else 5
-    warning = f"unlike the training images: distance {away:.{digits}f}, limit {limit:.{digits}f}"
+    warning = f"Unlike the training images (distance {away:.{digits}f}, limit {limit:.{digits}f})."
     outside = away > limit
     return {
         "distance": away,
@@ -231,7 +240,7 @@ def _standing(away: float, limit: float) -> dict[str, Any]:
 def embed_images(
     bundle: Bundle, images: Sequence[str | Path | bytes], progress: Progress = SILENT
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Returns embeddings (N, E), and by row why an image cannot be read."""
+    """Returns embeddings (N, E), and the error of each unreadable image by row."""
     sources = [Path(image) if isinstance(image, str) else image for image in images]
     outputs = run_bundle(bundle, sources, progress=progress, description="embedding")
     return outputs.embeddings, outputs.failed
@@ -240,13 +249,13 @@ def embed_images(
 def similar_images(
     folder: Path, bundle: Bundle, image: str | Path | bytes, k: int = 5
 ) -> list[Neighbour]:
-    """Returns the training images of a run that are most like an image, most alike first.
+    """Returns the training images of a run that are most similar to an image.
 
     Args:
         folder: Run folder.
-        bundle: Its classifier.
+        bundle: Classifier of the run.
         image: A path, or the bytes of an image file.
-        k: How many.
+        k: Number of images to return, most similar first.
 
     Raises:
         DataError: If the image cannot be read.

@@ -1,4 +1,4 @@
-"""The sealed test: the shipped bundle on the test images, once."""
+"""The sealed test: the shipped bundle is evaluated on the test images, once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ from headstart.evaluation.metrics import Metrics, T, compute_metrics
 from headstart.evaluation.retrieval import retrieval, unit
 from headstart.features.extractor import features_of
 from headstart.inference.predict import class_sets, training_distribution
+from headstart.text import counted, percent
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier
 from headstart.training.loop import predict
@@ -43,16 +44,16 @@ from headstart.training.run_context import RunContext
 from headstart.training.transfer import TransferModel
 
 _REPORTED = (0.9, 0.95)
-"""Promised coverages of class sets that the run says the truth about."""
+"""Coverages of prediction sets that the run reports the measured coverage of."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the sealed test showed, and by what.
+    """The result of the sealed test.
 
     Attributes:
-        metrics: The figures.
-        bundle: The classifier, as it was loaded again.
+        metrics: Metrics on the test images.
+        bundle: The classifier, reloaded from its bundle.
         tested: Embeddings of the test images (N, E), in the order of the split.
         known: Embeddings of the training images (M, E), in the order of the extractor's rows.
     """
@@ -64,11 +65,14 @@ class Proof:
 
 
 def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
-    """Writes the bundle, reloads it, and opens the sealed test once with what was reloaded.
+    """Writes the bundle, reloads it, and evaluates it once on the sealed test images.
 
     Args:
-        run: The run; when the test was opened is recorded there.
-        fitted: What was trained.
+        run: The run, whose record gets the time of the opening.
+        fitted: The trained classifier.
+
+    Raises:
+        DataError: If a test image can no longer be read.
     """
     folder, record = run.folder, run.record
     experiment, recipe, transfer, temperature = (
@@ -115,7 +119,7 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
     )
     items = sealed.open("every choice is made")
     record.test_opened_at = sealed.opened_at or ""
-    # Before anything is seen: a run that is stopped from here on cannot hide that it was.
+    # Written before the evaluation: an interrupted run cannot hide that its test was opened.
     write_record(folder, record)
     proof, predictions, notes = _test(run, bundle, items, experiment, gallery, temperature)
     for note in notes:
@@ -137,7 +141,7 @@ def _test(
     logits = outputs.logits
     if outputs.failed:
         row, why = next(iter(outputs.failed.items()))
-        raise DataError(f"{paths[row]} could be read before and cannot be read now: {why}")
+        raise DataError(f"{paths[row]} can no longer be read: {why}")
     classes = bundle.spec.classes
     labels = np.array([classes.index(item.label) for item in items], np.int64)
     groups = experiment.audited.groups[experiment.split.test]
@@ -170,7 +174,7 @@ def _promises(
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
 ) -> list[str]:
-    """Says what became of the promised rates of sets and range on the sealed test."""
+    """Returns notes on the measured coverage and false alarm rate on the sealed test."""
     notes, rows = [], np.arange(len(labels))
     for promised in bundle.spec.sets:
         if promised.coverage not in _REPORTED:
@@ -178,15 +182,16 @@ def _promises(
         sets = class_sets(bundle, probabilities, promised.coverage)
         held, size = sets[rows, labels].mean(), sets.sum(1).mean()
         notes.append(
-            f"Sets of classes for {promised.coverage:.0%} held the true class of {held:.1%} of "
-            f"{len(rows)} test images, with {size:.2f} classes a set."
+            f"Prediction sets for {percent(promised.coverage, 0)} contain the true class of "
+            f"{percent(float(held))} of {counted(len(rows), 'test image')}, with {size:.2f} "
+            "classes per set."
         )
     known = training_distribution(bundle)
     if known is not None:
         outside = int(out_of_distribution(embeddings, known).sum())
         notes.append(
-            f"{outside} of {len(rows)} test images were called unlike the training images "
-            f"({known.false_alarm:.0%} were to be expected)."
+            f"{outside:,} of {counted(len(rows), 'test image')} are flagged as out of "
+            f"distribution (expected: {percent(known.false_alarm, 0)})."
         )
     return notes
 
@@ -194,15 +199,15 @@ def _promises(
 def _distribution(
     experiment: Experiment, transfer: TransferModel, vectors: NDArray[np.float32]
 ) -> tuple[DistributionSpec, NDArray[np.float16]]:
-    """Returns from which distance on an image is unlike the training images, and their gallery.
+    """Returns the distance above which an image is out of distribution, and the gallery.
 
-    It comes from the validation images, unless these were trained on too or are few; then from the
-    training images, each measured without its own group.
+    The threshold is calibrated on the validation images; if they are few or were trained on, on the
+    training images, each compared with those of other groups.
     """
     extractor = experiment.extractor
     labels = extractor.labels["train"]
     rows = gallery_rows(labels)
-    rounded = vectors.astype(np.float16)  # what is shipped is what is calibrated
+    rounded = vectors.astype(np.float16)  # calibrate the rounded vectors that are shipped
     held_out = not np.isin(extractor.rows["val"], extractor.rows["train"]).any()
     if held_out and len(extractor.rows["val"]) >= FEW:
         held = features_of(extractor, transfer.prefix, transfer.cached["val"], transfer.taps)
@@ -221,7 +226,7 @@ def _distribution(
 def _keep_embeddings(
     experiment: Experiment, transfer: TransferModel, folder: Path
 ) -> NDArray[np.float32]:
-    """Writes and returns the training images' embeddings, by which similar ones are found."""
+    """Writes and returns the embeddings of the training images, for the search of similar ones."""
     extractor = experiment.extractor
     features = features_of(extractor, transfer.prefix, transfer.cached["train"], transfer.taps)
     vectors = unit(predict(transfer.head.embed, features, device=extractor.device))
@@ -233,7 +238,7 @@ def _keep_embeddings(
 
 
 class SealedTest(Generic[T]):
-    """Withholds the test items until every choice is made, and returns them only once.
+    """The withheld test items, which can be taken out only once.
 
     Attributes:
         opened_at: Time of the opening (ISO 8601, UTC), or None.

@@ -1,4 +1,4 @@
-"""The scikit-learn classifier: `fit` and `Run.predict` behind scikit-learn's interface."""
+"""The scikit-learn classifier: `fit` and `Run.predict` with the interface of scikit-learn."""
 
 import shutil
 import tempfile
@@ -21,26 +21,33 @@ from headstart.inference.predict import Prediction
 
 
 class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Classifies images given as paths or as an array.
+    """Image classifier for images given as paths or as an array.
 
     `X` is a sequence of n paths, or a uint8 array (n, height, width, 3) or (n, height, width).
-    Like `headstart.fit`, fitting holds a validation and a sealed test part back; what they showed
-    is in `run_.metrics`.
+    Like `headstart.fit`, `fit` holds out a validation set and a sealed test set. The metrics on the
+    test set are in `run_.metrics`.
 
     Args:
         recipe: A named recipe, or a TOML or JSON file.
-        budget: Ceiling on the wall time, such as `5m`.
-        epochs: Epochs instead of a budget; the result then repeats bit by bit.
+        budget: Limit on the wall time, such as `5m`.
+        epochs: Number of epochs instead of a budget; the result is then reproducible bit by bit.
         strategy: `head` or `finetune`.
         backbone: Name of a timm model.
         settings: Changes to the recipe such as `optimizer.lr=3e-4`.
-        out: Folder of the run; a temporary one by default, which goes with the object.
-        cache_dir: Folder of the cache.
-        random_state: Seed of training and of the split.
+        out: Run folder; by default a temporary folder that is deleted with the object.
+        cache_dir: Cache folder.
+        random_state: Seed for training and for the split.
 
     Attributes:
         classes_: Class labels (C,), sorted.
-        run_: The run.
+        run_: The finished run.
+
+    Example:
+        >>> from headstart import HeadstartClassifier
+        >>> classifier = HeadstartClassifier(budget="5m")
+        >>> classifier.fit(train_paths, train_labels)  # doctest: +SKIP
+        >>> classifier.score(test_paths, test_labels)  # doctest: +SKIP
+        0.97
     """
 
     def __init__(
@@ -66,15 +73,19 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
-        """Trains, proves and bundles a classifier.
+        """Trains and tests a classifier.
+
+        Args:
+            X: Images, as paths or as an array.
+            y: Class labels (n,).
 
         Raises:
-            InputError: If nothing can be trained from `X` and `y`.
+            InputError: If `X` and `y` are not enough to train a classifier.
         """
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         folder = Path(tempfile.mkdtemp(prefix="headstart-"))
-        # It holds the run, unless `out` does, and lives as long as the classifier.
+        # The folder holds the run if `out` is None, and lives as long as the classifier.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         paths = _as_paths(X, folder / "images")
         if len(paths) != len(labels):
@@ -108,7 +119,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for row, prediction in enumerate(self._predictions(X)):
             if prediction.error:
                 raise DataError(prediction.error)
-            # A class that was left out, for want of images, keeps probability 0.
+            # A class that was left out for lack of images has probability 0.
             probabilities[row] = [prediction.probabilities.get(name, 0.0) for name in names]
         return probabilities
 
@@ -133,24 +144,24 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _class_name(classes: NDArray[Any], label: Any) -> str:
-    """Returns a name that no other class has: `a` and `a ` must not fall together."""
+    """Returns a unique name of a class: `a` and `a ` must stay apart."""
     text = str(label).strip()
     alike = sum(str(other).strip() == text for other in classes)
     return text if text and alike == 1 else f"{text}#{int(np.searchsorted(classes, label))}"
 
 
 def _as_paths(X: Any, folder: Path) -> list[Path]:
-    """Returns paths as they are, and an array's images as files in `folder`."""
+    """Returns paths unchanged, and writes the images of an array to files in `folder`."""
     if len(X) == 0:
-        raise DataError("X holds no image.")
-    X = X.tolist() if hasattr(X, "iloc") else X  # a Series counts by its index, not by position
+        raise DataError("X contains no images.")
+    X = X.tolist() if hasattr(X, "iloc") else X  # a Series is indexed by its index, not by position
     if isinstance(X[0], str | Path):
         return [Path(path) for path in X]
     images = np.asarray(X)
     colours = images.shape[3] == 3 if images.ndim == 4 else images.ndim == 3
     if images.dtype != np.uint8 or not colours:
         raise DataError(
-            "X must hold paths, or be a uint8 array (n, height, width, 3) or (n, height, width); "
+            "X must contain paths or be a uint8 array (n, height, width, 3) or (n, height, width); "
             f"it is {images.dtype} of shape {images.shape}."
         )
     folder.mkdir(parents=True, exist_ok=True)

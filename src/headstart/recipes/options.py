@@ -1,12 +1,13 @@
-"""What a run may be asked for: each option is declared, documented and checked here, once.
+"""The options of `fit`, `compare` and `benefit`: the one place where they are declared and checked.
 
-The keywords of the Python functions, the options of the command line and what a search keeps to be
-resumed are all made from these models. Nothing heavy is imported, so that the command line starts
-at once: a recipe is checked when it is used.
+The keywords of the Python functions, the options of the command line and the request that a search
+stores for `resume` are made from these models. Nothing heavy is imported here, because the command
+line must start fast; recipes are checked when they are used.
 """
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -27,15 +28,17 @@ Layout = Literal["classes", "splits", "groups"]
 
 Options = TypeVar("Options", bound=BaseModel)
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 DEFAULT_BUDGET = "10m"
 
 NOTHING_TO_TRY = (
-    "--trials compares ways to train, but this recipe solves the head in closed form and trains "
-    "nothing else. Choose another freezing, or leave --trials out."
+    "--trials compares ways to train, but this recipe only solves the head in closed form. Choose "
+    "another freezing, or leave --trials out."
 )
 
 RENAMED = {"engine": "executor"}
-"""Options by the name that they had before."""
+"""New names of renamed options, by their old name."""
 
 _CONFIG = ConfigDict(
     frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True
@@ -45,7 +48,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 class SourceOptions(BaseModel):
-    """Options of every command that reads a data set: how its files are understood.
+    """Options of every command that reads a data set.
 
     Example:
         >>> SourceOptions(layout="splits").layout
@@ -57,12 +60,12 @@ class SourceOptions(BaseModel):
     boxes: Boxes = "crop"
     """Crop images to the bounding boxes that the data set has, or keep them whole."""
     layout: Layout | None = None
-    """Meaning of the top folders: classes, splits (train, test) or groups (patients, days), where
-    headstart asks."""
+    """Meaning of the top folders: classes, splits (train, test) or groups (patients, days). Needed
+    only if headstart asks."""
     follow_links: bool = False
     """Follow symbolic links that lead outside the folder of the images."""
     root: Path | None = None
-    """Folder that the paths of a manifest are relative to. By default that of the manifest."""
+    """Folder that the paths of a manifest are relative to; by default the folder of the manifest."""
 
     @property
     def reading(self) -> "SourceOptions":
@@ -73,7 +76,7 @@ class SourceOptions(BaseModel):
 
     @property
     def flags(self) -> list[str]:
-        """What differs from the defaults, as arguments of the command line.
+        """The values other than the defaults, as arguments of the command line.
 
         Example:
             >>> SourceOptions(layout="groups", follow_links=True).flags
@@ -100,26 +103,27 @@ class FitOptions(SourceOptions):
     model_config = _CONFIG
 
     budget: str | float | None = None
-    """Limit on the wall time: 90s, 10m or 1.5h (Python: also seconds). 10m unless epochs or trials
-    are given."""
+    """Limit on the wall time: 90s, 10m or 1.5h (in Python also a number of seconds). 10m unless
+    epochs or trials are given."""
     epochs: int | None = None
-    """Epochs to train one recipe for, instead of a budget. The result repeats bit by bit."""
+    """Train one recipe for this many epochs, instead of a budget. The result is reproducible bit by
+    bit."""
     trials: int | None = Field(None, ge=1)
-    """Recipes to try, instead of a budget. The result repeats bit by bit."""
+    """Number of recipes to try, instead of a budget. The result is reproducible bit by bit."""
     sampler: Sampler = "tpe"
-    """What proposes recipes: tpe learns from earlier trials, random is a baseline."""
+    """Sampler of recipes: tpe learns from earlier trials, random is a baseline."""
     executor: ExecutorName = "here"
-    """Where trials run: in this process, in processes of their own, or on a Ray cluster."""
+    """Where trials run: in this process, in separate processes, or on a Ray cluster."""
     jobs: int = Field(1, ge=1)
-    """Trials to run at the same time."""
+    """Number of trials to run at the same time."""
     address: str | None = None
     """Address of a running Ray cluster: auto, or HOST:PORT."""
     trial_memory: float | None = Field(None, gt=0)
-    """Memory limit of a trial in GB, with processes as executor. All free memory by default."""
+    """Memory limit of a trial in GB, for --executor processes. All free memory by default."""
     ensemble: int = Field(1, ge=1)
-    """Number of the best networks to average. Their frozen part runs once."""
+    """Number of best networks whose predictions are averaged. Their frozen part runs once."""
     strategy: Strategy | None = None
-    """Train one recipe without a search: the head alone, or the last blocks with it."""
+    """Train one recipe without a search: only the head, or the head and the last blocks."""
     backbone: str | None = None
     """Name of a timm model; `headstart backbones` lists them."""
     weights: str | None = None
@@ -138,7 +142,7 @@ class FitOptions(SourceOptions):
     split: Path | None = None
     """Split file to use instead: the split.csv of another run."""
     workers: int | None = Field(None, ge=1)
-    """Processes that decode images."""
+    """Number of processes that decode images."""
     cache_dir: Path | None = None
     """Cache folder; $HEADSTART_CACHE or the user's cache folder by default."""
 
@@ -161,8 +165,8 @@ class FitOptions(SourceOptions):
         names = [name for name, there in given.items() if there]
         if names and not self.searches:
             raise InputError(
-                f"{', '.join(names)}: these belong to a search, and one recipe is trained here. "
-                "Leave --recipe, --strategy and --epochs out, or give --trials."
+                f"{', '.join(names)} cannot be used here: without a search, only one recipe is "
+                "trained. Leave --recipe, --strategy and --epochs out, or give --trials."
             )
         if self.executor == "here" and self.jobs != 1:
             raise InputError(f"--jobs {self.jobs} needs --executor processes or ray.")
@@ -174,13 +178,13 @@ class FitOptions(SourceOptions):
 
     @property
     def searches(self) -> bool:
-        """Whether recipes are searched, rather than one trained."""
+        """Whether recipes are searched, rather than a single one trained."""
         one = self.recipe is not None or self.strategy is not None or self.epochs is not None
         return self.trials is not None or not one
 
     @property
     def budget_s(self) -> float | None:
-        """Budget in seconds; None where the number of epochs or trials is given."""
+        """Budget in seconds; None if the number of epochs or trials is given."""
         if self.budget is not None:
             return _seconds(self.budget)
         counted = self.epochs is not None or self.trials is not None
@@ -191,7 +195,7 @@ class FitOptions(SourceOptions):
 
     @property
     def by_hand(self) -> tuple[str, ...]:
-        """Settings of the recipe that a search leaves as they are."""
+        """Settings of the recipe that a search does not change."""
         return (
             *(f"backbone={name}" for name in (self.backbone, self.weights) if name),
             *self.settings,
@@ -209,41 +213,41 @@ class CompareOptions(SourceOptions):
     model_config = _CONFIG
 
     recipe: Any = None
-    """The recipe to take apart: default, probe, or a .toml or .json file. The default recipe unless
-    a run is given."""
+    """Recipe to analyse: default, probe, or a .toml or .json file. The default recipe unless a run
+    is given."""
     run: Path | None = None
-    """A finished run whose recipe, images and split are taken. The ledger is written into it and
-    its report is drawn again."""
+    """Finished run whose recipe, images and split are used. The results are added to its folder and
+    its report."""
     epochs: int = Field(6, ge=1)
-    """Epochs of every training."""
+    """Number of epochs of every training."""
     seeds: int = Field(1, ge=1)
-    """Trainings of each row."""
+    """Number of trainings of each row, with different seeds."""
     budget: str | float | None = DEFAULT_BUDGET
-    """Limit on the wall time. Rows that do not fit are left out and named."""
+    """Limit on the wall time. Rows that do not fit are left out and listed."""
     settings: tuple[str, ...] = ()
     """Change one value of the recipe, such as optimizer.lr=3e-4."""
     out: Path | None = None
-    """Folder for the ledger. Run the command again to continue it."""
+    """Folder for the results. Repeat the command to continue an interrupted comparison."""
     split_seed: int = Field(0, ge=0)
     """Seed for the train/validation/test split."""
     workers: int | None = Field(None, ge=1)
-    """Processes that decode images."""
+    """Number of processes that decode images."""
     cache_dir: Path | None = None
     """Cache folder; $HEADSTART_CACHE or the user's cache folder by default."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.run is not None and (self.recipe is not None or self.settings):
-            raise InputError("--run brings its own recipe. Leave --recipe and --set out.")
+            raise InputError("--run uses the recipe of the run. Leave --recipe and --set out.")
         if self.run is not None and self.out is not None:
-            raise InputError("The ledger is written into --run. Leave --out out.")
+            raise InputError("The results are written into the folder of --run. Leave --out out.")
         if isinstance(self.budget, str):
             parse_budget(self.budget)
         return self
 
     @property
     def budget_s(self) -> float | None:
-        """Budget in seconds; None where there is none."""
+        """Budget in seconds; None without a budget."""
         return None if self.budget is None else _seconds(self.budget)
 
 
@@ -253,14 +257,15 @@ class BenefitOptions(SourceOptions):
     model_config = _CONFIG
 
     budget: str | float | None = None
-    """Limit on the wall time: 10m or 1.5h (Python: also seconds). 10m unless epochs are given."""
+    """Limit on the wall time: 10m or 1.5h (in Python also a number of seconds). 10m unless epochs
+    are given."""
     epochs: int | None = Field(None, ge=1)
-    """Epochs of every network on all training images, instead of a budget."""
+    """Number of epochs of every network, on all training images, instead of a budget."""
     fractions: tuple[float, ...] | None = None
-    """Shares of the training images, each above 0 and at most 1 (command line: percentages such as
-    25,100). 25% and 100% by default; on a GPU 10%, 25%, 50% and 100%."""
+    """Shares of the training images, each above 0 and at most 1; on the command line percentages
+    such as 25,100. Default: 25% and 100%; on a GPU 10%, 25%, 50% and 100%."""
     seeds: int | None = Field(None, ge=1)
-    """Networks for each arm and fraction. 2 by default; on a GPU 3."""
+    """Number of networks for each arm and fraction. Default: 2; on a GPU 3."""
     backbone: str | None = None
     """Name of a timm model."""
     resolution: int = 112
@@ -268,13 +273,14 @@ class BenefitOptions(SourceOptions):
     settings: tuple[str, ...] = ()
     """Change one value of the recipe of both arms, such as augmentation.flip=false."""
     out: Path | None = None
-    """Folder; runs/NAME-benefit-TIME by default. Run the command again to continue it."""
+    """Folder for the results; runs/NAME-benefit-TIME by default. Repeat the command to continue an
+    interrupted measurement."""
     split_seed: int = Field(0, ge=0)
     """Seed for the train/validation/test split."""
     split: Path | None = None
-    """The split.csv of a run, whose test images are not used."""
+    """Split file to use: the split.csv of a run. Its test images are not used."""
     workers: int | None = Field(None, ge=1)
-    """Processes that decode images."""
+    """Number of processes that decode images."""
     cache_dir: Path | None = None
     """Cache folder; $HEADSTART_CACHE or the user's cache folder by default."""
 
@@ -290,10 +296,41 @@ class BenefitOptions(SourceOptions):
 
     @property
     def budget_s(self) -> float | None:
-        """Budget in seconds; None where the number of epochs is given."""
+        """Budget in seconds; None if the number of epochs is given."""
         if self.budget is not None:
             return _seconds(self.budget)
         return None if self.epochs is not None else parse_budget(DEFAULT_BUDGET)
+
+
+def lists_fields(model: type[BaseModel]) -> Callable[[Function], Function]:
+    """Returns a decorator that lists a model's fields in the signature of a function.
+
+    The fields replace the `**keywords` of the function as keyword parameters, for `help` and for
+    completion. Calls are not affected.
+
+    Args:
+        model: Model that the function makes from its keywords.
+
+    Example:
+        >>> @lists_fields(CompareOptions)
+        ... def run(source: str, **keywords: Any) -> None: ...
+        >>> list(inspect.signature(run).parameters)[:4]
+        ['source', 'recipe', 'run', 'epochs']
+    """
+
+    def add(function: Function) -> Function:
+        signature = inspect.signature(function)
+        kinds = inspect.Parameter
+        own = [each for each in signature.parameters.values() if each.kind != kinds.VAR_KEYWORD]
+        fields = [
+            kinds(name, kinds.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in model.model_fields.items()
+        ]
+        listed = signature.replace(parameters=[*own, *fields])
+        function.__signature__ = listed  # type: ignore[attr-defined]
+        return function
+
+    return add
 
 
 def parse_options(model: type[Options], values: Mapping[str, Any]) -> Options:
@@ -364,7 +401,7 @@ def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
     flag, value, bounds = "--" + name.replace("_", "-"), detail["input"], detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden" if name in RENAMED:
-            return f"{flag} is called --{RENAMED[name]} now"
+            return f"{flag} is now called --{RENAMED[name]}"
         case "extra_forbidden":
             return f"Unknown option {name!r}{did_you_mean(name, model.model_fields)}"
         case "greater_than_equal":

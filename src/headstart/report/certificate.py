@@ -12,7 +12,7 @@ from headstart.artifacts.files import replacing, write_text
 from headstart.certificate.record import ArmName, Certificate, Curve, OnFraction, Verdict
 from headstart.certificate.verdicts import ARMS, describe_test
 from headstart.progress import format_duration
-from headstart.text import counted, percent
+from headstart.text import counted, percent, sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,11 @@ def write_certificate_page(folder: Path, certificate: Certificate) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": format_duration, "percent": percent}
+    environment.filters |= {
+        "duration": format_duration,
+        "percent": percent,
+        "sentence": sentence,
+    }
     environment.globals["counted"] = counted
     html = environment.get_template("certificate.html").render(
         certificate=certificate,

@@ -51,27 +51,27 @@ _SIDE = 160
 _TILE = 48
 
 _ON_MAP = 600
-"""Test images on the map at most, and training images."""
+"""Largest number of test images on the map, and of training images."""
 
 _DRAWING_S = 1.5
-"""Seconds kept for drawing the report."""
+"""Seconds reserved for drawing the report."""
 
 _LEAST_S = 2.5
-"""Seconds that are taken even where the budget is used up; its ceiling allows for them."""
+"""Seconds used even if the budget is spent; its limit allows for them."""
 
 _MAP_S = 0.006
-"""Seconds that an image takes on the map; a slow machine's, so that it is left out too soon."""
+"""Seconds per image on the map, measured on a slow machine."""
 
 
 def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> None:
-    """Keeps pictures, heat maps, neighbours and the map of a run whose test was opened.
+    """Stores photographs, heat maps, neighbours and the feature map of a tested run.
 
-    If time is short, slow parts are left out, and a note says so.
+    If time is short, slow parts are left out with a note.
 
     Args:
         run: The run.
-        fitted: What was trained.
-        proof: The classifier, and the embeddings of the test.
+        fitted: The trained classifier.
+        proof: Result of the sealed test.
     """
     experiment, recipe, folder = fitted.experiment, fitted.recipe, run.folder
     left = run.clock.left()
@@ -128,7 +128,7 @@ def _neighbours(
     vectors: NDArray[np.float32],
     known: NDArray[np.float32],
 ) -> dict[str, tuple[Neighbour, ...]]:
-    """Returns the training images most like each wrongly classified one."""
+    """Returns the most similar training images of each wrongly classified image."""
     if not wrong:
         return {}
     rows, cosines = nearest(vectors, known, NEIGHBOURS_SHOWN)
@@ -205,11 +205,11 @@ def _points(
     predictions: Sequence[TestPrediction],
     *parts: tuple[NDArray[np.int64], NDArray[np.float32]],
 ) -> tuple[list[Point], NDArray[np.float32]]:
-    """Returns images for the map, all in the middle of it, and their embeddings.
+    """Returns points for the map, all at its centre, and their embeddings.
 
     Args:
-        experiment: The data.
-        predictions: On the test images.
+        experiment: Data and backbone.
+        predictions: Predictions for the test images.
         parts: Rows and embeddings of the test images and of the training images.
     """
     said = {each.path: each.prediction for each in predictions}
@@ -232,7 +232,7 @@ def _draw_map(
     folder: Path,
     seed: int,
 ) -> FeatureMap:
-    """Returns the map of the points by their embeddings, and keeps their tiles."""
+    """Projects the points by their embeddings, and stores their tiles."""
     places = project(vectors, seed)
     columns = ceil(len(points) ** 0.5)
     sheet = Image.new("RGB", (columns * _TILE, ceil(len(points) / columns) * _TILE))

@@ -40,7 +40,7 @@ from headstart.report.figures import (
 )
 from headstart.report.images import Album, mistakes, pairs, suspects
 from headstart.search.leaderboard import leaderboard_of
-from headstart.text import counted, percent, percent_range
+from headstart.text import counted, percent, percent_range, sentence
 
 FINDINGS_SHOWN = 50
 """Findings of one kind that the page lists; audit.json holds all of them."""
@@ -86,6 +86,7 @@ def write_report(folder: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["sentence"] = sentence
     environment.filters["percent_range"] = percent_range
     environment.globals["counted"] = counted
     environment.filters["duration"] = format_duration
