@@ -129,6 +129,13 @@ def show(
     image: Annotated[
         Path | None, typer.Option(help="Image to draw; by default the first readable image.")
     ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Recipe whose augmentation is drawn first.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one value of the recipe, as for `fit`."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for augmentation and mixing.")] = 0,
     **values: Any,
 ) -> None:

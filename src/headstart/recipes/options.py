@@ -65,7 +65,7 @@ class SourceOptions(BaseModel):
     follow_links: bool = False
     """Follow symbolic links that lead outside the folder of the images."""
     root: Path | None = None
-    """Folder that the paths of a manifest are relative to; by default the folder of the manifest."""
+    """Folder that the paths of a manifest are relative to; by default that of the manifest."""
 
     @property
     def reading(self) -> "SourceOptions":
