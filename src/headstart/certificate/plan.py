@@ -138,7 +138,7 @@ def fit_to_budget(
 
     Example:
         >>> fit_to_budget(600, 0.01, 200, 40, 2, (0.5, 1.0), 2)
-        (38, 200, 2, ())
+        (40, 200, 2, ())
     """
     least = min(images, 8 * classes)
 

@@ -257,7 +257,7 @@ def unsafe_fields(verdicts: Iterable[OperationVerdict]) -> dict[str, Any]:
         verdicts: Result of `judge_operations`.
 
     Example:
-        >>> unsafe = Verdict("crop", False, "", 0.2, (0.1, 0.3), 0.001, 0.1)
+        >>> unsafe = OperationVerdict("crop", False, "", 0.2, (0.1, 0.3), 0.001, 0.1)
         >>> unsafe_fields([unsafe])
         {'augmentation.min_area': 1.0}
     """

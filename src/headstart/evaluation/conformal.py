@@ -224,7 +224,8 @@ def distance(embeddings: NDArray[np.floating], known: TrainingDistribution) -> N
     """Returns the cosine distance (N,), 0 to 2, of embeddings (N, E) to the k-th nearest image.
 
     Example:
-        >>> known = Range(np.array([[1.0, 0.0]], np.float32), k=1, threshold=0.3, false_alarm=0.05)
+        >>> gallery = np.array([[1.0, 0.0]], np.float32)
+        >>> known = TrainingDistribution(gallery, k=1, threshold=0.3, false_alarm=0.05)
         >>> distance(np.array([[2.0, 0.0], [0.0, 1.0]]), known).tolist()
         [0.0, 1.0]
     """

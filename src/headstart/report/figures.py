@@ -283,7 +283,7 @@ def describe_map(point: Point) -> str:
     """Returns a description of the image behind a dot.
 
     Example:
-        >>> describe(Point(image="7.jpg", label="ant", prediction="bee", x=0, y=0))
+        >>> describe_map(Point(image="7.jpg", label="ant", prediction="bee", x=0, y=0))
         'ant, predicted as bee: 7.jpg'
     """
     if not point.prediction:
