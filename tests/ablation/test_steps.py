@@ -8,7 +8,7 @@ import pytest
 from headstart.ablation.steps import (
     LAST,
     ORDER,
-    Step,
+    LedgerStep,
     change_between,
     endpoints,
     ladder,
@@ -93,9 +93,9 @@ def test_what_acts_by_gradient_is_no_difference_of_a_head_in_closed_form() -> No
 def test_gains_are_those_worked_out_by_hand() -> None:
     plain = NAIVE.model_copy(update={"optimizer": CHOSEN.optimizer})
     steps = [
-        Step("ladder", (), NAIVE),
-        Step("ladder", ("optimizer",), plain),
-        Step("left_out", ("optimizer",), NAIVE),
+        LedgerStep("ladder", (), NAIVE),
+        LedgerStep("ladder", ("optimizer",), plain),
+        LedgerStep("left_out", ("optimizer",), NAIVE),
     ]
     acted = Acted(family="optimizer", method="adamw", state="acted", evidence="it moved")
     other = Acted(family="schedule", method="onecycle", state="acted", evidence="rates")

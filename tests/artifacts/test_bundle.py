@@ -12,11 +12,11 @@ from headstart.artifacts.bundle import (
     Member,
     assemble,
     load_bundle,
-    run_bundle,
     save_bundle,
 )
 from headstart.backbones.catalog import PretrainedBackbone, load_backbone
 from headstart.errors import RunError
+from headstart.inference.run_bundle import run_bundle
 from headstart.methods.activation import ActivationUnion, Keep, Mish
 from headstart.methods.head import Linear, NearestNeighbours
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart.data.audit import Audit, AuditResult, audit, similar_names, summary_rows
-from headstart.data.decode import THUMBNAIL, Facts
+from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import Dataset, Item, SplitName
 from headstart.errors import DataError
 

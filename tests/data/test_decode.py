@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from headstart.data import decode
-from headstart.data.decode import Pixels, decode_dataset
+from headstart.data import decode_pool
+from headstart.data.decode import decode_dataset
 from headstart.data.images import load_image, stored_size
+from headstart.data.pixels import THUMBNAIL, Pixels
 from headstart.data.types import Item
 from headstart.errors import DataError, DiskFullError, HeadstartError, InputError
 from headstart.features.cache import evict
@@ -300,7 +301,7 @@ def test_pixels_and_facts_of_a_data_set(tmp_path: Path) -> None:
         assert np.array_equal(pixels.image(index), load_image(item.path, item.box, 20))
     facts = pixels.facts[3]
     assert (facts.width, facts.height, facts.mode, facts.format) == (100, 50, "RGB", "JPEG")
-    assert len(facts.thumbnail) == decode.THUMBNAIL**2
+    assert len(facts.thumbnail) == THUMBNAIL**2
     assert not pixels.image(0).flags.writeable
     assert np.shares_memory(pixels.image(0), pixels.data)
 
@@ -373,7 +374,7 @@ def test_processes_give_the_same_bytes_as_one(
     items = write_pictures(tmp_path / "a", 70)
     (tmp_path / "a" / "005.png").write_bytes(b"broken")
     several = decode_all(items, tmp_path, workers=2)
-    monkeypatch.setattr(decode, "_POOL_FROM", 1000)
+    monkeypatch.setattr(decode_pool, "_POOL_FROM", 1000)
     alone = decode_dataset(items, 20, tmp_path / "other")
     assert several.key == alone.key
     assert several.facts == alone.facts
@@ -413,14 +414,14 @@ def test_workers_do_not_import_torch() -> None:
 def test_killed_worker_is_an_error_for_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = decode._start_worker
+    start = decode_pool._start_worker
 
     def start_and_kill(*arguments: object) -> subprocess.Popen[str]:
         process = start(*arguments)  # type: ignore[arg-type]
         process.kill()
         return process
 
-    monkeypatch.setattr(decode, "_start_worker", start_and_kill)
+    monkeypatch.setattr(decode_pool, "_start_worker", start_and_kill)
     items = write_pictures(tmp_path / "a", 70)
     with pytest.raises(HeadstartError, match=r"ended early \(exit code -9\).*out of memory"):
         decode_all(items, tmp_path, workers=2)

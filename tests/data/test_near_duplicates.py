@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from headstart.data.decode import THUMBNAIL, decode_dataset
+from headstart.data.decode import decode_dataset
 from headstart.data.near_duplicates import AGREEMENT, near_duplicates
+from headstart.data.pixels import THUMBNAIL
 from headstart.data.types import Item
 
 DATA = Path(os.environ.get("HEADSTART_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.ablation.record import MEASURED, LedgerRow, Measured
-from headstart.ablation.steps import Step, with_seed
+from headstart.ablation.steps import LedgerStep, with_seed
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.errors import BudgetError
 from headstart.progress import format_duration
@@ -65,7 +65,7 @@ def make_bench(experiment: Experiment, chosen: Recipe, epochs: int) -> Bench:
 
 def measure_rows(
     bench: Bench,
-    steps: Sequence[Step],
+    steps: Sequence[LedgerStep],
     seeds: int,
     folder: Path | None,
     resources: Resources,
@@ -118,7 +118,7 @@ def measure_rows(
     return trials, [_step_name(step) for step in order if step not in there]
 
 
-def is_measured(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> bool:
+def is_measured(steps: Sequence[LedgerStep], trials: Sequence[Trial], seeds: int) -> bool:
     """Returns whether the chosen recipe itself was measured."""
     chosen = [step for step in steps if step.part == "ladder"][-1]
     wanted = [with_seed(chosen.recipe, seed).model_dump(mode="json") for seed in range(seeds)]
@@ -212,7 +212,7 @@ def _key(recipe: Recipe) -> str:
     return json.dumps(recipe.model_dump(mode="json"))
 
 
-def _step_name(step: Step) -> str:
+def _step_name(step: LedgerStep) -> str:
     return LedgerRow(part=step.part, families=step.families, change="", epochs=0).name
 
 

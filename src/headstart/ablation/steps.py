@@ -34,7 +34,7 @@ TRAINING = ("training",)
 
 
 @dataclass(frozen=True)
-class Step:
+class LedgerStep:
     """A recipe of the ledger.
 
     Attributes:
@@ -71,7 +71,7 @@ def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
     return naive, chosen.model_copy(update={"epochs": epochs})
 
 
-def ladder(naive: Recipe, chosen: Recipe) -> list[Step]:
+def ladder(naive: Recipe, chosen: Recipe) -> list[LedgerStep]:
     """Returns the steps from one recipe to another, each with one more family.
 
     If a family alone would give an invalid recipe, another one is added first; if no single family
@@ -86,26 +86,26 @@ def ladder(naive: Recipe, chosen: Recipe) -> list[Step]:
         >>> steps[0].families, steps[-1].recipe == endpoints(NAMED["default"], epochs=3)[1]
         ((), True)
     """
-    steps = [Step("ladder", (), naive)]
+    steps = [LedgerStep("ladder", (), naive)]
     for families in (ORDER, LAST[:1], LAST[1:]):
         left = [f for f in families if getattr(naive, f) != getattr(chosen, f)]
         while left:
             taken = _fewest(steps[-1].recipe, chosen, left)
-            steps.append(Step("ladder", taken, _with(steps[-1].recipe, chosen, taken)))
+            steps.append(LedgerStep("ladder", taken, _with(steps[-1].recipe, chosen, taken)))
             left = [family for family in left if family not in taken]
     return steps
 
 
-def left_out(naive: Recipe, chosen: Recipe) -> list[Step]:
+def left_out(naive: Recipe, chosen: Recipe) -> list[LedgerStep]:
     """Returns the chosen recipe with each of its methods replaced by that of the naive recipe.
 
     If the result would be invalid, the smallest set of other methods is replaced with it.
     """
     differ = _differing(naive, chosen)
-    found: dict[tuple[str, ...], Step] = {}
+    found: dict[tuple[str, ...], LedgerStep] = {}
     for family in differ:
         taken = _fewest(chosen, naive, differ, family)
-        found.setdefault(taken, Step("left_out", taken, _with(chosen, naive, taken)))
+        found.setdefault(taken, LedgerStep("left_out", taken, _with(chosen, naive, taken)))
     return list(found.values())
 
 
@@ -156,7 +156,9 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(changes)
 
 
-def ledger_rows(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> list[LedgerRow]:
+def ledger_rows(
+    steps: Sequence[LedgerStep], trials: Sequence[Trial], seeds: int
+) -> list[LedgerRow]:
     """Returns a row for each measured step, with its gain and p-values corrected over all rows.
 
     If the predecessor of a ladder step was not measured or failed, the step is compared with the
@@ -169,7 +171,7 @@ def ledger_rows(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> l
     """
     known = [(trial.recipe, trial) for trial in trials]
 
-    def measured(step: Step) -> dict[int, Trial]:
+    def measured(step: LedgerStep) -> dict[int, Trial]:
         wanted = {n: with_seed(step.recipe, n).model_dump(mode="json") for n in range(seeds)}
         return {n: trial for n, data in wanted.items() for recipe, trial in known if recipe == data}
 
@@ -197,7 +199,7 @@ def ledger_rows(steps: Sequence[Step], trials: Sequence[Trial], seeds: int) -> l
 
 
 def _row(
-    step: Step,
+    step: LedgerStep,
     families: tuple[str, ...],
     change: str,
     own: Mapping[int, Trial],

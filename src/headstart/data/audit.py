@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from headstart.data.decode import THUMBNAIL, Facts
 from headstart.data.images import MAX_ASPECT
 from headstart.data.near_duplicates import near_duplicates
+from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import SPLIT_NAMES, Dataset
 from headstart.errors import DataError
 

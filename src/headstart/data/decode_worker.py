@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from headstart.data.decode import DecodeJob, decode_job
+from headstart.data.decode_pool import DecodeJob, decode_job
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from headstart.backbones.weights import Preprocessing
-from headstart.data.decode import Pixels
+from headstart.data.pixels import Pixels
 from headstart.methods.augmentation import NoAugmentation, Transform
 from headstart.methods.method import Method
 

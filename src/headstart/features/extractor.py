@@ -18,7 +18,7 @@ from headstart.backbones.catalog import load_backbone
 from headstart.backbones.cut import Traced, prefix, suffix
 from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
 from headstart.backbones.weights import PretrainedBackbone
-from headstart.data.decode import Pixels
+from headstart.data.pixels import Pixels
 from headstart.data.views import EVALUATION, View, view_batches
 from headstart.features.cache import cache_key, cached_activations
 from headstart.progress import Progress

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.bundle import Bundle, load_bundle, run_bundle
+from headstart.artifacts.bundle import Bundle, load_bundle
 from headstart.artifacts.embeddings import read_embeddings
 from headstart.artifacts.evidence import Neighbour
 from headstart.artifacts.records import RunRecord
@@ -20,6 +20,7 @@ from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import Threshold, TrainingDistribution, distance, prediction_set
 from headstart.evaluation.metrics import Metrics
 from headstart.evaluation.retrieval import nearest
+from headstart.inference.run_bundle import run_bundle
 from headstart.progress import SILENT, Progress
 
 

@@ -15,7 +15,6 @@ from headstart.artifacts.bundle import (
     Member,
     SetSpec,
     load_bundle,
-    run_bundle,
     save_bundle,
 )
 from headstart.artifacts.embeddings import write_embeddings
@@ -36,6 +35,7 @@ from headstart.evaluation.metrics import Metrics, T, compute_metrics
 from headstart.evaluation.retrieval import retrieval, unit
 from headstart.features.extractor import features_of
 from headstart.inference.predict import class_sets, training_distribution
+from headstart.inference.run_bundle import run_bundle
 from headstart.text import counted, percent
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier

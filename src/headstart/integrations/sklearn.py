@@ -27,6 +27,9 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Like `headstart.fit`, `fit` holds out a validation set and a sealed test set. The metrics on the
     test set are in `run_.metrics`.
 
+    It takes more parameters than other functions, because scikit-learn reads and sets each of them
+    by its name.
+
     Args:
         recipe: A named recipe, or a TOML or JSON file.
         budget: Limit on the wall time, such as `5m`.

@@ -14,7 +14,7 @@ from PIL import Image
 from headstart.ablation.record import LedgerRow
 from headstart.artifacts.evidence import FeatureMap, Point
 from headstart.artifacts.records import EpochRecord, TestPrediction
-from headstart.data.decode import load_image
+from headstart.data.images import load_image
 from headstart.errors import DataError
 from headstart.evaluation.calibration import calibration_bins
 from headstart.evaluation.statistics import wilson_interval

@@ -19,7 +19,7 @@ from headstart.artifacts.journal import SearchPlan
 from headstart.artifacts.records import Acted
 from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
-from headstart.data.decode import Pixels, open_pixels
+from headstart.data.pixels import Pixels, open_pixels
 from headstart.data.views import View
 from headstart.evaluation.calibration import calibrated_score, fit_temperature
 from headstart.evaluation.conformal import set_thresholds

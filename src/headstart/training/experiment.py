@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from headstart.backbones.cut import trace
 from headstart.data.audit import AuditResult, audit
-from headstart.data.decode import Pixels, decode_dataset
+from headstart.data.decode import decode_dataset
+from headstart.data.pixels import Pixels
 from headstart.data.splits import Split, make_split, read_split
 from headstart.data.types import Dataset
 from headstart.errors import BudgetError, DataError

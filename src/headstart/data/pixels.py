@@ -1,0 +1,123 @@
+"""The decoded images of a data set, in one memory-mapped uint8 file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.images import Status
+from headstart.errors import DataError, HeadstartError
+
+THUMBNAIL = 64
+"""Side in pixels of the square grey thumbnails by which the audit finds near duplicates."""
+THUMBNAIL_BYTES = THUMBNAIL**2
+"""Size of one thumbnail."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was learned about one file while reading it.
+
+    Attributes:
+        status: Whether its pixels are there, and if not, why.
+        reason: The same for people; empty when ok.
+        sha256: Of the file's bytes; empty if it could not be read at all.
+        width: In pixels, as shown (after EXIF orientation), before the box crop; 0 if unknown.
+        height: As `width`.
+        mode: Pillow's name of the file's own colour mode.
+        format: Pillow's name of the file's format.
+        pixels: SHA-256 of the stored size and pixels: equal for images that are the same to us.
+        thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` grey values, if ok.
+    """
+
+    status: Status
+    reason: str = ""
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    format: str = ""
+    pixels: str = ""
+    thumbnail: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The decoded images of a data set, in its order.
+
+    Attributes:
+        facts: What was learned about each file.
+        sizes: (N, 2) height and width of each stored image; 0, 0 for files that could not be read.
+        key: Content hash of the files, their boxes, the size asked for and the decoder.
+        offsets: (N,) where each image begins in `data`.
+        data: Read-only memory map of all images, one after the other.
+    """
+
+    facts: tuple[Facts, ...]
+    sizes: NDArray[np.int64]
+    key: str
+    offsets: NDArray[np.int64]
+    data: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Returns the number of files, those that could not be read included."""
+        return len(self.facts)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Returns image `index` as (height, width, 3), without copying it.
+
+        Raises:
+            DataError: The file could not be read.
+        """
+        facts = self.facts[index]
+        if facts.status != "ok":
+            raise DataError(f"Image {index} has no pixels: {facts.reason}.")
+        height, width = (int(side) for side in self.sizes[index])
+        start = int(self.offsets[index])
+        return self.data[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def open_pixels(cache_dir: Path, key: str) -> Pixels:
+    """Returns images that were decoded before.
+
+    Args:
+        cache_dir: Folder of all caches.
+        key: Of the pixels.
+
+    Raises:
+        HeadstartError: If they are no longer there.
+    """
+    folder = cache_dir / "pixels" / key
+    if not is_complete(folder):
+        raise HeadstartError(f"the decoded images in {folder} were removed meanwhile.")
+    return read_pixels(folder, key)
+
+
+def is_complete(folder: Path) -> bool:
+    """Returns whether a folder holds all files of decoded images, with the right sizes."""
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        pixels, thumbnails = (folder / name for name in ("pixels.u8", "thumbnails.u8"))
+        expected = (index["bytes"], len(index["facts"]) * THUMBNAIL_BYTES)
+        return (pixels.stat().st_size, thumbnails.stat().st_size) == expected
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_pixels(folder: Path, key: str) -> Pixels:
+    """Reads the decoded images of a complete folder; the pixels stay on the disk."""
+    index = json.loads((folder / "index.json").read_text())
+    thumbnails = (folder / "thumbnails.u8").read_bytes()
+    facts = []
+    for number, known in enumerate(index["facts"]):
+        start = number * THUMBNAIL_BYTES if known["status"] == "ok" else len(thumbnails)
+        facts.append(Facts(**known, thumbnail=thumbnails[start : start + THUMBNAIL_BYTES]))
+    return Pixels(
+        facts=tuple(facts),
+        sizes=np.array(index["sizes"], dtype=np.int64).reshape(-1, 2),
+        key=key,
+        offsets=np.array(index["offsets"], dtype=np.int64),
+        data=np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r"),
+    )

@@ -1,0 +1,127 @@
+"""The outputs of a bundle for image files."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.artifacts.bundle import Bundle
+from headstart.backbones.engine import make_engine
+from headstart.data.images import load_image
+from headstart.data.types import Box
+from headstart.data.views import eval_view
+from headstart.errors import DataError
+from headstart.methods.head import Head
+from headstart.progress import SILENT, Progress
+
+ENGINE_PAYS_FROM = 96
+"""Number of images from which exporting the network saves time."""
+ImageSource = Path | bytes
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of a classifier; rows of images that cannot be read are NaN.
+
+    Attributes:
+        logits: Logits (N, C).
+        embeddings: Inputs of the last layer of the head (N, E).
+        failed: Why an image cannot be read, by row.
+    """
+
+    logits: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    failed: dict[int, str]
+
+
+def run_bundle(
+    bundle: Bundle,
+    images: Sequence[ImageSource],
+    boxes: Sequence[Box | None] | None = None,
+    progress: Progress = SILENT,
+    description: str = "predicting",
+) -> Outputs:
+    """Returns logits and embeddings of image files or their bytes, in float32.
+
+    Args:
+        bundle: Classifier.
+        images: Paths, or the bytes of image files.
+        boxes: Box to crop from each image first, or None.
+        progress: Progress display.
+        description: Text of the progress bar.
+    """
+    spec = bundle.spec
+    failed: dict[int, str] = {}
+    width = len(spec.classes) + _embedding_width(bundle)
+    outputs = np.full((len(images), width), np.nan, np.float32)
+
+    def view(row: int) -> NDArray[np.uint8] | None:
+        box = boxes[row] if boxes else None
+        source = images[row]
+        try:
+            image = load_image(
+                BytesIO(source) if isinstance(source, bytes) else source,
+                box,
+                spec.preprocessing.resize,
+            )
+        except DataError as error:
+            failed[row] = str(error)
+            return None
+        return eval_view(image, spec.preprocessing)
+
+    run = _runner(bundle, len(images))
+    with ThreadPoolExecutor() as pool:
+        batches = _in_batches(pool, view, len(images), size=16)
+        total = -(-len(images) // 16)
+        for start, views in progress.track(batches, description, total):
+            good = [position for position, v in enumerate(views) if v is not None]
+            if good:
+                stacked = np.stack([v for v in views if v is not None])
+                outputs[[start + position for position in good]] = run(stacked)
+    logits, embeddings = np.split(outputs, [len(spec.classes)], axis=1)
+    return Outputs(logits, embeddings, failed)
+
+
+def _embedding_width(bundle: Bundle) -> int:
+    with torch.inference_mode():
+        head = bundle.network.heads[0]
+        assert isinstance(head, Head)
+        return int(head.embed(torch.zeros(1, bundle.spec.features)).shape[1])
+
+
+def _runner(bundle: Bundle, images: int) -> Any:
+    device = torch.device("cpu")
+    if images >= ENGINE_PAYS_FROM:
+        resolution = bundle.spec.preprocessing.resolution
+        example = np.zeros((2, resolution, resolution, 3), np.uint8)
+        return make_engine(bundle.network, example, device).run
+
+    def eager(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            output: torch.Tensor = bundle.network(torch.from_numpy(views))
+            return output.float().numpy()
+
+    return eager
+
+
+def _in_batches(
+    pool: ThreadPoolExecutor, view: Any, rows: int, size: int
+) -> Iterator[tuple[int, list[NDArray[np.uint8] | None]]]:
+    """Yields (first row, views) while the next batch is decoded."""
+    ahead = [
+        (start, [pool.submit(view, row) for row in range(start, min(start + size, rows))])
+        for start in range(0, min(2 * size, rows), size)
+    ]
+    for start in range(0, rows, size):
+        _, futures = ahead.pop(0)
+        following = start + 2 * size
+        if following < rows:
+            end = min(following + size, rows)
+            ahead.append((following, [pool.submit(view, row) for row in range(following, end)]))
+        yield start, [future.result() for future in futures]
