@@ -8,14 +8,8 @@ from pydantic import BaseModel
 
 from headstart.cli.options import IN_PYTHON_ONLY, NAMES
 from headstart.errors import BudgetError, InputError
-from headstart.recipes.options import (
-    BenefitOptions,
-    CompareOptions,
-    FitOptions,
-    SourceOptions,
-    parse_options,
-    with_keywords,
-)
+from headstart.recipes.keywords import parse_options, with_keywords
+from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions, SourceOptions
 
 MODELS = {
     "fit": FitOptions, "compare": CompareOptions, "benefit": BenefitOptions,

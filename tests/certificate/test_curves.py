@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from headstart.certificate.curve_fits import fit_power_laws, fit_rises
 from headstart.certificate.curves import (
     after_first,
     answer,
@@ -11,8 +12,6 @@ from headstart.certificate.curves import (
     estimate,
     fastest_rise,
     first_reaching,
-    fit_power_laws,
-    fit_rises,
     forecast,
     last,
     why_no_plateau,

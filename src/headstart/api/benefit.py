@@ -35,7 +35,8 @@ from headstart.data.sources import load_dataset
 from headstart.errors import BudgetError, RecipeError, RunError
 from headstart.features.cache import default_cache_dir, evict
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import BenefitOptions, lists_fields, with_keywords
+from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.options import BenefitOptions
 from headstart.recipes.parsing import parse_recipe, with_settings
 from headstart.recipes.recipe import Recipe
 from headstart.report.certificate import write_certificate_page

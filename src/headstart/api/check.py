@@ -9,7 +9,8 @@ from headstart.data.decode import decode_dataset
 from headstart.data.sources import load_dataset
 from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import SourceOptions, lists_fields, with_keywords
+from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.options import SourceOptions
 
 SHORT_SIDE = 256
 """Shorter side in pixels: that of the default backbone, so `fit` reuses the decoded images."""

@@ -19,7 +19,8 @@ from headstart.data.sources import load_dataset
 from headstart.errors import InputError, RunError
 from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import CompareOptions, lists_fields, with_keywords
+from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.options import CompareOptions
 from headstart.recipes.parsing import NAMED, load_recipe, parse_recipe, with_settings
 from headstart.recipes.recipe import Recipe
 from headstart.report.page import write_report

@@ -18,7 +18,8 @@ from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import NOTHING_TO_TRY, FitOptions, lists_fields, with_keywords
+from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.options import NOTHING_TO_TRY, FitOptions
 from headstart.recipes.parsing import load_recipe, with_settings
 from headstart.recipes.recipe import FAMILIES, Recipe
 from headstart.report.collect import keep_evidence

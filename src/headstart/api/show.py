@@ -18,7 +18,8 @@ from headstart.methods.augmentation import (
     RandAugment,
     TrivialAugment,
 )
-from headstart.recipes.options import SourceOptions, lists_fields, with_keywords
+from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.options import SourceOptions
 from headstart.recipes.parsing import load_recipe, with_settings
 from headstart.recipes.recipe import Recipe
 from headstart.report.pictures import (

@@ -26,7 +26,8 @@ from headstart.errors import DataError, RunError
 from headstart.features.cache import default_cache_dir
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of, open_prefix
 from headstart.progress import SILENT, Progress
-from headstart.recipes.options import SourceOptions, lists_fields, with_keywords
+from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.options import SourceOptions
 from headstart.recipes.parsing import load_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted

@@ -11,7 +11,8 @@ from headstart.cli.app import AsJson, Source, app, reporting_errors
 from headstart.cli.options import given, takes_options
 from headstart.cli.output import print_json, print_methods, print_table
 from headstart.progress import for_stream
-from headstart.recipes.options import SourceOptions, parse_options
+from headstart.recipes.keywords import parse_options
+from headstart.recipes.options import SourceOptions
 from headstart.text import counted
 
 

@@ -20,7 +20,8 @@ from headstart.cli.options import given, takes_options
 from headstart.cli.output import print_ledger, print_run, print_table
 from headstart.errors import RecipeError
 from headstart.progress import for_stream
-from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions, parse_options
+from headstart.recipes.keywords import parse_options
+from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions
 
 
 @app.command()

@@ -10,7 +10,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from headstart.recipes.options import RENAMED, SourceOptions
+from headstart.recipes.keywords import RENAMED
+from headstart.recipes.options import SourceOptions
 
 NAMES = {"settings": "--set"}
 """Flags with another name than their field."""

@@ -5,16 +5,13 @@ stores for `resume` are made from these models. Nothing heavy is imported here, 
 line must start fast; recipes are checked when they are used.
 """
 
-import inspect
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from headstart.errors import BudgetError, InputError, RecipeError, did_you_mean
+from headstart.errors import BudgetError, InputError, RecipeError
 
 Sampler = Literal["tpe", "random"]
 
@@ -26,9 +23,6 @@ Boxes = Literal["crop", "keep"]
 
 Layout = Literal["classes", "splits", "groups"]
 
-Options = TypeVar("Options", bound=BaseModel)
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEFAULT_BUDGET = "10m"
 
@@ -37,8 +31,6 @@ NOTHING_TO_TRY = (
     "another freezing, or leave --trials out."
 )
 
-RENAMED = {"engine": "executor"}
-"""New names of renamed options, by their old name."""
 
 _CONFIG = ConfigDict(
     frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True
@@ -302,77 +294,6 @@ class BenefitOptions(SourceOptions):
         return None if self.epochs is not None else parse_budget(DEFAULT_BUDGET)
 
 
-def lists_fields(model: type[BaseModel]) -> Callable[[Function], Function]:
-    """Returns a decorator that lists a model's fields in the signature of a function.
-
-    The fields replace the `**keywords` of the function as keyword parameters, for `help` and for
-    completion. Calls are not affected.
-
-    Args:
-        model: Model that the function makes from its keywords.
-
-    Example:
-        >>> @lists_fields(CompareOptions)
-        ... def run(source: str, **keywords: Any) -> None: ...
-        >>> inspect.signature(run).parameters["epochs"].default
-        6
-    """
-
-    def add(function: Function) -> Function:
-        signature = inspect.signature(function)
-        kinds = inspect.Parameter
-        own = [each for each in signature.parameters.values() if each.kind != kinds.VAR_KEYWORD]
-        fields = [
-            kinds(name, kinds.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
-            for name, field in model.model_fields.items()
-        ]
-        listed = signature.replace(parameters=[*own, *fields])
-        function.__signature__ = listed  # type: ignore[attr-defined]
-        return function
-
-    return add
-
-
-def parse_options(model: type[Options], values: Mapping[str, Any]) -> Options:
-    """Builds options from keywords.
-
-    Raises:
-        InputError: If a name is unknown, a value is out of range, or options contradict each other.
-
-    Example:
-        >>> parse_options(FitOptions, {"budget": "5m"}).budget_s
-        300.0
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        details = error.errors()
-        for detail in details:
-            cause = detail.get("ctx", {}).get("error")
-            if isinstance(cause, InputError):
-                raise cause from None
-        problems = "; ".join(dict.fromkeys(_explain(model, detail) for detail in details))
-        raise InputError(problems + ("" if problems.endswith("?") else ".")) from None
-
-
-def with_keywords(
-    model: type[Options], options: Options | None, keywords: Mapping[str, Any]
-) -> Options:
-    """Returns options with some of their fields given as keywords.
-
-    Raises:
-        InputError: If a name is unknown, a value is out of range, or options contradict each other.
-
-    Example:
-        >>> with_keywords(FitOptions, FitOptions(seed=1), {"epochs": 3}).seed
-        1
-    """
-    if options is not None and not keywords:
-        return options
-    given = {} if options is None else {k: getattr(options, k) for k in options.model_fields_set}
-    return parse_options(model, {**given, **keywords})
-
-
 def parse_budget(text: str) -> float:
     """Reads a budget such as `90s`, `10m`, `1.5h` or `1h30m` into seconds.
 
@@ -393,21 +314,3 @@ def parse_budget(text: str) -> float:
 
 def _seconds(budget: str | float) -> float:
     return parse_budget(budget) if isinstance(budget, str) else float(budget)
-
-
-def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
-    """Returns one clause on an invalid option, with the nearest known name."""
-    name = str(detail["loc"][0]) if detail["loc"] else ""
-    flag, value, bounds = "--" + name.replace("_", "-"), detail["input"], detail.get("ctx", {})
-    match detail["type"]:
-        case "extra_forbidden" if name in RENAMED:
-            return f"{flag} is now called --{RENAMED[name]}"
-        case "extra_forbidden":
-            return f"Unknown option {name!r}{did_you_mean(name, model.model_fields)}"
-        case "greater_than_equal":
-            return f"{flag} must be at least {bounds['ge']:g}; it is {value}"
-        case "greater_than":
-            return f"{flag} must be above {bounds['gt']:g}; it is {value}"
-        case "literal_error":
-            return f"{flag} must be {bounds['expected']}; it is {value!r}"
-    return f"{flag} {value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
