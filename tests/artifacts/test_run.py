@@ -51,7 +51,8 @@ def test_names_of_before_are_read() -> None:
 
     old = {"trials": 2, "split_seed": 0, "engine": "processes", "workers": 3}
     request = Request.model_validate(old)
-    assert (request.executor, request.jobs) == ("processes", 3)
+    options = request.options
+    assert (options.executor, options.jobs) == ("processes", 3)
     assert Request.model_validate_json(request.model_dump_json()) == request
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from headstart.data.images import readable_extensions, readable_formats
+from headstart.data.formats import readable_extensions, readable_formats
 from headstart.data.solar import read_cells
 from headstart.data.sources import load_dataset
 from headstart.errors import DataError

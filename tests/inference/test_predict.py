@@ -68,7 +68,7 @@ def test_what_was_promised_is_checked_on_the_sealed_test(run: Run) -> None:
 
 
 def test_a_coverage_that_was_not_calibrated_is_refused(run: Run) -> None:
-    with pytest.raises(InputError, match=r"calibrated for 0\.8, 0\.9, 0\.95, 0\.99 and not for 2"):
+    with pytest.raises(InputError, match=r"calibrated for 0\.8, 0\.9, 0\.95, 0\.99, not for 2"):
         run.predict([], set_coverage=2)
 
 
@@ -122,7 +122,7 @@ def test_bundles_from_before_there_were_sets_still_load(
     said = predict_images(bundle, images)
     assert [p.label for p in said] == [p.label for p in run.predict(images)]
     assert said[0].distance is None
-    with pytest.raises(InputError, match="no calibrated sets"):
+    with pytest.raises(InputError, match="no calibrated class sets"):
         predict_images(bundle, images, set_coverage=0.9)
 
 
@@ -137,7 +137,7 @@ def test_the_command_says_sets_and_warnings(
 
     table = command("--set-coverage", "0.9")
     assert table.returncode == 0, table.stderr
-    assert "one of them the true one in 90%" in table.stdout.splitlines()[0]
+    assert "set of classes (90% coverage)" in table.stdout.splitlines()[0]
     assert "Unlike the training images (distance" in table.stdout
     assert "1 of 2 images is out of distribution" in table.stderr
     found = json.loads(command("--json").stdout)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from headstart.progress import SILENT
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search.backbones import (
@@ -14,6 +13,7 @@ from headstart.search.backbones import (
     with_backbone,
 )
 from headstart.training.experiment import Experiment
+from headstart.training.run_context import Resources
 
 LITE = list(MULTIPLY_ADDS)
 
@@ -65,7 +65,9 @@ def test_the_rest_of_the_recipe_stays() -> None:
 
 @pytest.mark.slow
 def test_backbones_are_scored_on_the_same_images(prepared: Experiment) -> None:
-    found = screen(prepared, parse_recipe({"backbone": {"resolution": 64}}), LITE[:2], 1, SILENT)
+    found = screen(
+        prepared, parse_recipe({"backbone": {"resolution": 64}}), LITE[:2], Resources(workers=1)
+    )
     assert [each.name for each in found] == LITE[:2]
     images = len(prepared.extractor.rows["train"]) + len(prepared.extractor.rows["val"])
     assert {len(each.losses) for each in found} == {images}

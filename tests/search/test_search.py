@@ -47,7 +47,7 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
     steps = {step.stage: step for step in searched.record.plan}
     assert list(steps) == ["augmentations", "views", "search", "finish"]
     planned = steps["search"].planned
-    assert "4 recipes for 1 epochs, then 2 recipes for 2 epochs" in planned
+    assert "4 recipes for 1 epoch, then 2 recipes for 2 epochs" in planned
     assert "cross-validated in 3 parts" in planned, "there are few images"
     chosen = load_recipe(str(searched.folder / "recipe.toml"))
     best = min((t for t in trials if t.rung == 1), key=lambda t: t.val_loss or 0.0)
@@ -84,7 +84,7 @@ def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_p
     assert "does not pay" in run.record.stop_reason
     assert run.record.chosen == "head on frozen features"
     assert run.record.epochs == 0
-    assert any("ensemble of 2 was asked for, and 1 is" in note for note in run.record.notes)
+    assert any("ensemble of 2 was requested, but it has 1" in note for note in run.record.notes)
     assert run.metrics.accuracy > 0.7
 
 
@@ -119,7 +119,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
     assert names == {path.name for path in searched.folder.iterdir()}, "no orphans"
     again = headstart("resume", out)
     assert again.returncode == 2
-    assert "is done" in again.stderr
+    assert "is finished" in again.stderr
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_the_backbone_that_was_chosen_is_the_one_that_is_used_and_named(
         if moment == "search":
             patch.setattr("headstart.search.search.trial_context", _stopped)
         else:
-            patch.setattr("headstart.api.fit.begin", _stopped)
+            patch.setattr("headstart.training.finetune.begin", _stopped)
         with pytest.raises(KeyboardInterrupt):
             fit(pictures, budget=120, settings=settings, out=out, cache_dir=shared_cache)
     chosen = read_record(out).backbone
@@ -189,7 +189,7 @@ def test_a_run_that_is_stopped_with_the_test_open_says_so(
     run = resume(out, cache_dir=shared_cache)
     assert run.record.test_opened_before == [first]
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert f"before that at {first}, when the run was stopped with it open" in page
+    assert f"before that at {first}, when the run was stopped during the test" in page
 
 
 @pytest.mark.slow
@@ -210,9 +210,9 @@ def test_the_leaderboard_as_table_json_and_csv(searched: Run, headstart: Command
 def test_a_trial_that_fails_does_not_end_the_search(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.search import trial
+    from headstart.training import finetune
 
-    real, calls = trial.train, []
+    real, calls = finetune.train, []
 
     def train(*arguments: Any) -> Any:
         calls.append(1)
@@ -220,13 +220,13 @@ def test_a_trial_that_fails_does_not_end_the_search(
             raise HeadstartError("training diverged in epoch 1: the loss is not finite.")
         return real(*arguments)
 
-    monkeypatch.setattr(trial, "train", train)
+    monkeypatch.setattr(finetune, "train", train)
     run = fit(pictures, out=tmp_path / "run", trials=2, epochs=1, settings=SETTINGS)
     (failed,) = [t for t in TRIALS.read(run.folder) if t.state == "failed"]
     assert "not finite" in failed.cause
     assert run.record.status == "done"
     (step,) = [step for step in run.record.plan if step.stage == "search"]
-    assert "1 trials failed" in step.happened
+    assert "1 trial failed" in step.happened
 
 
 def test_misuse(pictures: Path, two_classes: Path, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_misuse(pictures: Path, two_classes: Path, tmp_path: Path) -> None:
 
 def test_a_run_without_a_search_cannot_be_resumed(pictures: Path, tmp_path: Path) -> None:
     run = fit(pictures, strategy="head", epochs=0, settings=SETTINGS[:1], out=tmp_path / "run")
-    with pytest.raises(RunError, match="is done"):
+    with pytest.raises(RunError, match="is finished"):
         resume(run.folder)
     record = run.record.model_copy(update={"status": "interrupted"})
     (run.folder / "run.json").write_text(record.model_dump_json())
@@ -334,7 +334,7 @@ def test_a_member_whose_whole_schedule_fails_is_left_out(
     )  # fmt: skip
     assert run.record.chosen == "ensemble of 2"
     assert json.loads((run.folder / "bundle" / "bundle.json").read_text())["members"] == 2
-    assert any("ensemble of 3 was asked for, and 2 is shipped: the others failed" in note
+    assert any("ensemble of 3 was requested, but it has 2: the others failed" in note
                for note in run.record.notes)  # fmt: skip
     (step,) = [step for step in run.record.plan if step.stage == "finish"]
     assert step.happened.startswith("failed; 2 of 2 epochs")
@@ -373,7 +373,7 @@ def test_images_that_were_kept_apart_calibrate_an_ensemble(
     )  # fmt: skip
     (step,) = [step for step in run.record.plan if step.stage == "finish"]
     assert step.happened.count("2 of 2 epochs on 35 images") == 2
-    assert step.happened.endswith("calibrated by 1 validation images that were kept apart")
+    assert step.happened.endswith("calibrated on 1 held-out validation image")
     assert {each.images for each in run.bundle.spec.sets} == {1}
 
 

@@ -92,7 +92,7 @@ def test_a_trial_travels_with_what_it_reads(
     here = run_trial(context, job(rung=1))
     parcel = pack(context, [context.cache_dir / "pixels" / context.pixels])
     assert unpack(parcel) is context, "a machine that has the entries needs no other"
-    away = replace(parcel, setting=replace(context, cache_dir=tmp_path / "not" / "here"))
+    away = replace(parcel, context=replace(context, cache_dir=tmp_path / "not" / "here"))
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
     trial_module.open_once.cache_clear()
     score = run_sent_trial(away, job(rung=1))

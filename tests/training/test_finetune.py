@@ -7,7 +7,6 @@ import torch
 
 from headstart.backbones.cut import trace
 from headstart.features.extractor import backbone_of
-from headstart.progress import SILENT
 from headstart.recipes.parsing import parse_recipe
 from headstart.training.averaging import blend
 from headstart.training.experiment import Experiment
@@ -28,7 +27,7 @@ def test_what_is_kept_lies_between_the_start_and_the_trained_weights(prepared: E
         transfer = build_transfer_model(extractor, recipe, "blocks.5")
         data = training_data(extractor, recipe, transfer, 1)
         before = weights_of(transfer)
-        epochs = train_blended(extractor, recipe, transfer, data, 1, None, "training", SILENT)
+        epochs = train_blended(extractor, recipe, transfer, data, 1, None, "training")
         assert [epoch.epoch for epoch in epochs] == [1]
         return before, weights_of(transfer)
 

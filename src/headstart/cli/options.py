@@ -98,7 +98,7 @@ def _type(field: FieldInfo) -> Any:
     if get_origin(annotation) in {Union, types.UnionType}:
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
         annotation = str if str in kinds else kinds[0]
-    if get_origin(annotation) is tuple:
+    if annotation == tuple[str, ...]:
         return list[str]
     simple = get_origin(annotation) is Literal or annotation in {int, float, bool, str, Path}
     return annotation if simple else str

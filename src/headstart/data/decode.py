@@ -16,10 +16,10 @@ import PIL
 from PIL import features
 
 from headstart.data.decode_pool import DecodeJob, decode_all
+from headstart.data.formats import readable_formats
 from headstart.data.images import (
     BadImageError,
     read_header,
-    readable_formats,
     stored_size,
 )
 from headstart.data.pixels import (

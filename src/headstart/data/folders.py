@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headstart.data.images import HEIF_EXTENSIONS, readable_extensions
+from headstart.data.formats import HEIF_EXTENSIONS, readable_extensions
 from headstart.data.types import Dataset, Item, SplitName
 from headstart.errors import DataError
 

@@ -39,12 +39,6 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow only recognises these without outside help: the stubs and MPEG have no decoder, WMF is
-# drawn by Windows alone, and EPS is a program that Ghostscript would run.
-_NOT_READ = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-
-HEIF_EXTENSIONS = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
-
 
 class BadImageError(Exception):
     """A file that gives no pixels; becomes facts in a data set and a `DataError` elsewhere."""
@@ -316,24 +310,3 @@ class _Quiet:
 
 
 _quiet = _Quiet()
-
-
-@cache
-def readable_formats() -> tuple[str, ...]:
-    """Returns the sorted Pillow names of the formats that are read, for `Image.open(formats=…)`.
-
-    Loads Pillow's plugins, and `pillow-heif` where it is installed, in this process.
-    """
-    Image.init()
-    if importlib.util.find_spec("pillow_heif") is not None:
-        importlib.import_module("pillow_heif").register_heif_opener()
-    return tuple(sorted(set(Image.OPEN) - _NOT_READ))
-
-
-@cache
-def readable_extensions() -> frozenset[str]:
-    """Returns the file name extensions of images, in lower case with their dot."""
-    formats = readable_formats()
-    known = {ending for ending, name in Image.registered_extensions().items() if name in formats}
-    # Pillow opens MPO (two pictures in one JPEG file) through its JPEG plugin.
-    return frozenset(known | {".mpo"})
