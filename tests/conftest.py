@@ -142,7 +142,7 @@ def _private_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def prepared(pictures: Path, shared_cache: Path) -> "Experiment":
+def experiment(pictures: Path, shared_cache: Path) -> "Experiment":
     """The pictures decoded and split, for the real pretrained backbone at 64 pixels."""
     from headstart.data.sources import load_dataset
     from headstart.recipes.parsing import parse_recipe
@@ -183,13 +183,14 @@ def _traced_backbones() -> Callable[[bool], "tuple[PretrainedBackbone, Traced]"]
 
 @pytest.fixture
 def fresh_extractor(
-    prepared: "Experiment", _traced_backbones: Callable[[bool], "tuple[PretrainedBackbone, Traced]"]
+    experiment: "Experiment",
+    _traced_backbones: Callable[[bool], "tuple[PretrainedBackbone, Traced]"],
 ) -> Callable[..., "FeatureExtractor"]:
     """Makes an extractor with a backbone that a test may change; one at a time."""
 
     def make(drop_path: float = 0.0) -> "FeatureExtractor":
         backbone, traced = _traced_backbones(drop_path > 0)
-        return replace(prepared.extractor, backbone=backbone, traced=traced)
+        return replace(experiment.extractor, backbone=backbone, traced=traced)
 
     return make
 

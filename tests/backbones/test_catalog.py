@@ -78,18 +78,26 @@ def test_prefixes_are_tolerated(given: str) -> None:
     ],
 )
 def test_preprocessing_is_the_models_own(name: str, resolution: int, resize: int) -> None:
-    ready = load_backbone(name).preprocessing
-    assert (ready.resolution, ready.resize, ready.interpolation) == (resolution, resize, "bicubic")
-    assert ready.mean == ready.std == (0.5, 0.5, 0.5)
+    preprocessing = load_backbone(name).preprocessing
+    assert (preprocessing.resolution, preprocessing.resize, preprocessing.interpolation) == (
+        resolution,
+        resize,
+        "bicubic",
+    )
+    assert preprocessing.mean == preprocessing.std == (0.5, 0.5, 0.5)
 
 
 def test_preprocessing_of_others_is_imagenets() -> None:
     backbone = load_backbone("resnet18", weights="random", resolution=96)
-    ready = backbone.preprocessing
+    preprocessing = backbone.preprocessing
     # 96 / 0.95 = 101.05
-    assert (ready.resolution, ready.resize, ready.interpolation) == (96, 101, "bicubic")
-    assert ready.mean == (0.485, 0.456, 0.406)
-    assert ready.std == (0.229, 0.224, 0.225)
+    assert (preprocessing.resolution, preprocessing.resize, preprocessing.interpolation) == (
+        96,
+        101,
+        "bicubic",
+    )
+    assert preprocessing.mean == (0.485, 0.456, 0.406)
+    assert preprocessing.std == (0.229, 0.224, 0.225)
     assert backbone.features == 512
     assert backbone.model(torch.zeros(2, 3, 96, 96)).shape == (2, 512)
     assert not backbone.pretrained

@@ -176,16 +176,23 @@ def test_packaged_weights_tell_ants_from_bees() -> None:
     path = packaged_file("tf_efficientnet_lite0")
     assert path is not None
     weights = read_weights(path)
-    ready = backbone.preprocessing
+    preprocessing = backbone.preprocessing
     right = 0
     for file in files:
         image = Image.open(file).convert("RGB")
-        scale = ready.resize / min(image.size)
+        scale = preprocessing.resize / min(image.size)
         size = (round(image.width * scale), round(image.height * scale))
         resized = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float32) / 255
-        top, left = (size[1] - ready.resolution) // 2, (size[0] - ready.resolution) // 2
-        crop = resized[top : top + ready.resolution, left : left + ready.resolution]
-        batch = torch.from_numpy((crop - ready.mean) / ready.std).permute(2, 0, 1)[None].float()
+        top, left = (
+            (size[1] - preprocessing.resolution) // 2,
+            (size[0] - preprocessing.resolution) // 2,
+        )
+        crop = resized[top : top + preprocessing.resolution, left : left + preprocessing.resolution]
+        batch = (
+            torch.from_numpy((crop - preprocessing.mean) / preprocessing.std)
+            .permute(2, 0, 1)[None]
+            .float()
+        )
         with torch.inference_mode():
             logits = backbone.model(batch) @ weights["_fc.weight"].T + weights["_fc.bias"]
         # ImageNet's class 309 is the bee, 310 the ant.

@@ -43,7 +43,7 @@ def arrow(points: str, seed: int) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def material_of(folder: Path, cache: Path) -> "FeatureExtractor":
+def extractor_of(folder: Path, cache: Path) -> "FeatureExtractor":
     from headstart.data.sources import load_dataset
     from headstart.recipes.parsing import parse_recipe
     from headstart.training.experiment import SplitChoice, prepare
@@ -63,7 +63,7 @@ def test_arrows_must_not_be_mirrored(tmp_path: Path, shared_cache: Path) -> None
         (tmp_path / points).mkdir()
         for seed in range(80):
             arrow(points, seed).save(tmp_path / points / f"{seed}.png")
-    verdicts = check_operations(material_of(tmp_path, shared_cache))
+    verdicts = check_operations(extractor_of(tmp_path, shared_cache))
     assert [verdict.operation for verdict in verdicts] == list(OPERATIONS)
     flip = of(verdicts, "flip")
     assert not flip.safe
@@ -78,17 +78,17 @@ def test_arrows_must_not_be_mirrored(tmp_path: Path, shared_cache: Path) -> None
     assert fields["test_time_flip"] is False
 
 
-def test_symmetric_shapes_may_be(prepared: Any) -> None:
-    verdicts = check_operations(prepared.extractor, ("flip", "vertical_flip", "grey"))
+def test_symmetric_shapes_may_be(experiment: Any) -> None:
+    verdicts = check_operations(experiment.extractor, ("flip", "vertical_flip", "grey"))
     assert all(verdict.safe for verdict in verdicts)
     assert unsafe_fields(verdicts) == {}
-    assert verdicts == check_operations(prepared.extractor, ("flip", "vertical_flip", "grey"))
+    assert verdicts == check_operations(experiment.extractor, ("flip", "vertical_flip", "grey"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hymenoptera", "flowers17"])
 def test_photographs_may_be(name: str, data: Callable[[str], Path], shared_cache: Path) -> None:
-    verdicts = check_operations(material_of(data(name), shared_cache))
+    verdicts = check_operations(extractor_of(data(name), shared_cache))
     assert all(verdict.safe for verdict in verdicts), unsafe_fields(verdicts)
 
 

@@ -45,14 +45,14 @@ def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def experiment(folder: Path, cache: Path) -> Experiment:
+def experiment_of(folder: Path, cache: Path) -> Experiment:
     recipe = parse_recipe(SMALL)
     resources = Resources(cache_dir=cache, workers=1)
     return prepare(load_dataset(folder), recipe, SplitChoice(), resources)
 
 
 def guard(
-    prepared: Experiment, settings: tuple[str, ...] = (), budget_s: float | None = None
+    experiment: Experiment, settings: tuple[str, ...] = (), budget_s: float | None = None
 ) -> tuple[Recipe, RunRecord]:
     made = RunRecord(
         command="", started_at="", data_name="", data_root="", n_train=0, n_val=0, n_test=0,
@@ -61,11 +61,11 @@ def guard(
     )  # fmt: skip
     base = with_settings(parse_recipe(SMALL), settings)
     run = RunContext(Path(), made, Resources(Clock(time.monotonic(), budget_s)))
-    return without_unsafe(run, prepared, base), made
+    return without_unsafe(run, experiment, base), made
 
 
 def test_hands_are_not_mirrored(hands: Path, shared_cache: Path) -> None:
-    recipe, made = guard(experiment(hands, shared_cache))
+    recipe, made = guard(experiment_of(hands, shared_cache))
     assert getattr(recipe.augmentation, "flip", None) is False
     assert not recipe.test_time_flip
     unsafe = [each for each in made.operations if not each.safe]
@@ -76,31 +76,31 @@ def test_hands_are_not_mirrored(hands: Path, shared_cache: Path) -> None:
     assert "flip" in step.happened
 
 
-def test_what_looks_the_same_mirrored_is_left_alone(prepared: Experiment) -> None:
-    whole = replace(prepared.extractor, rows={
-        "train": prepared.extractor.rows["val"], "val": prepared.extractor.rows["train"],
+def test_what_looks_the_same_mirrored_is_left_alone(experiment: Experiment) -> None:
+    whole = replace(experiment.extractor, rows={
+        "train": experiment.extractor.rows["val"], "val": experiment.extractor.rows["train"],
     }, labels={
-        "train": prepared.extractor.labels["val"], "val": prepared.extractor.labels["train"],
-    }, groups=np.arange(len(prepared.extractor.rows["val"])))  # fmt: skip
-    recipe, made = guard(replace(prepared, extractor=whole))
+        "train": experiment.extractor.labels["val"], "val": experiment.extractor.labels["train"],
+    }, groups=np.arange(len(experiment.extractor.rows["val"])))  # fmt: skip
+    recipe, made = guard(replace(experiment, extractor=whole))
     assert recipe == parse_recipe(SMALL)
     assert all(each.safe for each in made.operations)
     assert [each.operation for each in made.operations] == list(used_operations(recipe))
 
 
-def test_few_images_and_little_time_are_said(prepared: Experiment) -> None:
-    recipe, made = guard(prepared)
+def test_few_images_and_little_time_are_said(experiment: Experiment) -> None:
+    recipe, made = guard(experiment)
     assert recipe == parse_recipe(SMALL)
     assert made.plan[0].happened.endswith("too few to tell")
     assert not made.operations
-    many = replace(prepared.extractor, rows={**prepared.extractor.rows, "val": np.arange(30)})
-    _, made = guard(replace(prepared, extractor=many, features_s=0.01), budget_s=20.0)
+    many = replace(experiment.extractor, rows={**experiment.extractor.rows, "val": np.arange(30)})
+    _, made = guard(replace(experiment, extractor=many, features_s=0.01), budget_s=20.0)
     assert [step.happened for step in made.plan] == ["no time to check"]
 
 
 def test_what_was_set_by_hand_stays(hands: Path, shared_cache: Path) -> None:
     settings = ("augmentation.flip=true",)
-    recipe, made = guard(experiment(hands, shared_cache), settings)
+    recipe, made = guard(experiment_of(hands, shared_cache), settings)
     assert recipe == with_settings(parse_recipe(SMALL), settings)
     assert not made.operations
 

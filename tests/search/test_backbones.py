@@ -64,12 +64,12 @@ def test_the_rest_of_the_recipe_stays() -> None:
 
 
 @pytest.mark.slow
-def test_backbones_are_scored_on_the_same_images(prepared: Experiment) -> None:
+def test_backbones_are_scored_on_the_same_images(experiment: Experiment) -> None:
     found = screen(
-        prepared, parse_recipe({"backbone": {"resolution": 64}}), LITE[:2], Resources(workers=1)
+        experiment, parse_recipe({"backbone": {"resolution": 64}}), LITE[:2], Resources(workers=1)
     )
     assert [each.name for each in found] == LITE[:2]
-    images = len(prepared.extractor.rows["train"]) + len(prepared.extractor.rows["val"])
+    images = len(experiment.extractor.rows["train"]) + len(experiment.extractor.rows["val"])
     assert {len(each.losses) for each in found} == {images}
     assert all(each.right > 0.6 * images for each in found)
     assert all(0 <= each.loss < 1.2 for each in found)

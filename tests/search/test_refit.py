@@ -49,13 +49,13 @@ def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, Trial
 
 @pytest.mark.parametrize(("images", "size"), [(1990, 0), (2800, 140), (14000, 300)])
 def test_a_twentieth_is_kept_apart_where_that_is_enough(images: int, size: int) -> None:
-    found, setting = apart(images, epochs=3)
+    found, context = apart(images, epochs=3)
     assert len(found) == pytest.approx(size, rel=0.15)
-    assert set(found) <= set(setting.rows[-images // 7 :]), "images that validate"
-    kept = np.isin(setting.rows, found)
-    assert not set(setting.groups[kept]) & set(setting.groups[~kept]), "whole groups"
+    assert set(found) <= set(context.rows[-images // 7 :]), "images that validate"
+    kept = np.isin(context.rows, found)
+    assert not set(context.groups[kept]) & set(context.groups[~kept]), "whole groups"
     if size:
-        shares = np.bincount(setting.labels[kept]) / kept.sum()
+        shares = np.bincount(context.labels[kept]) / kept.sum()
         assert shares == pytest.approx([0.2] * 5, abs=0.05)
 
 

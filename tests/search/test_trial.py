@@ -37,8 +37,8 @@ BASE = parse_recipe(
 
 
 @pytest.fixture
-def context(prepared: Experiment) -> TrialContext:
-    extractor = prepared.extractor
+def context(experiment: Experiment) -> TrialContext:
+    extractor = experiment.extractor
     rows = np.concatenate([extractor.rows["train"], extractor.rows["val"]])
     labels = np.concatenate([extractor.labels["train"], extractor.labels["val"]])
     half = np.arange(len(rows)) % 2 == 0

@@ -15,7 +15,9 @@ from headstart.training.transfer import build_transfer_model, training_data, wei
 
 
 @pytest.mark.slow
-def test_what_is_kept_lies_between_the_start_and_the_trained_weights(prepared: Experiment) -> None:
+def test_what_is_kept_lies_between_the_start_and_the_trained_weights(
+    experiment: Experiment,
+) -> None:
     def trained(share: float) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         recipe = parse_recipe(
             {"backbone": {"resolution": 64}, "freezing": {"name": "last_blocks", "blocks": 1},
@@ -23,7 +25,7 @@ def test_what_is_kept_lies_between_the_start_and_the_trained_weights(prepared: E
         )  # fmt: skip
         backbone = backbone_of(recipe)
         traced = trace(backbone.model, backbone.preprocessing.resolution)
-        extractor = replace(prepared.extractor, backbone=backbone, traced=traced)
+        extractor = replace(experiment.extractor, backbone=backbone, traced=traced)
         transfer = build_transfer_model(extractor, recipe, "blocks.5")
         data = training_data(extractor, recipe, transfer, 1)
         before = weights_of(transfer)

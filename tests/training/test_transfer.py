@@ -43,7 +43,7 @@ def test_a_map_that_was_pooled_is_no_stage_of_its_own() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("penalty", [0.0, 0.01])
 def test_a_solved_head_is_smoothed_where_that_is_asked_for(
-    penalty: float, prepared: Experiment
+    penalty: float, experiment: Experiment
 ) -> None:
     weights = {}
     for smoothing in (0.0, 0.3):
@@ -52,6 +52,6 @@ def test_a_solved_head_is_smoothed_where_that_is_asked_for(
             {"backbone": {"resolution": 64}, "head": head, "freezing": "head_only",
              "augmentation": "none", "averaging": "none"}
         )  # fmt: skip
-        transfer = build_transfer_model(prepared.extractor, recipe, "features")
+        transfer = build_transfer_model(experiment.extractor, recipe, "features")
         weights[smoothing] = transfer.head.out[1].weight.detach().clone()  # type: ignore[index]
     assert torch.linalg.norm(weights[0.3]) < 0.9 * torch.linalg.norm(weights[0.0])

@@ -139,11 +139,11 @@ def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> 
     _say_start(run, experiment)
     with run.recording_failure():
         searched = run.record.request is not None
-        done = (
+        fitted = (
             search(run, experiment, recipe) if searched else train_recipe(run, experiment, recipe)
         )
-        proof = prove(run, done)
-        keep_evidence(run, done, proof)
+        proof = prove(run, fitted)
+        keep_evidence(run, fitted, proof)
         run.save()
         write_report(run.folder)
         write_model_card(run.folder)

@@ -236,7 +236,7 @@ def find_suspects(
     reasons = [
         *_wrong_labels(rows, names, classes, labels, probabilities),
         *_copies(dataset, findings),
-        *_unlike(rows, names, own_class_distances(features, labels)),
+        *_outliers(rows, names, own_class_distances(features, labels)),
     ]
     by_row: dict[int, list[_Reason]] = {}
     for reason in reasons:
@@ -350,7 +350,7 @@ def _copies(dataset: Dataset, findings: Iterable[Finding]) -> list[_Reason]:
     return reasons
 
 
-def _unlike(
+def _outliers(
     rows: NDArray[np.int64], names: Sequence[str], away: NDArray[np.float64]
 ) -> list[_Reason]:
     return [
