@@ -10,7 +10,7 @@ import headstart
 
 @pytest.mark.parametrize("name", headstart.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
-    assert getattr(headstart, name).__doc__
+    assert "Example:\n" in getattr(headstart, name).__doc__
     assert getattr(headstart, name).__name__ == name
 
 

@@ -17,13 +17,23 @@ from difflib import get_close_matches
 
 
 class HeadstartError(Exception):
-    """Base of every error that headstart raises on purpose."""
+    """Base of every error that headstart raises on purpose.
+
+    Example:
+        >>> issubclass(RunError, HeadstartError), HeadstartError.exit_code
+        (True, 1)
+    """
 
     exit_code = 1
 
 
 class InputError(HeadstartError, ValueError):
-    """The input cannot be used."""
+    """The input cannot be used.
+
+    Example:
+        >>> issubclass(DataError, InputError), issubclass(InputError, ValueError)
+        (True, True)
+    """
 
     exit_code = 2
 

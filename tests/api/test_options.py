@@ -1,11 +1,18 @@
 """Options are declared once: what they refuse, and that the command line has each of them."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from headstart.api.benefit import benefit
+from headstart.api.check import check
+from headstart.api.compare import compare
+from headstart.api.fit import fit
+from headstart.api.show import show
+from headstart.api.suspects import suspects
 from headstart.cli.options import IN_PYTHON_ONLY, NAMES
 from headstart.errors import BudgetError, InputError
 from headstart.recipes.keywords import parse_options, with_keywords
@@ -15,6 +22,19 @@ MODELS = {
     "fit": FitOptions, "compare": CompareOptions, "benefit": BenefitOptions,
     "check": SourceOptions, "suspects": SourceOptions, "show": SourceOptions,
 }  # fmt: skip
+
+FUNCTIONS = {"fit": fit, "compare": compare, "benefit": benefit, "check": check,
+             "suspects": suspects, "show": show}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", MODELS)
+def test_the_signature_of_a_function_lists_its_options(command: str) -> None:
+    parameters = inspect.signature(FUNCTIONS[command]).parameters
+    assert inspect.Parameter.VAR_KEYWORD not in {each.kind for each in parameters.values()}
+    assert next(iter(parameters)) == "source"
+    for name, field in MODELS[command].model_fields.items():
+        assert parameters[name].kind == inspect.Parameter.KEYWORD_ONLY
+        assert parameters[name].default == field.default
 
 
 @pytest.mark.parametrize("command", MODELS)

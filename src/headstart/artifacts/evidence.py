@@ -26,12 +26,16 @@ Kind = Literal["photograph", "heat"]
 
 
 class Neighbour(BaseModel):
-    """A training image that is like another one.
+    """A training image that is similar to another image.
 
     Attributes:
         image: Name of the image in the run.
         label: Class label of the image.
         similarity: Cosine of the two embeddings.
+
+    Example:
+        >>> Neighbour(image="rose/0007.jpg", label="rose", similarity=0.93).label
+        'rose'
     """
 
     model_config = ConfigDict(frozen=True)

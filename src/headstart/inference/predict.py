@@ -41,6 +41,10 @@ class Prediction(BaseModel):
         limit: Distance above which an image is out of distribution.
         out_of_distribution: Whether the distance exceeds the limit; the label is unreliable then.
         warning: The same in words; empty if the image is in distribution.
+
+    Example:
+        >>> Prediction(image="rose.jpg", label="rose", probability=0.97).out_of_distribution
+        False
     """
 
     model_config = ConfigDict(frozen=True)
