@@ -123,7 +123,7 @@ def test_the_journal_keeps_the_longest_of_a_network_and_no_torn_line(tmp_path: P
     ("options", "says"),
     [
         (["--fractions", "0,100"], "percentages above 0"),
-        (["--fractions", "a,b"], "not percentages"),
+        (["--fractions", "a,b"], "not a list of percentages"),
         (["--seeds", "0"], "must be at least 1"),
         (["--epochs", "0"], "must be at least 1"),
         (["--epochs", "2", "--budget", "1m"], "not both"),

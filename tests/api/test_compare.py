@@ -40,13 +40,13 @@ def probed(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPath
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "Name a folder"),
-        ({"source": "x", "run": "y", "recipe": "probe"}, "brings its own recipe"),
-        ({"run": "y", "settings": ["epochs=3"]}, "brings its own recipe"),
+        ({}, "Give a folder"),
+        ({"source": "x", "run": "y", "recipe": "probe"}, "uses the recipe of the run"),
+        ({"run": "y", "settings": ["epochs=3"]}, "uses the recipe of the run"),
         ({"run": "y", "out": "z"}, "Leave --out out"),
-        ({"source": "x", "seeds": 0}, "--seeds must be at least 1"),
+        ({"source": "x", "seeds": 0}, "--seeds must be at least 1; it is 0"),
         ({"source": "x", "recipe": "naive"}, "nothing to compare"),
-        ({"source": "x", "settings": ["averaging=soup"]}, "by the held-out images"),
+        ({"source": "x", "settings": ["averaging=soup"]}, "on the held-out images"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -63,7 +63,7 @@ def test_a_folder_in_use_is_not_written_into(pictures: Path, tmp_path: Path) -> 
 def test_misuse_exits_with_2(headstart: Command) -> None:
     done = headstart("compare")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Name a folder of images")
+    assert done.stderr.startswith("error: Give a folder of images")
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, headstart: Com
     assert "Effect of each method" in page
     assert "The chosen recipe without one method at a time" in page
     again = headstart("compare", "--run", folder, "--epochs", 1, "--json")
-    assert "0 trainings of 1 epoch" in again.stderr
+    assert "0 trainings of 1 epoch," in again.stderr
     assert len(json.loads(again.stdout)["rows"]) == 5
 
 
