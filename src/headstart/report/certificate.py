@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headstart.artifacts.files import replacing, write_text
 from headstart.certificate.record import ArmName, Certificate, Curve, OnFraction, Verdict
 from headstart.certificate.verdicts import ARMS, describe_test
 from headstart.progress import format_duration
+from headstart.report.templates import templates
 from headstart.text import counted, percent, sentence
 
 if TYPE_CHECKING:
@@ -47,13 +47,7 @@ def write_certificate_page(folder: Path, certificate: Certificate) -> Path:
     for kind in ("svg", "png"):
         with replacing(folder / f"certificate.{kind}") as draft, draft.open("wb") as file:
             _save(certificate, file, kind)
-    environment = Environment(
-        loader=PackageLoader("headstart.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(escape=True)
     environment.filters |= {
         "duration": format_duration,
         "percent": percent,

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from headstart.artifacts.bundle import BundleSpec, read_spec
 from headstart.artifacts.files import write_text
 from headstart.artifacts.records import RunRecord
@@ -18,6 +16,7 @@ from headstart.artifacts.run import read_metrics, read_record
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.evaluation.metrics import ClassMetrics, Metrics
 from headstart.progress import format_duration
+from headstart.report.templates import templates
 from headstart.text import counted, percent, percent_range
 
 WEAKEST = 5
@@ -63,14 +62,8 @@ def write_model_card(folder: Path) -> Path:
     """
     record, metrics = read_record(folder), read_metrics(folder)
     spec = read_spec(folder / "bundle")
-    environment = Environment(
-        loader=PackageLoader("headstart.report", "."),
-        autoescape=False,  # Markdown: names from users go through the filter `text`
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    # Names from users go through the filter `text`.
+    environment = templates(escape=False)
     environment.filters |= {
         "text": text, "percent": percent, "interval": percent_range, "duration": format_duration,
     }  # fmt: skip

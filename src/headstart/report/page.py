@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
@@ -39,6 +38,7 @@ from headstart.report.figures import (
     reliability_diagram,
 )
 from headstart.report.images import Album, mistakes, pairs, suspects
+from headstart.report.templates import templates
 from headstart.search.leaderboard import leaderboard_of
 from headstart.text import counted, percent, percent_range, sentence
 
@@ -78,13 +78,7 @@ def write_report(folder: Path) -> Path:
     trained = any(epoch.epoch for epoch in epochs)
     validated = [epoch for epoch in epochs if epoch.val_accuracy is not None]
     small = len(metrics.class_names) <= MATRIX_AS_TABLE
-    environment = Environment(
-        loader=PackageLoader("headstart.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(escape=True)
     environment.filters["percent"] = percent
     environment.filters["sentence"] = sentence
     environment.filters["percent_range"] = percent_range
