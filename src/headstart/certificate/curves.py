@@ -201,8 +201,8 @@ def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
     gain, (_, high) = estimate(left_to_gain, right)
     if high > STILL_RISING:
         return (
-            f"it was still rising, with {100 * gain:.1f} and up to {100 * min(1.0, high):.1f} "
-            "percentage points left to gain"
+            f"it was still rising and had {100 * gain:.1f}, possibly up to "
+            f"{100 * min(1.0, high):.1f}, percentage points left to gain"
         )
     return ""
 
