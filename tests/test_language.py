@@ -23,7 +23,7 @@ CLAUSES = {
 }  # fmt: skip
 """Errors whose texts are clauses: whoever catches them puts them into a sentence."""
 
-FIELDS = re.compile(rf"({'|'.join(Recipe.model_fields)}|labels)( ?=|[.:,_])|demo:")
+FIELDS = re.compile(rf"({'|'.join(Recipe.model_fields)}|labels)( ?=|[.:,_])|[a-z]+_[a-z_]+ |demo:")
 """Fields of a recipe, and other literals that a message may begin with."""
 
 BANNED = (
