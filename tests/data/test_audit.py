@@ -10,6 +10,7 @@ import pytest
 from headstart.data.audit import Audit, AuditResult, audit, similar_names, summary_rows
 from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import Dataset, Item, SplitName
+from headstart.data.understanding import PassedOver
 from headstart.errors import DataError
 
 DATA = Path(os.environ.get("HEADSTART_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -52,8 +53,9 @@ def kinds(report: Audit) -> list[tuple[str, str, tuple[str, ...]]]:
 def test_good_data_has_no_findings() -> None:
     result = examine(two_classes())
     assert result.audit == Audit(
-        n_images=20, n_usable=20, classes={"a": 10, "b": 10}, dropped={}, findings=()
-    )
+        n_images=20, n_usable=20, classes={"a": 10, "b": 10}, dropped={}, findings=(),
+        understood=Dataset("d", ROOT, tuple(two_classes())).understanding,
+    )  # fmt: skip
     assert result.kept.tolist() == list(range(20))
     assert len(set(result.groups.tolist())) == 20
     assert summary_rows(result.audit) == []
@@ -261,7 +263,10 @@ def test_names_of_real_data_sets_are_all_different() -> None:
 def test_similar_names_and_ignored_files_are_findings() -> None:
     images = two_classes()
     images |= {item(f"B/{number}"): fact(900 + number) for number in range(10)}
-    dataset = Dataset("d", ROOT, tuple(images), ignored=("a/notes.txt", "b/Thumbs.db"))
+    other = PassedOver(
+        reason="unknown_extension", what="Other files", names=("a/notes.txt", "b/Thumbs.db")
+    )
+    dataset = Dataset("d", ROOT, tuple(images), passed_over=(other,))
     report = audit(dataset, list(images.values())).audit
     assert kinds(report) == [
         ("similar_class_names", "warning", ()),

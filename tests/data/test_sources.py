@@ -12,6 +12,7 @@ from headstart.data.formats import readable_extensions, readable_formats
 from headstart.data.solar import read_cells
 from headstart.data.sources import load_dataset
 from headstart.errors import DataError
+from headstart.recipes.options import SourceOptions
 
 _NAMED = os.environ.get("HEADSTART_DATA")
 SHARED = Path(_NAMED) if _NAMED else Path(__file__).parents[3] / "shared" / "data"
@@ -28,6 +29,12 @@ def touch(root: Path, *names: str) -> Path:
 def found(source: Path) -> dict[str, str]:
     dataset = load_dataset(source)
     return {dataset.key(i): item.label for i, item in enumerate(dataset.items)}
+
+
+def passed(source: Path, **options: object) -> list[str]:
+    """What is passed over, in sentences."""
+    dataset = load_dataset(source, SourceOptions.model_validate(options))
+    return [each.sentence for each in dataset.passed_over]
 
 
 def refusal(source: object, **options: object) -> str:
@@ -107,7 +114,7 @@ def test_splits_beside_classes_are_refused_but_folders_without_images_are_not(
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "docs/readme.md")
     dataset = load_dataset(tmp_path)
     assert dataset.classes == ("a", "b")
-    assert dataset.notes == ("Folders beside the splits that were passed over: 'docs'.",)
+    assert passed(tmp_path) == ["Folders beside the splits: 'docs'."]
     touch(tmp_path, "docs/picture.jpg")
     assert "holds split folders ('test', 'train') and other folders" in refusal(tmp_path)
 
@@ -121,9 +128,7 @@ def test_unlabelled_test_images_are_passed_over_and_named(tmp_path: Path) -> Non
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/9.jpg")
     dataset = load_dataset(tmp_path)
     assert len(dataset.items) == 2
-    assert dataset.notes == (
-        "Images outside every class folder, which were passed over: 'test/9.jpg'.",
-    )
+    assert passed(tmp_path) == ["Folders of images without a class: 'test'."]
 
 
 def test_unlabelled_train_images_are_refused(tmp_path: Path) -> None:
@@ -157,10 +162,10 @@ def test_a_name_that_is_not_utf8_is_passed_over_and_named(tmp_path: Path) -> Non
         pytest.skip("this file system wants UTF-8")
     dataset = load_dataset(tmp_path)
     assert len(dataset.items) == 2
-    assert len(dataset.notes) == 1
-    dataset.notes[0].encode()
-    assert "not UTF-8" in dataset.notes[0]
-    assert "dce9.jpg" in dataset.notes[0]
+    (note,) = passed(tmp_path)
+    note.encode()
+    assert "not UTF-8" in note
+    assert "dce9.jpg" in note
 
 
 def test_an_image_name_with_other_contents_is_still_an_item(tmp_path: Path) -> None:
@@ -203,10 +208,10 @@ def test_links_that_lead_outside_are_passed_over_and_named(tmp_path: Path) -> No
     (tmp_path / "data" / "c").symlink_to(tmp_path / "data2")
     dataset = load_dataset(tmp_path / "data")
     assert len(dataset.items) == 2
-    assert dataset.notes == (
-        "Symbolic links that lead outside the folder and were passed over: "
-        "'a/2.jpg', 'b/all', 'c'.",
-    )
+    assert passed(tmp_path / "data") == [
+        "Links that lead outside the folder; use --follow-links to read them: "
+        "'a/2.jpg', 'b/all', 'c'."
+    ]
 
 
 def test_a_folder_of_links_to_the_outside_says_so(tmp_path: Path) -> None:
@@ -214,7 +219,9 @@ def test_a_folder_of_links_to_the_outside_says_so(tmp_path: Path) -> None:
     (tmp_path / "data" / "a" / "1.jpg").symlink_to("../../store/1.jpg")
     message = refusal(tmp_path / "data")
     assert "no images" in message
-    assert "lead outside the folder and were passed over: 'a/1.jpg'" in message
+    assert message.endswith(
+        "Links that lead outside the folder; use --follow-links to read them: 'a/1.jpg'."
+    )
 
 
 def test_link_cycles_and_dead_links_end(tmp_path: Path) -> None:
@@ -224,12 +231,12 @@ def test_link_cycles_and_dead_links_end(tmp_path: Path) -> None:
     (tmp_path / "top").symlink_to(".")
     (tmp_path / "b" / "self").symlink_to("self")
     (tmp_path / "b" / "gone.jpg").symlink_to("nothing.jpg")
-    dataset = load_dataset(tmp_path)
     assert found(tmp_path) == {"a/deep/1.jpg": "a", "b/1.jpg": "b"}
-    assert dataset.notes == (
-        "Symbolic links that lead to nothing: 'b/gone.jpg', 'b/self'.",
-        "Symbolic links to a folder that is counted already: 'a/deep/up', 'a/root', 'top'.",
-    )
+    assert passed(tmp_path) == [
+        "Links that lead to nothing: 'b/gone.jpg', 'b/self'.",
+        "Links to a folder that is read already: 'a/deep/up', 'a/root', 'top'.",
+    ]
+    assert passed(tmp_path, follow_links=True) == passed(tmp_path)
 
 
 def test_links_cannot_multiply_the_work(tmp_path: Path) -> None:
@@ -247,15 +254,18 @@ def test_an_empty_class_folder_is_noted(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     dataset = load_dataset(tmp_path)
     assert dataset.classes == ("a", "b")
-    assert dataset.notes == ("Class folders without images: 'c', 'd'.",)
+    assert passed(tmp_path) == [
+        "Class folders without images, only files of other types: 'd'.",
+        "Class folders without images, which are empty: 'c'.",
+        "Files that are not images by their names: 'd/only.txt'.",
+    ]
 
 
 def test_long_lists_of_names_are_cut_short(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "b/1.jpg", *(f"{n}.jpg" for n in range(7)))
-    assert load_dataset(tmp_path).notes == (
-        "Images outside every class folder, which were passed over: "
-        "'0.jpg', '1.jpg', '2.jpg', '3.jpg', '4.jpg' and 2 more.",
-    )
+    assert passed(tmp_path) == [
+        "Images outside every class folder: '0.jpg', '1.jpg', '2.jpg', '3.jpg', '4.jpg' and 2 more."
+    ]
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
@@ -293,9 +303,8 @@ def test_one_class_is_not_enough(tmp_path: Path) -> None:
 
 def test_one_folder_around_the_classes_is_recognised(tmp_path: Path) -> None:
     touch(tmp_path, "images/a/1.jpg", "images/b/2.jpg")
-    assert refusal(tmp_path).endswith(
-        f"If its subfolders are the classes, give {tmp_path.resolve() / 'images'}."
-    )
+    assert found(tmp_path) == {"images/a/1.jpg": "a", "images/b/2.jpg": "b"}
+    assert load_dataset(tmp_path).layout == "one folder a class, in 'images'"
 
 
 def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
@@ -347,7 +356,7 @@ def test_heif_without_its_plugin_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.HEIC")
     dataset = load_dataset(tmp_path)
     assert dataset.ignored == ("b/2.HEIC",)
-    assert "headstart[heif]" in dataset.notes[0]
+    assert "headstart[heif]" in passed(tmp_path)[0]
 
 
 def test_solar_cells_are_cut_at_one_half(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from headstart.certificate.record import (
     write_certificate,
 )
 from headstart.certificate.verdicts import ARMS, judge_fraction
-from headstart.data.sources import load_dataset
+from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import BudgetError, RecipeError, RunError
 from headstart.features.cache import default_cache_dir, evict
 from headstart.progress import SILENT, Progress
@@ -107,6 +107,7 @@ def benefit(
     if folder is not None and not continued:
         check_unclaimed(folder)
     dataset = load_dataset(source, options)
+    say_understood(dataset, progress)
     seed = options.split_seed
     experiment = prepare(dataset, recipe, SplitChoice(options.split, seed), resources)
     if folder is None:

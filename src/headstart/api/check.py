@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.data.audit import Audit, audit
+from headstart.data.audit import Audit, examine
 from headstart.data.decode import decode_dataset
 from headstart.data.sources import load_dataset
 from headstart.features.cache import default_cache_dir
@@ -27,7 +27,9 @@ def check(
     progress: Progress = SILENT,
     **keywords: Any,
 ) -> Audit:
-    """Reads every image once and reports problems of the data set.
+    """Reads every image once and reports what was understood and what is wrong.
+
+    `Audit.problem` says why nothing can be trained, if so.
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
@@ -39,7 +41,7 @@ def check(
         keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
-        DataError: If the data set has too few usable images or classes for a classifier.
+        DataError: If there are no labelled images, or their layout is not clear.
 
     Example:
         >>> import headstart
@@ -51,4 +53,4 @@ def check(
     dataset = load_dataset(source, options, labels=labels)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     pixels = decode_dataset(dataset.items, SHORT_SIDE, cache, workers=workers, progress=progress)
-    return audit(dataset, pixels.facts).audit
+    return examine(dataset, pixels.facts).audit

@@ -15,7 +15,7 @@ from headstart.ablation.steps import endpoints, ladder, ledger_rows, left_out
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import asked_recipe, check_unclaimed, claim_folder, locked, read_record
 from headstart.backbones.boundaries import FEATURES
-from headstart.data.sources import load_dataset
+from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import InputError, RunError
 from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
@@ -106,6 +106,7 @@ def compare(
         check_unclaimed(folder)
     assert source is not None
     dataset = load_dataset(source, reading)
+    say_understood(dataset, progress)
     first = (asked_recipe(record) if record else None) or chosen
     experiment = prepare_again(
         dataset, first, chosen, SplitChoice(split, options.split_seed), resources

@@ -8,7 +8,7 @@ from typing import Any
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked, write_start
 from headstart.data.audit import summary_rows
-from headstart.data.sources import load_dataset
+from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
 from headstart.features.cache import default_cache_dir, evict
@@ -83,6 +83,7 @@ def fit(
     if options.out is not None:
         check_unclaimed(options.out)
     dataset = load_dataset(source, options, labels=labels)
+    say_understood(dataset, progress)
     experiment = prepare(dataset, recipe, SplitChoice(options.split, options.split_seed), resources)
     request = None
     if options.searches:
@@ -174,7 +175,11 @@ def described(experiment: Experiment) -> dict[str, Any]:
         "classes": experiment.extractor.classes,
         "backbone": network.name,
         "backbone_source": network.source,
-        "notes": [*dataset.notes, *split_notes(names, split)],
+        "notes": [
+            *(each.sentence for each in dataset.passed_over),
+            *dataset.notes,
+            *split_notes(names, split),
+        ],
         "versions": versions(),
         "machine": machine(),
     }

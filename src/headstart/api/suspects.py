@@ -14,7 +14,7 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
 from headstart.data.audit import audit
 from headstart.data.decode import decode_dataset
-from headstart.data.sources import load_dataset
+from headstart.data.sources import load_dataset, say_understood
 from headstart.data.types import Dataset
 from headstart.diagnose.suspects import (
     Suspect,
@@ -99,6 +99,7 @@ def suspects(
     else:
         options = with_keywords(SourceOptions, options, keywords)
         dataset = load_dataset(source, options, labels=labels)
+        say_understood(dataset, progress)
         judged = _Judged(dataset, Recipe(), frozenset(), None)
     dataset, recipe = judged.dataset, judged.recipe
     cache = Path(cache_dir) if cache_dir else default_cache_dir()

@@ -10,6 +10,7 @@ import typer
 from headstart.cli.app import AsJson, Source, app, reporting_errors
 from headstart.cli.options import given, takes_options
 from headstart.cli.output import print_json, print_methods, print_table
+from headstart.errors import DataError
 from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
 from headstart.recipes.options import SourceOptions
@@ -28,8 +29,12 @@ def check(context: typer.Context, source: Source, as_json: AsJson = False, **val
         found = run_check(source, options, progress=for_stream(sys.stderr))
         if as_json:
             print(found.model_dump_json(indent=1))
-            return
-        print_table(("subject", "severity", "finding"), summary_rows(found))
+        else:
+            if found.understood is not None:
+                print("\n".join(found.understood.lines()))
+            print_table(("subject", "severity", "finding"), summary_rows(found))
+        if found.problem:
+            raise DataError(found.problem)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from headstart.data.images import MAX_ASPECT
 from headstart.data.near_duplicates import near_duplicates
 from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import SPLIT_NAMES, Dataset
+from headstart.data.understanding import Understanding
 from headstart.errors import DataError
 
 MIN_PER_CLASS = 3
@@ -75,6 +76,8 @@ class Audit(BaseModel):
         classes: Usable images of each class that is left.
         dropped: Files that are left out, each with the reason.
         findings: Everything found.
+        understood: How the source was read; None in the files of older runs.
+        problem: Why nothing can be trained on the data set; empty if it can be used.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,6 +87,8 @@ class Audit(BaseModel):
     classes: dict[str, int]
     dropped: dict[str, str]
     findings: tuple[Finding, ...]
+    understood: Understanding | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,14 +140,24 @@ def audit(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> Au
     Raises:
         DataError: Fewer than two classes can be used.
     """
+    result = examine(dataset, facts, resolution)
+    if result.audit.problem:
+        raise DataError(result.audit.problem)
+    return result
+
+
+def examine(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> AuditResult:
+    """Does the same as `audit`, and says in `Audit.problem` why nothing can be trained."""
     notes = _Notes(dataset, facts)
-    _note_broken(notes)
+    problem = _note_broken(notes)
     links = _note_copies(notes) + _note_near_duplicates(notes)
     groups = _groups(notes, links)
     _note_leaks(notes, groups)
-    _note_tiny_classes(notes)
-    _note_imbalance(notes)
-    _note_odd_sizes(notes, resolution)
+    problem = problem or _too_few_classes(notes)
+    if not problem:
+        _note_tiny_classes(notes)
+        _note_imbalance(notes)
+        _note_odd_sizes(notes, resolution)
     for first, second in similar_names(dataset.classes):
         message = f"{first!r} and {second!r} may be one class in two spellings: merge them if so."
         notes.add("similar_class_names", "warning", (), message)
@@ -159,6 +174,8 @@ def audit(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> Au
         classes=_class_counts(notes),
         dropped=dropped,
         findings=tuple(notes.findings),
+        understood=dataset.understanding,
+        problem=problem,
     )
     return AuditResult(report, kept, np.unique(groups[kept], return_inverse=True)[1])
 
@@ -210,17 +227,17 @@ def _differ_by_a_letter(first: list[str], second: list[str]) -> bool:
     )
 
 
-def _note_broken(notes: _Notes) -> None:
+def _note_broken(notes: _Notes) -> str:
+    """Leaves broken files out; returns the problem if nothing is left."""
     for index, fact in enumerate(notes.facts):
         if fact.status != "ok":
             notes.drop([index], fact.reason)
             message = f"{notes.dataset.key(index)} is left out: {fact.reason}."
             notes.add(fact.status, "warning", [index], message)
-    if not notes.left():
-        example = f" ({notes.dataset.key(0)}: {notes.dropped[0]})" if notes.dropped else ""
-        raise DataError(
-            f"None of the {len(notes.facts)} files in {notes.dataset.root} can be used{example}."
-        )
+    if notes.left():
+        return ""
+    example = f" ({notes.dataset.key(0)}: {notes.dropped[0]})" if notes.dropped else ""
+    return f"None of the {len(notes.facts)} files in {notes.dataset.root} can be used{example}."
 
 
 def _note_copies(notes: _Notes) -> list[_Link]:
@@ -300,16 +317,22 @@ def _note_leaks(notes: _Notes, groups: NDArray[np.int64]) -> None:
         notes.drop(leaking, f"the same picture or group is in {present[-1]}")
 
 
+def _too_few_classes(notes: _Notes) -> str:
+    """Returns the problem if fewer than two classes can be used."""
+    counts = dict.fromkeys(notes.dataset.classes, 0) | _class_counts(notes)
+    large = [label for label, count in counts.items() if count >= MIN_PER_CLASS]
+    if len(large) > 1:
+        return ""
+    listed = ", ".join(f"{label!r} {count}" for label, count in list(counts.items())[:10])
+    return (
+        f"At least two classes with {MIN_PER_CLASS} usable images each are needed, and "
+        f"{notes.dataset.root} has {len(large)} (usable images: {listed}). Add images or classes."
+    )
+
+
 def _note_tiny_classes(notes: _Notes) -> None:
     counts = dict.fromkeys(notes.dataset.classes, 0) | _class_counts(notes)
     tiny = {label: count for label, count in counts.items() if count < MIN_PER_CLASS}
-    if len(counts) - len(tiny) < 2:
-        listed = ", ".join(f"{label!r} {count}" for label, count in list(counts.items())[:10])
-        raise DataError(
-            f"At least two classes with {MIN_PER_CLASS} usable images each are needed, and "
-            f"{notes.dataset.root} has {len(counts) - len(tiny)} (usable images: {listed}). Add "
-            "images or classes."
-        )
     for label, count in counts.items():
         members = [index for index in notes.left() if notes.label(index) == label]
         if label in tiny:

@@ -1,31 +1,24 @@
-"""Class folders, and train/val/test folders of class folders."""
+"""Folders of images: which are the classes, what is read, and what is passed over."""
 
-import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from headstart.data.formats import HEIF_EXTENSIONS, readable_extensions
-from headstart.data.types import Dataset, Item, SplitName
+from headstart.data.layouts import Plan, no_classes, plan_folders
+from headstart.data.tree import Entry, Kind, Tree
+from headstart.data.types import Dataset, Item
+from headstart.data.understanding import PassedOver, Reason, quoted
 from headstart.errors import DataError
+from headstart.recipes.options import SourceOptions
 
-SPLIT_ALIASES: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "eval": "val",
-    "evaluation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Lower-case names that a split goes by."""
+_HEIF = "HEIF images that need pip install 'headstart[heif]'"
 
-_CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
-_Kind = Literal["image", "other", "folder", "outside", "broken", "counted", "unnameable"]
+_TELLING: tuple[Reason, ...] = (
+    "link_outside", "needs_extra", "broken_link", "unlabelled", "own_output", "system_folder",
+    "repeated_link", "not_utf8",
+)  # fmt: skip
+"""Reasons for which there may be no image, the most likely first."""
 
 
 def images_in(paths: Iterable[Path]) -> list[Path]:
@@ -52,203 +45,109 @@ def images_in(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One thing in a folder. `real` is `path` with every link resolved."""
+def load_folder(folder: Path, options: SourceOptions) -> Dataset:
+    """Reads folders of classes, of splits with classes, or of groups with classes.
 
-    kind: _Kind
-    path: Path
-    real: Path
-    is_link: bool = False
-
-
-def load_folder(folder: Path) -> Dataset:
-    """Reads `folder/CLASS/**/IMAGE`, or `folder/{train,val,test}/CLASS/**/IMAGE`.
-
-    Symbolic links are followed where they stay inside the folder. Hidden files are passed over.
+    `layouts` says which. Symbolic links are followed where they stay inside the folder, or
+    wherever they lead with `follow_links`. Hidden files are passed over.
 
     Raises:
         DataError: There are no images in class folders, or the layout is not clear.
     """
-    root = folder.resolve()
-    top = _list(root, root, root)
-    splits = _split_folders(root, top)
-    rest = [entry for entry in top if entry.kind != "folder"]
-    classes: list[tuple[SplitName | None, _Entry]] = []
-    if splits:
-        for name, entry in splits.items():
-            inside = _list(entry.path, entry.real, root)
-            folders = [(name, child) for child in inside if child.kind == "folder"]
-            if name == "train" and not folders and any(e.kind == "image" for e in inside):
-                raise DataError(_no_classes(entry.path))
-            classes += folders
-            rest += [child for child in inside if child.kind != "folder"]
-    else:
-        classes = [(None, entry) for entry in top if entry.kind == "folder"]
-
+    tree = Tree(folder.resolve(), options.follow_links)
+    plan = plan_folders(tree, options.layout)
     items: list[Item] = []
-    empty: list[Path] = []
-    for split, entry in classes:
-        label = entry.path.name.strip()
+    rest = list(plan.rest)
+    empty: dict[str, list[Path]] = {}
+    for each in plan.classes:
+        label = unicodedata.normalize("NFC", each.label.strip())
         if not label:
-            raise DataError(f"A class folder in {root} has a name of spaces only; rename it.")
-        inside = list(_walk(entry, root))
+            raise DataError(f"A class folder in {tree.root} has a name of spaces only. Rename it.")
+        inside = list(tree.walk(each.entry))
         images = [child.path for child in inside if child.kind == "image"]
-        items += [Item(path=path, label=label, split=split) for path in images]
-        rest += [child for child in inside if child.kind != "image"]
-        if not images:
-            empty.append(entry.path)
+        items += [Item(path, label, each.split, each.group) for path in images]
+        others = [child for child in inside if child.kind != "image"]
+        rest += others
+        if not images and (why := _why_empty(others)):
+            empty.setdefault(why, []).append(each.entry.path)
+    passed = tuple(_passed_over(tree, plan, rest, empty))
     if not items:
-        raise DataError(_no_images(root, rest))
-    left_out = [entry for entry in top if entry.kind == "folder"] if splits else []
-    unused = [entry.path for entry in left_out if entry not in splits.values()]
+        raise DataError(_no_images(tree, rest, passed))
     return Dataset(
-        name=root.name or "images",
-        root=root,
+        name=tree.root.name or "images",
+        root=tree.root,
         items=tuple(items),
-        notes=tuple(_notes(root, rest, empty, unused)),
-        ignored=tuple(sorted(_shown(entry.path, root) for entry in rest if entry.kind == "other")),
+        notes=tuple(_spellings(plan)),
+        layout=plan.layout,
+        passed_over=passed,
     )
 
 
-def _list(folder: Path, real: Path, root: Path) -> list[_Entry]:
-    """Returns what lies directly in `folder`, sorted by name, without hidden files and clutter."""
-    try:
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    return [
-        _classify(entry, folder / entry.name, real / entry.name, root)
-        for entry in entries
-        if not entry.name.startswith(".") and entry.name.lower() not in _CLUTTER
-    ]
+def _why_empty(others: Sequence[Entry]) -> str:
+    """Returns what a class folder without images is; empty if headstart's output fills it."""
+    kinds = {entry.kind for entry in others}
+    if "own" in kinds:
+        return ""
+    if kinds & {"outside", "broken"}:
+        return "Class folders that hold only links, which are not followed"
+    if "other" not in kinds:
+        return "Class folders without images, which are empty"
+    if all(e.path.suffix.lower() in HEIF_EXTENSIONS for e in others if e.kind == "other"):
+        return f"Class folders without images that can be read, only {_HEIF}"
+    return "Class folders without images, only files of other types"
 
 
-def _classify(entry: os.DirEntry[str], path: Path, real: Path, root: Path) -> _Entry:
-    try:
-        entry.name.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8: no manifest or report could hold them
-        return _Entry("unnameable", path, real)
-    is_link = entry.is_symlink()
-    if is_link:
-        real = Path(os.path.realpath(path))
-        if not real.is_relative_to(root):
-            return _Entry("outside", path, real, is_link)
-        if not os.path.exists(real):  # noqa: PTH110 - Path.exists raises where a name is too long
-            return _Entry("broken", path, real, is_link)
-        if real in path.parents:
-            return _Entry("counted", path, real, is_link)
-    if entry.is_dir():
-        return _Entry("folder", path, real, is_link)
-    # A pipe or socket is never an image: opening it would hang.
-    is_image = entry.is_file() and path.suffix.lower() in readable_extensions()
-    return _Entry("image" if is_image else "other", path, real, is_link)
+def _spellings(plan: Plan) -> Iterator[str]:
+    """Yields the class names that are written in two Unicode forms."""
+    written: dict[str, set[str]] = {}
+    for each in plan.classes:
+        written.setdefault(unicodedata.normalize("NFC", each.label.strip()), set()).add(each.label)
+    twice = [name for name, forms in written.items() if len(forms) > 1]
+    if twice:
+        yield f"Folder names that write one class in two Unicode forms: {quoted(twice)}."
 
 
-def _walk(start: _Entry, root: Path) -> Iterator[_Entry]:
-    """Yields everything but folders under `start`, each real folder once.
-
-    A link to a folder waits until the plain folders have been read, and counts only where it leads
-    to one that has not been read and does not hold itself, so that circles end.
-    """
-    seen = {start.real, *start.real.parents, *start.path.parents}
-    plain, linked = [start], list[_Entry]()
-    while plain or linked:
-        folder = plain.pop() if plain else linked.pop(0)
-        if folder is not start:
-            if folder.real in seen:
-                yield _Entry("counted", folder.path, folder.real, folder.is_link)
-                continue
-            seen.add(folder.real)
-        for entry in _list(folder.path, folder.real, root):
-            if entry.kind != "folder":
-                yield entry
-            elif entry.is_link:
-                linked.append(entry)
-            else:
-                plain.append(entry)
-
-
-def _split_folders(root: Path, top: Sequence[_Entry]) -> dict[SplitName, _Entry]:
-    """Returns the folder of each split, or nothing where the subfolders are classes."""
-    folders = [entry for entry in top if entry.kind == "folder"]
-    named = [entry for entry in folders if entry.path.name.lower() in SPLIT_ALIASES]
-    others = [entry for entry in folders if entry not in named]
-    splits: dict[SplitName, _Entry] = {}
-    twins: list[str] = []
-    for entry in named:
-        split = SPLIT_ALIASES[entry.path.name.lower()]
-        if split in splits:
-            twins = [splits[split].path.name, entry.path.name]
-        splits.setdefault(split, entry)
-    if others and not ("train" in splits and len(splits) > 1):
-        return {}  # a class may be called "train" or "test"
-    filled = [entry.path.name for entry in others if _has_image(entry, root)]
-    if filled:
-        raise DataError(
-            f"{root} holds split folders ({_names(entry.path.name for entry in named)}) and other "
-            f"folders with images ({_names(filled)}); keep either the splits or the classes there."
-        )
-    if twins:
-        raise DataError(f"{root} holds both {_names(twins)} for one split; keep one of them.")
-    if splits and "train" not in splits:
-        raise DataError(f"{root} holds {_names(e.path.name for e in named)} but no 'train' folder.")
-    return splits
-
-
-def _has_image(folder: _Entry, root: Path) -> bool:
-    return any(entry.kind == "image" for entry in _walk(folder, root))
-
-
-def _no_classes(folder: Path) -> str:
-    return (
-        f"The images in {folder} lie directly in it, so that their classes are not known; put them "
-        f"into one subfolder a class ({folder.name}/CLASS/IMAGE.jpg), or give a CSV file with the "
-        "columns path,label."
-    )
-
-
-def _no_images(root: Path, rest: Sequence[_Entry]) -> str:
-    if any(entry.kind == "image" and entry.path.parent == root for entry in rest):
-        return _no_classes(root)
-    message = f"There are no images in {root}; one subfolder a class is wanted."
-    if passed := list(_notes(root, rest, [], [])):
-        return f"{message} {passed[0]}"
-    if other := [_shown(entry.path, root) for entry in rest]:
-        return f"{message} It holds only other files: {_names(other)}."
+def _no_images(tree: Tree, rest: Sequence[Entry], passed: Sequence[PassedOver]) -> str:
+    if any(entry.kind == "image" and entry.path.parent == tree.root for entry in rest):
+        return no_classes(tree.root)
+    message = f"There are no images in {tree.root}. Put them into one subfolder a class."
+    # What the user can do something about comes first.
+    telling = [each for each in passed if each.reason in _TELLING]
+    if telling:
+        return f"{message} {min(telling, key=lambda each: _TELLING.index(each.reason)).sentence}"
+    if other := [tree.shown(entry.path) for entry in rest]:
+        return f"{message} It holds only other files: {quoted(other)}."
     return message
 
 
-def _notes(
-    root: Path, rest: Sequence[_Entry], empty: Sequence[Path], unused: Sequence[Path]
-) -> Iterator[str]:
-    def of(kind: _Kind) -> list[Path]:
+def _passed_over(
+    tree: Tree, plan: Plan, rest: Sequence[Entry], empty: dict[str, list[Path]]
+) -> Iterator[PassedOver]:
+    def of(kind: Kind) -> list[Path]:
         return [entry.path for entry in rest if entry.kind == kind]
 
-    heif = [path for path in of("other") if path.suffix.lower() in HEIF_EXTENSIONS]
-    for paths, text in (
-        (empty, "Class folders without images"),
-        (unused, "Folders beside the splits that were passed over"),
-        (of("image"), "Images outside every class folder, which were passed over"),
-        (of("outside"), "Symbolic links that lead outside the folder and were passed over"),
-        (of("broken"), "Symbolic links that lead to nothing"),
-        (of("counted"), "Symbolic links to a folder that is counted already"),
-        (of("unnameable"), "Names that are not UTF-8 and were passed over"),
-        (heif, "HEIF images that need pip install 'headstart[heif]' and were passed over"),
-    ):
-        if paths:
-            yield f"{text}: {_names(_shown(path, root) for path in paths)}."
+    def paths(entries: Iterable[Entry]) -> list[Path]:
+        return [entry.path for entry in entries]
 
-
-def _shown(path: Path, root: Path) -> str:
-    name = path.relative_to(root).as_posix()
-    # Names are written to UTF-8 files.
-    return name.encode(errors="backslashreplace").decode()
-
-
-def _names(names: Iterable[str]) -> str:
-    """Returns up to five quoted names, and how many more there are."""
-    every = sorted(names)
-    more = f" and {len(every) - 5} more" if len(every) > 5 else ""
-    return ", ".join(repr(name) for name in every[:5]) + more
+    other = of("other")
+    heif = [path for path in other if path.suffix.lower() in HEIF_EXTENSIONS]
+    groups: list[tuple[Reason, str, list[Path]]] = [
+        *(("empty_class", what, found) for what, found in sorted(empty.items())),
+        ("link_outside", "Links that lead outside the folder; use --follow-links to read them",
+         of("outside")),
+        ("broken_link", "Links that lead to nothing", of("broken")),
+        ("repeated_link", "Links to a folder that is read already", of("counted")),
+        ("needs_extra", _HEIF, heif),
+        ("unknown_extension", "Files that are not images by their names",
+         [path for path in other if path not in set(heif)]),
+        ("loose_image", "Images outside every class folder", of("image")),
+        ("unlabelled", "Folders of images without a class", paths(plan.unlabelled)),
+        ("beside_splits", "Folders beside the splits", paths(plan.beside)),
+        ("system_folder", "Folders of the system or of a tool", of("system")),
+        ("own_output", "Folders that headstart wrote", of("own")),
+        ("not_utf8", "Names that are not UTF-8", of("unnameable")),
+    ]  # fmt: skip
+    for reason, what, found in groups:
+        if found:
+            names = tuple(sorted(tree.shown(path) for path in found))
+            yield PassedOver(reason=reason, what=what, names=names)

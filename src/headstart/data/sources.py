@@ -5,6 +5,7 @@ Images are found here and never opened.
 
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -14,8 +15,9 @@ from headstart.data.folders import load_folder
 from headstart.data.manifests import load_csv, load_frame, load_pairs, load_parquet
 from headstart.data.solar import load_solar
 from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
-from headstart.data.types import Dataset
+from headstart.data.types import Dataset, Item
 from headstart.errors import DataError, did_you_mean
+from headstart.progress import Progress
 from headstart.recipes.options import SourceOptions
 
 if TYPE_CHECKING:
@@ -37,9 +39,8 @@ def load_dataset(
 
     Args:
         source: One of
-            a folder with one subfolder a class;
-            a folder with `train/` and if wanted `val/` (or `valid/`) and `test/`, each with one
-            subfolder a class;
+            a folder with one subfolder a class, or with folders of splits or groups (patients,
+            days) that hold these, see `layouts`;
             a folder with Stanford Cars in an official form;
             a `.csv` or `.parquet` file with the columns `path,label[,split,group]`;
             `"demo:solar"`;
@@ -52,10 +53,18 @@ def load_dataset(
         DataError: Nothing can be trained on what is there; the message says why and where.
     """
     dataset = _load(source, options or SourceOptions(), labels)
+    named = [_in_one_form(item) for item in dataset.items]
+    dataset = replace(dataset, items=tuple(named))
     _check_splits(dataset)
     _check_classes(dataset)
     items = sorted(dataset.items, key=lambda item: item.path.as_posix())
-    return replace(dataset, items=tuple(items))
+    return replace(dataset, items=tuple(items), layout=dataset.layout or _described(source))
+
+
+def say_understood(dataset: Dataset, progress: Progress) -> None:
+    """Shows how a source was read, before anything is computed from it."""
+    for line in dataset.understanding.lines():
+        progress.say(line)
 
 
 def _load(source: Source, options: SourceOptions, labels: Iterable[object] | None) -> Dataset:
@@ -81,7 +90,7 @@ def _load_place(source: str, options: SourceOptions) -> Dataset:
         is_cars = is_stanford_cars(path)
         if is_cars:
             return load_stanford_cars(path, boxes=options.boxes)
-        return load_folder(path)
+        return load_folder(path, options)
     if not os.path.isfile(source):  # noqa: PTH113
         raise DataError(f"There is no folder or file {source!r}.")
     match path.suffix.lower():
@@ -101,6 +110,22 @@ def _load_demo(name: str) -> Dataset:
         hint = did_you_mean(name, DEMOS) or f"; there is {', '.join(DEMOS)}."
         raise DataError(f"Unknown demo {name!r}{hint}")
     return DEMOS[name]()
+
+
+def _described(source: Source) -> str:
+    """Returns in words what a source is that is not a folder of class folders."""
+    if not isinstance(source, str | os.PathLike):
+        return "a table" if hasattr(source, "columns") else "a list of paths"
+    name = os.fspath(source)
+    if name.startswith("demo:") or Path(name).is_dir():
+        return "a known data set"
+    return f"the table {Path(name).name}"
+
+
+def _in_one_form(item: Item) -> Item:
+    """Returns an item whose label is in Unicode normal form C: macOS writes accents in another."""
+    label = unicodedata.normalize("NFC", item.label)
+    return item if label == item.label else replace(item, label=label)
 
 
 def _check_splits(dataset: Dataset) -> None:

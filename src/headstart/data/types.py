@@ -1,8 +1,11 @@
 """The plain data that passes between the steps of the way of the data."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from headstart.data.understanding import PassedOver, Understanding
 
 SplitName = Literal["train", "val", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
@@ -40,7 +43,8 @@ class Dataset:
         items: The images, sorted by path.
         licence: Licence of the images where the source knows it.
         notes: Sentences about the source that a reader of the run should know.
-        ignored: Files in the folder that are not images and were passed over, relative to root.
+        layout: How the source was read, for people.
+        passed_over: What is there and not used, by reason.
     """
 
     name: str
@@ -48,12 +52,36 @@ class Dataset:
     items: tuple[Item, ...]
     licence: str | None = None
     notes: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = field(default=())
+    layout: str = ""
+    passed_over: tuple[PassedOver, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, sorted."""
         return tuple(sorted({item.label for item in self.items}))
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Files in the folder that are not images, relative to the root."""
+        kinds = ("unknown_extension", "needs_extra")
+        groups = [each.names for each in self.passed_over if each.reason in kinds]
+        return tuple(sorted(name for names in groups for name in names))
+
+    @property
+    def understanding(self) -> Understanding:
+        """How the source was read: classes by split, and what is not used."""
+        counts = Counter((item.label, item.split) for item in self.items)
+        classes = {
+            label: {
+                split or "unassigned": counts[label, split]
+                for split in (*SPLIT_NAMES, None)
+                if counts[label, split]
+            }
+            for label in self.classes
+        }
+        return Understanding(
+            layout=self.layout, classes=classes, passed_over=self.passed_over, notes=self.notes
+        )
 
     def key(self, index: int) -> str:
         """Returns the name of image `index` for people: its path relative to the root."""

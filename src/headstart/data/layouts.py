@@ -1,0 +1,411 @@
+"""What the folders of a data set mean: classes, splits, or groups such as patients.
+
+The names and the structure of the two uppermost levels decide. Where both readings are possible,
+the user is asked.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from headstart.data.tree import Entry, Tree
+from headstart.data.types import SPLIT_NAMES, SplitName
+from headstart.data.understanding import quoted
+from headstart.errors import DataError
+from headstart.recipes.options import Layout
+from headstart.text import listed
+
+SPLIT_ALIASES: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "eval": "val",
+    "evaluation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "holdout": "test",
+}
+"""Lower-case names that a split goes by."""
+
+_UNLABELLED = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised", "pred", "predict"})
+
+_WRAPPERS = frozenset({"images", "imgs", "image", "data", "dataset"})
+
+_DUMMIES = frozenset({"unknown", "dummy", "all", "all_classes", "none", "."}) | _WRAPPERS
+
+_GROUP_NAME = re.compile(
+    r"(patient|patientid|subject|subj|sub|person|participant|donor|animal|mouse|rat|slide|site|"
+    r"hospital|center|centre|scanner|session|day|week|visit|video|clip|sequence|seq|batch|plate|"
+    r"well|field|farm|plot|plant|camera|cam|location|loc|sample|specimen|user|client|p|s)"
+    r"[ _.-]?\d+\w*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder whose images are of one class."""
+
+    entry: Entry
+    label: str
+    split: SplitName | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a tree is read.
+
+    Attributes:
+        layout: The same in words.
+        classes: The class folders.
+        rest: What lies beside them and is no folder.
+        unlabelled: Folders whose images have no class.
+        beside: Other folders that are not used.
+    """
+
+    layout: str
+    classes: list[ClassFolder]
+    rest: list[Entry]
+    unlabelled: list[Entry] = field(default_factory=list)
+    beside: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Top:
+    """An uppermost folder: `filled` are its subfolders with images, `loose` is an own image."""
+
+    entry: Entry
+    name: str
+    folders: tuple[Entry, ...]
+    filled: tuple[Entry, ...]
+    rest: tuple[Entry, ...]
+
+    @property
+    def loose(self) -> bool:
+        return any(entry.kind == "image" for entry in self.rest)
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return frozenset(entry.path.name for entry in self.filled)
+
+    @property
+    def has_images(self) -> bool:
+        return self.loose or bool(self.filled)
+
+
+def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
+    """Says what the folders of a tree mean.
+
+    Args:
+        tree: The folder.
+        asked: What its top folders are; None if their names and structure are to say it.
+
+    Raises:
+        DataError: The folders can be read in more than one way, or not as asked.
+    """
+    start, passed = _start(tree)
+    here = tree.list(start)
+    tops = [_top(tree, entry) for entry in here if entry.kind == "folder"]
+    rest = [*passed, *(entry for entry in here if entry.kind != "folder")]
+    match asked:
+        case "classes":
+            plan = _classes(tops)
+        case "groups":
+            plan = _groups(tree, tops)
+        case "splits":
+            plan = _splits_as_asked(tree, tops)
+        case None:
+            plan = _by_names_and_structure(tree, tops)
+    where = f", in {tree.shown(start.path)!r}" if start.path != tree.root else ""
+    return replace(plan, layout=plan.layout + where, rest=[*rest, *plan.rest])
+
+
+def split_of(name: str) -> SplitName | None:
+    """Returns the split that a folder's name says, alone or among other words.
+
+    Example:
+        >>> split_of("seg_train"), split_of("TestSet"), split_of("val2017"), split_of("contest")
+        ('train', 'test', 'val', None)
+    """
+    words = [*_words(name), name.lower().replace("-", "").replace("_", "")]
+    found = {SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES}
+    if found == {"train", "val"} or "trainval" in words:
+        return "train"
+    return found.pop() if len(found) == 1 else None
+
+
+def _words(name: str) -> list[str]:
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+    return [re.sub(r"(?<=.)(set|data|images?)$", "", word.lower()) or word for word in words]
+
+
+def _is_exact(name: str) -> bool:
+    return name.lower() in SPLIT_ALIASES
+
+
+def _is_unlabelled(name: str) -> bool:
+    return not _UNLABELLED.isdisjoint(_words(name))
+
+
+def _start(tree: Tree) -> tuple[Entry, list[Entry]]:
+    """Returns the folder that holds the classes or splits, and what was passed on the way.
+
+    Folders around it that hold nothing else are opened.
+    """
+    folder, passed = tree.start, list[Entry]()
+    while True:
+        inside = tree.list(folder)
+        filled = [e for e in inside if e.kind == "folder" and tree.has_image(e)]
+        loose = any(entry.kind == "image" for entry in inside)
+        if loose or len(filled) != 1 or _is_exact(filled[0].path.name):
+            enough = len(filled) > 1 or (filled and _is_exact(filled[0].path.name))
+            return (folder, passed) if enough else (tree.start, [])
+        passed += [entry for entry in inside if entry.kind != "folder"]
+        folder = filled[0]
+
+
+def _top(tree: Tree, entry: Entry) -> _Top:
+    """Looks into a top folder, and through folders in it that only repeat its name."""
+    name, folder = entry.path.name, entry
+    rest = list[Entry]()
+    while True:
+        inside = tree.list(folder)
+        rest += [each for each in inside if each.kind != "folder"]
+        folders = [each for each in inside if each.kind == "folder"]
+        loose = any(each.kind == "image" for each in inside)
+        filled = [] if loose and not folders else [e for e in folders if tree.has_image(e)]
+        if loose or len(filled) != 1 or not _repeats(filled[0].path.name, name):
+            return _Top(entry, name, tuple(folders), tuple(filled), tuple(rest))
+        folder = filled[0]
+
+
+def _repeats(inner: str, outer: str) -> bool:
+    same_split = split_of(inner) is not None and split_of(inner) == split_of(outer)
+    wraps = split_of(outer) is not None and inner.lower() in _WRAPPERS
+    return inner.lower() == outer.lower() or same_split or wraps
+
+
+def _by_names_and_structure(tree: Tree, tops: Sequence[_Top]) -> Plan:
+    filled = [top for top in tops if top.has_images]
+    if mirrored := _mirrored(tree, filled):
+        return replace(mirrored, beside=[top.entry for top in tops if not top.has_images])
+    if splits := _splits(tree, tops, filled):
+        return splits
+    if _same_inside(filled):
+        if all(_GROUP_NAME.fullmatch(top.name) for top in filled):
+            return _groups(tree, tops)
+        raise DataError(_question(tree, filled))
+    return _classes(tops)
+
+
+def _classes(tops: Iterable[_Top]) -> Plan:
+    classes = [ClassFolder(top.entry, top.name) for top in tops]
+    return Plan("one folder a class", classes, [])
+
+
+def _mirrored(tree: Tree, filled: Sequence[_Top]) -> Plan | None:
+    """Reads CLASS/train and CLASS/test, if every top folder with images is built so."""
+    splits = {split_of(label) for top in filled for label in top.labels}
+    if any(top.loose for top in filled) or None in splits or not {"train"} < splits:
+        return None
+    if all(split_of(top.name) for top in filled):  # train/train: the top folders are the splits
+        return None
+    classes = [
+        ClassFolder(entry, top.name, split_of(entry.path.name))
+        for top in filled
+        for entry in top.folders
+    ]
+    names = {entry.path.name for top in filled for entry in top.filled}
+    rest = [entry for top in filled for entry in top.rest]
+    return Plan(f"one folder a class, and in each {_said(names)}", classes, rest)
+
+
+def _splits(tree: Tree, tops: Sequence[_Top], filled: Sequence[_Top]) -> Plan | None:
+    """Reads folders of splits, or returns None where the top folders are no splits."""
+    exact = [top for top in tops if _is_exact(top.name)]
+    train = [top for top in filled if split_of(top.name) == "train" and not top.loose]
+    labels = frozenset(label for top in train for label in top.labels)
+    unlabelled = [top for top in filled if _has_no_labels(top, labels)]
+    named = [top for top in filled if top not in unlabelled and _is_split(top, labels)]
+    others = [top for top in filled if top not in unlabelled and top not in named]
+    found = {split_of(top.name) for top in named}
+    if others:
+        alike = [top for top in others if train and not top.loose and len(labels & top.labels) > 1]
+        if alike:
+            raise DataError(_question(tree, filled))
+        if not ("train" in found and len(found) > 1):
+            return None  # a class may be called "train" or "test"
+        raise DataError(
+            f"{tree.root} holds split folders ({quoted(t.name for t in named)}) and other folders "
+            f"with images ({quoted(t.name for t in others)}). Use --layout splits to pass the "
+            "others over, or --layout classes to take every folder as a class."
+        )
+    if not named and not exact:
+        return None
+    if "train" in found and len(found) == 1 and not exact and not unlabelled:
+        return None
+    # Without images, too, a folder may be what a split is called.
+    named += [top for top in exact if not top.has_images]
+    return _read_splits(tree, tops, named, unlabelled)
+
+
+def _splits_as_asked(tree: Tree, tops: Sequence[_Top]) -> Plan:
+    filled = [top for top in tops if top.has_images]
+    named = [top for top in filled if split_of(top.name)]
+    if not any(split_of(top.name) == "train" for top in named):
+        if mirrored := _mirrored(tree, filled):
+            return mirrored
+        raise DataError(
+            f"No folder in {tree.root} is named like a training set, so --layout splits cannot be "
+            "followed. Rename the folders to train, val and test."
+        )
+    train = [top for top in named if split_of(top.name) == "train"]
+    labels = frozenset(label for top in train for label in top.labels)
+    bare = [t for t in named if split_of(t.name) != "train" and _has_no_labels(t, labels)]
+    return _read_splits(tree, tops, [top for top in named if top not in bare], bare)
+
+
+def _is_split(top: _Top, labels: frozenset[str]) -> bool:
+    """Whether a folder is a split: by its name alone, or by a longer name and what it holds."""
+    holds_classes = not top.loose and bool(labels & top.labels)
+    return _is_exact(top.name) or (split_of(top.name) is not None and holds_classes)
+
+
+def _has_no_labels(top: _Top, labels: frozenset[str]) -> bool:
+    """Whether the images of a folder have no class, and its name says so or that they are a test.
+
+    They lie in no subfolder, or in one that stands for none, such as `test/unknown`.
+
+    Args:
+        top: The folder.
+        labels: The classes of the training folder; none where there is no training folder.
+    """
+    if labels & top.labels:
+        return False
+    if _is_unlabelled(top.name):
+        return True
+    dummy = len(top.filled) == 1 and _is_dummy(top.filled[0].path.name, top.name)
+    bare = not top.filled or (dummy and not top.loose)
+    return bool(labels) and split_of(top.name) in {"val", "test"} and bare
+
+
+def _is_dummy(inner: str, outer: str) -> bool:
+    return inner.lower() in _DUMMIES or _is_unlabelled(inner) or _repeats(inner, outer)
+
+
+def _read_splits(
+    tree: Tree, tops: Sequence[_Top], named: Sequence[_Top], unlabelled: Sequence[_Top]
+) -> Plan:
+    by_split: dict[SplitName, _Top] = {}
+    for top in named:
+        split = split_of(top.name)
+        assert split is not None
+        if split in by_split:
+            twins = quoted([by_split[split].name, top.name])
+            raise DataError(f"{tree.root} holds both {twins} for one split. Keep one of them.")
+        by_split[split] = top
+    if "train" not in by_split:
+        raise DataError(
+            f"{tree.root} holds {quoted(top.name for top in named)} but no 'train' folder."
+        )
+    train = by_split["train"]
+    if train.loose and not train.folders:
+        raise DataError(no_classes(train.entry.path))
+    groups = [top for top in _inner(tree, by_split.values()) if top.has_images]
+    grouped = (
+        len(groups) > 1
+        and _same_inside(groups)
+        and all(_GROUP_NAME.fullmatch(top.name) for top in groups)
+    )
+    classes = [
+        found
+        for split, top in by_split.items()
+        for folder in top.folders
+        for found in (
+            _in_group(tree, _top(tree, folder), split)
+            if grouped
+            else [ClassFolder(folder, folder.path.name, split)]
+        )
+    ]
+    inside = "a group, and in it one a class" if grouped else "a class"
+    used = [top.entry for top in (*named, *unlabelled)]
+    return Plan(
+        f"folders of splits ({_said(top.name for top in by_split.values())}), in each one {inside}",
+        classes,
+        [entry for top in by_split.values() for entry in top.rest],
+        [top.entry for top in unlabelled],
+        [top.entry for top in tops if top.entry not in used],
+    )
+
+
+def _inner(tree: Tree, tops: Iterable[_Top]) -> list[_Top]:
+    return [_top(tree, entry) for top in tops for entry in top.folders]
+
+
+def _groups(tree: Tree, tops: Sequence[_Top]) -> Plan:
+    """Reads GROUP/CLASS, or SPLIT/GROUP/CLASS where every folder is named like a split."""
+    filled = [top for top in tops if top.has_images]
+    by_split: list[tuple[SplitName | None, _Top]] = [(None, top) for top in tops]
+    what = "one folder a group"
+    if filled and all(split_of(top.name) for top in filled):
+        by_split = [(split_of(t.name), each) for t in filled for each in _inner(tree, [t])]
+        what = f"folders of splits ({_said(top.name for top in filled)}), one folder a group"
+    names = quoted(top.name for _, top in by_split if top.has_images)
+    classes = [found for split, top in by_split for found in _in_group(tree, top, split)]
+    rest = [entry for _, top in by_split for entry in top.rest]
+    return Plan(f"{what} ({names}), and in each one a class", classes, rest)
+
+
+def _in_group(tree: Tree, top: _Top, split: SplitName | None) -> Iterator[ClassFolder]:
+    for entry in top.folders:
+        yield ClassFolder(entry, entry.path.name, split, top.name)
+
+
+def _same_inside(tops: Sequence[_Top]) -> bool:
+    """Whether folders hold the same subfolders, or each of them some of a few."""
+    if len(tops) < 2 or any(top.loose or not top.filled for top in tops):
+        return False
+    counts = Counter(label for top in tops for label in top.labels)
+    few = len(tops) >= 2 * len(counts)
+    shared = [n for n in counts.values() if n > 1 and (few or 2 * n >= len(tops))]
+    return len(shared) > 1 and 2 * len(shared) >= len(counts)
+
+
+def _question(tree: Tree, tops: Sequence[_Top]) -> str:
+    counts = Counter(label for top in tops for label in top.labels)
+    inside = quoted(label for label, count in counts.items() if count > 1)
+    names = quoted(top.name for top in tops)
+    answers = [
+        "--layout groups (they are patients, days or the like, and their subfolders the classes)",
+        "--layout classes (they are the classes)",
+    ]
+    if any(split_of(top.name) == "train" for top in tops):
+        used = quoted(top.name for top in tops if split_of(top.name))
+        answers.insert(0, f"--layout splits ({used} are splits, and the rest is passed over)")
+    return (
+        f"The folders {names} in {tree.root} hold the same subfolders ({inside}), so it is not "
+        f"clear what the classes are. Say it with {listed(answers, 'or')}."
+    )
+
+
+def _said(names: Iterable[str]) -> str:
+    found = {name: split_of(name) for name in names}
+    order = sorted(found, key=lambda name: (SPLIT_NAMES.index(found[name] or "train"), name))
+    return ", ".join(
+        repr(name) if name == found[name] else f"{name!r} is {found[name]}" for name in order
+    )
+
+
+def no_classes(folder: Path) -> str:
+    """Returns the refusal of images without class folders."""
+    return (
+        f"The images in {folder} lie directly in it, so their classes are not known. Put them "
+        f"into one subfolder a class ({folder.name}/CLASS/IMAGE.jpg), or give a CSV file with the "
+        "columns path,label."
+    )
