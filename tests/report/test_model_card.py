@@ -202,5 +202,5 @@ def test_a_random_network_has_no_base_model(tmp_path: Path) -> None:
 def test_an_unfinished_run_has_no_card(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
-    with pytest.raises(RunError, match=r"no readable metrics\.json"):
+    with pytest.raises(RunError, match=r"has no metrics\.json"):
         write_model_card(tmp_path / "run")

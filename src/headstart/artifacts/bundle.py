@@ -16,7 +16,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from headstart.artifacts.files import damaged, replacing, write_model
+from headstart.artifacts.files import read_model, replacing, write_model
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
 from headstart.backbones.cut import prefix, suffix, trace
@@ -222,16 +222,10 @@ def read_spec(folder: Path) -> BundleSpec:
     Raises:
         RunError: If it is not a bundle or cannot be read.
     """
-    try:
-        return BundleSpec.model_validate_json((folder / "bundle.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{folder} is not a bundle: it has no {Path(error.filename).name}."
-        ) from None
-    except OSError as error:
-        raise RunError(f"Cannot read the bundle {folder}: {error.strerror}.") from None
-    except ValueError:  # not JSON, not this model, or not text
-        raise RunError(damaged(folder / "bundle.json")) from None
+    found = read_model(folder / "bundle.json", BundleSpec)
+    if found is None:
+        raise RunError(f"{folder} is not a bundle: it has no bundle.json.")
+    return found
 
 
 def load_bundle(folder: Path) -> Bundle:

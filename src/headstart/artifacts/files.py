@@ -57,10 +57,10 @@ def read_model(path: Path, model: type[M]) -> M | None:
     Raises:
         RunError: If it cannot be read.
     """
-    if not path.exists():
-        return None
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise RunError(f"Cannot read {path}: {error.strerror}.") from None
     except ValueError:  # not JSON, not this model, or not text

@@ -29,7 +29,14 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from headstart.artifacts.files import damaged, replacing, write_json, write_model, write_text
+from headstart.artifacts.files import (
+    damaged,
+    read_model,
+    replacing,
+    write_json,
+    write_model,
+    write_text,
+)
 from headstart.artifacts.journal import Journal
 from headstart.artifacts.records import EpochRecord, RunRecord, TestPrediction
 from headstart.data.audit import Audit
@@ -208,9 +215,7 @@ def read_split_parts(folder: Path) -> dict[str, str]:
 
 
 def _read(folder: Path, name: str, model: type[M]) -> M:
-    try:
-        return model.model_validate_json((folder / name).read_text(encoding="utf-8"))
-    except OSError:
-        raise RunError(f"{folder} is not a finished run: it has no readable {name}.") from None
-    except ValueError:  # not JSON, not this model, or not text
-        raise RunError(damaged(folder / name)) from None
+    found = read_model(folder / name, model)
+    if found is None:
+        raise RunError(f"{folder} is not a finished run: it has no {name}.")
+    return found
