@@ -217,7 +217,7 @@ def test_a_trial_that_fails_does_not_end_the_search(
     def train(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
-            raise HeadstartError("training diverged in epoch 1: the loss is not finite.")
+            raise HeadstartError("Training diverged in epoch 1: the loss is not finite.")
         return real(*arguments)
 
     monkeypatch.setattr(finetune, "train", train)
@@ -317,7 +317,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         for epoch in real(*arguments):
             yield epoch
             if number in numbers:
-                raise HeadstartError("training diverged.")
+                raise HeadstartError("Training diverged.")
 
     monkeypatch.setattr(refit, "train_blended", train_blended)
     return numbers

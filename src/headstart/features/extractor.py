@@ -1,4 +1,4 @@
-"""What every stage works with: the data as arrays, the backbone, and activations on demand."""
+"""The feature extractor: images as arrays, the backbone, and cached activations on demand."""
 
 import hashlib
 import time
@@ -33,7 +33,7 @@ _VIEW_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """What every stage works with.
+    """The decoded images, the backbone and the cache that every stage works with.
 
     Attributes:
         pixels: Decoded images.
@@ -42,12 +42,12 @@ class FeatureExtractor:
         groups: Group numbers of the training images.
         classes: Names of the classes.
         backbone: The pretrained network.
-        traced: The same, ready to be cut.
-        device: Where to run and train.
-        cache_dir: Folder of the cache.
-        progress: Where progress is shown.
-        pool: Rows that run through a prefix together, where the parts are subsets of them that
-            change from trial to trial.
+        traced: The traced network, ready to be cut.
+        device: Device to run and train on.
+        cache_dir: Cache folder.
+        progress: Progress display.
+        pool: Rows that run through a prefix together, if the parts are subsets that change
+            from trial to trial.
     """
 
     pixels: Pixels
@@ -65,11 +65,11 @@ class FeatureExtractor:
 
 @dataclass(frozen=True)
 class Picked:
-    """Some rows of an array, in an order of their own, read when they are asked for.
+    """Selected rows of an array in a given order, read on demand.
 
     Attributes:
-        array: (N, ...).
-        rows: Which of it, (M,).
+        array: Array (N, ...).
+        rows: Numbers of the selected rows (M,).
     """
 
     array: NDArray[Any]
@@ -101,7 +101,7 @@ Activations = NDArray[Any] | Picked
 
 @dataclass(frozen=True)
 class PrefixRun:
-    """A prefix ready to run, and what it depends on."""
+    """A prefix that is ready to run, and everything its output depends on."""
 
     boundary: str
     engine: Engine
@@ -109,7 +109,7 @@ class PrefixRun:
 
 
 def backbone_of(recipe: Recipe) -> PretrainedBackbone:
-    """Loads the backbone that a recipe asks for."""
+    """Loads the backbone of a recipe."""
     choice = recipe.backbone
     return load_backbone(
         choice.name,
@@ -121,12 +121,12 @@ def backbone_of(recipe: Recipe) -> PretrainedBackbone:
 
 
 def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] = ()) -> PrefixRun:
-    """Makes the engine for the part of the network before a boundary.
+    """Builds the engine for the part of the network before a boundary.
 
     Args:
-        extractor: What to work with.
-        boundary: Where to cut; with `features`, pooled features of `taps` come first.
-        taps: Stage ends whose features are wanted.
+        extractor: Feature extractor.
+        boundary: Name of the boundary. At `features`, pooled features of `taps` come first.
+        taps: Stage ends whose features are returned.
     """
     preprocessing = extractor.backbone.preprocessing
     depends_on = {
@@ -144,7 +144,7 @@ def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] 
     }
     if boundary == INPUT:
         return PrefixRun(boundary, identity_engine(), depends_on)
-    # A prefix is pretrained and stays as it is: what was exported once serves every trial.
+    # A prefix is pretrained and never changes: one export serves every trial.
     key = cache_key({**depends_on, "pixels": "", "device": str(extractor.device)})
     if key in _engines:
         return PrefixRun(boundary, _engines[key], depends_on)
@@ -171,10 +171,10 @@ def activations(
     """Returns activations (N, ...) of one view of every image of a part, cached or computed.
 
     Args:
-        extractor: What to work with.
-        run: The prefix.
-        part: `train` or `val`.
-        view: Which view; the evaluation view by default.
+        extractor: Feature extractor.
+        run: Prefix to run.
+        part: Part of the data, `train` or `val`.
+        view: View of each image; the evaluation view by default.
     """
     wanted = extractor.rows[part]
     rows = wanted if extractor.pool is None else extractor.pool
@@ -205,7 +205,7 @@ def activations(
 def features_of(
     extractor: FeatureExtractor, run: PrefixRun, cached: Activations, taps: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Returns the network's features (N, F), as it is now, from cached activations (N, ...)."""
+    """Returns features (N, F) of the current network from cached activations (N, ...)."""
     if run.boundary == FEATURES:
         return np.asarray(cached, np.float32)
     network = suffix(extractor.traced, run.boundary, taps)
@@ -228,7 +228,7 @@ def _as_input(batch: NDArray[Any]) -> NDArray[Any]:
 
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
-    """Returns the shortest of several wall times, after one call that does not count."""
+    """Returns the shortest of several wall times, after one warm-up call."""
     work()
     times = []
     for _ in range(repeats):

@@ -10,7 +10,7 @@ import torch
 from headstart.artifacts.records import Acted, State
 from headstart.errors import HeadstartError
 from headstart.recipes.recipe import Recipe
-from headstart.text import counted
+from headstart.text import counted, percent
 from headstart.training.batches import RowsReader
 
 _COMPARED = 64
@@ -114,12 +114,16 @@ def _augmentation(recipe: Recipe, seen: Observed) -> list[Acted]:
     if recipe.augmentation.absent or seen.views_changed is None:
         return []
     if not seen.views_changed:
-        evidence = f"none of {seen.views_compared} cached views differs from its image"
+        evidence = f"none of {counted(seen.views_compared, 'cached view')} differs from its image"
         if recipe.augmentation.may_spare_views or seen.views_compared < _FEW_VIEWS:  # may be chance
             return [_not_due("augmentation", recipe, evidence)]
         raise _dead("augmentation", recipe, evidence)
     return [
-        _acted("augmentation", recipe, f"{seen.views_changed:.0%} of images have changed views")
+        _acted(
+            "augmentation",
+            recipe,
+            f"the views of {percent(seen.views_changed, 0)} of images differ from the image",
+        )
     ]
 
 
@@ -130,11 +134,13 @@ def _batch_mixing(recipe: Recipe, seen: Observed) -> list[Acted]:
     if seen.mixed_at is None:
         if not seen.drawn and (1 - method.mixed_share) ** seen.steps < _SURELY:
             raise _dead("batch_mixing", recipe, f"none of {seen.steps} batches was mixed")
-        evidence = f"{seen.drawn} of {seen.steps} batches were drawn, none with a share to be seen"
+        evidence = (
+            f"{seen.drawn} of {counted(seen.steps, 'batch', 'batches')} drawn, none visibly mixed"
+        )
         return [_not_due("batch_mixing", recipe, evidence)]
     evidence = (
         f"{seen.mixed} of {seen.steps} batches mixed; in the first, each example kept "
-        f"{seen.mixed_share:.0%} of itself"
+        f"{percent(seen.mixed_share, 0)} of itself"
     )
     return [_acted("batch_mixing", recipe, evidence, seen.mixed_at)]
 
@@ -142,19 +148,21 @@ def _batch_mixing(recipe: Recipe, seen: Observed) -> list[Acted]:
 def _optimizer(recipe: Recipe, seen: Observed) -> list[Acted]:
     method = recipe.optimizer
     if seen.moved is None:
-        return [_not_due("optimizer", recipe, "the rate was next to 0 at every step")]
+        return [_not_due("optimizer", recipe, "the learning rate was close to 0 at every step")]
     count, total, largest = seen.moved
     if not count:
-        raise _dead("optimizer", recipe, "its first step after warm-up moved no parameter")
+        raise _dead("optimizer", recipe, "the first step after warm-up changed no parameter")
     evidence = (
-        f"its first step after warm-up moved {count} of {total} tensors, by {largest:.2g} at most"
+        f"the first step after warm-up changed {count} of {total} tensors, by up to {largest:.2g}"
     )
     found = [_acted("optimizer", recipe, evidence, seen.moved_at)]
     if method.lookahead_steps:
         if seen.syncs != seen.steps // method.lookahead_steps:
-            raise _dead("optimizer", recipe, f"Lookahead synced {seen.syncs} times")
+            raise _dead("optimizer", recipe, f"Lookahead synced {counted(seen.syncs, 'time')}")
         due = seen.syncs > 0
-        evidence = f"Lookahead synced {seen.syncs} times, every {method.lookahead_steps} steps"
+        evidence = (
+            f"Lookahead synced {counted(seen.syncs, 'time')}, every {method.lookahead_steps} steps"
+        )
         state: State = "acted" if due else "not due"
         first = method.lookahead_steps if due else None
         found.append(_acted("optimizer", recipe, evidence, first, state))
@@ -171,23 +179,23 @@ def _schedule(recipe: Recipe, seen: Observed) -> list[Acted]:
     low, high = min(seen.rates), max(seen.rates)
     if low == high:
         if seen.steps > 2:
-            raise _dead("schedule", recipe, f"the rate was {high:.2g} at every step")
-        return [_not_due("schedule", recipe, f"only {seen.steps} steps were taken")]
+            raise _dead("schedule", recipe, f"the learning rate was {high:.2g} at every step")
+        return [_not_due("schedule", recipe, f"only {counted(seen.steps, 'step')} taken")]
     change = next(n for n, rate in enumerate(seen.rates, start=1) if rate != seen.rates[0])
-    return [_acted("schedule", recipe, f"the rate ran between {low:.2g} and {high:.2g}", change)]
+    return [_acted("schedule", recipe, f"learning rate between {low:.2g} and {high:.2g}", change)]
 
 
 def _criterion(recipe: Recipe, seen: Observed) -> list[Acted]:
     method = recipe.criterion
     if seen.criterion is None:
-        evidence = "not used: the head has no logits to train, the metric loss trains alone"
+        evidence = "not used: the head has no trainable logits, so only the metric loss is trained"
         return [_acted("criterion", recipe, evidence, None, "idle")]
     value, plain = seen.criterion
     found = []
     if not method.is_baseline:
-        # Where everything is already right to the last digit, both are 0.
+        # If every prediction is already perfect, both are 0.
         if value == plain and plain > _SURELY and not method.is_neutral:
-            raise _dead("criterion", recipe, "its value is that of plain cross-entropy")
+            raise _dead("criterion", recipe, "its value equals plain cross-entropy")
         evidence = f"{value:.4g} on the first batch, where plain cross-entropy is {plain:.4g}"
         state: State = "idle" if value == plain else "acted"
         found.append(_acted("criterion", recipe, evidence, 1, state))
@@ -206,8 +214,7 @@ def _metric_loss(recipe: Recipe, seen: Observed) -> list[Acted]:
         raise _dead("metric_loss", recipe, "no batch held two images of one class")
     if seen.metric_at is None:
         evidence = (
-            f"0 in all {seen.steps} steps: no pair or triplet of those that are looked at violates "
-            "its margin"
+            f"0 in all {seen.steps} steps: no pair or triplet that it compares violates the margin"
         )
         return [_acted("metric_loss", recipe, evidence, None, "idle")]
     evidence = (
@@ -218,23 +225,27 @@ def _metric_loss(recipe: Recipe, seen: Observed) -> list[Acted]:
 
 
 def _freezing(recipe: Recipe, seen: Observed) -> list[Acted]:
-    evidence = f"{seen.trained} tensors trained, {seen.frozen} frozen and found unchanged"
+    evidence = (
+        f"{counted(seen.trained, 'tensor')} trained, {seen.frozen} frozen and verified unchanged"
+    )
     found = [_acted("freezing", recipe, evidence, 1)]
     if seen.woken:
         steps = ", ".join(str(step) for step, _ in seen.woken)
-        evidence = f"{sum(n for _, n in seen.woken)} tensors unfrozen, at steps {steps}"
+        evidence = f"{counted(sum(n for _, n in seen.woken), 'tensor')} unfrozen, at steps {steps}"
         found.append(_acted("freezing", recipe, evidence, seen.woken[0][0]))
     if seen.sleeping:
-        evidence = f"{seen.sleeping} tensors were still frozen at the end"
+        evidence = f"{counted(seen.sleeping, 'tensor')} still frozen at the end"
         found.append(_not_due("freezing", recipe, evidence))
     if recipe.freezing.decays_by_layer:
         low, high = seen.rates_by_block
         state: State = "idle" if low == high else "acted"
-        evidence = f"full rates from {low:.2g} at the boundary to {high:.2g} before the head"
+        evidence = (
+            f"peak learning rates from {low:.2g} at the boundary to {high:.2g} before the head"
+        )
         found.append(_acted("freezing", recipe, evidence, 1, state))
     if seen.statistics_moved is not None:
         state = "acted" if seen.statistics_moved else "idle"
-        evidence = f"{seen.statistics_moved} BatchNorm statistics moved"
+        evidence = f"{counted(seen.statistics_moved, 'BatchNorm statistic')} changed"
         found.append(_acted("freezing", recipe, evidence, 1, state))
     return found
 
@@ -248,10 +259,12 @@ def _averaging(recipe: Recipe, seen: Observed) -> list[Acted]:
         state: State = "acted" if len(seen.ingredients) > 1 else "idle"
         return [_acted("averaging", recipe, f"the mean of epochs {numbers}", seen.steps, state)]
     if seen.averaged_steps < 2 or seen.averaged is None:
-        return [_not_due("averaging", recipe, f"{seen.averaged_steps} steps to average")]
+        return [_not_due("averaging", recipe, f"{counted(seen.averaged_steps, 'step')} to average")]
     if not seen.averaged and seen.moved is not None:
-        raise _dead("averaging", recipe, "the average is the last step's weights")
-    evidence = f"{seen.averaged_steps} steps; {seen.averaged:.2g} from the last weights at most"
+        raise _dead("averaging", recipe, "the average equals the weights of the last step")
+    evidence = (
+        f"{seen.averaged_steps} steps; differs from the last weights by up to {seen.averaged:.2g}"
+    )
     return [_acted("averaging", recipe, evidence, seen.averaged_at)]
 
 
@@ -281,5 +294,5 @@ def _not_due(family: str, recipe: Recipe, evidence: str) -> Acted:
 def _dead(family: str, recipe: Recipe, why: str) -> HeadstartError:
     name = getattr(recipe, family).name
     return HeadstartError(
-        f"{family} = {name} did nothing: {why}. Take it out of the recipe, or change its values."
+        f"{family} = {name} had no effect: {why}. Remove it from the recipe or change its values."
     )

@@ -33,7 +33,7 @@ class WeightPath:
 
 
 def begin_path(method: AveragingMethod, suffix: nn.Module, head: Head) -> WeightPath:
-    """Starts with the present weights. Images that a head stores are not weights."""
+    """Returns a path that starts at the current weights, without images that a head stores."""
     # BatchNorm statistics change together with the weights.
     buffers = [buffer for buffer in suffix.buffers() if buffer.is_floating_point()]
     weights = [*(p.data for p in (*suffix.parameters(), *head.parameters())), *buffers]

@@ -1,4 +1,4 @@
-"""The boundary: where the network is cut, as a recipe asks or as a first guess."""
+"""The boundary: where the network is cut, as the recipe says or by default."""
 
 from headstart.backbones.boundaries import FEATURES, INPUT, Boundary
 from headstart.backbones.cut import Traced
@@ -9,11 +9,11 @@ from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 
 MIDDLE = 0.35
-"""Share of the multiply-adds that stays frozen at least when the boundary is chosen for you."""
+"""Minimum share of multiply-adds in the frozen part when the boundary is chosen automatically."""
 
 
 def at_boundary(base: Recipe, boundary: str) -> Recipe:
-    """Returns the recipe with the boundary that was chosen, so that it is chosen no more."""
+    """Returns the recipe with the chosen boundary fixed."""
     if boundary == FEATURES:
         if base.freezing.head_alone:
             return base
@@ -27,7 +27,7 @@ def at_boundary(base: Recipe, boundary: str) -> Recipe:
 def candidate_boundaries(traced: Traced) -> list[Boundary]:
     """Returns the stage ends between which the boundary is chosen, nearest the input first.
 
-    Earlier stages hold what all photographs share; training them costs most and brings least.
+    Earlier stages hold features common to all photographs: costly to train, with little gain.
     """
     inner = [b for b in traced.boundaries if b.name not in {INPUT, FEATURES} and b.position < 0.95]
     stages = [b for b in inner if b.stage] or inner
@@ -35,13 +35,13 @@ def candidate_boundaries(traced: Traced) -> list[Boundary]:
 
 
 def unmeasured_boundary(traced: Traced) -> str:
-    """Returns the boundary where no clock may be asked: the first candidate, or `features`."""
+    """Returns the boundary used without time measurements: the first candidate, or `features`."""
     candidates = candidate_boundaries(traced)
     return candidates[0].name if candidates else FEATURES
 
 
 def fixed_boundary(extractor: FeatureExtractor, recipe: Recipe) -> str | None:
-    """Returns the boundary that the recipe names, or None where it is to be chosen by the clock.
+    """Returns the boundary that the recipe names, or None if it depends on the time budget.
 
     Raises:
         BackboneError: If the backbone has no such boundary.
@@ -58,15 +58,15 @@ def fixed_boundary(extractor: FeatureExtractor, recipe: Recipe) -> str | None:
 
 
 def boundary_without_clock(extractor: FeatureExtractor, recipe: Recipe) -> str:
-    """Returns the boundary that the recipe names, or the one taken where no clock counts."""
+    """Returns the boundary that the recipe names, or else the default."""
     return fixed_boundary(extractor, recipe) or unmeasured_boundary(extractor.traced)
 
 
 def check_head_alone(recipe: Recipe, boundary: str) -> None:
-    """Refuses methods that need more than a head to act on, where nothing else is trained.
+    """Checks that no method needs more than a head if only the head is trained.
 
     Raises:
-        RecipeError: Naming them.
+        RecipeError: If a method does; the message names it.
     """
     if boundary == FEATURES and not recipe.freezing.head_alone:
         parse_recipe({**recipe.model_dump(), "freezing": "head_only"}, "training the head alone")

@@ -17,20 +17,20 @@ MOST_VIEWS = 8
 FEWEST_VIEWS = 2
 
 VIEWS_SHARE = 0.5
-"""Share of the time up to which views may be made when they take longer than planned."""
+"""Latest point, as a share of the time, for making views that take longer than planned."""
 
 UNHURRIED = 0.9
-"""Share of the time that is planned with; machines slow down."""
+"""Share of the time to plan with: a reserve, because machines slow down."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds an image at one boundary.
+    """Seconds per image at one boundary.
 
     Attributes:
-        prefix_s: To make one view and run the prefix on it.
-        train_s: To train the suffix on one activation.
-        bytes_per_view: Size of one activation on the disk.
+        prefix_s: Seconds to make one view and run the prefix on it.
+        train_s: Seconds to train the suffix on one activation.
+        bytes_per_view: Bytes of one activation on disk.
     """
 
     prefix_s: float
@@ -49,14 +49,14 @@ def choose_boundary(
     disk_bytes: float,
     least_epochs: int = FEWEST_EPOCHS,
 ) -> str:
-    """Returns the earliest boundary at which enough epochs fit, `features` where none does.
+    """Returns the earliest boundary at which enough epochs fit, or `features` if none does.
 
     Args:
-        speeds: By boundary, nearest the input first.
+        speeds: Speed at each boundary, nearest the input first.
         images: Number of training images.
-        seconds: For caching views and training.
-        disk_bytes: For the cached views.
-        least_epochs: What is enough at least.
+        seconds: Time for caching views and training.
+        disk_bytes: Disk space for the cached views.
+        least_epochs: Smallest sufficient number of epochs.
     """
     lengths = (TARGET_EPOCHS, (TARGET_EPOCHS + FEWEST_EPOCHS) // 2, FEWEST_EPOCHS)
     for epochs in (length for length in lengths if length >= least_epochs):
@@ -68,7 +68,7 @@ def choose_boundary(
 
 
 def choose_epochs(speed: Speed, images: int, seconds: float, views: int | None = None) -> int:
-    """Returns how many epochs fit into the time, with their views unless these are given."""
+    """Returns how many epochs fit into the time, including their views."""
 
     def takes(epochs: int) -> float:
         return speed.seconds(images, epochs, views_for(epochs) if views is None else views)
@@ -80,7 +80,7 @@ def choose_epochs(speed: Speed, images: int, seconds: float, views: int | None =
 
 
 def choose_length(speed: Speed, images: int, seconds: float) -> tuple[int, int]:
-    """Returns how many epochs and views fit: a view an epoch, or fewer for the fewest epochs."""
+    """Returns how many epochs and views fit: one view per epoch, or fewer if few epochs fit."""
     epochs = choose_epochs(speed, images, seconds)
     if epochs >= FEWEST_EPOCHS:
         return epochs, views_for(epochs)
@@ -91,23 +91,23 @@ def choose_length(speed: Speed, images: int, seconds: float) -> tuple[int, int]:
 
 
 def views_for(epochs: int) -> int:
-    """Returns how many augmented views to cache: one an epoch, up to a limit."""
+    """Returns how many augmented views to cache: one per epoch, up to a limit."""
     return max(1, min(epochs, MOST_VIEWS))
 
 
 def share_of_disk(free_bytes: int, limit_bytes: int) -> float:
-    """Returns how much of the disk views may take: half of what is free, at most the limit."""
+    """Returns the bytes that views may take: half of the free space, at most the limit."""
     return min(free_bytes / 2, limit_bytes)
 
 
 @dataclass(frozen=True)
 class Clock:
-    """When the work began and, under a budget, when it must have ended.
+    """The start of the work and its time budget, if any.
 
     Attributes:
-        started: On `time.monotonic`.
-        budget_s: The budget in seconds, or None where only the recipe says how long to train.
-        earlier_s: Seconds of earlier goes at the same work, which no budget counts.
+        started: Start of the work, on the clock of `time.monotonic`.
+        budget_s: The budget in seconds, or None if the recipe alone sets the length of training.
+        earlier_s: Seconds of earlier attempts, which do not count towards the budget.
     """
 
     started: float
@@ -119,9 +119,9 @@ class Clock:
         return time.monotonic() - self.started
 
     def total(self) -> float:
-        """Returns the seconds that the work has taken, earlier goes included."""
+        """Returns the seconds that the work has taken, including earlier attempts."""
         return self.earlier_s + self.elapsed()
 
     def left(self) -> float | None:
-        """Returns the seconds until the budget ends, or None where there is none."""
+        """Returns the seconds until the budget ends, or None without a budget."""
         return None if self.budget_s is None else self.budget_s - self.elapsed()

@@ -1,4 +1,4 @@
-"""What is known before anything is trained: images, audit, split, backbone, and what they cost."""
+"""The experiment: images, audit, split, backbone and their cost, before any training."""
 
 from dataclasses import dataclass, replace
 from math import ceil
@@ -25,13 +25,13 @@ from headstart.training.run_context import Resources
 from headstart.training.speed import measure_decoding, measure_features
 
 CLOSING_S = 10.0
-"""Seconds kept for comparing views, writing and reloading the bundle, keeping pictures, and drawing
-the report."""
+"""Seconds reserved for comparing views, writing and reloading the bundle, storing pictures and
+drawing the report."""
 
 
 @dataclass(frozen=True)
 class SplitChoice:
-    """Where the split comes from.
+    """The source of the split.
 
     Attributes:
         file: A split file, such as the split.csv of another run; None draws a split.
@@ -44,7 +44,7 @@ class SplitChoice:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is known before anything is trained."""
+    """The data, split and backbone of a run, before any training."""
 
     dataset: Dataset
     pixels: Pixels
@@ -58,12 +58,12 @@ class Experiment:
 def prepare(
     dataset: Dataset, recipe: Recipe, split: SplitChoice, resources: Resources
 ) -> Experiment:
-    """Loads the backbone, decodes, audits and splits; refuses a budget that is too small.
+    """Loads the backbone, then decodes, audits and splits the images.
 
     Args:
-        dataset: The images.
-        recipe: Names the backbone.
-        split: Where the split comes from.
+        dataset: Dataset of images.
+        recipe: Recipe that names the backbone.
+        split: Source of the split.
         resources: Time, cache, decode workers and progress display.
 
     Raises:
@@ -71,7 +71,7 @@ def prepare(
         DataError: If too few images are left to validate on.
     """
     clock, cache, progress = resources.clock, resources.cache_dir, resources.progress
-    cache_limit()  # a value that cannot be read is refused before any work
+    cache_limit()  # fail early on an unreadable value
     network = backbone_of(recipe)
     preprocessing = network.preprocessing
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -82,7 +82,7 @@ def prepare(
     extractor = FeatureExtractor(
         pixels, none, none, empty, dataset.classes, network, traced, device, cache, progress
     )
-    fixed_boundary(extractor, recipe)  # a wrong name is refused before any work
+    fixed_boundary(extractor, recipe)  # fail early on a wrong name
     decode_s = features_s = 0.0
     if clock.budget_s is not None:
         paths = [item.path for item in dataset.items]
@@ -103,7 +103,7 @@ def prepare(
     if not len(divided.val):
         raise DataError(
             f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
-            "are no copies of each other."
+            "are not copies of each other. Add images to the small classes."
         )
     classes = tuple(sorted(set(names)))
     numbers = np.array([classes.index(name) for name in names], np.int64)
@@ -124,7 +124,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class DevelopmentSet:
-    """What is not sealed, in one array each: rows of the pixels, class and group numbers (N,)."""
+    """The development set: rows of the pixels, class numbers and group numbers, each (N,)."""
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -144,16 +144,16 @@ def development_set(experiment: Experiment) -> DevelopmentSet:
 def prepare_again(
     dataset: Dataset, first: Recipe, recipe: Recipe, split: SplitChoice, resources: Resources
 ) -> Experiment:
-    """Prepares as `prepare` did at first, then for the backbone that was chosen since.
+    """Prepares the first backbone's experiment, then switches it to the chosen backbone.
 
-    Copies are found in images of the size that a backbone takes, so that another backbone might
-    group and split them differently.
+    Copies are detected at the input size of the first backbone. Another backbone might group and
+    split the images differently.
 
     Args:
-        dataset: The images.
-        first: The recipe that the data was first prepared for.
-        recipe: The recipe that it is needed for now.
-        split: Where the split comes from.
+        dataset: Dataset of images.
+        first: Recipe for which the data was first prepared.
+        recipe: Recipe that names the chosen backbone.
+        split: Source of the split.
         resources: Time, cache, decode workers and progress display.
     """
     experiment = prepare(dataset, first, split, resources)
@@ -163,7 +163,7 @@ def prepare_again(
 
 
 def change_backbone(experiment: Experiment, recipe: Recipe, resources: Resources) -> Experiment:
-    """Returns the same data for another backbone: decoded for it, with the same split."""
+    """Returns the experiment for another backbone: images decoded for it, with the same split."""
     network = backbone_of(recipe)
     preprocessing = network.preprocessing
     old = experiment.extractor
@@ -182,16 +182,16 @@ def change_backbone(experiment: Experiment, recipe: Recipe, resources: Resources
 
 
 def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: float) -> None:
-    """Refuses a budget in which not even a head on frozen features can be trained and tested.
+    """Checks that the budget suffices to train and test a head on frozen features.
 
     Raises:
-        BudgetError: With the least that would do.
+        BudgetError: If it does not; the message names the smallest sufficient budget.
     """
     assert clock.budget_s is not None
     least = clock.elapsed() + CLOSING_S + images * (1.3 * decode_s + features_s + 0.002)
     if least > clock.budget_s:
         shown = 5 * ceil(least * 1.1 / 5)
         raise BudgetError(
-            f"a budget of {format_duration(clock.budget_s)} is too short for {images} images on "
+            f"A budget of {format_duration(clock.budget_s)} is too short for {images} images on "
             f"this machine: the cheapest path takes about {shown} s. Give --budget {shown}s."
         )

@@ -1,4 +1,4 @@
-"""One recipe from its start to the weights that are kept: cut, head, views, training."""
+"""Fine-tuning with one recipe: boundary, head, views, training and the weights to keep."""
 
 import copy
 import time
@@ -54,16 +54,16 @@ REPORT_S_PER_IMAGE = 0.002
 
 @dataclass(frozen=True)
 class FittedClassifier:
-    """A classifier that is trained and calibrated, and is to be proven and shipped.
+    """A trained and calibrated classifier, before the sealed test.
 
     Attributes:
-        experiment: The data, with the images that it was trained on.
-        recipe: The recipe that was trained.
-        transfer: Holds the weights.
-        temperature: For its logits, from held-out images.
-        others: Further members of an ensemble, which differ behind the boundary alone.
-        sets: Thresholds of class sets, from the same images; empty where there were none.
-        held: Number of those images.
+        experiment: Experiment with the images it was trained on.
+        recipe: Recipe it was trained with.
+        transfer: Transfer model with the trained weights.
+        temperature: Temperature for its logits, from held-out images.
+        others: Further members of an ensemble, which differ only behind the boundary.
+        sets: Thresholds of class sets, from the same images; empty without such images.
+        held: Number of held-out images.
     """
 
     experiment: Experiment
@@ -76,12 +76,12 @@ class FittedClassifier:
 
 
 def train_recipe(run: RunContext, experiment: Experiment, recipe: Recipe) -> FittedClassifier:
-    """Trains one recipe and calibrates it by the validation images.
+    """Trains one recipe and calibrates the result on the validation images.
 
     Args:
-        run: The run; what was planned and done is recorded there.
-        experiment: The data and the backbone.
-        recipe: What to train.
+        run: Run context.
+        experiment: Experiment with data and backbone.
+        recipe: Recipe to train.
     """
     write_recipe(run.folder, recipe)
     transfer = begin(run, experiment, recipe)
@@ -104,12 +104,14 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
         boundary = affordable_boundary(experiment, recipe, clock, ahead_s)
     check_affordable(recipe, boundary, by_clock)
     if extractor.traced.reason:
-        run.note(f"{extractor.backbone.name} is cut at its ends only: {extractor.traced.reason}.")
+        run.note(
+            f"{extractor.backbone.name} can only be cut at its ends: {extractor.traced.reason}."
+        )
     began = time.monotonic()
     transfer = build_transfer_model(extractor, recipe, boundary)
     if by_clock:
-        # Two seconds of measuring are easily disturbed. An earlier cut is worth what this start
-        # took once more, but only where a whole schedule fits behind it.
+        # Two seconds of measuring are easily disturbed. Rebuilding the transfer model at an earlier
+        # boundary pays only if a whole schedule fits behind it.
         ahead_s = time.monotonic() - began
         again = affordable_boundary(experiment, recipe, clock, ahead_s, TARGET_EPOCHS)
         if extractor.traced.boundary(again).position < extractor.traced.boundary(boundary).position:
@@ -128,11 +130,11 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
 
 
 def check_affordable(recipe: Recipe, boundary: str, by_clock: bool) -> None:
-    """Refuses to train the head alone where the recipe needs more.
+    """Checks that the recipe does not need more than a head if only the head is trained.
 
     Raises:
-        BudgetError: If it was the clock that left no time for more.
-        RecipeError: If it was not.
+        BudgetError: If it does, and the budget left no time for more.
+        RecipeError: If it does for another reason.
     """
     try:
         check_head_alone(recipe, boundary)
@@ -140,7 +142,7 @@ def check_affordable(recipe: Recipe, boundary: str, by_clock: bool) -> None:
         if not by_clock:
             raise
         raise BudgetError(
-            "this budget leaves no time to train more than the head, and the recipe needs more: "
+            "The budget only leaves time to train the head, and the recipe needs more: "
             f"{error} Give a larger --budget, or --epochs."
         ) from None
 
@@ -155,11 +157,11 @@ def affordable_boundary(
     """Measures every candidate and returns the earliest at which enough epochs fit.
 
     Args:
-        experiment: The data and the backbone.
-        recipe: What is to be trained.
-        clock: The budget.
-        ahead_s: Seconds that are needed before training.
-        least_epochs: What is enough at least.
+        experiment: Experiment with data and backbone.
+        recipe: Recipe to train.
+        clock: Clock of the budget.
+        ahead_s: Seconds needed before training.
+        least_epochs: Smallest sufficient number of epochs.
     """
     extractor = experiment.extractor
     candidates = candidate_boundaries(extractor.traced)
@@ -176,7 +178,7 @@ def _describe_start(transfer: TransferModel) -> str:
     if transfer.validated is None:
         return f"{'head from' if transfer.solved else 'random head on'} {which}"
     return (
-        f"cross-validated accuracy {transfer.validated.accuracy:.1%}, log loss "
+        f"cross-validated accuracy {percent(transfer.validated.accuracy)}, log loss "
         f"{transfer.validated.log_loss:.3f} ({which}, penalty {transfer.validated.strength:g})"
     )
 
@@ -189,12 +191,12 @@ def _probe_allowance(extractor: FeatureExtractor) -> float:
 
 
 def seconds_for_training(experiment: Experiment, recipe: Recipe, clock: Clock) -> float:
-    """Returns what the budget leaves when all that comes after the last step is paid for."""
+    """Returns the seconds left for training, after everything that follows the last step."""
     left = clock.left()
     assert left is not None
     passes = 2 if recipe.test_time_flip else 1
     test_s = passes * experiment.features_s + 1.5 * experiment.decode_s + REPORT_S_PER_IMAGE
-    # The training images' embeddings are taken once more, from what is cached at the boundary.
+    # The embeddings of the training images are computed again from the cached activations.
     gallery = len(experiment.split.train) + len(experiment.split.val)
     closing: float = len(experiment.split.test) * test_s + gallery * experiment.features_s / 2
     closing += _averaging_seconds(experiment, recipe)
@@ -202,7 +204,7 @@ def seconds_for_training(experiment: Experiment, recipe: Recipe, clock: Clock) -
 
 
 def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
-    """Returns what is needed after the last step for statistics taken anew and for a soup."""
+    """Returns the seconds after the last step for fresh statistics and for a soup."""
     # Eager PyTorch takes several times as long as the frozen network's engine.
     eager_s = 4 * experiment.features_s
     seconds = 0.0
@@ -216,10 +218,10 @@ def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
 def finetune(
     run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel
 ) -> NDArray[np.float32]:
-    """Fine-tunes from the start and keeps whichever of both validates better.
+    """Fine-tunes the transfer model and keeps the weights that validate better, old or new.
 
     Returns:
-        The validation logits (M, C) of the weights that were kept; they are in the modules.
+        The validation logits (M, C) of the kept weights, which the modules hold.
     """
     extractor, device, record = experiment.extractor, experiment.extractor.device, run.record
     val_labels = extractor.labels["val"]
@@ -241,7 +243,9 @@ def finetune(
     epochs, views = _length(run, experiment, recipe, transfer)
     if not epochs:
         record.chosen = "probe" if transfer.solved else "random head"
-        record.stop_reason = record.stop_reason or "the head has a closed form: nothing to train"
+        record.stop_reason = (
+            record.stop_reason or "the head has a closed-form solution: nothing to train"
+        )
         record.acted += untrained(recipe, record.stop_reason)
         return before
     planned = f"{counted(epochs, 'epoch')} from {record.boundary!r}"
@@ -284,7 +288,7 @@ def finetune(
             f"{record.chosen}"
         )
         if better and recipe.blend < 1:
-            outcome += f", weights blended {percent(recipe.blend, 0)} of the way from the start"
+            outcome += f", weights blended: {percent(recipe.blend, 0)} trained"
         step.happened(outcome)
     if better:
         return after
@@ -296,7 +300,7 @@ def finetune(
 def _length(
     run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel
 ) -> tuple[int, int]:
-    """Returns the epochs and views to train: those of the recipe, or what the time allows."""
+    """Returns the numbers of epochs and views: the recipe's, or as many as the time allows."""
     at_features = transfer.prefix.boundary == FEATURES
     if at_features and transfer.solved and not recipe.head.has_hidden_layer:
         return 0, 0
@@ -313,7 +317,7 @@ def _length(
         epochs, views = choose_epochs(speed, images, seconds, recipe.views), recipe.views
     else:
         epochs, views = choose_length(speed, images, seconds)
-    if not transfer.solved:  # nothing else to fall back on: the schedule runs by the clock
+    if not transfer.solved:  # nothing to fall back on: the schedule follows the clock
         return max(1, epochs), views
     if epochs < FEWEST_EPOCHS:
         run.record.stop_reason = "too little time was left to fine-tune, so the probe is kept"
@@ -330,16 +334,16 @@ def train_blended(
     deadline: float | None,
     what: str,
 ) -> Iterator[EpochRecord]:
-    """Trains a whole schedule, yields and tells each epoch, and blends the weights in the end.
+    """Trains a whole schedule, yields and shows each epoch, and finally blends the weights.
 
     Args:
-        extractor: The backbone and where to train.
-        recipe: Says how, and what share of the trained weights is kept.
-        transfer: Where it begins, and where the weights end up.
-        data: To train on.
-        epochs: Of the schedule.
-        deadline: On `time.monotonic`, by which the schedule has run; None for as long as it takes.
-        what: Its name on the progress display.
+        extractor: Feature extractor.
+        recipe: Recipe, with the share of the trained weights to keep.
+        transfer: Transfer model, trained in place.
+        data: Training and validation data.
+        epochs: Length of the schedule.
+        deadline: End of the schedule, on the clock of `time.monotonic`; None without a limit.
+        what: Name on the progress display.
     """
     before = weights_of(transfer) if recipe.blend < 1 else {}
     records = train(trainable(extractor, transfer), data, recipe, epochs, deadline)
@@ -351,10 +355,14 @@ def train_blended(
 
 
 def describe_epoch(epoch: EpochRecord, planned: int) -> str:
-    """Returns a line on an epoch."""
+    """Returns a line of text about an epoch."""
     return (
         f"epoch {epoch.epoch}/{planned}: loss {epoch.train_loss:.3f}, "
-        + ("" if epoch.val_accuracy is None else f"validation accuracy {epoch.val_accuracy:.1%}, ")
+        + (
+            ""
+            if epoch.val_accuracy is None
+            else f"validation accuracy {percent(epoch.val_accuracy)}, "
+        )
         + f"{epoch.images_per_s:.0f} images/s"
     )
 
@@ -369,7 +377,7 @@ def train_silently(
     """Trains to the end of the schedule.
 
     Returns:
-        The seconds that an image took each time, and what each method was seen to do.
+        The training seconds per image and epoch, and the observed effect of each method.
     """
     records = list(train(trainable(extractor, transfer), data, recipe, epochs))
     image_s = float(np.mean([1 / (record.images_per_s or np.inf) for record in records]))

@@ -83,22 +83,22 @@ def train(
     epochs: int,
     deadline: float | None = None,
 ) -> Iterator[EpochRecord]:
-    """Trains a network in place and yields a record an epoch.
+    """Trains a network in place and yields one record per epoch.
 
-    After the last record it holds the weights to keep: averaged ones where the recipe averages.
-    That record says what each method was seen to do.
+    After the last record the network holds the weights to keep, averaged if the recipe averages.
+    The last record also holds the observed effect of each method.
 
     Args:
-        network: What to train.
-        data: What to train on.
-        recipe: Every family but the backbone, the activation and the augmentation, which are in
-            the suffix and the data already.
+        network: Network to train.
+        data: Training and validation data.
+        recipe: Recipe. Its backbone, activation and augmentation are not read: they are already
+            in the suffix and the data.
         epochs: Length of the schedule.
-        deadline: On `time.monotonic`. Where steps are slower than planned, the schedule runs by
-            the clock instead, so that it is complete when the time is up.
+        deadline: End of training, on the clock of `time.monotonic`. If steps are slower than
+            planned, the schedule follows the clock, so it is complete at the deadline.
 
     Raises:
-        RecipeError: If boxes are to be pasted into activations without height and width.
+        RecipeError: If the recipe pastes boxes into activations without height and width.
         HeadstartError: If the loss is no longer finite, a method did nothing, or a frozen tensor
             changed.
     """
@@ -124,7 +124,7 @@ def train(
         losses, images = 0.0, 0
         for rows in batches:
             progress = max(seen.steps / total_steps, _share_of_time(start, deadline))
-            if progress >= 1 and (images or not epoch):  # an epoch that was begun has a step
+            if progress >= 1 and (images or not epoch):  # every epoch has at least one step
                 break
             if wake(guard, progress, seen):
                 train_mode(model, guard)
@@ -139,12 +139,12 @@ def train(
         _check_finite(losses, epoch + 1)
         trained = time.monotonic()
         epoch += 1
-        # Batches that hold several of each class may be fewer than planned.
+        # With several images of each class per batch, there may be fewer batches than planned.
         progress = 1.0 if epoch == epochs else max(progress, seen.steps / total_steps)
         use_average(path, seen)
         val_loss, val_accuracy, val_right = _validate(network, data)
         if recipe.averaging.chooses_by_validation:
-            # Of the last step's weights: a soup has no other average.
+            # The weights of the last step: a soup has no other average.
             keep_epoch(path, _known(val_loss))
         if progress >= 1 and _finish(network, data, path, guard, batches, seen):
             val_loss, val_accuracy, val_right = _validate(network, data)
@@ -184,7 +184,7 @@ def predict(
 def validation_logits(
     model: nn.Module, data: TrainData, device: torch.device
 ) -> NDArray[np.float32]:
-    """Returns logits (M, C) of the validation images; with their mirror images' where averaged."""
+    """Returns validation logits (M, C), averaged with those of any mirror images."""
     assert data.val is not None
     logits = predict(model, data.val, device=device)
     if data.val_mirrored is not None:
@@ -194,7 +194,7 @@ def validation_logits(
 
 
 def _validate(network: TrainableNetwork, data: TrainData) -> tuple[float | None, float | None, str]:
-    """Returns log loss, accuracy and which are right on validation of the weights as they are."""
+    """Returns validation log loss, accuracy and correct images for the current weights."""
     head, device = network.head, network.device
     if head.remembers_images:
         assert data.plain is not None
@@ -210,7 +210,7 @@ def _validate(network: TrainableNetwork, data: TrainData) -> tuple[float | None,
 def _known(loss: float | None) -> float:
     if loss is None:
         raise RecipeError(
-            "averaging = soup chooses by held-out images, and here none are held out."
+            "averaging = soup needs held-out images, and none are held out. Use another averaging."
         )
     return loss
 
@@ -233,14 +233,14 @@ def _finish(
     batches: Sequence[NDArray[np.int64]],
     seen: Observed,
 ) -> bool:
-    """Leaves the weights to keep in the modules and checks what had to stay as it was.
+    """Loads the final weights into the modules and checks the frozen tensors.
 
     Returns:
-        Whether this changed what is in the modules.
+        True if this changed the weights in the modules.
     """
     finish_path(path, lambda: _known(_validate(network, data)[0]), seen)
     if path.method.needs_fresh_statistics and not guard.freeze_statistics:
-        # The statistics of a mean of weights are no mean of statistics.
+        # The statistics of averaged weights are not the average of the statistics.
         inputs = (to_tensor(gather(data.views, rows, 0), network.device) for rows in batches)
         retake_statistics(network.model, guard, inputs)
     inspect(guard, seen)
@@ -248,23 +248,23 @@ def _finish(
 
 
 def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
-    """Refuses to paste boxes where activations have no height and width.
+    """Checks that boxes are only pasted into activations with height and width.
 
     Raises:
-        RecipeError: If the recipe asks for it.
+        RecipeError: If the recipe pastes boxes and there is no height and width.
     """
     if recipe.batch_mixing.needs_maps and len(space) != 2:
         raise RecipeError(
             "batch_mixing = cutmix pastes boxes, and at this boundary there is no height and width "
-            "(a vision transformer's tokens, or features); use mixup or freezing = full."
+            "(a vision transformer's tokens, or features). Use mixup or freezing = full."
         )
 
 
 def _check_finite(losses: float, epoch: int) -> None:
     if not np.isfinite(losses):
         raise HeadstartError(
-            f"training diverged in epoch {epoch}: the loss is not finite. "
-            "Try a smaller --set optimizer.lr."
+            f"Training diverged in epoch {epoch}: the loss is not finite. "
+            "Try a lower learning rate with --set optimizer.lr."
         )
 
 
@@ -278,7 +278,7 @@ def _metric_term(network: TrainableNetwork, data: TrainData, recipe: Recipe) -> 
     with torch.inference_mode():
         some = to_tensor(data.views[0][:2], network.device)
         embedding = network.head.eval().embed(network.suffix.eval()(some)).shape[1]
-    torch.manual_seed(recipe.seed)  # the centres of ArcFace are drawn
+    torch.manual_seed(recipe.seed)  # the centres of ArcFace are random
     term: MetricTerm | None = recipe.metric_loss.build(embedding, data.classes, network.device)
     return term
 
@@ -286,7 +286,7 @@ def _metric_term(network: TrainableNetwork, data: TrainData, recipe: Recipe) -> 
 def parameter_groups(
     network: TrainableNetwork, term: MetricTerm | None, recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """Returns groups by learning rate, start and shape: norms and biases are not decayed.
+    """Returns parameter groups by learning rate, start and shape; norms and biases do not decay.
 
     The blocks come first, nearest the input first, then the head, then the metric term.
     """
@@ -328,7 +328,7 @@ def _observed(
 
 
 def _rate_of_last_block(optimizer: torch.optim.Optimizer) -> float:
-    """Returns the learning rate before the head; that of the head where it trains alone."""
+    """Returns the learning rate next to the head, or that of the head if it trains alone."""
     groups = optimizer.param_groups
     rates = [group["lr"] for group in groups if group["place"] == "backbone"]
     return float(rates[-1] if rates else groups[0]["lr"])

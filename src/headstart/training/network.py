@@ -1,4 +1,4 @@
-"""The network as training sees it: the part that changes, and what must stay as it is."""
+"""The trainable network: the trained part and the tensors that must not change."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class TrainableNetwork:
         blocks: The suffix's parameters, block by block, nearest the input first; None for a
             single block of all of them.
         frozen: Tensors outside the suffix that must not change, by name.
-        device: Where it is trained.
+        device: Device to train on.
     """
 
     suffix: nn.Module

@@ -1,4 +1,4 @@
-"""The run that is being worked on: its folder, its clock and how it ends."""
+"""The run context: folder, record, resources and timed steps of a run."""
 
 import shutil
 import time
@@ -19,7 +19,7 @@ from headstart.training.budget import Clock
 
 @dataclass(frozen=True)
 class Resources:
-    """What any job may use.
+    """The resources of a job.
 
     Attributes:
         clock: The time budget.
@@ -36,13 +36,13 @@ class Resources:
 
 @dataclass
 class Step:
-    """One stage of a run while it is under way.
+    """One stage of a run in progress.
 
     Attributes:
-        stage: Its name.
-        planned: What it is going to do.
-        outcome: What it did; empty where there is nothing to add.
-        seconds: Its time; None for the wall time.
+        stage: Name of the stage.
+        planned: What the stage will do.
+        outcome: What the stage did; empty if there is nothing to add.
+        seconds: Duration; None for the wall time.
     """
 
     stage: str
@@ -51,20 +51,20 @@ class Step:
     seconds: float | None = None
 
     def happened(self, outcome: str) -> None:
-        """Says what the stage did."""
+        """Sets the outcome of the stage."""
         self.outcome = outcome
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every stage of a run works with, and where it reports.
+    """The context that every stage of a run works with and reports to.
 
     Stages read `resources` and write into `folder`; what they did goes through `step` and `note`
     into `record`, the content of `run.json`.
 
     Attributes:
         folder: The run folder.
-        record: What was asked for, planned and done so far.
+        record: Request, plan and results so far.
         resources: Time, cache, decode workers and progress display.
     """
 
@@ -84,7 +84,7 @@ class RunContext:
 
     @property
     def request(self) -> Request:
-        """What the search was asked for."""
+        """The requested search."""
         assert self.record.request is not None
         return self.record.request
 
@@ -95,11 +95,11 @@ class RunContext:
 
     @contextmanager
     def step(self, stage: str, planned: str) -> Iterator[Step]:
-        """Times a stage, and records and shows what it did when it ends well.
+        """Times a stage, and records and shows its outcome if it succeeds.
 
         Args:
-            stage: Its name.
-            planned: What it is going to do.
+            stage: Name of the stage.
+            planned: What the stage will do.
         """
         step = Step(stage, planned)
         began = time.monotonic()
@@ -120,13 +120,13 @@ class RunContext:
         self.progress.say(line)
 
     def save(self) -> None:
-        """Writes `run.json` with the time that the run has taken so far."""
+        """Writes `run.json` with the duration of the run so far."""
         self.record.seconds = self.clock.total()
         write_record(self.folder, self.record)
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
-        """Writes into the run how it ended, where it did not end well."""
+        """Records how the run ended if it failed or was interrupted."""
         try:
             yield
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Measuring on the spot: what decoding, features, views and training cost here."""
+"""Speed measurements on this machine: decoding, features, views and training."""
 
 import shutil
 import time
@@ -29,13 +29,13 @@ def measure_decoding(paths: list[Any], short_side: int) -> float:
     for path in sample:
         try:
             load_image(path, None, short_side)
-        except ValueError:  # the audit will name it
+        except ValueError:  # the audit reports it
             continue
     return (time.monotonic() - start) / len(sample)
 
 
 def measure_features(extractor: FeatureExtractor) -> float:
-    """Returns the seconds that the whole frozen backbone takes for an image."""
+    """Returns the seconds per image of the whole frozen backbone."""
     run = open_prefix(extractor, FEATURES)
     resolution = extractor.backbone.preprocessing.resolution
     size = run.engine.batch_size
@@ -46,13 +46,13 @@ def measure_features(extractor: FeatureExtractor) -> float:
 def measure_speeds(
     extractor: FeatureExtractor, recipe: Recipe, boundaries: Sequence[Boundary], features_s: float
 ) -> dict[str, Speed]:
-    """Measures, for each boundary, what an image costs before and after it.
+    """Measures, for each boundary, the cost of an image before and after it.
 
     Args:
-        extractor: What to work with.
-        recipe: Says what a view and a training step are.
-        boundaries: Where to cut.
-        features_s: Seconds that the whole frozen backbone takes for an image.
+        extractor: Feature extractor.
+        recipe: Recipe with augmentation and training methods.
+        boundaries: Names of the boundaries.
+        features_s: Seconds per image of the whole frozen backbone.
     """
     view_s = _view_seconds(extractor, recipe)
     return {
@@ -66,9 +66,9 @@ def measure_speeds(
 
 
 def _training_seconds(extractor: FeatureExtractor, recipe: Recipe, boundary: Boundary) -> float:
-    """Returns the seconds that training the suffix takes for an image."""
+    """Returns the seconds per image to train the suffix."""
     shape = boundary.shape
-    # Any head costs next to nothing beside the suffix.
+    # The cost of any head is negligible beside the suffix.
     head = nn.Linear(extractor.backbone.features, len(extractor.classes))
     model = nn.Sequential(suffix(extractor.traced, boundary.name), head)
     model.to(extractor.device)
@@ -79,22 +79,22 @@ def _training_seconds(extractor: FeatureExtractor, recipe: Recipe, boundary: Bou
         batch = batch.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
-        # In eval mode no statistic moves, and the gradients cost the same.
+        # In eval mode no statistic changes, and gradients cost the same.
         model.eval()(batch).logsumexp(1).sum().backward()
         model.zero_grad()
         if extractor.device.type == "cuda":
             torch.cuda.synchronize()
 
     passes = 1.0
-    # A metric term sees the images of a mixed batch unmixed, too.
+    # A metric term also processes the unmixed images of a mixed batch.
     if not recipe.metric_loss.absent:
         passes += recipe.batch_mixing.mixed_share
-    # Optimizer, averaging and fetching the batch come on top.
+    # Optimizer, averaging and data loading are extra.
     return passes * 1.15 * seconds_of(step, 2) / size
 
 
 def disk_for_views(extractor: FeatureExtractor) -> float:
-    """Returns how many bytes cached views may take."""
+    """Returns the number of bytes that cached views may take."""
     extractor.cache_dir.mkdir(parents=True, exist_ok=True)
     return share_of_disk(shutil.disk_usage(extractor.cache_dir).free, cache_limit())
 
@@ -112,5 +112,5 @@ def _view_seconds(extractor: FeatureExtractor, recipe: Recipe) -> float:
             eval_view(image, preprocessing)
         else:
             augmented_view(image, augment, recipe.seed, int(row), 0)
-    # A thread of its own makes views while the prefix runs, on processors that both share.
+    # A separate thread makes views while the prefix runs; both share the processors.
     return (time.monotonic() - start) / len(rows) / 2

@@ -1,4 +1,4 @@
-"""The stages of training one recipe: where to cut, the head from the probe, then the suffix."""
+"""The transfer model: a frozen prefix, a trainable suffix and an initial head."""
 
 import math
 import time
@@ -37,6 +37,7 @@ from headstart.features.probe import LabelledFeatures, Validated, cross_validate
 from headstart.methods.activation import head_activation
 from headstart.methods.head import Head
 from headstart.recipes.recipe import Recipe
+from headstart.text import counted
 from headstart.training.budget import views_for
 from headstart.training.loop import TrainData, check_space, predict
 from headstart.training.network import TrainableNetwork
@@ -49,19 +50,19 @@ STAGES_MUST_GAIN = 0.02
 
 @dataclass(frozen=True)
 class TransferModel:
-    """Where fine-tuning begins.
+    """The model from which fine-tuning begins.
 
     Attributes:
-        prefix: The frozen part.
+        prefix: Frozen part of the network.
         cached: Activations of the evaluation views of `train` and `val`, and of the mirror images
-            of the latter as `val_mirrored` where both are averaged.
-        taps: Stages whose pooled features the head sees besides the last ones.
+            of `val` as `val_mirrored` if both are averaged.
+        taps: Stages whose pooled features the head sees in addition to the last features.
         features: Number of features F that the head sees.
         suffix: Activations (N, ...) to features (N, F).
         head: Features (N, F) to logits (N, C).
-        solved: Whether the head was solved on cached features, so that it is worth keeping.
-        validated: What cross-validation says of it, where it was a probe.
-        acted: What the methods that were applied so far did.
+        solved: True if the head was solved on cached features and is usable without training.
+        validated: Cross-validated score of the head, if it was a probe.
+        acted: Observed effects of the methods applied so far.
     """
 
     prefix: PrefixRun
@@ -82,12 +83,12 @@ class TransferModel:
 
 @dataclass(frozen=True)
 class Solved:
-    """A head as it was solved once, for starts that differ in how they train only.
+    """A solved head, shared by transfer models that differ only in how they are trained.
 
     Attributes:
-        taps: Stages whose pooled features it sees.
-        validated: What cross-validation says of it, where it was a probe.
-        state: Its parameters and buffers, on the CPU.
+        taps: Stages whose pooled features the head sees.
+        validated: Cross-validated score of the head, if it was a probe.
+        state: Parameters and buffers of the head, on the CPU.
     """
 
     taps: tuple[str, ...]
@@ -96,7 +97,7 @@ class Solved:
 
 
 def solved_by(transfer: TransferModel) -> Solved | None:
-    """Returns the head before it is trained; None where it was drawn at random."""
+    """Returns the head before training, or None if it was initialized at random."""
     if not transfer.solved:
         return None
     state = {name: value.cpu().clone() for name, value in transfer.head.state_dict().items()}
@@ -111,10 +112,10 @@ def build_transfer_model(
     Suffix and head are on the extractor's device.
 
     Args:
-        extractor: What to work with.
-        recipe: What the start is for.
-        boundary: Where to cut.
-        known: The head that this start would solve, where it was solved before.
+        extractor: Feature extractor.
+        recipe: Recipe to train.
+        boundary: Name of the boundary.
+        known: Head for this transfer model if it was solved before.
 
     Raises:
         RecipeError: If a method of the recipe has nothing to act on in this backbone.
@@ -125,7 +126,7 @@ def build_transfer_model(
         wanted = "last"
     stages = () if wanted == "last" else stages_behind(extractor, boundary)
     prefix = open_prefix(extractor, boundary, stages if boundary == FEATURES else ())
-    # The prefix is a copy: what changes from here on is the suffix alone.
+    # The prefix is a copy: from here on only the suffix changes.
     acted = _swap(extractor, recipe, boundary)
     cached = {part: activations(extractor, prefix, part) for part in ("train", "val")}
     if recipe.test_time_flip:
@@ -150,7 +151,9 @@ def build_transfer_model(
     head.to(extractor.device)
     if recipe.backbone.drop_path:
         count = count_drop_path(network)
-        acted.append(_note("backbone", recipe, f"{count} blocks may be skipped in training"))
+        acted.append(
+            _note("backbone", recipe, f"{counted(count, 'block')} may be skipped in training")
+        )
     solved = features is not None or known is not None
     how = "from cached features" if solved else "at random"
     classes = len(extractor.classes)
@@ -167,14 +170,14 @@ def training_data(
     epochs: int,
     until: float | None = None,
 ) -> TrainData:
-    """Caches the augmented views and returns what to train on.
+    """Caches the augmented views and returns the training data.
 
     Args:
-        extractor: What to work with.
-        recipe: Says what the views are and, if it likes, how many.
-        transfer: The prefix.
+        extractor: Feature extractor.
+        recipe: Recipe with the augmentation and, optionally, the number of views.
+        transfer: Transfer model with the prefix.
         epochs: Length of training.
-        until: On `time.monotonic`: no further view is begun after it.
+        until: Time on the clock of `time.monotonic` after which no further view is started.
     """
     views: list[Activations] = [transfer.cached["train"]]
     if not recipe.augmentation.absent:
@@ -196,7 +199,7 @@ def training_data(
 
 
 def trainable(extractor: FeatureExtractor, transfer: TransferModel) -> TrainableNetwork:
-    """Returns suffix and head, ready to train; all of the backbone but the suffix is frozen."""
+    """Returns suffix and head, ready to train; the rest of the backbone is frozen."""
     boundary = transfer.prefix.boundary
     return TrainableNetwork(
         suffix=transfer.suffix,
@@ -214,9 +217,9 @@ def view_gap(
     model: nn.Module,
     data: TrainData,
 ) -> tuple[float, float] | None:
-    """Returns the accuracy on a cached view and on one that training has not seen.
+    """Returns the accuracy on a cached view and on an unseen view.
 
-    With few views the suffix can learn them by heart; the gap shows it. None without augmentation.
+    A gap shows that the suffix memorized the cached views. None without augmentation.
     """
     if recipe.augmentation.absent:
         return None
@@ -246,7 +249,7 @@ def _choose_features(
     features: NDArray[np.float32],
     stages: tuple[str, ...],
 ) -> tuple[NDArray[np.float32], tuple[str, ...], Validated]:
-    """Returns the features of all stages or the last ones alone, whichever a probe likes better."""
+    """Returns the features of all stages or only the last, whichever a probe scores better."""
     last = features[:, -extractor.backbone.features :]
     with_stages = _validate(extractor, recipe, features)
     without = _validate(extractor, recipe, last)
@@ -262,7 +265,7 @@ def _solve(
     features: NDArray[np.float32],
     validated: Validated | None,
 ) -> Validated | None:
-    """Starts the head from the training images' features; returns what validates its last layer."""
+    """Initializes the head on training features; returns the score of its last layer."""
     labels, classes = extractor.labels["train"], len(extractor.classes)
     of_last_layer: list[Validated] = []
 
@@ -270,7 +273,7 @@ def _solve(
         columns, method = embeddings.numpy(), recipe.head
         strength = method.solved_penalty
         if not strength:
-            # What was validated before are the features, and not what a hidden layer makes of them.
+            # The earlier score is for the features, not for the output of a hidden layer.
             known = None if method.has_hidden_layer else validated
             of_last_layer.append(known or _validate(extractor, recipe, columns))
             strength = of_last_layer[0].strength
@@ -296,7 +299,7 @@ def _validate(
 
 
 def stages_behind(extractor: FeatureExtractor, boundary: str) -> tuple[str, ...]:
-    """Returns the stage ends whose features a head may see: all of them, or those behind a cut."""
+    """Returns the stage ends whose features a head may see: all, or those behind a boundary."""
     names = [each.name for each in extractor.traced.boundaries]
     first = 0 if boundary == FEATURES else names.index(boundary)
     stages = [
@@ -304,7 +307,7 @@ def stages_behind(extractor: FeatureExtractor, boundary: str) -> tuple[str, ...]
         for each in extractor.traced.boundaries[first:]
         if each.stage and each.name not in {INPUT, FEATURES}
     ]
-    # Some networks pool before their last layer: that is the stage before it once more.
+    # Some networks pool before their last layer, which repeats the stage before it.
     return tuple(
         each.name
         for each, before in zip(stages, [None, *stages], strict=False)
@@ -313,7 +316,7 @@ def stages_behind(extractor: FeatureExtractor, boundary: str) -> tuple[str, ...]
 
 
 def _pooled_from(shape: tuple[int, ...], before: tuple[int, ...]) -> bool:
-    """Returns whether a shape is one value a channel of the map (C, H, W) before it."""
+    """Returns whether a shape has one value per channel of the map (C, H, W) before it."""
     return len(before) == 3 and before[1:] != (1, 1) and shape in {before[:1], (*before[:1], 1, 1)}
 
 
@@ -343,9 +346,9 @@ def _swap(extractor: FeatureExtractor, recipe: Recipe, boundary: str) -> list[Ac
 def _test_time_flip(cached: dict[str, Activations]) -> Acted:
     if np.array_equal(cached["val"], cached["val_mirrored"]):
         raise RecipeError(
-            "test_time_flip does nothing: every validation image is its own mirror image."
+            "test_time_flip has no effect: every validation image equals its mirror image."
         )
-    evidence = "mirror images give other activations; their logits are averaged"
+    evidence = "mirror images have different activations; both logits are averaged"
     return Acted(family="test_time_flip", method="flip", state="acted", evidence=evidence)
 
 

@@ -136,7 +136,7 @@ def trial_like(shared: int, job: Any) -> Any:
         time.sleep(20)
         return hog
     if job.number == 2:
-        raise HeadstartError("training diverged in epoch 1: the loss is not finite.")
+        raise HeadstartError("Training diverged in epoch 1: the loss is not finite.")
     if job.number == 3:
         raise RuntimeError("it broke")
     if job.number == 4:
