@@ -81,7 +81,7 @@ def test_where_training_does_not_pay_the_best_head_is_kept(pictures: Path, tmp_p
     assert recipe.head.model_dump(mode="json") == json.loads(heads[0])["head"]
     rungs = [trial.rung for trial in TRIALS.read(run.folder)]
     assert rungs == [0, 0, 0, 1], "no more were worth it, and a longer schedule was none either"
-    assert "does not pay" in run.record.stop_reason
+    assert "does not help" in run.record.stop_reason
     assert run.record.chosen == "head on frozen features"
     assert run.record.epochs == 0
     assert any("ensemble of 2 was requested, but it has 1" in note for note in run.record.notes)

@@ -1,4 +1,4 @@
-"""Before a search: operations that change what an image is are taken out of the recipe."""
+"""Removal of augmentations that change the class of an image, before a search."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,30 +22,30 @@ from headstart.training.experiment import Experiment
 from headstart.training.run_context import RunContext
 
 _SHARE = 0.05
-"""Share of the time up to which operations are checked."""
+"""Largest share of the time for checking operations."""
 
 _EXPORT_S = 3.0
-"""Seconds for the part of the network that is looked at, before any image."""
+"""Seconds to load the checked part of the network, before any image."""
 
 _FEWEST = 8
-"""Validation images below which no operation can be told from chance."""
+"""Fewest validation images that can tell an effect from chance."""
 
 _BY_WEIGHT: tuple[Operation, ...] = (
     "flip", "crop", "rotate_30", "rotate_90", "grey", "vertical_flip",
 )  # fmt: skip
-"""A flip is in every policy but one; what the policies do otherwise follows."""
+"""Order of the checks: flips first, because almost every policy has one."""
 
 
 def without_unsafe(run: RunContext, experiment: Experiment, base: Recipe) -> Recipe:
     """Returns the recipe without the operations that change the class of images.
 
-    Under a budget as many operations are checked as about a twentieth of the time allows, the most
-    used ones first. An augmentation that was given by a setting stays as it is.
+    Under a budget, checks take at most about a twentieth of the time and start with the most used
+    operations. An augmentation that the user set stays unchanged.
 
     Args:
-        run: The run; what was found is recorded there.
-        experiment: The data and the backbone.
-        base: The recipe.
+        run: Run context, which records the findings.
+        experiment: Experiment with data and backbone.
+        base: Recipe to check.
     """
     used = used_operations(base)
     if not used or not drawn_families(run.options.by_hand, ("augmentation",)):
@@ -73,13 +73,13 @@ def without_unsafe(run: RunContext, experiment: Experiment, base: Recipe) -> Rec
 
 
 def used_operations(base: Recipe) -> tuple[Operation, ...]:
-    """Returns what the recipe's augmentation may do to an image, the most used first."""
+    """Returns the operations of the recipe's augmentation, the most used first."""
     changes = base.augmentation.changes | ({"flip"} if base.test_time_flip else set())
     return tuple(operation for operation in _BY_WEIGHT if operation in changes)
 
 
 def _avoiding(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """Returns the recipe with other values by path; what a new policy shares with the old stays."""
+    """Returns the recipe with new values by path; a new policy keeps the fields it shares."""
     data = base.model_dump()
     policy = data["augmentation"]
     name = settings.get("augmentation", policy["name"])
@@ -93,12 +93,12 @@ def _avoiding(base: Recipe, settings: Mapping[str, Any]) -> Recipe:
             policy[field] = value
     try:
         return parse_recipe({**data, "augmentation": policy})
-    except RecipeError:  # a policy that does nothing any more
+    except RecipeError:  # a policy without any operation left
         return parse_recipe({**data, "augmentation": {"name": "none"}})
 
 
 def _affordable(experiment: Experiment, clock: Clock) -> int:
-    """Returns how many operations can be checked in a small share of the time that is left."""
+    """Returns how many operations can be checked in a small share of the remaining time."""
     left = clock.left()
     if left is None:
         return len(_BY_WEIGHT)

@@ -27,23 +27,23 @@ MULTIPLY_ADDS = {
     "tf_efficientnet_lite1": 631e6,
     "tf_efficientnet_lite2": 899e6,
 }
-"""Candidates, all there without a network, and what they cost an image (their authors' README)."""
+"""Candidates that need no download, with their cost per image (from their authors' README)."""
 
 MOST_IMAGES = 500
 
 PASSES = 24
-"""A candidate is looked at where so many passes over all images fit into the time that is left."""
+"""Passes over all images that must fit into the remaining time to screen a candidate."""
 
 
 @dataclass(frozen=True)
 class Screened:
-    """What frozen features are worth.
+    """The score of the frozen features of a backbone.
 
     Attributes:
-        name: Of the backbone.
+        name: Name of the backbone.
         losses: Cross-validated log loss (M,) of each image, in nats at the best temperature.
-        right: Images right.
-        seconds: That it took.
+        right: Number of correctly classified images.
+        seconds: Duration of the scoring.
     """
 
     name: str
@@ -58,16 +58,16 @@ class Screened:
 
 
 def candidates(base: Recipe, features_s: float, images: int, seconds: float | None) -> list[str]:
-    """Returns the backbones to look at, that of the recipe first.
+    """Returns the backbones to screen, that of the recipe first.
 
     Args:
-        base: The recipe.
-        features_s: Seconds that its backbone takes for an image.
-        images: That are not sealed.
-        seconds: For all that is still to come; None without a clock.
+        base: Starting recipe.
+        features_s: Seconds per image of its backbone.
+        images: Number of images in the development set.
+        seconds: Remaining time; None without a budget.
     """
     own = base.backbone.name
-    if own not in MULTIPLY_ADDS:  # chosen by hand, or from a recipe that was
+    if own not in MULTIPLY_ADDS:  # chosen by hand or by an earlier run
         return [own]
     names = [own, *(name for name in MULTIPLY_ADDS if name != own)]
     if seconds is None:
@@ -82,11 +82,11 @@ def candidates(base: Recipe, features_s: float, images: int, seconds: float | No
 def screen(
     experiment: Experiment, base: Recipe, names: Sequence[str], resources: Resources
 ) -> list[Screened]:
-    """Scores backbones on the same images, some of those that are not sealed.
+    """Scores backbones on the same images of the development set.
 
     Args:
-        experiment: The data, for the backbone of the recipe.
-        base: The recipe.
+        experiment: Experiment with the backbone of the recipe.
+        base: Starting recipe.
         names: Names of the backbones.
         resources: Decode workers and progress display.
     """
@@ -114,7 +114,7 @@ def screen(
 
 
 def clearly_better(screened: Sequence[Screened]) -> Screened:
-    """Returns the best backbone, or the first where none is better by more than chance."""
+    """Returns the best backbone, or the first if none is better by more than chance."""
     own, *others = screened
     best = own
     for other in others:
@@ -134,7 +134,7 @@ def with_backbone(recipe: Recipe, name: str) -> Recipe:
 def _features(
     experiment: Experiment, recipe: Recipe, rows: NDArray[np.int64], resources: Resources
 ) -> tuple[NDArray[np.float32], int]:
-    """Returns the features (N, F) of all stages, and how many of them are the last ones."""
+    """Returns the features (N, F) of all stages, and the number of last features."""
     extractor = replace(experiment.extractor, progress=SILENT, pool=None, rows={"train": rows})
     if recipe.backbone.name != extractor.backbone.name:
         network = backbone_of(recipe)
@@ -167,7 +167,7 @@ def with_best_backbone(
         best = clearly_better(screened)
         images = len(best.losses)
         scores = "; ".join(
-            f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} right"
+            f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} correct"
             for each in screened
         )
         step.happened(f"{scores}; chosen: {best.name}")

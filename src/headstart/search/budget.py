@@ -30,13 +30,13 @@ from headstart.training.speed import disk_for_views, measure_speeds
 FOLDS = 3
 
 CROSS_VALIDATED_BELOW = 500
-"""Images below which trials are scored by cross-validation: one part of them is too few."""
+"""Fewest images for a validation set; with fewer, trials are scored by cross-validation."""
 
 HELD_OUT = 0.15
-"""Share of the images that are not sealed which the validation images are, about."""
+"""Approximate share of validation images in the development set."""
 
 TRIAL_S = 3.0
-"""Seconds that training once takes besides the steps: the network is loaded and cut anew."""
+"""Seconds per training besides its steps, to load and cut the network."""
 
 MOST_TRIALS = 60
 
@@ -47,14 +47,14 @@ SHORT = (TARGET_EPOCHS + FEWEST_EPOCHS) // 2
 
 @dataclass(frozen=True)
 class SearchShape:
-    """How a search spends its time.
+    """The shape of a search: how it spends its time.
 
     Attributes:
-        boundary: Where it cuts.
-        epochs: Of the whole schedule.
+        boundary: Name of the boundary.
+        epochs: Length of the whole schedule.
         views: Augmented views of each image.
-        trials: In the first rung.
-        folds: 1 for trials that are scored on the validation images.
+        trials: Number of trials in the first rung.
+        folds: Number of folds; 1 scores trials on the validation images.
     """
 
     boundary: str
@@ -65,19 +65,19 @@ class SearchShape:
 
 
 def folds_for(images: int) -> int:
-    """Returns in how many parts trials are cross-validated; 1 where a part is held out."""
+    """Returns the number of cross-validation folds; 1 stands for a validation set."""
     return FOLDS if images < CROSS_VALIDATED_BELOW else 1
 
 
 def passes(folds: int) -> float:
-    """Returns how often a trial's epoch sees the images that are not sealed."""
+    """Returns how often an epoch of a trial sees the development set."""
     return folds - 1 if folds > 1 else 1 - HELD_OUT
 
 
 def least_search(
     boundary: str, fixed_epochs: int = 0, folds: int = 1, fixed_views: int = 0
 ) -> SearchShape:
-    """Returns the least search that is worth it at a boundary."""
+    """Returns the smallest worthwhile search at a boundary."""
     epochs = fixed_epochs or SHORT
     views = fixed_views or min(epochs, 4)
     return SearchShape(boundary, epochs, views, FEW_TRIALS if folds > 1 else 1, folds)
@@ -85,16 +85,16 @@ def least_search(
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """What a search has to fit into, and what it costs.
+    """The limits and costs of a search.
 
     Attributes:
-        speeds: Seconds an image by boundary, nearest the input first.
-        images: Number of images that are not sealed.
+        speeds: Seconds per image by boundary, nearest the input first.
+        images: Number of images in the development set.
         seconds: Time for views, trials and the whole schedule of the winners.
         disk_bytes: Space for the cached views.
-        networks: Number of networks that are trained for the whole schedule in the end.
-        epochs: Length of the whole schedule; 0 where it is to be chosen.
-        views: Augmented views of each image; 0 where they are to be chosen.
+        networks: Number of networks to train for the whole schedule.
+        epochs: Length of the whole schedule; 0 to choose it.
+        views: Augmented views of each image; 0 to choose the number.
     """
 
     speeds: Mapping[str, Speed]
@@ -106,7 +106,7 @@ class SearchLimits:
     views: int = 0
 
     def allow(self, shape: SearchShape, whole_share: float = 1.0) -> bool:
-        """Returns whether a search fits, its whole schedule into a share of the time."""
+        """Returns whether a search fits, with its whole schedule in a share of the time."""
         speed = self.speeds[shape.boundary]
         steps_s = trial_epochs(shape.trials, shape.epochs) * self.images * speed.train_s
         trials_s = passes(shape.folds) * steps_s + 1.4 * shape.trials * shape.folds * TRIAL_S
@@ -121,16 +121,16 @@ class SearchLimits:
 
 
 def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape | None:
-    """Returns the search that fits into the limits, or None where not even the least does.
+    """Returns the search that fits into the limits, or None if not even the smallest does.
 
-    What lies behind the boundary matters more than what is tried on it: the earliest boundary is
-    taken at which a schedule of 8 epochs, 4 views and a trial fit, or three trials where they are
-    cross-validated. What is left goes to 12 epochs, 8 views, three trials, longer schedules up to
-    half of the time, and more trials, in this order.
+    The boundary matters more than the number of trials. The search takes the earliest boundary at
+    which 8 epochs, 4 views and one trial fit (three trials with cross-validation). The remaining
+    time goes to 12 epochs, 8 views, three trials, longer schedules up to half of the time, and
+    more trials, in this order.
 
     Args:
-        limits: Time, space and what is fixed.
-        last_resort: Whether 4 epochs, 2 views and a trial are better than none.
+        limits: Limits and costs of the search.
+        last_resort: True to accept 4 epochs, 2 views and one trial.
 
     Example:
         >>> limits = SearchLimits({"layer4": Speed(0.02, 0.005, 1000)}, 1000, 600, 1e9)
@@ -151,7 +151,7 @@ def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape
 
 
 def _grown(shape: SearchShape, limits: SearchLimits) -> SearchShape:
-    """Returns the search with what else fits, the most useful first."""
+    """Returns the search extended as far as it fits, most useful extensions first."""
 
     def grow(shape: SearchShape, field: str, most: int, whole_share: float = 1.0) -> SearchShape:
         while getattr(shape, field) < most:
@@ -172,7 +172,7 @@ def _grown(shape: SearchShape, limits: SearchLimits) -> SearchShape:
 
 
 def boundary_speeds(experiment: Experiment, base: Recipe) -> dict[str, Speed]:
-    """Measures what an image costs at the boundaries that may be taken."""
+    """Measures the cost of an image at the possible boundaries."""
     extractor = experiment.extractor
     fixed = fixed_boundary(extractor, base)
     traced = extractor.traced
@@ -189,7 +189,7 @@ def measured_shape(
     heads_too: bool = False,
     last_resort: bool = False,
 ) -> SearchShape | None:
-    """Returns the search that fits into what is left of the budget, after heads where they are."""
+    """Returns the search that fits into the remaining budget, after any search of heads."""
     images = len(development_set(experiment).rows)
     seconds = seconds_for_training(experiment, base, clock)
     if heads_too:
@@ -200,9 +200,9 @@ def measured_shape(
 
 
 def speed_by_trials(run: RunContext, plan: SearchPlan, trials: Sequence[Trial]) -> Speed:
-    """Returns what an image costs, by what was measured and by what the trials took.
+    """Returns the cost of an image, from measurements and from the duration of trials.
 
-    Trials that ran elsewhere, or side by side, say nothing of what this process can do alone.
+    Trials that ran elsewhere or in parallel do not show the speed of this process alone.
     """
     here = run.options.executor == "here"
     seen_s = [trial.train_s for trial in trials if trial.train_s and here]
@@ -222,7 +222,7 @@ def fitted_plan(
     views: int,
     networks: int,
 ) -> SearchPlan:
-    """Returns the plan with as many epochs for the winner as the time that is left allows."""
+    """Returns the plan with as many epochs for the winner as the remaining time allows."""
     more_views = missing_views(plan, views)
     seconds = (left - more_views * images * speed.prefix_s) / networks
     epochs = choose_epochs(speed, images, seconds, views=0)

@@ -18,26 +18,26 @@ from headstart.search.trial import Score, TrialJob
 
 SMALLEST_BATCH = 4
 
-NOT_YET = "no short schedule validates better than the head that it began with"
+NOT_YET = "no short schedule has a lower validation loss than its initial head"
 
-NOT_PAYING = "fine-tuning does not pay: no trial validates better than the head that it began with"
+NOT_PAYING = "fine-tuning does not help: no trial has a lower validation loss than its initial head"
 
 KEEP = 3
-"""One of so many trials goes on to the next rung."""
+"""One in this many trials is promoted to the next rung."""
 
 _LOOK_AFTER = 3
-"""Trials after which it is asked whether training beats the head alone."""
+"""Number of trials before the check that training beats the head alone."""
 
 
 @dataclass(frozen=True)
 class Asking:
-    """How recipes are asked for.
+    """The source of the recipes to try.
 
     Attributes:
-        base: What all have in common.
-        sampler: What draws.
-        families: What is drawn.
-        winners: Trials that must be left in the end.
+        base: Recipe that the trials vary.
+        sampler: Name of the sampler.
+        families: Method families to draw.
+        winners: Number of trials to keep in the end.
     """
 
     base: Recipe
@@ -61,18 +61,18 @@ def successive_halving(
 ) -> tuple[list[Trial], SearchPlan]:
     """Runs all rungs and returns the trials of the last one, the best first, and the plan as run.
 
-    Trials run as many at a time as the executor has slots; what they teach counts from the next
-    time on, in the order of their numbers, so that the same slots give the same search. Where no
-    short schedule beats the head that it began with, the best of them is asked again on the next
-    one. Where every trial of a later rung failed, those of the rung before it are returned.
+    The executor runs one trial per slot at a time. The sampler learns from each batch of trials in
+    the order of their numbers: the same number of slots gives the same search. If no short
+    schedule beats its initial head, the best of them is tried again on the next schedule. If
+    every trial of a later rung fails, the trials of the rung before it are returned.
 
     Args:
-        asking: How recipes are asked for.
-        plan: The rungs.
-        known: Trials that were journalled before, in this search.
-        executor: Runs trials.
+        asking: Source of the recipes.
+        plan: Plan with the rungs.
+        known: Trials of this search that are already in the journal.
+        executor: Executor of the trials.
         journal: Writes a trial; it counts only when this has returned.
-        why_stop: Returns why a rung should end before all of its trials have run, or nothing.
+        why_stop: Returns why a rung should end early, or an empty string.
         keep_plan: Writes the plan as run so far, after each rung and before the next.
 
     Raises:
@@ -88,10 +88,10 @@ def successive_halving(
         again = unpaid and short(best[0], plan.epochs)
         if again and not rung.ended:
             rung = rung.model_copy(update={"trials": 1})
-            # What is left then is for a whole schedule of this length at least.
+            # The remaining time must cover a whole schedule of at least this length.
             judged = plan.model_copy(update={"epochs": rung.epochs})
         while len(tried) < rung.trials:
-            # A rung that was ended before has as many trials as it ended with.
+            # A rung that ended earlier keeps its number of trials.
             reason = ""
             if not rung.ended:
                 finished = list(done.values())
@@ -110,7 +110,7 @@ def successive_halving(
         if number == 0 or any(trial.val_loss is not None for trial in tried):
             best = ranked(tried)
         elif tried and not rung.ended:
-            rung = rung.model_copy(update={"ended": "all that went on to longer schedules failed"})
+            rung = rung.model_copy(update={"ended": "all trials with longer schedules failed"})
         going = going_on(rung.trials, asking.winners)
         if len(best) < going and number + 1 < len(plan.rungs) and not rung.ended:
             rung = rung.model_copy(update={"ended": f"all but {len(best)} of its trials failed"})
@@ -120,7 +120,7 @@ def successive_halving(
 
 
 def _with_rung(plan: SearchPlan, number: int, rung: Rung, going: int) -> SearchPlan:
-    """Returns the plan with a rung as it was run; no more than `going` go on to the next."""
+    """Returns the plan with a rung as it was run; at most `going` are promoted."""
     rungs = [*plan.rungs[:number], rung, *plan.rungs[number + 1 :]]
     if number + 1 < len(rungs) and not rungs[number + 1].ended:
         fewer = min(rungs[number + 1].trials, going)
@@ -136,13 +136,13 @@ def _job(
     tried: Sequence[Trial],
     best: Sequence[Trial],
 ) -> TrialJob:
-    """Returns the next job: a recipe that is asked for, or the next best of the rung before."""
+    """Returns the next job: a new recipe, or the next best of the rung before."""
     base, epochs = asking.base, plan.rungs[rung].epochs
     last = not any(later.planned for later in plan.rungs[rung + 1 :])
     flips = last and base.augmentation.allows_mirroring
     if rung:
         survivor = best[place]
-        # The blend that a short schedule liked is no choice for a longer one.
+        # The best blend of a short schedule does not suit a longer one.
         recipe = {**survivor.recipe, "blend": base.blend, "test_time_flip": base.test_time_flip}
         return TrialJob(survivor.number, rung, recipe, epochs, flips)
     asked = ask(base, tried, place, asking.sampler, asking.families)
@@ -150,7 +150,7 @@ def _job(
 
 
 def _run(executor: Executor[TrialJob, Score], jobs: Sequence[TrialJob]) -> Iterator[Trial]:
-    """Yields each job's trial as it ends; those that lack memory run again with smaller batches."""
+    """Yields each trial as it ends; one that runs out of memory is retried with smaller batches."""
     waiting = [(job, "") for job in jobs]
     while waiting:
         again = []
@@ -168,13 +168,13 @@ def _run(executor: Executor[TrialJob, Score], jobs: Sequence[TrialJob]) -> Itera
 def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
     """Returns the rungs before the full schedule: a quarter of its epochs, then a half.
 
-    Successive halving (Jamieson & Talwalkar, AISTATS 2016), with a third going on. Of few trials
-    none goes on, unless they are in doubt whether training pays; see `rungs.successive_halving`.
+    Successive halving (Jamieson & Talwalkar, AISTATS 2016), with a third promoted. With few trials,
+    none is promoted unless it is unclear whether training helps; see `rungs.successive_halving`.
 
     Args:
         trials: In the first rung.
         epochs: Of the full schedule.
-        winners: So many go on at least, where there are as many.
+        winners: Minimum number of promoted trials, if there are as many.
     """
     more = going_on(trials, winners) if trials >= KEEP else 0
     sizes = [(trials, max(1, epochs // 4)), (more, max(1, epochs // 2))]
@@ -182,7 +182,7 @@ def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
 
 
 def going_on(trials: int, winners: int = 1) -> int:
-    """Returns how many of a rung's trials go on to the next: a third, or as many as must win."""
+    """Returns how many trials of a rung are promoted: a third, or at least the winners."""
     return min(trials, max(winners, -(-trials // KEEP)))
 
 
@@ -192,12 +192,12 @@ def trial_epochs(trials: int, epochs: int) -> int:
 
 
 def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
-    """Returns why further trials are not worth it; empty where they are.
+    """Returns why further trials are not worthwhile; empty if they are.
 
     Args:
-        tried: Trials of the first rung so far.
-        more: How many would follow.
-        whole: Epochs of the whole schedule.
+        tried: Finished trials of the first rung.
+        more: Number of further trials.
+        whole: Length of the whole schedule in epochs.
     """
     good = [trial for trial in tried if trial.val_loss is not None]
     if len(good) >= _LOOK_AFTER and not any(pays(trial, whole) for trial in good):
@@ -218,7 +218,7 @@ def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
 
 
 def _expected_best(number: int) -> float:
-    """Returns the expected maximum of so many standard normals (Blom 1958)."""
+    """Returns the expected maximum of that many standard normals (Blom 1958)."""
     return float(norm.ppf((number - 0.375) / (number + 0.25)))
 
 
@@ -230,12 +230,12 @@ def short(trial: Trial, whole: int) -> bool:
 def pays(trial: Trial, whole: int) -> bool:
     """Returns whether training beats the head that the trial started from.
 
-    A short schedule that is not clearly worse, by more than the noise, is given the benefit of the
-    doubt: a longer one is better.
+    A short schedule counts as better unless it is worse by more than the noise, because a longer
+    schedule would improve it.
 
     Args:
-        trial: That ended well.
-        whole: Epochs of the whole schedule.
+        trial: Successful trial.
+        whole: Length of the whole schedule in epochs.
     """
     if trial.start_loss is None or trial.val_loss is None:
         return True
@@ -244,7 +244,7 @@ def pays(trial: Trial, whole: int) -> bool:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Returns the trials that ended well, the least validation loss first.
+    """Returns the successful trials, lowest validation loss first.
 
     Raises:
         HeadstartError: If there are none.
@@ -252,14 +252,14 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
     good = [trial for trial in trials if trial.val_loss is not None]
     if not good:
         raise HeadstartError(
-            f"all {len(trials)} trials failed, the first with: {trials[0].cause.rstrip('.')}. "
-            "Their tracebacks are in trials.jsonl in the run's folder."
+            f"All trials failed ({len(trials)}), the first with: {trials[0].cause.rstrip('.')}. "
+            "Their tracebacks are in trials.jsonl in the run folder."
         )
     return sorted(good, key=lambda trial: (trial.val_loss, trial.number))
 
 
 def as_trial(job: TrialJob, outcome: Outcome[Score], note: str = "") -> Trial:
-    """Returns what the journal says of a job that ended; the blend becomes part of the recipe."""
+    """Returns the journal entry of a finished job; its recipe includes the chosen blend."""
     score = outcome.value
     recipe = dict(job.recipe)
     common: dict[str, Any] = {

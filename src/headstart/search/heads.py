@@ -37,21 +37,21 @@ PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 4)) for exponent i
 SMOOTHINGS = (0.0, 0.1, 0.2)
 
 REPEATS_BELOW = ((300, 3), (600, 2))
-"""Cross-validation is repeated on fewer images than this, so often, with other folds each time."""
+"""Number of images below which cross-validation is repeated, and how often, with new folds."""
 
 HEADS_SHARE = 0.06
-"""Share of the time up to which heads are tried."""
+"""Largest share of the time for trying heads."""
 
 
 @dataclass(frozen=True)
 class HeadTrial:
-    """One head that was tried.
+    """One tried head.
 
     Attributes:
-        head: With the features that it sees.
+        head: Head method with its choice of features.
         loss: Cross-validated log loss in nats at the best temperature.
-        right: Images right, of those that were tested.
-        images: That were tested.
+        right: Number of correctly classified images.
+        images: Number of tested images.
     """
 
     head: Linear | Cosine
@@ -62,10 +62,10 @@ class HeadTrial:
 
 @dataclass(frozen=True)
 class HeadSearch:
-    """What came of a search of heads.
+    """The result of a search of heads.
 
     Attributes:
-        trials: The best first.
+        trials: Tried heads, the best first.
         logits: Out-of-fold logits (N, C) of the best; NaN for an image that was not tested.
     """
 
@@ -87,13 +87,13 @@ def search_heads(
     All penalties of a kind come from one path of fits, each from the one before it.
 
     Args:
-        features: (N, F) by the name that the head's field has for them: `last`, `stages`.
-        labels: (N,), in 0 … C-1.
-        classes: C.
-        groups: (N,), kept within a fold.
-        seed: Of the folds.
-        until: On `time.monotonic`: no further path is begun after it.
-        progress: Where progress is shown.
+        features: Features (N, F) by name, `last` or `stages`.
+        labels: Class numbers (N,), in 0 … C-1.
+        classes: Number of classes C.
+        groups: Group numbers (N,); a group stays within one fold.
+        seed: Seed for the folds.
+        until: Time on the clock of `time.monotonic` after which no further path is started.
+        progress: Progress display.
     """
     tried: list[HeadTrial] = []
     best: NDArray[np.float32] | None = None
@@ -112,14 +112,14 @@ def search_heads(
             if best is None or loss < min(trial.loss for trial in tried):
                 best = logits
             tried.append(HeadTrial(head, loss, round(accuracy * images), images))
-    if best is None:  # no fold leaves two classes to learn from: nothing can be compared
+    if best is None:  # no fold leaves two classes to learn from, so nothing can be compared
         best = np.full((len(labels), classes), np.nan, np.float32)
         tried = [HeadTrial(Linear(features="last", penalty=STRENGTHS[0]), 0.0, 0, 0)]
     return HeadSearch(tuple(sorted(tried, key=lambda trial: trial.loss)), best)
 
 
 def repeats(images: int) -> int:
-    """Returns how often cross-validation is repeated on so many images."""
+    """Returns how often cross-validation is repeated for a number of images."""
     return next((number for limit, number in REPEATS_BELOW if images < limit), 1)
 
 
@@ -131,7 +131,11 @@ def _kinds(
     rows = len(next(iter(features.values())))
     if affordable_folds(rows, widest, classes) == 1:
         return [(which, 0.0) for which in features]
-    smoothings = (SMOOTHINGS[0], None, *SMOOTHINGS[1:])  # the likeliest first: time may run out
+    smoothings = (
+        SMOOTHINGS[0],
+        None,
+        *SMOOTHINGS[1:],
+    )  # best first: time may run out
     return [(which, smoothing) for smoothing in smoothings for which in features]
 
 
@@ -172,14 +176,14 @@ def _cosines(data: LabelledFeatures, seed: int) -> NDArray[np.float32]:
 
 
 def searches_heads(run: RunContext, base: Recipe) -> bool:
-    """Returns whether the head is to be searched: nothing of it was set by hand."""
+    """Returns whether to search the head: no part of it was set by hand."""
     return base.head.open_to_search and bool(drawn_families(run.options.by_hand, ("head",)))
 
 
 def with_best_head(
     run: RunContext, experiment: Experiment, base: Recipe, boundary: str
 ) -> tuple[Recipe, SearchPlan]:
-    """Stage 2: returns the recipe with the best head on frozen features, and what it scored."""
+    """Stage 2: returns the recipe with the best head on frozen features, and its score."""
     nothing = SearchPlan(rungs=(), folds=1, epochs=0)
     head = base.head
     if not searches_heads(run, base):
@@ -208,7 +212,7 @@ def with_best_head(
         step.happened(
             f"{counted(len(found.trials), 'head')} in {step.seconds:.1f} s; best: "
             f"{_describe_head(best.head)}, log loss {best.loss:.3f}, "
-            f"{best.right} of {best.images} right"
+            f"{best.right} of {best.images} correct"
         )
         HEADS.write(
             run.folder,
@@ -245,7 +249,7 @@ def _note_suspects(
     probabilities: NDArray[np.float64],
     features: NDArray[np.float32],
 ) -> None:
-    """Writes which images deserve a look, by out-of-fold probabilities of the best head."""
+    """Writes the suspect images, by out-of-fold probabilities of the best head."""
     sealed = {
         experiment.dataset.key(int(row)) for row in experiment.audited.kept[experiment.split.test]
     }

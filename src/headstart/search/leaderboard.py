@@ -1,4 +1,4 @@
-"""The leaderboard of a search, and how much each setting mattered in it."""
+"""The leaderboard of a search, and the importance of each choice."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ FEWEST_TRIALS = 8
 
 TOO_FEW = (
     f"Fewer than {FEWEST_TRIALS} recipes were tried on the same schedule, or all scored alike: "
-    "that says nothing of what mattered."
+    "the importance of choices cannot be estimated."
 )
 
 
@@ -31,20 +31,19 @@ def importance(trials: Sequence[Trial]) -> list[tuple[str, float]]:
 
     Functional ANOVA on a random forest (Hutter, Hoos and Leyton-Brown, ICML 2014), of the first
     rung, where all trials are comparable. A family counts by its method, and a field where the
-    methods of all trials have it, such as `optimizer.lr`. Ranges differ from method to method (SGD
-    wants higher rates than Adam), so a number counts by its place within its own method's range.
-    Fields of some methods alone are part of the choice of the method.
+    methods of all trials have it, such as `optimizer.lr`. Ranges differ between methods (SGD
+    needs higher rates than Adam), so a number counts by its position within its method's range.
+    Fields that only some methods have are part of the choice of the method.
 
     Args:
-        trials: From the journal.
+        trials: Trials from the journal.
 
     Returns:
-        Parameters with their shares, the most important first; what they lack to 1 is explained by
-        several together, or by none. Empty where there are too few trials to tell, or all scored
-        alike.
+        Parameters with their shares, the most important first; interactions and noise explain
+        the rest. Empty if there are too few trials or all scored alike.
     """
     told = [trial for trial in trials if trial.rung == 0 and trial.val_loss is not None]
-    told.sort(key=lambda trial: trial.number)  # side by side they end in any order
+    told.sort(key=lambda trial: trial.number)  # parallel trials end in any order
     if len(told) < FEWEST_TRIALS or len({trial.val_loss for trial in told}) == 1:
         return []
     columns = _columns(told)
@@ -77,16 +76,16 @@ def importance_of(folder: Path) -> list[tuple[str, float]]:
     """Returns the importance of choices in the search of a run folder.
 
     Raises:
-        RunError: If there was no search in it.
+        RunError: If the run has no search.
     """
     trials = TRIALS.read(folder)
     if not trials:
-        raise RunError(f"{folder} holds no trials: no recipes were searched in it.")
+        raise RunError(f"{folder} holds no trials: this run did not search recipes.")
     return importance(trials)
 
 
 def _columns(trials: Sequence[Trial]) -> dict[str, list[Any]]:
-    """Returns what differs between trials and all of them have, by path, with one value a trial."""
+    """Returns the values that differ between trials, by path, with one value per trial."""
     recipes = [parse_recipe(trial.recipe) for trial in trials]
     columns: dict[str, list[Any]] = {}
     for family in FAMILIES:
@@ -127,7 +126,7 @@ def _distribution(values: Sequence[Any]) -> "BaseDistribution":
 
 
 def differences(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a recipe has otherwise than the base, by path such as `optimizer.lr`."""
+    """Returns how a recipe differs from the base, by path such as `optimizer.lr`."""
     found: dict[str, Any] = {}
     for family, value in recipe.items():
         other = base[family]
@@ -142,13 +141,13 @@ def differences(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str,
 
 
 def shown(value: Any) -> str:
-    """Returns a value for people."""
+    """Returns a value as readable text."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the leaderboard; shares are between 0 and 1, the interval is Wilson's 95 %."""
+    """One line of the leaderboard; shares are between 0 and 1, the interval is Wilson's at 95%."""
 
     rank: int
     trial: int
@@ -162,10 +161,10 @@ class Row:
 
 
 def leaderboard(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[Row]:
-    """Returns a row for each trial: those that came farthest first, then by loss; failures last.
+    """Returns a row for each trial: the longest schedules first, then by loss; failures last.
 
     Args:
-        trials: From the journal.
+        trials: Trials from the journal.
         base: The recipe that the search started from, as plain data.
     """
     last: dict[int, Trial] = {}
@@ -200,9 +199,9 @@ def leaderboard_of(folder: Path) -> list[Row]:
     """Returns the leaderboard of a run folder.
 
     Raises:
-        RunError: If there was no search in it.
+        RunError: If the run has no search.
     """
     trials = TRIALS.read(folder)
     if not trials:
-        raise RunError(f"{folder} holds no trials: no recipes were searched in it.")
+        raise RunError(f"{folder} holds no trials: this run did not search recipes.")
     return leaderboard(trials, load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json"))

@@ -18,14 +18,14 @@ from headstart.training.run_context import RunContext
 
 
 def note_ensemble(run: RunContext, members: int, why: str) -> None:
-    """Notes where fewer networks are shipped than were asked for."""
+    """Adds a note if the ensemble has fewer networks than requested."""
     asked = run.options.ensemble
     if members < asked:
         run.note(f"An ensemble of {asked} was requested, but it has {members}: {why}.")
 
 
 def say_disk(run: RunContext, experiment: Experiment, base: Recipe, plan: SearchPlan) -> None:
-    """Says how much of the disk the search takes at most, before it does."""
+    """Notes the maximum disk space of the search in advance."""
     shape = experiment.extractor.traced.boundary(
         boundary_without_clock(experiment.extractor, base)
     ).shape
@@ -53,7 +53,7 @@ def why_ended(plan: SearchPlan, head_asked: bool, unpaid: bool) -> str:
 
 
 def _endings(plan: SearchPlan) -> str:
-    """Returns why rungs ended before all of their trials had run; empty where none did."""
+    """Returns why rungs ended early; empty if none did."""
     return "; ".join(dict.fromkeys(rung.ended for rung in plan.rungs if rung.ended))
 
 
@@ -69,11 +69,11 @@ def planned_trials(plan: SearchPlan) -> str:
 
 
 def describe_trials(base: Recipe, plan: SearchPlan, trials: Sequence[Trial], best: Trial) -> str:
-    """Returns what became of the trials."""
+    """Returns the outcome of the trials."""
     changes = differences(best.recipe, base.model_dump(mode="json"))
     chosen = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
     happened = f"{counted(len(trials), 'trial')}; best: {chosen or 'the starting recipe'}"
-    happened += f", log loss {best.val_loss:.3f}, {best.val_right} of {best.val_images} right"
+    happened += f", log loss {best.val_loss:.3f}, {best.val_right} of {best.val_images} correct"
     if best.start_loss is not None:
         happened += f" (before training {best.start_loss:.3f})"
     failed = sum(trial.state == "failed" for trial in trials)
@@ -96,9 +96,9 @@ def describe_trial(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: 
     best = ranked([each for each in finished if each.rung == trial.rung])[0]
     low, high = wilson_interval(best.val_right, best.val_images)
     return (
-        f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} right "
+        f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} correct "
         f"({what or 'the starting recipe'}); best so far {best.val_loss:.3f} "
-        f"({percent_range((low, high))} right); "
+        f"({percent_range((low, high))} correct); "
         f"{ending}"
     )
 
@@ -128,7 +128,7 @@ def trial_board(finished: Sequence[Trial], plan: SearchPlan) -> list[tuple[str, 
 
 
 def _seconds_left(finished: Sequence[Trial], plan: SearchPlan) -> float:
-    """Returns what the trials that are left take, at the speed so far."""
+    """Returns the seconds for the remaining trials at the current speed."""
     epochs = sum(trial.epochs for trial in finished)
     planned = sum(rung.trials * rung.epochs for rung in plan.rungs)
     return sum(trial.seconds for trial in finished) / epochs * max(0, planned - epochs)

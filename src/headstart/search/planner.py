@@ -1,4 +1,4 @@
-"""The first stages of a search: a backbone, a head, and what the time allows after them."""
+"""The first stages of a search: a backbone, a head, and a plan for the remaining time."""
 
 from headstart.artifacts.journal import SearchPlan
 from headstart.backbones.boundaries import FEATURES
@@ -27,13 +27,13 @@ def plan_search(
     """Screens backbones, searches heads and plans the trials.
 
     Args:
-        run: The run; what was found is recorded there, and the heads are written to its folder.
-        experiment: The data and the backbone of the recipe.
-        base: Gives what is not searched.
+        run: Run context, which records the findings and receives the heads.
+        experiment: Experiment with the backbone of the recipe.
+        base: Recipe with the choices that are not searched.
 
     Returns:
-        The data for the chosen backbone, the recipe that trials start from, and the plan: None
-        where there is one recipe to train only.
+        The data for the chosen backbone, the recipe that trials start from, and the plan, which
+        is None if there is only one recipe to train.
 
     Raises:
         RecipeError: If there is nothing to search with the number of trials.
@@ -84,7 +84,7 @@ def plan_search(
     if boundary not in speeds or not trainable:
         return experiment, base, None if plan.head_loss is None else plan
     speed = speeds[boundary]
-    # It did fit before the heads were searched; the winner's schedule is cut to the time there is.
+    # It fitted before the search of heads; the schedule of the winner is cut to the remaining time.
     shape = measured_shape(
         experiment, base, clock, {boundary: speed}, networks, last_resort=True
     ) or least_search(boundary, base.epochs, fixed_views=base.views)

@@ -34,7 +34,7 @@ from headstart.training.transfer import (
 )
 
 FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300
-"""Images that a temperature is learnt from, where they are kept apart from the last training."""
+"""Fewest images to fit a temperature on, if they are kept out of the final training."""
 
 NONE = np.empty(0, np.int64)
 
@@ -51,14 +51,14 @@ def finish(
     """Trains the winners again, validation images included, for their whole schedule.
 
     Args:
-        run: The run; what was done is recorded there.
-        experiment: The data, for the backbone that was chosen.
-        context: What the trials shared.
-        base: The recipe that the search started from.
+        run: Run context.
+        experiment: Experiment with the chosen backbone.
+        context: Trial context.
+        base: Recipe that the search started from.
         plan: Plan of the search.
         winners: The trials to train for the whole schedule; more than one make an ensemble, and
             none keeps the head alone.
-        unpaid: The best trial, where none was better than the head that it began with.
+        unpaid: Best trial, if none was better than its initial head.
     """
     run.record.boundary = context.boundary
     if plan.head_loss is not None:
@@ -69,7 +69,7 @@ def finish(
             done, outcome = _train_winners(run, experiment, context, base, plan, winners)
             step.happened(outcome)
             return done
-        # Mirror images count for the head where they counted when it was found to be better.
+        # The head uses mirror images if it was compared with them.
         flip = base.test_time_flip or (unpaid is not None and flips(unpaid))
         recipe = base.model_copy(update={"test_time_flip": flip})
         here = _with_all_images(run, experiment, context, recipe)
@@ -88,9 +88,9 @@ def _train_winners(
     plan: SearchPlan,
     winners: Sequence[Trial],
 ) -> tuple[FittedClassifier, str]:
-    """Trains one network a winner and returns the first with the others, and what happened.
+    """Trains one network per winner and returns the ensemble and the outcome.
 
-    One that fails is left out of an ensemble; where all fail, the head of the first is kept.
+    Failed networks are left out; if all fail, the head of the first is kept.
     """
     record = run.record
     trained: list[FittedClassifier] = []
@@ -100,9 +100,9 @@ def _train_winners(
     apart = to_calibrate_by(experiment, context, winners, plan, base.seed)
     for number, winner in enumerate(winners):
         whole = {**winner.recipe, "epochs": plan.whole_epochs}
-        # An image is mirrored for all members or for none.
+        # All members use mirror images, or none does.
         whole["test_time_flip"] = flips(winners[0])
-        if short(winner, plan.whole_epochs):  # what a short schedule liked says little of it
+        if short(winner, plan.whole_epochs):  # its blend says little here
             whole["blend"] = base.blend
         recipe = parse_recipe(whole)
         here = _with_all_images(run, experiment, context, recipe, apart)
@@ -118,7 +118,7 @@ def _train_winners(
                 continue
             forget_epochs(run.folder)
             if left == 1 and not transfer.solved:
-                raise  # a head at random is nothing to keep
+                raise  # a random head is not worth keeping
             if head is None:
                 transfer.model.load_state_dict(before)
                 head = head_alone(here, recipe, transfer, plan, winner)
@@ -149,16 +149,16 @@ def _with_all_images(
     recipe: Recipe,
     apart: NDArray[np.int64] = NONE,
 ) -> Experiment:
-    """Returns the data with a fresh backbone and all images to train on that are not sealed.
+    """Returns the experiment with a fresh backbone and the development set to train on.
 
-    A soup chooses its ingredients by images that are held out, so it has to leave these.
+    A soup chooses its ingredients on held-out images, so these are not trained on.
 
     Args:
-        run: Gives the progress display.
-        experiment: The data.
-        context: What the trials shared.
-        recipe: What to train.
-        apart: Rows to leave out, too.
+        run: Run context.
+        experiment: Experiment with the data.
+        context: Trial context.
+        recipe: Recipe to train.
+        apart: Further rows to leave out.
     """
     soup = recipe.averaging.chooses_by_validation
     if soup or len(apart):
@@ -178,7 +178,7 @@ def _with_all_images(
 
 
 def _before(plan: SearchPlan, loss: float) -> EpochRecord:
-    """Returns the record of the state before training: what cross-validation says of the head."""
+    """Returns the record before training, with the cross-validated score of the head."""
     accuracy = plan.head_right / plan.head_images if plan.head_images else None
     return EpochRecord(
         epoch=0, progress=0, lr=0, train_loss=None, val_loss=loss,
@@ -189,14 +189,14 @@ def _before(plan: SearchPlan, loss: float) -> EpochRecord:
 def _train(
     run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel, left: int
 ) -> tuple[str, tuple[Acted, ...]]:
-    """Trains the whole schedule and returns what happened, and what each method did.
+    """Trains the whole schedule and returns the outcome and the effect of each method.
 
     Args:
-        run: The run; it gets the epochs of the first network.
-        experiment: The data.
-        recipe: What to train.
-        transfer: Where it begins.
-        left: Networks that are still to be trained, this one included: they share the time.
+        run: Run context, which receives the epochs of the first network.
+        experiment: Experiment with the data.
+        recipe: Recipe to train.
+        transfer: Transfer model to train.
+        left: Number of networks still to train, including this one; they share the time.
     """
     extractor, record = experiment.extractor, run.record
     epochs = recipe.epochs
@@ -220,7 +220,7 @@ def _train(
         record.cached_view_accuracy, record.fresh_view_accuracy = gap
     happened = f"{last.epoch} of {counted(epochs, 'epoch')} on {counted(len(data.labels), 'image')}"
     if recipe.blend < 1:
-        happened += f", weights blended {percent(recipe.blend, 0)} of the way from the start"
+        happened += f", weights blended: {percent(recipe.blend, 0)} fine-tuned"
     return happened, last.acted
 
 
@@ -232,14 +232,14 @@ def averaged(trained: Sequence[FittedClassifier]) -> FittedClassifier:
     members = tuple(
         Member(each.experiment.extractor.backbone.model, each.transfer.head) for each in others
     )
-    # Each was calibrated alone; the mean of their logits lies between them. Sets promise a
-    # coverage, and no held-out image has seen the mean.
+    # Each member was calibrated alone. Class sets guarantee a coverage, which no held-out image
+    # has tested for the mean of the logits.
     temperature = float(np.mean([each.temperature for each in trained]))
     return replace(first, others=members, temperature=temperature, sets=(), held=0)
 
 
 def calibrated_by_trial(fitted: FittedClassifier, trial: Trial) -> FittedClassifier:
-    """Returns a network with what its trial's held-out images say; its sets where these fit."""
+    """Returns a network calibrated on its trial's held-out images, with class sets if they fit."""
     if flips(trial) != fitted.recipe.test_time_flip:
         return replace(fitted, temperature=trial.temperature)
     held = trial.val_images
@@ -247,7 +247,7 @@ def calibrated_by_trial(fitted: FittedClassifier, trial: Trial) -> FittedClassif
 
 
 def calibrated_by_logits(fitted: FittedClassifier, logits: NDArray[np.float32]) -> FittedClassifier:
-    """Returns a network with what images say that were kept apart from its training."""
+    """Returns a network calibrated on images that were kept out of its training."""
     labels = fitted.experiment.extractor.labels["val"]
     temperature = fit_temperature(logits, labels)
     sets = set_thresholds(logits, labels, temperature)
@@ -255,7 +255,7 @@ def calibrated_by_logits(fitted: FittedClassifier, logits: NDArray[np.float32]) 
 
 
 def held_logits(experiment: Experiment, transfer: TransferModel) -> NDArray[np.float32]:
-    """Returns the logits (M, C) of the validation images, with their mirror images' if asked."""
+    """Returns the logits (M, C) of the validation images, averaged with any mirror images."""
     views = [transfer.cached[part] for part in ("val", "val_mirrored") if part in transfer.cached]
     device = experiment.extractor.device
     logits = np.mean([predict(transfer.model, view, device=device) for view in views], axis=0)
@@ -269,11 +269,11 @@ def to_calibrate_by(
     plan: SearchPlan,
     seed: int,
 ) -> NDArray[np.int64]:
-    """Returns rows of validation images to be kept apart from training; often none.
+    """Returns rows of validation images to keep out of training; often none.
 
-    A network is surer of itself after a long schedule than after the short one of its trial, and
-    no image has seen the mean of an ensemble. A twentieth of the images tells how sure it is,
-    where that is enough of them; else the trials' temperatures have to do.
+    A network is more confident after a long schedule than after the short schedule of its trial,
+    and no held-out image has tested the mean of an ensemble. A twentieth of the images calibrates
+    the confidence if that is enough; otherwise the temperatures of the trials are used.
     """
     val = np.isin(context.rows, experiment.extractor.rows["val"])
     size = min(MOST_TO_CALIBRATE, len(context.rows) // 20)
@@ -281,7 +281,7 @@ def to_calibrate_by(
     if trusted or size < FEWEST_TO_CALIBRATE or val.sum() < 2 * size:
         return NONE
     parts = round(val.sum() / size)
-    # Whole groups: a copy of an image that is trained on would tell nothing.
+    # Whole groups: a copy of a training image would be no test.
     part_of = parted(context.labels[val], context.groups[val], parts, seed)
     apart: NDArray[np.int64] = context.rows[val][part_of == 0]
     return apart
@@ -294,11 +294,11 @@ def head_alone(
     plan: SearchPlan,
     trial: Trial | None,
 ) -> FittedClassifier:
-    """Returns the head as it was solved, calibrated by the images that were held out from it.
+    """Returns the head as it was solved, calibrated on images held out from it.
 
-    Those of the search of heads, or those of the trial that began with it, whichever are more: a
-    temperature from a few images that were all right is far too sure. The search of heads saw no
-    mirror images, so that where they count the trial is asked.
+    The images come from the search of heads or from the trial that started with the head,
+    whichever has more: a temperature from a few correct images is overconfident. The search of
+    heads uses no mirror images, so with these the trial is used.
     """
     if trial is None or (plan.head_images > trial.val_images and not flips(trial)):
         temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
@@ -308,5 +308,5 @@ def head_alone(
 
 
 def flips(trial: Trial) -> bool:
-    """Returns whether a trial was judged by the mean with the mirror images' logits."""
+    """Returns whether a trial was scored with averaged logits of mirror images."""
     return bool(trial.recipe.get("test_time_flip"))

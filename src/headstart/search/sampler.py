@@ -1,4 +1,4 @@
-"""The sampler of a search: recipes that are known to be good, then Optuna's TPE."""
+"""The sampler of a search: known good recipes first, then Optuna's TPE."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -23,14 +23,14 @@ _STARTUP_TRIALS = 8
 
 
 def prior_recipes(base: Recipe, families: Sequence[str] = SEARCHED) -> list[Recipe]:
-    """Returns what is worth trying first on small data: effective learning rates, then decay.
+    """Returns the recipes to try first on small data: effective learning rates, then decay.
 
     The learning rate matters most in fine-tuning (Li et al., ICLR 2020); layer-wise decay spares
-    the early blocks; plain cross-entropy and SGD are the field's other habits.
+    the early blocks; plain cross-entropy and SGD are other common choices.
 
     Args:
-        base: The first of them.
-        families: Those that may differ from it.
+        base: First of the recipes.
+        families: Method families that may differ from it.
     """
     optimizer = base.optimizer
     recipes: list[dict[str, Any]] = [{}]
@@ -53,7 +53,7 @@ def prior_recipes(base: Recipe, families: Sequence[str] = SEARCHED) -> list[Reci
 
 
 class _OptunaSuggest:
-    """Draws through one of Optuna's trials."""
+    """Draws values through an Optuna trial."""
 
     def __init__(self, trial: "optuna.Trial") -> None:
         self._trial = trial
@@ -69,12 +69,12 @@ class _OptunaSuggest:
 
 
 class _Reading:
-    """Draws nothing, but reads what a recipe would have drawn.
+    """Reads the values of a given recipe instead of drawing.
 
     Attributes:
         params: Values by name.
-        choices: What was offered, by name.
-        spans: Ranges, by name.
+        choices: Offered choices by name.
+        spans: Ranges by name.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -87,7 +87,7 @@ class _Reading:
         """Returns the recipe's value.
 
         Raises:
-            LookupError: If it is not offered.
+            LookupError: If the value is not among the choices.
         """
         value = self._value(name)
         key, options = _options(name, values)
@@ -97,7 +97,7 @@ class _Reading:
         return value
 
     def number(self, name: str, span: Range) -> float:
-        """Returns the recipe's value; the nearest one within the range is what is learnt from."""
+        """Returns the recipe's value; the sampler learns from the nearest one in the range."""
         value = float(self._value(name))
         self.params[name], self.spans[name] = min(max(value, span.low), span.high), span
         return value
@@ -109,7 +109,7 @@ class _Reading:
 
 
 def _options(name: str, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-    """Returns a name that says what is offered: Optuna wants the same choices under one name."""
+    """Returns a name with its choices: Optuna needs the same choices under the same name."""
     options = {str(value): value for value in values}
     return f"{name} of {'/'.join(options)}", options
 
@@ -124,12 +124,12 @@ def ask(
     """Returns the recipe of a trial of the first rung.
 
     Args:
-        base: What all have in common.
-        tried: Trials of this rung that have ended.
-        number: Of the trial.
-        sampler: `tpe` begins with what is known to be good and learns from what was tried;
+        base: Recipe that the trials vary.
+        tried: Finished trials of this rung.
+        number: Number of the trial.
+        sampler: `tpe` begins with known good recipes and learns from finished trials;
             `random` draws every recipe independently.
-        families: Those to draw.
+        families: Method families to draw.
     """
     only = _only(base)
     seed = int.from_bytes(sha256(f"{base.seed}/0/{number}".encode()).digest()[:4], "little")
@@ -147,7 +147,7 @@ def ask(
         reading = _Reading(parse_recipe(trial.recipe))
         try:
             draw_recipe(reading, base, families, only)
-        except LookupError:  # set by hand to what no search draws: nothing to learn from
+        except LookupError:  # set by hand outside the search space: nothing to learn from
             continue
         if trial.val_loss is not None:
             study.add_trial(_as_optuna(reading, trial.val_loss))
@@ -155,13 +155,13 @@ def ask(
 
 
 def _only(base: Recipe) -> dict[str, tuple[str, ...]]:
-    """Returns the methods that trials draw of a family, where these are not all of them."""
+    """Returns the methods that trials draw from a family, if these are not all of them."""
     only: dict[str, tuple[str, ...]] = {
         family: tuple(method_name(each) for each in FAMILIES[family] if each.shares_trials)
         for family in SEARCHED
         if getattr(base, family).shares_trials
     }
-    if not base.freezing.shares_trials:  # it was chosen by hand, and stays
+    if not base.freezing.shares_trials:  # chosen by hand, so it stays
         only["freezing"] = (base.freezing.name,)
     return only
 

@@ -1,6 +1,6 @@
-"""The search: what was planned is tried on what is cached, and the winner is trained.
+"""The search: runs the planned trials on cached activations and trains the winner.
 
-Every step is journalled before it counts, so that a search that was killed goes on.
+Every step is journalled before it counts, so a killed search can be resumed.
 """
 
 from collections.abc import Sequence
@@ -55,13 +55,13 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
     """Finds and trains the best recipe that the budget or the number of trials allows.
 
     Args:
-        run: The run; its record learns what was planned and done, and the journal lies in its
-            folder.
-        experiment: The data and the backbone of the recipe.
-        base: Gives what is not searched.
+        run: Run context; the journal is in its folder.
+        experiment: Experiment with the backbone of the recipe.
+        base: Recipe with the choices that are not searched.
 
     Returns:
-        What is to be proven. Where the budget allows one recipe only, that recipe is trained.
+        The fitted classifier, before the sealed test. If the budget only allows one recipe, that
+        recipe is trained.
 
     Raises:
         HeadstartError: If every trial failed.
@@ -78,7 +78,7 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
             note_ensemble(run, 1, "one recipe was trained")
             return train_recipe(run, experiment, base)
         write_recipe(folder, base, SEARCH_RECIPE)
-        run.save()  # a resumed run tells it, too
+        run.save()  # a resumed run shows it, too
         write_plan(folder, plan)  # from here on it counts
     context = trial_context(experiment, base, plan)
     say_disk(run, experiment, base, plan)
@@ -124,7 +124,7 @@ def _winners(run: RunContext, ranking: Sequence[Trial], plan: SearchPlan) -> lis
 def _cache_views(
     run: RunContext, context: TrialContext, base: Recipe, plan: SearchPlan
 ) -> list[Path]:
-    """Caches the views that the first trials need, so that trials take what training takes.
+    """Caches the views for the first trials, so the duration of a trial is that of training.
 
     Returns:
         The folders of the cache that trials read.
@@ -206,7 +206,7 @@ def _open_executor(
 
 
 def _trials_seconds(finished: Sequence[Trial], plan: SearchPlan, rung: int) -> float:
-    """Returns what one more trial of a rung takes, with those of later rungs."""
+    """Returns the seconds of one more trial of a rung, including its share of later rungs."""
     epoch_s = max(trial.seconds / trial.epochs for trial in finished)
     later = sum(each.epochs for each in plan.rungs[rung + 1 :] if each.trials)
     return epoch_s * (plan.rungs[rung].epochs + later)

@@ -44,14 +44,14 @@ from headstart.training.transfer import (
 )
 
 BLENDS = (0.5, 0.75, 1.0)
-"""Shares of the trained weights among which validation chooses."""
+"""Shares of the trained weights that are compared on validation images."""
 
 open_once = lru_cache(maxsize=2)(open_pixels)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows of the pixels that a trial trains on, and those that it is scored on."""
+    """Rows of the pixels that a trial trains on and is scored on."""
 
     train: NDArray[np.int64]
     held: NDArray[np.int64]
@@ -59,19 +59,19 @@ class Fold:
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What all trials of a search share.
+    """The trial context: the data that all trials of a search share.
 
     Attributes:
-        cache_dir: Folder of the cache.
-        pixels: Key of the decoded images in it.
-        rows: Rows of the pixels that are not sealed (N,).
-        labels: Their class numbers (N,).
-        groups: Their group numbers (N,).
+        cache_dir: Cache folder.
+        pixels: Cache key of the decoded images.
+        rows: Rows of the pixels in the development set (N,).
+        labels: Class numbers (N,).
+        groups: Group numbers (N,).
         classes: Names of the classes.
-        boundary: Where all of them cut.
-        folds: By rung.
-        heads: The solved head by rung and fold; None where it starts at random.
-        device: Where to train.
+        boundary: Name of the boundary.
+        folds: Folds by rung.
+        heads: Solved heads by rung and fold; None for a random head.
+        device: Device to train on.
     """
 
     cache_dir: Path
@@ -91,13 +91,13 @@ class TrialJob:
     """One recipe to try.
 
     Attributes:
-        number: Of the trial.
-        rung: Says which folds.
-        recipe: As plain data.
+        number: Number of the trial.
+        rung: Number of the rung, which selects the folds.
+        recipe: Recipe as plain data.
         epochs: Length of the schedule.
-        flips: Whether to try the mean with the mirror images' logits, too.
-        blends: Shares of the trained weights among which the held-out images choose, where the
-            recipe keeps all of them; none keeps the recipe's.
+        flips: True to also try averaged logits of mirror images.
+        blends: Shares of the trained weights to compare on held-out images, if the recipe keeps
+            all trained weights; empty keeps the share of the recipe.
     """
 
     number: int
@@ -110,22 +110,22 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class Score:
-    """What the held-out images showed, with the weights blended as they like best.
+    """The score of a trial on held-out images, at the best blend of weights.
 
     Attributes:
         val_loss: Log loss in nats at the best temperature.
-        val_bits: One character an image, `1` where it was right, in the order of their rows.
-        temperature: The best one.
-        blend: Share of the trained weights.
-        flip: Whether the mean with the mirror images' logits is clearly better.
-        start_loss: As `val_loss`, before training; with mirror images where `flip` says so.
-        start_bits: As `val_bits`, likewise.
-        start_temperature: As `temperature`, likewise.
+        val_bits: One character per image in the order of rows, `1` if correct.
+        temperature: Best temperature.
+        blend: Best share of the trained weights.
+        flip: True if averaging logits with mirror images is clearly better.
+        start_loss: `val_loss` before training; with mirror images if `flip`.
+        start_bits: `val_bits` before training.
+        start_temperature: `temperature` before training.
         sets: Thresholds of class sets, see `calibration.set_thresholds`.
-        start_sets: As `sets`, likewise.
+        start_sets: `sets` before training.
         gain_noise: Standard error, over images, of the log loss that training saved.
-        train_s: Seconds to train on an image once.
-        acted: What each method was seen to do, in the first fold.
+        train_s: Training seconds per image and epoch.
+        acted: Observed effect of each method in the first fold.
     """
 
     val_loss: float
@@ -144,11 +144,11 @@ class Score:
 
 
 def run_trial(context: TrialContext, job: TrialJob) -> Score:
-    """Trains a recipe from the pretrained backbone, once a fold, and scores it.
+    """Trains a recipe from the pretrained backbone, once per fold, and scores it.
 
     Args:
-        context: What it shares with other trials.
-        job: What to try.
+        context: Trial context.
+        job: Trial to run.
     """
     recipe = parse_recipe(job.recipe)
     parts = context.folds[job.rung]
@@ -180,7 +180,7 @@ def run_trial(context: TrialContext, job: TrialJob) -> Score:
 
 
 def fresh_extractor(context: TrialContext, recipe: Recipe) -> FeatureExtractor:
-    """Returns what a trial works with; its backbone is as it was loaded."""
+    """Returns the feature extractor of a trial, with a freshly loaded backbone."""
     backbone = backbone_of(recipe)
     device = torch.device(context.device)
     return FeatureExtractor(
@@ -199,7 +199,7 @@ def fresh_extractor(context: TrialContext, recipe: Recipe) -> FeatureExtractor:
 
 
 def with_fold(extractor: FeatureExtractor, context: TrialContext, fold: Fold) -> FeatureExtractor:
-    """Returns the extractor with a fold's images for its parts."""
+    """Returns the extractor with the images of a fold as its parts."""
     place = {int(row): position for position, row in enumerate(context.rows)}
     at = {
         part: np.array([place[int(row)] for row in rows], np.int64)
@@ -239,8 +239,8 @@ def _held_logits(
 ) -> tuple[dict[tuple[float, bool], NDArray[np.float32]], float, tuple[Acted, ...]]:
     """Trains once and returns the held-out logits (M, C) by share of the trained weights and flip.
 
-    Share 0 is the start. The seconds that training took for an image come with them, and what each
-    method was seen to do. A head that was solved on frozen features is not trained.
+    Share 0 stands for the initial weights. Also returns the training seconds per image and the
+    observed effect of each method. A head solved on frozen features is not trained.
     """
     transfer = build_transfer_model(extractor, recipe, context.boundary, known)
     nothing_moves = context.boundary == FEATURES and not recipe.head.has_hidden_layer
@@ -264,7 +264,7 @@ def _held_logits(
         return found, 0.0, (*transfer.acted, *untrained(recipe, "the head was solved"))
     data = training_data(extractor, recipe, transfer, job.epochs)
     before = weights_of(transfer)
-    if not recipe.averaging.chooses_by_validation:  # nothing else chooses by held-out images
+    if not recipe.averaging.chooses_by_validation:  # nothing else needs held-out images
         data = replace(data, val=None, val_mirrored=None)
     train_s, acted = train_silently(extractor, transfer, data, recipe, job.epochs)
     after = weights_of(transfer)
@@ -277,7 +277,7 @@ def _held_logits(
 def _score(
     logits: Mapping[tuple[float, bool], NDArray[np.float32]], labels: NDArray[np.int64]
 ) -> Score:
-    """Returns the score of the best blend; mirror images count where they are clearly better."""
+    """Returns the score of the best blend; mirror images are used if clearly better."""
     plain = not all(flip for _, flip in logits)
     ranked = sorted(
         (calibrated_score(found, labels)[0], share)
@@ -310,7 +310,7 @@ def _score(
 
 
 def trial_context(experiment: Experiment, base: Recipe, plan: SearchPlan) -> TrialContext:
-    """Returns what all trials share: every rung has folds of its own, or the validation images."""
+    """Returns the trial context: each rung has its own folds, or the validation images."""
     extractor, plain = experiment.extractor, development_set(experiment)
     parts: list[tuple[Fold, ...]] = []
     for number in range(len(plan.rungs)):

@@ -288,7 +288,7 @@ def finetune(
             f"{record.chosen}"
         )
         if better and recipe.blend < 1:
-            outcome += f", weights blended: {percent(recipe.blend, 0)} trained"
+            outcome += f", weights blended: {percent(recipe.blend, 0)} fine-tuned"
         step.happened(outcome)
     if better:
         return after

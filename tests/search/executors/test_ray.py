@@ -55,7 +55,7 @@ try:
         with open_executor("ray", toy_work.square, folder, threads=2, address=cluster.address):
             raise AssertionError
     except InputError as error:
-        assert "no machine of the Ray cluster has 2 CPUs" in str(error)
+        assert "No machine of the Ray cluster has 2 CPUs" in str(error)
 finally:
     cluster.shutdown()
 """
@@ -68,7 +68,7 @@ for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"):
         with open_executor("ray", len, None, address=address):
             raise AssertionError
     except InputError as error:
-        assert f"cannot join a Ray cluster at {address} (" in str(error)
+        assert f"Cannot join a Ray cluster at {address} (" in str(error)
 """
 
 

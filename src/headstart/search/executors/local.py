@@ -1,8 +1,8 @@
-"""Where the jobs of a search run: in this process, in others on this machine, or on a cluster.
+"""Executors of jobs: in this process, in other processes of this machine, or on a cluster.
 
-All executors behave alike. A job that fails is an outcome with its cause, and the others go on; a
-mistake in the program is raised. What all jobs share is sent once to each process; jobs and what
-they return are small plain data. Outcomes come as jobs end, in whatever order.
+All executors behave alike. A failed job gives an outcome with its cause, and the others continue; a
+bug in the program is raised. Shared data is sent once to each process; jobs and their values are
+small plain data. Outcomes arrive as jobs end, in any order.
 """
 
 import os
@@ -41,7 +41,7 @@ class Executor(Protocol[J_contra, T_co]):
     def run(self, jobs: Sequence[J_contra]) -> Iterator[tuple[int, Outcome[T_co]]]:
         """Yields the position and the outcome of every job as it ends.
 
-        Whoever stops in the middle ends the jobs that are running.
+        Closing the iterator early ends the running jobs.
         """
 
 
@@ -63,22 +63,22 @@ def open_executor(
             in processes of this machine, each of which may die alone. `ray` does them on a Ray
             cluster and runs those of a lost machine again.
         work: A function of a module, called with `shared` and a job.
-        shared: What all jobs need: sent once to each process, so it is pickled unless `here`.
+        shared: Data for all jobs, sent once to each process; pickled unless `here`.
         jobs: Jobs that run at a time. A running cluster decides by its CPUs instead.
-        threads: In how many threads each job computes; by default this machine's cores shared by
+        threads: Threads per job; by default this machine's cores shared by
             the jobs, and one on a running cluster. Not for `here`.
         memory_limit: Bytes of private memory at which a process is killed; by default a share of
             what is free. For `processes` only: Ray has a limit of its own.
-        address: Of a running Ray cluster; without one, Ray is started on this machine.
+        address: Address of a running Ray cluster; None starts Ray on this machine.
 
     Raises:
-        InputError: If an argument cannot be, Ray is not installed, or there is no such cluster.
+        InputError: If an argument is invalid, Ray is not installed, or there is no such cluster.
     """
     if name not in get_args(ExecutorName):
         names = get_args(ExecutorName)
-        raise InputError(f"there is no executor {name!r}{did_you_mean(name, names)}.")
+        raise InputError(f"There is no executor {name!r}{did_you_mean(name, names)}.")
     if jobs < 1 or (threads is not None and threads < 1):
-        raise InputError(f"{jobs} jobs with {threads} threads cannot work: give 1 or more.")
+        raise InputError(f"{jobs} jobs with {threads} threads are not possible. Give 1 or more.")
     if threads is None:
         threads = 1 if address else max(1, len(os.sched_getaffinity(0)) // jobs)
     if name == "here":
@@ -93,7 +93,7 @@ def open_executor(
 
 
 class _Here(Generic[J, T]):
-    """Does jobs in this process, one after another."""
+    """Runs jobs in this process, one after another."""
 
     slots = 1
 

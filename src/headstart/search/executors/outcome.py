@@ -1,4 +1,4 @@
-"""How a job of the search ended, in whatever process it ran."""
+"""The outcome of a job, for every executor."""
 
 import os
 import sys
@@ -19,19 +19,19 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 FAILURES = (HeadstartError, RuntimeError, MemoryError, ArithmeticError)
-"""What fails a job alone; anything else is a mistake in the program and ends the run."""
+"""Errors that fail only their job; any other error is a bug and ends the run."""
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[T_co]):
-    """How a job ended: with a value, or why there is none.
+    """The outcome of a job: its value or the cause of its failure.
 
     Attributes:
-        value: What the work returned.
-        cause: Why there is no value, in one line for people; empty where it went well.
-        traceback: Where it was raised; empty where nothing was, as in a killed process.
-        out_of_memory: Whether it failed because there was no more memory, here or on the GPU.
-        seconds: From its start to its end.
+        value: Return value of the work.
+        cause: Cause of the failure in one readable line; empty on success.
+        traceback: Traceback of the error; empty without one, as for a killed process.
+        out_of_memory: True if the machine or its GPU ran out of memory.
+        seconds: Duration of the job.
     """
 
     value: T_co | None = None
@@ -42,7 +42,7 @@ class Outcome(Generic[T_co]):
 
 
 def attempt(work: Callable[[S, J], T], shared: S, job: J) -> Outcome[T]:
-    """Does a job in this process and returns how it ended."""
+    """Runs a job in this process and returns its outcome."""
     began = time.monotonic()
     try:
         value = work(shared, job)
@@ -57,13 +57,13 @@ def attempt(work: Callable[[S, J], T], shared: S, job: J) -> Outcome[T]:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or its name where it has none."""
+    """Returns the first line of an error's message, or its name if it has none."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error says that there is no more memory, in the machine or on its GPU."""
+    """Returns whether an error means that the machine or its GPU is out of memory."""
     torch = _loaded_torch()
     return (
         isinstance(error, MemoryError)
@@ -74,12 +74,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def use_threads(threads: int) -> None:
-    """Lets the work of this process compute in so many threads."""
+    """Sets the number of threads for the work of this process."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if (torch := _loaded_torch()) is not None:
         torch.set_num_threads(threads)
 
 
 def _loaded_torch() -> Any:
-    """Returns PyTorch where the work has imported it: to do so here would take a second."""
+    """Returns PyTorch if the work has imported it; the import takes a second."""
     return sys.modules.get("torch")

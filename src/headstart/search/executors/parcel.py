@@ -1,7 +1,7 @@
-"""The context of a search's trials for another machine: what lies in the cache travels with it.
+"""The trial context for another machine, with the cache entries that it needs.
 
-The cache is content-addressed, so a machine that has an entry, as it shares the folder or has
-worked on the same data before, needs no other; one that has not writes what was sent.
+The cache is content-addressed, so a machine that already has an entry keeps it: it shares the
+folder or has worked on the same data before. Other machines write the entries they receive.
 """
 
 import shutil
@@ -22,7 +22,7 @@ class Parcel:
     """A trial context with the cache entries that its trials read.
 
     Attributes:
-        context: As it is on the machine that drives the search.
+        context: Trial context on the machine that runs the search.
         entries: The bytes of every file by its path in the cache: arrays, as these are not copied
             where several processes of a machine read them.
     """
@@ -35,8 +35,8 @@ def pack(context: TrialContext, folders: list[Path]) -> Parcel:
     """Returns the context with all files of some folders of the cache.
 
     Args:
-        context: Of the trials.
-        folders: In its cache.
+        context: Trial context.
+        folders: Folders of its cache.
     """
     files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
     root = context.cache_dir
@@ -44,7 +44,7 @@ def pack(context: TrialContext, folders: list[Path]) -> Parcel:
 
 
 def run_sent_trial(parcel: Parcel, job: TrialJob) -> Score:
-    """Runs a trial where the parcel has arrived."""
+    """Runs a trial on the machine that received the parcel."""
     return run_trial(unpack(parcel), job)
 
 

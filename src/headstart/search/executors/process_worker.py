@@ -1,4 +1,4 @@
-"""A process that does jobs: a pickled job in, a pickled outcome out, until its driver is gone.
+"""A process that runs pickled jobs and returns pickled outcomes until its driver ends.
 
 Only this library's own processes talk through the pipe, which nobody else can open.
 """
@@ -25,7 +25,7 @@ _LOOK_S = 0.2
 
 
 def main() -> None:
-    """Answers every job with an `Outcome`, or with the error that is no job's own failure.
+    """Answers every job with an `Outcome`, or with an error that is a bug.
 
     Its arguments are four numbers: the descriptors of the pipe and of the file that holds the work
     and what it shares, the threads to compute in, and the id of the driver's process.
@@ -33,7 +33,7 @@ def main() -> None:
     pipe, file, threads, driver = map(int, sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The driver decides what Ctrl-C means.
     Thread(target=_end_with, args=(driver,), daemon=True).start()
-    with suppress(OSError):  # Where the system runs out of memory, it shall take us first.
+    with suppress(OSError):  # If memory runs out, this process should be killed first.
         Path("/proc/self/oom_score_adj").write_text("500")
     os.set_inheritable(pipe, False)
     loaded: Work | None = None
@@ -65,13 +65,13 @@ def _load(file: int) -> Work:
 
 
 def _pack(error: Exception) -> bytes:
-    """Pickles an error with its traceback, or only what it says where it cannot be pickled."""
+    """Pickles an error with its traceback, or only its message if it cannot be pickled."""
     text = traceback.format_exc()
     error.add_note(f"It was raised in another process:\n{text}")
     try:
         packed = pickle.dumps(error)
         pickle.loads(packed)
-    except Exception:  # Errors with arguments of their own make their own trouble.
+    except Exception:  # Errors with custom arguments may fail to unpickle.
         return pickle.dumps(RuntimeError(text))
     return packed
 

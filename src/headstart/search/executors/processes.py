@@ -1,4 +1,4 @@
-"""Jobs in processes of their own on this machine, watched, so that none takes the driver along.
+"""Jobs in monitored processes on this machine; their failure does not affect the driver.
 
 The processes are programs of their own (`process_worker`): unlike a fork they are safe beside
 threads and CUDA, and unlike `multiprocessing`'s spawn they never run the caller's script again.
@@ -33,15 +33,15 @@ J = TypeVar("J")
 T = TypeVar("T")
 
 _LOOK_S = 0.1
-"""Seconds between two looks at the memory of the processes."""
+"""Seconds between two checks of the memory of the processes."""
 
 _SHARE = 0.8
-"""How much of the free memory the processes may use together, where no limit is given."""
+"""Share of the free memory for all processes together, if no limit is given."""
 
 
 @dataclass(eq=False)
 class _Child:
-    """A process, our end of its pipe, and the job that it does now, if any."""
+    """A process, the driver's end of its pipe, and its current job, if any."""
 
     process: "subprocess.Popen[bytes]"
     connection: "Connection[Any, Any]"
@@ -57,9 +57,9 @@ def open_processes(
 
     Args:
         work: A function of a module, called with `shared` and a job.
-        shared: Sent once to every process.
-        jobs: How many processes.
-        threads: In how many threads each computes.
+        shared: Data for all jobs, sent once to every process.
+        jobs: Number of processes.
+        threads: Threads per process.
         memory_limit: Bytes of private memory that each may use.
     """
     with tempfile.TemporaryFile() as packed:
@@ -97,7 +97,7 @@ class Processes(Generic[J, T]):
                 for child in self._busy():
                     if (ended := self._look_at(child)) is not None:
                         yield ended
-        finally:  # Whoever stops listening does not want the rest.
+        finally:  # If the iterator is closed early, the rest is not needed.
             for child in self._busy():
                 self._end(child)
 
@@ -114,12 +114,12 @@ class Processes(Generic[J, T]):
         for child in [child for child in self._children if child.position is None]:
             if child.process.poll() is None:
                 break
-            self._end(child)  # It was killed while it had nothing to do.
+            self._end(child)  # It was killed while idle.
         else:
             child = _start(self._packed, self._threads)
             self._children.append(child)
         child.position, child.began = position, time.monotonic()
-        with suppress(ConnectionError):  # It is dying; the next look will tell.
+        with suppress(ConnectionError):  # It is ending; the next check finds it.
             child.connection.send_bytes(packed)
 
     def _look_at(self, child: _Child) -> tuple[int, Outcome[T]] | None:
@@ -158,7 +158,7 @@ def private_memory(process: int) -> int:
 
 
 def default_memory_limit(jobs: int) -> int:
-    """Returns the bytes that each of so many processes may use: a share of what is free now."""
+    """Returns the bytes that each process may use: its share of the free memory."""
     free = min([psutil.virtual_memory().available, *_left_in_groups()])
     return int(_SHARE * free / jobs)
 
@@ -166,9 +166,9 @@ def default_memory_limit(jobs: int) -> int:
 def _left_in_groups(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> list[int]:
-    """Returns what this process's control groups leave of their limits, in bytes.
+    """Returns the memory that the control groups of this process have left, in bytes.
 
-    What files take in memory does not count: the system takes it back.
+    Memory for cached files does not count, because the system can free it.
     """
     found = []
     with suppress(OSError):
@@ -228,7 +228,7 @@ def _start(packed: IO[bytes], threads: int) -> _Child:
 
 
 def _received(connection: "Connection[Any, Any]") -> bytes | None:
-    """Returns an answer, or None where the process died before it, or in the middle of it."""
+    """Returns an answer, or None if the process died before it was complete."""
     try:
         return connection.recv_bytes()
     except (EOFError, OSError):
@@ -236,7 +236,7 @@ def _received(connection: "Connection[Any, Any]") -> bytes | None:
 
 
 def _unpack(packed: bytes) -> Outcome[Any]:
-    """Returns an outcome; raises what is no job's own failure."""
+    """Returns an outcome; raises errors that are not the failure of the job alone."""
     answer = pickle.loads(packed)
     if isinstance(answer, Exception):
         raise answer
@@ -249,6 +249,6 @@ def _death(code: int, seconds: float) -> Outcome[Any]:
         return Outcome(cause=f"its process ended by itself (exit code {code})", seconds=seconds)
     return Outcome(
         cause=f"its process was killed (signal {-code})",
-        out_of_memory=code == -signal.SIGKILL,  # That is how the system ends what takes too much.
+        out_of_memory=code == -signal.SIGKILL,  # So the system kills if memory runs out.
         seconds=seconds,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headstart.errors import InputError
 from headstart.search.executors.outcome import Outcome, attempt, first_line, use_threads
+from headstart.text import counted
 
 if TYPE_CHECKING:
     import ray
@@ -25,7 +26,7 @@ J = TypeVar("J")
 T = TypeVar("T")
 
 _RETRIES = 3
-"""How often a job is run again because its machine or process was lost."""
+"""Number of retries after a lost machine or process."""
 
 _KNOCK_S = 10.0
 
@@ -38,10 +39,10 @@ def open_ray(
 
     Args:
         work: A function of a module, called with `shared` and a job.
-        shared: Put into Ray's object store once.
-        jobs: Jobs that run at a time, where Ray is started here.
-        threads: In how many threads, on as many CPUs, each job computes.
-        address: Of a running cluster, such as `auto`, `10.0.0.1:6379` or `ray://10.0.0.1:10001`.
+        shared: Data for all jobs, put into Ray's object store once.
+        jobs: Jobs that run at a time, if Ray is started here.
+        threads: Threads and CPUs per job.
+        address: Running cluster, such as `auto`, `10.0.0.1:6379` or `ray://10.0.0.1:10001`.
 
     Raises:
         InputError: If Ray is not installed, or there is no cluster at the address.
@@ -89,13 +90,13 @@ class OnRay(Generic[J, T]):
             while running:
                 (ended, *_), _ = ray.wait(list(running))
                 yield running.pop(ended), _outcome(ended)
-        finally:  # Whoever stops listening does not want the rest.
+        finally:  # If the iterator is closed early, the rest is not needed.
             for unwanted in running:
                 ray.cancel(unwanted, force=True)
 
 
 def _ray() -> Any:
-    """Returns the package: it is an extra, and to import it takes a second."""
+    """Returns the Ray package, an optional dependency whose import takes a second."""
     import ray  # noqa: PLC0415
 
     return ray
@@ -112,40 +113,40 @@ def _connect(cpus: int, address: str | None) -> None:
         ray.init(address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"cannot join a Ray cluster at {address} ({first_line(error).rstrip('.')}): start one "
+            f"Cannot join a Ray cluster at {address} ({first_line(error).rstrip('.')}). Start one "
             "with `ray start --head`, or leave the address out to use this machine alone."
         ) from None
 
 
 def _knock(address: str) -> None:
-    """Raises OSError where nobody answers: Ray itself would try for two minutes, then exit."""
+    """Raises OSError if nothing answers; Ray itself would try for two minutes and then exit."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _check_threads(threads: int) -> None:
-    """Refuses jobs that Ray would keep waiting for ever, without a word."""
+    """Checks that jobs fit the cluster: Ray would silently let them wait forever."""
     ray = _ray()
     cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     if 0 < max(cpus) < threads:
         raise InputError(
-            f"no machine of the Ray cluster has {threads} CPUs for a job's threads; "
-            f"ask for {max(cpus)} or fewer."
+            f"No machine of the Ray cluster has {counted(threads, 'CPU')} for one job. "
+            f"Request {max(cpus)} or fewer."
         )
 
 
 def _do(
     work: Callable[[Any, J], T], shared: "list[ray.ObjectRef[Any]]", job: J, threads: int
 ) -> Outcome[T]:
-    """Does a job in one of Ray's processes."""
+    """Runs a job in one of Ray's processes."""
     use_threads(threads)
     return attempt(work, _fetch(shared[0]), job)
 
 
 @lru_cache(maxsize=1)
 def _fetch(shared: "ray.ObjectRef[Any]") -> Any:
-    """Returns what jobs share, read once in every process and not once a job."""
+    """Returns the shared data of the jobs, read once per process."""
     return _ray().get(shared)
 
 
@@ -153,7 +154,7 @@ def _outcome(ended: "ray.ObjectRef[Outcome[T]]") -> Outcome[T]:
     errors = _ray().exceptions
     try:
         outcome: Outcome[T] = _ray().get(ended)
-    except errors.RayTaskError:  # Raised by the job and no failure of its own: a mistake.
+    except errors.RayTaskError:  # Raised by the job, but not its own failure: a bug.
         raise
     except errors.OutOfMemoryError as error:
         return Outcome(
