@@ -48,10 +48,10 @@ def classifier(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet5", r"unknown backbone 'resnet5'; did you mean 'resnet50'\?"),
+        ("resnet5", r"Unknown backbone 'resnet5'; did you mean 'resnet50'\?"),
         ("tf_efficientnet_lite9", r"did you mean 'tf_efficientnet_lite\d'\?"),
-        ("", r"unknown backbone ''\. "),
-        ("resnet18.a9_in1k", r"no weights 'a9_in1k'; it has .*a1_in1k"),
+        ("", r"Unknown backbone ''\. "),
+        ("resnet18.a9_in1k", r"no weights 'a9_in1k'; choose from: .*a1_in1k"),
     ],
 )
 def test_unknown_names_are_refused(name: str, message: str) -> None:

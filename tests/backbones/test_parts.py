@@ -62,7 +62,7 @@ def test_the_last_blocks_by_number() -> None:
     traced = traced_network("resnet18")
     for count in (1, 3):
         assert len(blocks_behind(traced, boundary_of_last(traced, count))) == count
-    with pytest.raises(BackboneError, match="give fewer"):
+    with pytest.raises(BackboneError, match="set fewer"):
         boundary_of_last(traced, 99)
 
 
@@ -111,7 +111,7 @@ def test_gates_are_left_alone() -> None:
 
 def test_a_swap_that_changes_nothing_is_refused() -> None:
     traced = traced_network("efficientnet_b0")
-    with pytest.raises(RecipeError, match="SiLU already"):
+    with pytest.raises(RecipeError, match="already SiLU"):
         swap_activations(traced, INPUT, nn.SiLU)
     with pytest.raises(RecipeError, match="nothing to swap"):
         swap_activations(traced, FEATURES, nn.Mish)

@@ -108,7 +108,8 @@ def test_only_fitting_weights_are_loaded() -> None:
         load(model, lacking)
     with pytest.raises(BackboneError, match=r"'conv1\.weight' has another shape .*\(1,\)"):
         load(model, {**given, "conv1.weight": torch.ones(1)})
-    with pytest.raises(BackboneError, match=r"has 'layer4\.2\.bn1\.bias', which the backbone has"):
+    message = r"has 'layer4\.2\.bn1\.bias', which the backbone does not have"
+    with pytest.raises(BackboneError, match=message):
         load(model, {**given, "layer4.2.bn1.bias": torch.ones(1)})
     assert hash_weights(model) == before
 

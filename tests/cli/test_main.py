@@ -90,7 +90,7 @@ BAD = {
     "one class": (["fit", "{tmp}/one"], "two classes"),
     "unknown backbone": (
         ["fit", "{data}", "--backbone", "resnet5"],
-        "unknown backbone 'resnet5'; did you mean",
+        "Unknown backbone 'resnet5'; did you mean",
     ),
     "unknown option": (["fit", "{data}", "--bugdet", "5m"], "--bugdet"),
     "unknown method": (["fit", "{data}", "--set", "optimizer=AdanW"], "did you mean 'adamw'"),

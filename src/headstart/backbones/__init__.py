@@ -1,1 +1,1 @@
-"""Pretrained networks: what there is, where weights come from, and how to cut one in two."""
+"""Pretrained networks: the catalog, their weights, and how to cut one into two parts."""

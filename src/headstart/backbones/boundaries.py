@@ -1,4 +1,4 @@
-"""Where a traced network can be cut: after its blocks, not inside them."""
+"""The boundaries where a traced network can be cut: after its blocks, not inside them."""
 
 import math
 from collections import Counter, defaultdict
@@ -24,9 +24,9 @@ class Boundary:
     Attributes:
         name: Path of the module that ends there, such as `blocks.3`; `input` freezes nothing and
             `features` freezes the whole backbone.
-        shape: Shape of one view's activation there, without the batch.
-        position: Share of the backbone's multiply-adds that lie before it, 0 to 1.
-        stage: Whether a stage ends there: what follows has another size.
+        shape: Shape of the activation there, without the batch dimension.
+        position: Share of the backbone's multiply-adds before it, 0 to 1.
+        stage: Whether a stage ends there: the next activation has another size.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Boundary:
 def find_boundaries(
     model: nn.Module, resolution: int, train: Trace, evaluated: Trace
 ) -> tuple[Boundary, ...]:
-    """Returns where a network can be cut, from `input` to `features`.
+    """Returns the boundaries of a network, from `input` to `features`.
 
     Args:
-        model: The network.
+        model: Network.
         resolution: Side of its images in pixels.
         train: Its trace in train mode.
         evaluated: Its trace in eval mode.
@@ -69,9 +69,9 @@ def find_boundaries(
 
 
 def _stage_name(names: Iterable[str]) -> str:
-    """Returns the shortest of one node's names, with a number where one has it.
+    """Returns the clearest name of a node: the shortest that ends in a digit, if there is one.
 
-    `blocks.6`, `blocks.6.0` and `blocks` end at the same place: `blocks.6` says it best.
+    If `blocks.6`, `blocks.6.0` and `blocks` end at the same place, it is `blocks.6`.
     """
     return min(names, key=lambda name: (not name[-1].isdigit(), name.count("."), name))
 
@@ -79,9 +79,9 @@ def _stage_name(names: Iterable[str]) -> str:
 def _block_ends(model: nn.Module, train: Trace, evaluated: Trace) -> list[str]:
     """Returns the paths of blocks and stages after which the network can be cut.
 
-    Blocks without a shortcut can be cut inside, too, between their layers. That is of no use, so
-    only modules are taken that lie in nothing but groups of blocks; and a kind of group of which
-    one instance cannot be cut inside is a block.
+    Blocks without a shortcut could also be cut between their layers, but that is of no use.
+    Therefore all parents of a module must be groups of blocks. A type of group counts as a block
+    if one of its instances cannot be cut inside.
     """
     modules = dict(model.named_modules())
     groups = {name for name, module in modules.items() if not name or _is_group(module)}
@@ -137,7 +137,7 @@ def _can_cut(model: nn.Module, train: Trace, evaluated: Trace, name: str) -> boo
             graph = suffix_graph(traced, node)
         except UncutError:
             return False
-        # Without a parameter behind it, it is the features under another name.
+        # Without any parameters after it, this is the same as `features`.
         if not any(_holds_parameters(model, each) for each in graph.nodes):
             return False
     return True

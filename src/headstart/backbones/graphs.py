@@ -1,8 +1,8 @@
 """Graphs of the two parts of a traced network, before and after a boundary.
 
-A cut is possible where one tensor crosses. Integers that cross with it (the batch size in a vision
-transformer, for one) are recomputed: the network was run on batches of two and of three, and what
-differs is a multiple of the batch size.
+A cut is possible where exactly one tensor crosses. Integers that cross with it (such as the batch
+size in a vision transformer) are recomputed. Runs on batches of two and of three tell which ones
+are constant and which are a multiple of the batch size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,10 +33,11 @@ def suffix_graph(
     """Returns the graph from an activation to the pooled taps and the features.
 
     Args:
-        traced: The network.
-        start: The activation.
-        tapped: Nodes at or after it that come, averaged over space or tokens, before the features.
-        output_fmt: Order of the dimensions where a shape does not tell it.
+        traced: Network.
+        start: Node of the activation.
+        tapped: Nodes at or after it; their values, averaged over space or tokens, are placed
+            before the features.
+        output_fmt: Order of the dimensions if a shape does not tell it.
 
     Raises:
         UncutError: If more than one tensor crosses the boundary.
@@ -54,7 +55,7 @@ def suffix_graph(
         elif node in needed:
             copied[node] = graph.node_copy(node, copied.__getitem__)
         if node in tapped:
-            # Right here, because what follows may change the tensor in place.
+            # Pooled right here, because later nodes may change the tensor in place.
             dims = dims_to_pool(tuple(traced.few[node.name].shape[1:]), output_fmt)
             pooled[node] = (
                 graph.call_function(torch.mean, (copied[node],), {"dim": dims})
@@ -72,10 +73,10 @@ def suffix_graph(
 def needed_between(
     traced: Trace, start: fx.Node, ends: Iterable[fx.Node]
 ) -> tuple[set[fx.Node], set[fx.Node]]:
-    """Returns what lies between `start` and `ends`, and the integers that cross the boundary.
+    """Returns the nodes between `start` and `ends`, and the integers that cross the boundary.
 
     Raises:
-        UncutError: If another tensor crosses, too.
+        UncutError: If another tensor crosses as well.
     """
     after = descendants(traced.graph, start)
     needed: set[fx.Node] = set()
@@ -108,12 +109,12 @@ def _holds_tensor(value: Any) -> bool:
 
 
 def _recomputed(few: Any, more: Any, graph: fx.Graph, activation: fx.Node) -> Any:
-    """Returns a value that crosses a boundary, made from the activation that crosses with it.
+    """Returns a value that crosses a boundary, recomputed from the activation there.
 
     Args:
         few: The value on a batch of two.
         more: The value on a batch of three.
-        graph: Where to add what computes it.
+        graph: Graph to add the computation to.
         activation: The tensor (N, ...) that crosses.
 
     Raises:
@@ -134,7 +135,16 @@ def _recomputed(few: Any, more: Any, graph: fx.Graph, activation: fx.Node) -> An
 
 
 def dims_to_pool(shape: tuple[int, ...], output_fmt: str) -> tuple[int, ...]:
-    """Returns the dimensions of (N, *shape) that are space or tokens, not channels."""
+    """Returns the dimensions of (N, *shape) that are space or tokens, not channels.
+
+    Args:
+        shape: Shape of an activation without the batch dimension.
+        output_fmt: `NCHW` or `NHWC`: the order if the shape does not tell it.
+
+    Example:
+        >>> dims_to_pool((320, 7, 7), "NCHW"), dims_to_pool((197, 384), "NCHW")
+        ((2, 3), (1,))
+    """
     if len(shape) < 2:
         return ()
     if len(shape) == 2:

@@ -1,4 +1,4 @@
-"""Networks in ONNX Runtime, which runs them several times faster on a CPU than eager PyTorch."""
+"""Networks in ONNX Runtime, which on a CPU is several times faster than eager PyTorch."""
 
 import os
 import tempfile
@@ -15,24 +15,27 @@ from torch import Tensor, nn
 from headstart.errors import HeadstartError
 
 TOLERANCE = 1e-4
-"""Largest difference to eager PyTorch, relative to the largest output."""
+"""Largest allowed difference from eager PyTorch, relative to the largest output."""
 
 
 class OnnxExportError(HeadstartError):
-    """A network cannot be exported, or ONNX Runtime does not compute what PyTorch does."""
+    """A network cannot be exported, or ONNX Runtime gives other results than PyTorch.
+
+    The message is a clause without a period, for use in a sentence.
+    """
 
 
 def to_onnx(module: nn.Module, example: Tensor, path: Path) -> None:
-    """Writes a network as an ONNX file with a free batch size.
+    """Writes a network as an ONNX file with a dynamic batch size.
 
-    The TorchScript exporter is tried first: on EfficientNet-Lite0 it took 0.45 s and the newer one
-    7.6 s, for files that run equally fast.
+    It tries the TorchScript exporter first: on EfficientNet-Lite0 that takes 0.45 s and the newer
+    exporter 7.6 s, and the files run equally fast.
 
     Args:
-        module: Maps one tensor (N, ...) to one tensor (N, ...); it is exported as it is in eval
-            mode, and left as it was.
-        example: A batch of at least two inputs.
-        path: The file to write; it holds the weights, too.
+        module: Maps one tensor (N, ...) to one tensor (N, ...). It is exported in eval mode and
+            not changed.
+        example: Batch of at least two inputs.
+        path: File to write, including the weights.
 
     Raises:
         OnnxExportError: If no exporter can write it.
@@ -46,7 +49,7 @@ def to_onnx(module: nn.Module, example: Tensor, path: Path) -> None:
             for dynamo in (False, True):
                 try:
                     _export(module, example, draft, dynamo=dynamo)
-                except Exception as error:  # exporters raise what they meet
+                except Exception as error:  # exporters raise errors of any kind
                     reasons.append(_first_line(error))
                 else:
                     draft.replace(path)
@@ -61,8 +64,8 @@ def open_session(path: Path, threads: int | None = None) -> ort.InferenceSession
     """Opens an ONNX file on the CPU.
 
     Args:
-        path: The file.
-        threads: Threads for one batch; those of PyTorch unless told otherwise.
+        path: ONNX file.
+        threads: Threads for one batch; by default as many as PyTorch uses.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
@@ -72,7 +75,7 @@ def open_session(path: Path, threads: int | None = None) -> ort.InferenceSession
 
 
 def run_onnx(session: ort.InferenceSession, array: NDArray[Any]) -> NDArray[np.float32]:
-    """Runs a batch (N, ...) of the type that the network was exported with; returns (N, ...)."""
+    """Returns the output (N, ...) for a batch (N, ...) of the type used for the export."""
     (wanted,) = session.get_inputs()
     (output,) = session.run(None, {wanted.name: np.ascontiguousarray(array)})
     return np.asarray(output, dtype=np.float32)
@@ -81,19 +84,19 @@ def run_onnx(session: ort.InferenceSession, array: NDArray[Any]) -> NDArray[np.f
 def verified_session(
     module: nn.Module, example: Tensor, path: Path, threads: int | None = None
 ) -> ort.InferenceSession:
-    """Exports a network, opens it, and proves it against eager PyTorch.
+    """Exports a network, opens it, and verifies it against eager PyTorch.
 
-    The proof is a random batch of another size than the example.
+    Both run a random batch of another size than the example.
 
     Args:
         module: Maps one tensor (N, ...) to one tensor (N, ...).
-        example: A batch of at least two inputs, like those that the network will see.
-        path: The ONNX file to write.
-        threads: Threads for one batch; those of PyTorch unless told otherwise.
+        example: Batch of at least two inputs, like those that the network will see.
+        path: ONNX file to write.
+        threads: Threads for one batch; by default as many as PyTorch uses.
 
     Raises:
-        OnnxExportError: If the network cannot be exported, or outputs differ by more than 1e-4 of
-            the largest.
+        OnnxExportError: If the network cannot be exported, or its outputs differ by more than
+            1e-4 of the largest.
     """
     to_onnx(module, example, path)
     batch = _random_like(example)
@@ -111,14 +114,14 @@ def verified_session(
     if found.shape != expected.shape:
         raise OnnxExportError(f"its ONNX file returns {found.shape} instead of {expected.shape}")
     difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
-    # Written so that NaN is refused, too.
+    # Written so that NaN is also refused.
     if not difference <= TOLERANCE:
         raise OnnxExportError(f"ONNX Runtime differs from PyTorch by {difference:.1e}")
     return session
 
 
 def _random_like(example: Tensor) -> Tensor:
-    """Returns one entry more than `example` has: any bytes, or a standard normal distribution."""
+    """Returns a random batch, one entry longer than `example`: uniform bytes or normal floats."""
     shape = (len(example) + 1, *example.shape[1:])
     generator = torch.Generator().manual_seed(0)
     if example.is_floating_point():
@@ -133,7 +136,7 @@ def _export(module: nn.Module, example: Tensor, path: Path, *, dynamo: bool) -> 
     else:
         shapes = {"dynamic_axes": {"input": {0: "batch"}, "output": {0: "batch"}}}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # one exporter is deprecated, the other warns of opsets
+        warnings.simplefilter("ignore")  # one exporter is deprecated, the other warns about opsets
         torch.onnx.export(
             module,
             (example,),

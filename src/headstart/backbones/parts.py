@@ -1,4 +1,4 @@
-"""What lies behind a boundary: its blocks of parameters, its activations; what lies before it."""
+"""The parts of a cut backbone: blocks, activations and frozen tensors."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,9 @@ from torch import nn
 from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import Traced, ahead, behind
 from headstart.errors import BackboneError, RecipeError
+from headstart.text import counted
 
-# Gates (sigmoids in squeeze-and-excitation) are no activations: they must stay within 0 and 1.
+# Gates (sigmoids in squeeze-and-excitation) are not included: they must stay between 0 and 1.
 _TORCH_ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
 )  # fmt: skip
@@ -20,13 +21,13 @@ _TIMM_ACTIVATIONS: tuple[type[nn.Module], ...] = (
     activations_me.HardSwishMe,
 )  # fmt: skip
 
-_SAMPLE = torch.linspace(-8, 8, 65)  # where two activations that are one give the same
+_SAMPLE = torch.linspace(-8, 8, 65)  # inputs on which equal activations agree
 
 
 def blocks_behind(traced: Traced, boundary: str) -> tuple[tuple[nn.Parameter, ...], ...]:
     """Returns the parameters after a boundary, block by block, nearest the input first.
 
-    A block ends where the network can be cut; what lies behind the last cut is one, too.
+    A block ends at each boundary; the layers after the last one form a block, too.
     """
     names = [each.name for each in traced.boundaries]
     cuts = [name for name in names[names.index(boundary) :] if name != FEATURES]
@@ -45,21 +46,22 @@ def blocks_behind(traced: Traced, boundary: str) -> tuple[tuple[nn.Parameter, ..
 
 
 def boundary_of_last(traced: Traced, blocks: int) -> str:
-    """Returns the boundary behind which the last `blocks` blocks lie.
+    """Returns the boundary before the last `blocks` blocks.
 
     Raises:
-        BackboneError: If the backbone has fewer.
+        BackboneError: If the backbone has fewer blocks.
     """
     cuts = [each.name for each in traced.boundaries if each.name != FEATURES]
     if blocks > len(cuts):
         raise BackboneError(
-            f"freezing.blocks = {blocks}: this backbone has {len(cuts)} blocks; give fewer."
+            f"freezing.blocks = {blocks}: this backbone has only {counted(len(cuts), 'block')}; "
+            "set fewer."
         )
     return cuts[-blocks]
 
 
 def frozen_tensors(traced: Traced, suffix: nn.Module) -> dict[str, torch.Tensor]:
-    """Returns the backbone's parameters and buffers that are no part of a suffix, by name."""
+    """Returns the backbone's parameters and buffers that are not part of a suffix, by name."""
     moving = {id(tensor) for tensor in (*suffix.parameters(), *suffix.buffers())}
     state = [*traced.model.named_parameters(), *traced.model.named_buffers()]
     return {name: tensor for name, tensor in state if id(tensor) not in moving}
@@ -70,20 +72,20 @@ def swap_activations(
 ) -> dict[str, tuple[str, str]]:
     """Replaces the activations after a boundary, in the backbone itself.
 
-    Prefixes that were made before are copies and keep theirs; suffixes must be made afterwards.
+    Prefixes made earlier are copies and keep their activations; make suffixes afterwards.
 
     Args:
-        traced: The backbone.
+        traced: Backbone.
         boundary: Where it is cut.
-        make: Makes the new activation.
+        make: Returns a new activation.
 
     Returns:
-        The old and the new kind, by the path of each activation that was replaced.
+        The old and the new type of each replaced activation, by path.
 
     Raises:
-        RecipeError: If none could be replaced, or one of them is used before the boundary, too.
+        RecipeError: If no activation can be replaced, or one is also used before the boundary.
     """
-    for name, module in traced.swapped.items():  # an earlier swap behind another boundary
+    for name, module in traced.swapped.items():  # undo a swap at another boundary
         _replace(traced.model, name, module)
     traced.swapped.clear()
     used, used_before = behind(traced, boundary), ahead(traced, boundary)
@@ -97,8 +99,8 @@ def swap_activations(
     before_it = {id(module) for name, module in found.items() if _within(name, used_before)}
     if any(id(module) in before_it for module in behind_it.values()):
         raise RecipeError(
-            "activation: this backbone uses one activation on both sides of the boundary, so that "
-            "it cannot be swapped on one; choose activation = keep or another boundary."
+            "activation: this backbone uses the same activation module on both sides of the "
+            "boundary, so it cannot be swapped; use activation = keep or another boundary."
         )
     swapped = {
         name: (type(module).__name__, type(new).__name__)
@@ -110,11 +112,11 @@ def swap_activations(
         _replace(traced.model, name, make())
     if not swapped:
         why = (
-            f"all of them are {type(new).__name__} already"
+            f"all activations are already {type(new).__name__}"
             if behind_it
-            else "no activation behind the boundary is a module of its own"
+            else "no activation after the boundary is a separate module"
         )
-        raise RecipeError(f"activation: nothing to swap, {why}; use activation = keep.")
+        raise RecipeError(f"activation: nothing to swap, because {why}; use activation = keep.")
     return swapped
 
 
@@ -124,16 +126,16 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def count_drop_path(suffix: nn.Module) -> int:
-    """Returns how many blocks of a suffix may be skipped in training.
+    """Returns the number of blocks of a suffix that training may skip.
 
     Raises:
-        BackboneError: If none may.
+        BackboneError: If there are none.
     """
     found = sum(1 for module in suffix.modules() if float(getattr(module, "drop_prob", 0)) > 0)
     if not found:
         raise BackboneError(
-            "backbone.drop_path: none of the blocks that are trained can be skipped; set it to 0 "
-            "or choose an earlier boundary."
+            "backbone.drop_path: none of the trained blocks can be skipped; set it to 0 or choose "
+            "an earlier boundary."
         )
     return found
 

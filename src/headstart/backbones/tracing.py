@@ -1,7 +1,7 @@
 """A network's graph, traced with `torch.fx` (Reed et al. 2022), and the value of each of its nodes.
 
-A trace in eval mode leaves dropout and drop-path out for ever and a trace in train mode keeps them
-in, so a backbone is traced twice.
+A trace in eval mode contains no dropout or drop-path and a trace in train mode always does, so a
+backbone is traced twice.
 """
 
 import copy
@@ -18,11 +18,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 FEW, MORE = 2, 3
-"""Batch sizes whose comparison tells batch-dependent integers from constants."""
+"""Two batch sizes: integers that differ between them depend on the batch."""
 
 
 class UncutError(Exception):
-    """A network cannot be traced, or cut at some place."""
+    """A network cannot be traced, or cannot be cut at a boundary."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Trace:
     """A network's graph in one mode.
 
     Attributes:
-        graph: Without the network's weights; its modules are looked up by path.
-        image: The node of the images (N, 3, R, R).
-        features: The node of the features (N, F).
-        returned: What each module returns, by its path, where it is called once.
-        few: The value of each node, by its name, on a batch of `FEW`.
-        more: The same on a batch of `MORE`.
-        flops: Floating point operations of each node on a batch of `FEW`.
-        from_input: The nodes that depend on the images.
+        graph: Graph without weights; modules are looked up by path.
+        image: Node of the images (N, 3, R, R).
+        features: Node of the features (N, F).
+        returned: Output node of each module that is called once, by path.
+        few: Value of each node on a batch of `FEW`, by name.
+        more: Value of each node on a batch of `MORE`, by name.
+        flops: Floating point operations of each node on a batch of `FEW`, by name.
+        from_input: Nodes that depend on the images.
     """
 
     graph: fx.Graph
@@ -51,7 +51,7 @@ class Trace:
 
 
 class _Tracer(fx.Tracer):
-    """Records which node each module returns, and does not look into what it need not."""
+    """Records the output node of each module, and does not trace into leaf modules."""
 
     proxy_buffer_attributes = True
 
@@ -61,9 +61,9 @@ class _Tracer(fx.Tracer):
         self._leaves: tuple[type, ...] = (_BatchNorm, *get_notrace_modules())  # type: ignore[no-untyped-call]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Keeps whole: modules without children, timm's list, and all kinds of BatchNorm.
+        """Whether a module stays whole: it has no children, is on timm's list, or is a BatchNorm.
 
-        A BatchNorm that is traced through loses its own train() and eval().
+        A BatchNorm that is traced into loses its train() and eval() modes.
         """
         return (
             super().is_leaf_module(m, module_qualified_name)
@@ -74,7 +74,7 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Calls a module as fx does and notes what it returned."""
+        """Calls a module as fx does and records what it returns."""
         output = super().call_module(m, forward, args, kwargs)
         node = output.node if isinstance(output, fx.Proxy) else None
         self.returned[self.path_of_module(m)].append(node)
@@ -100,15 +100,15 @@ class _Measure(fx.Interpreter):
 
 
 def trace_mode(model: nn.Module, resolution: int) -> Trace:
-    """Traces a network in the mode in which it is.
+    """Traces a network in its current mode.
 
     Args:
         model: Maps images (N, 3, R, R) to features (N, F).
         resolution: Side R of the images in pixels.
 
     Raises:
-        UncutError: If it changes a tensor in place, which a trace cannot follow.
-        Exception: What torch.fx raises where the code of a network cannot be traced.
+        UncutError: If the network changes a tensor in place, which a trace cannot follow.
+        Exception: Whatever torch.fx raises if it cannot trace the network.
     """
     tracer = _Tracer()
     _, *options = inspect.signature(model.forward).parameters.values()
@@ -119,9 +119,9 @@ def trace_mode(model: nn.Module, resolution: int) -> Trace:
     for node in graph.nodes:
         if node.op == "call_method" and not node.users and str(node.target).endswith("_"):
             raise UncutError(f"it changes a tensor in place ({node.name})")
-    # On the meta device nothing is computed: only shapes, and no BatchNorm statistic changes.
+    # The meta device computes shapes only, and changes no BatchNorm statistics.
     shadow = copy.deepcopy(fx.GraphModule(model, graph, "Shadow")).to("meta")
-    graph.owning_module = None  # what is kept of a trace keeps no weights
+    graph.owning_module = None  # a kept trace must not keep the weights alive
     with FlopCounterMode(display=False) as counter:
         few = _Measure(shadow, counter)
         few.run(torch.empty(FEW, 3, resolution, resolution, device="meta"))
@@ -138,7 +138,7 @@ def trace_mode(model: nn.Module, resolution: int) -> Trace:
 
 
 def _remove(graph: fx.Graph, fixed: Iterable[fx.Node]) -> None:
-    """Removes arguments that keep their defaults, and the checks that they do."""
+    """Removes arguments that keep their default values, and the nodes that check this."""
     for node in fixed:
         checks = descendants(graph, node)
         for check in reversed(graph.nodes):
@@ -147,20 +147,20 @@ def _remove(graph: fx.Graph, fixed: Iterable[fx.Node]) -> None:
 
 
 def check_same(model: nn.Module, traced: Trace, resolution: int) -> None:
-    """Runs a network and its graph on a random image.
+    """Compares a network with its graph on a random image.
 
     Raises:
-        UncutError: If they do not return the same.
+        UncutError: If their outputs differ.
     """
     reference = next(model.parameters())
     images = torch.rand(1, 3, resolution, resolution).to(reference.device, reference.dtype)
     whole = fx.Interpreter(model, graph=traced.graph)
     if not torch.allclose(whole.run(images), model(images), rtol=1e-4, atol=1e-5):
-        raise UncutError("its traced graph does not compute what the network computes")
+        raise UncutError("its traced graph and the network compute different features")
 
 
 def ancestors(node: fx.Node) -> set[fx.Node]:
-    """Returns all that a node is computed from, and itself."""
+    """Returns the node and all nodes that it is computed from."""
     found: set[fx.Node] = set()
     stack = [node]
     while stack:
@@ -172,7 +172,7 @@ def ancestors(node: fx.Node) -> set[fx.Node]:
 
 
 def descendants(graph: fx.Graph, start: fx.Node) -> set[fx.Node]:
-    """Returns all that is computed from a node, and itself."""
+    """Returns the node and all nodes that are computed from it."""
     found = {start}
     for node in graph.nodes:
         if not found.isdisjoint(node.all_input_nodes):
@@ -181,11 +181,17 @@ def descendants(graph: fx.Graph, start: fx.Node) -> set[fx.Node]:
 
 
 def architecture(model: nn.Module) -> Hashable:
-    """Returns what equals another network's where both differ in nothing but their weights.
+    """Returns a key that is equal for two networks that differ only in their weights.
 
-    It holds every module's path, type and plain attributes (sizes, probabilities, switches), and
-    the shape of every tensor of the state. Whether a module trains is left out, and so is code
-    that somebody put in a module's place: who relies on it must check.
+    It holds the path, type and plain attributes (sizes, probabilities, switches) of every module,
+    and the shape of every tensor of the state. It ignores the training mode and replaced methods,
+    so callers must check that two networks with the same key compute the same.
+
+    Example:
+        >>> architecture(nn.Linear(2, 3)) == architecture(nn.Linear(2, 3))
+        True
+        >>> architecture(nn.Linear(2, 3)) == architecture(nn.Linear(2, 4))
+        False
     """
     modules = tuple(
         (name, type(each), _plain_attributes(vars(each))) for name, each in model.named_modules()

