@@ -173,7 +173,7 @@ def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
 
     Args:
         trials: In the first rung.
-        epochs: Of the full schedule.
+        epochs: Length of the full schedule.
         winners: Minimum number of promoted trials, if there are as many.
     """
     more = going_on(trials, winners) if trials >= KEEP else 0

@@ -46,9 +46,9 @@ def why_ended(plan: SearchPlan, head_asked: bool, unpaid: bool) -> str:
     if unpaid:
         return NOT_PAYING
     if not plan.rungs and head_asked:
-        return "the head was solved in closed form, and there was nothing else to train"
+        return "the head has a closed-form solution, and there was nothing else to train"
     if not plan.rungs:
-        return "the budget left no time to try more than heads"
+        return "the budget only left time to try heads"
     return _endings(plan) or "all planned trials were run"
 
 
