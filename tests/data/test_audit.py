@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.data.audit import Audit, AuditResult, audit, similar_names, summary_rows
+from headstart.data.audit import Audit, AuditResult, audit, summary_rows
+from headstart.data.class_names import similar_names
 from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import Dataset, Item, SplitName
 from headstart.data.understanding import PassedOver

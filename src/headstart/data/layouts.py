@@ -10,27 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from headstart.data.split_names import SPLIT_ALIASES, name_words, split_of
 from headstart.data.tree import Entry, Tree
 from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.data.understanding import quoted
 from headstart.errors import DataError
 from headstart.recipes.options import Layout
 from headstart.text import listed
-
-SPLIT_ALIASES: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "eval": "val",
-    "evaluation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-    "holdout": "test",
-}
-"""Lower-case names that a split goes by."""
 
 _UNLABELLED = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised", "pred", "predict"})
 
@@ -126,31 +112,12 @@ def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
     return replace(plan, layout=plan.layout + where, rest=[*rest, *plan.rest])
 
 
-def split_of(name: str) -> SplitName | None:
-    """Returns the split that a folder's name says, alone or among other words.
-
-    Example:
-        >>> split_of("seg_train"), split_of("TestSet"), split_of("val2017"), split_of("contest")
-        ('train', 'test', 'val', None)
-    """
-    words = [*_words(name), name.lower().replace("-", "").replace("_", "")]
-    found = {SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES}
-    if found == {"train", "val"} or "trainval" in words:
-        return "train"
-    return found.pop() if len(found) == 1 else None
-
-
-def _words(name: str) -> list[str]:
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
-    return [re.sub(r"(?<=.)(set|data|images?)$", "", word.lower()) or word for word in words]
-
-
 def _is_exact(name: str) -> bool:
     return name.lower() in SPLIT_ALIASES
 
 
 def _is_unlabelled(name: str) -> bool:
-    return not _UNLABELLED.isdisjoint(_words(name))
+    return not _UNLABELLED.isdisjoint(name_words(name))
 
 
 def _start(tree: Tree) -> tuple[Entry, list[Entry]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.data.layouts import SPLIT_ALIASES
 from headstart.data.locate import locate
+from headstart.data.split_names import SPLIT_ALIASES
 from headstart.data.types import Dataset, Item, SplitName
 from headstart.errors import DataError, did_you_mean
 
