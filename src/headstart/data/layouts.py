@@ -4,33 +4,25 @@ The names and the structure of the two uppermost levels decide. Where both readi
 the user is asked.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from headstart.data.split_names import SPLIT_ALIASES, name_words, split_of
+from headstart.data.folder_names import (
+    is_dummy,
+    is_group,
+    is_split_word,
+    is_unlabelled,
+    repeats,
+)
+from headstart.data.split_names import split_of
 from headstart.data.tree import Entry, Tree
 from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.data.understanding import quoted
 from headstart.errors import DataError
 from headstart.recipes.options import Layout
 from headstart.text import listed
-
-_UNLABELLED = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised", "pred", "predict"})
-
-_WRAPPERS = frozenset({"images", "imgs", "image", "data", "dataset"})
-
-_DUMMIES = frozenset({"unknown", "dummy", "all", "all_classes", "none", "."}) | _WRAPPERS
-
-_GROUP_NAME = re.compile(
-    r"(patient|patientid|subject|subj|sub|person|participant|donor|animal|mouse|rat|slide|site|"
-    r"hospital|center|centre|scanner|session|day|week|visit|video|clip|sequence|seq|batch|plate|"
-    r"well|field|farm|plot|plant|camera|cam|location|loc|sample|specimen|user|client|p|s)"
-    r"[ _.-]?\d+\w*",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -112,14 +104,6 @@ def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
     return replace(plan, layout=plan.layout + where, rest=[*rest, *plan.rest])
 
 
-def _is_exact(name: str) -> bool:
-    return name.lower() in SPLIT_ALIASES
-
-
-def _is_unlabelled(name: str) -> bool:
-    return not _UNLABELLED.isdisjoint(name_words(name))
-
-
 def _start(tree: Tree) -> tuple[Entry, list[Entry]]:
     """Returns the folder that holds the classes or splits, and what was passed on the way.
 
@@ -130,8 +114,8 @@ def _start(tree: Tree) -> tuple[Entry, list[Entry]]:
         inside = tree.list(folder)
         filled = [e for e in inside if e.kind == "folder" and tree.has_image(e)]
         loose = any(entry.kind == "image" for entry in inside)
-        if loose or len(filled) != 1 or _is_exact(filled[0].path.name):
-            enough = len(filled) > 1 or (filled and _is_exact(filled[0].path.name))
+        if loose or len(filled) != 1 or is_split_word(filled[0].path.name):
+            enough = len(filled) > 1 or (filled and is_split_word(filled[0].path.name))
             return (folder, passed) if enough else (tree.start, [])
         passed += [entry for entry in inside if entry.kind != "folder"]
         folder = filled[0]
@@ -147,15 +131,9 @@ def _top(tree: Tree, entry: Entry) -> _Top:
         folders = [each for each in inside if each.kind == "folder"]
         loose = any(each.kind == "image" for each in inside)
         filled = [] if loose and not folders else [e for e in folders if tree.has_image(e)]
-        if loose or len(filled) != 1 or not _repeats(filled[0].path.name, name):
+        if loose or len(filled) != 1 or not repeats(filled[0].path.name, name):
             return _Top(entry, name, tuple(folders), tuple(filled), tuple(rest))
         folder = filled[0]
-
-
-def _repeats(inner: str, outer: str) -> bool:
-    same_split = split_of(inner) is not None and split_of(inner) == split_of(outer)
-    wraps = split_of(outer) is not None and inner.lower() in _WRAPPERS
-    return inner.lower() == outer.lower() or same_split or wraps
 
 
 def _by_names_and_structure(tree: Tree, tops: Sequence[_Top]) -> Plan:
@@ -165,7 +143,7 @@ def _by_names_and_structure(tree: Tree, tops: Sequence[_Top]) -> Plan:
     if splits := _splits(tree, tops, filled):
         return splits
     if _same_inside(filled):
-        if all(_GROUP_NAME.fullmatch(top.name) for top in filled):
+        if all(is_group(top.name) for top in filled):
             return _groups(tree, tops)
         raise DataError(_question(tree, filled))
     return _classes(tops)
@@ -195,7 +173,7 @@ def _mirrored(tree: Tree, filled: Sequence[_Top]) -> Plan | None:
 
 def _splits(tree: Tree, tops: Sequence[_Top], filled: Sequence[_Top]) -> Plan | None:
     """Reads folders of splits, or returns None where the top folders are no splits."""
-    exact = [top for top in tops if _is_exact(top.name)]
+    exact = [top for top in tops if is_split_word(top.name)]
     train = [top for top in filled if split_of(top.name) == "train" and not top.loose]
     labels = frozenset(label for top in train for label in top.labels)
     unlabelled = [top for top in filled if _has_no_labels(top, labels)]
@@ -241,7 +219,7 @@ def _splits_as_asked(tree: Tree, tops: Sequence[_Top]) -> Plan:
 def _is_split(top: _Top, labels: frozenset[str]) -> bool:
     """Whether a folder is a split: by its name alone, or by a longer name and what it holds."""
     holds_classes = not top.loose and bool(labels & top.labels)
-    return _is_exact(top.name) or (split_of(top.name) is not None and holds_classes)
+    return is_split_word(top.name) or (split_of(top.name) is not None and holds_classes)
 
 
 def _has_no_labels(top: _Top, labels: frozenset[str]) -> bool:
@@ -255,15 +233,11 @@ def _has_no_labels(top: _Top, labels: frozenset[str]) -> bool:
     """
     if labels & top.labels:
         return False
-    if _is_unlabelled(top.name):
+    if is_unlabelled(top.name):
         return True
-    dummy = len(top.filled) == 1 and _is_dummy(top.filled[0].path.name, top.name)
+    dummy = len(top.filled) == 1 and is_dummy(top.filled[0].path.name, top.name)
     bare = not top.filled or (dummy and not top.loose)
     return bool(labels) and split_of(top.name) in {"val", "test"} and bare
-
-
-def _is_dummy(inner: str, outer: str) -> bool:
-    return inner.lower() in _DUMMIES or _is_unlabelled(inner) or _repeats(inner, outer)
 
 
 def _read_splits(
@@ -285,11 +259,7 @@ def _read_splits(
     if train.loose and not train.folders:
         raise DataError(no_classes(train.entry.path))
     groups = [top for top in _inner(tree, by_split.values()) if top.has_images]
-    grouped = (
-        len(groups) > 1
-        and _same_inside(groups)
-        and all(_GROUP_NAME.fullmatch(top.name) for top in groups)
-    )
+    grouped = len(groups) > 1 and _same_inside(groups) and all(is_group(top.name) for top in groups)
     classes = [
         found
         for split, top in by_split.items()

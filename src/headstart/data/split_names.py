@@ -16,6 +16,7 @@ SPLIT_ALIASES: dict[str, SplitName] = {
     "test": "test",
     "testing": "test",
     "holdout": "test",
+    "heldout": "test",
 }
 """Lower-case names that a split goes by."""
 
