@@ -114,7 +114,7 @@ def test_splits_beside_classes_are_refused_but_folders_without_images_are_not(
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "docs/readme.md")
     dataset = load_dataset(tmp_path)
     assert dataset.classes == ("a", "b")
-    assert passed(tmp_path) == ["Folders beside the splits: 'docs'."]
+    assert passed(tmp_path) == ["Folders beside those that are read: 'docs'."]
     touch(tmp_path, "docs/picture.jpg")
     assert "holds split folders ('test', 'train') and other folders" in refusal(tmp_path)
 
@@ -290,7 +290,7 @@ def test_no_images_at_all(tmp_path: Path) -> None:
 def test_images_without_class_folders_say_what_is_wanted(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpg", "2.jpg")
     message = refusal(tmp_path)
-    assert "one subfolder a class" in message
+    assert "one subfolder per class" in message
     assert "path,label" in message
 
 
@@ -304,7 +304,7 @@ def test_one_class_is_not_enough(tmp_path: Path) -> None:
 def test_one_folder_around_the_classes_is_recognised(tmp_path: Path) -> None:
     touch(tmp_path, "images/a/1.jpg", "images/b/2.jpg")
     assert found(tmp_path) == {"images/a/1.jpg": "a", "images/b/2.jpg": "b"}
-    assert load_dataset(tmp_path).layout == "one folder a class, in 'images'"
+    assert load_dataset(tmp_path).layout == "one folder per class, inside 'images'"
 
 
 def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:

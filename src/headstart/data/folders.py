@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headstart.data.formats import HEIF_EXTENSIONS, readable_extensions
 from headstart.data.layouts import Plan, no_classes, plan_folders
-from headstart.data.tree import Entry, Kind, Tree
+from headstart.data.tree import SYSTEM_FOLDERS, Entry, Kind, Tree
 from headstart.data.types import Dataset, Item
 from headstart.data.understanding import PassedOver, Reason, quoted
 from headstart.errors import DataError
@@ -37,7 +37,10 @@ def images_in(paths: Iterable[Path]) -> list[Path]:
             for each in path.rglob("*")
             if each.suffix.lower() in readable_extensions()
             and each.is_file()
-            and not any(part.startswith(".") for part in each.relative_to(path).parts)
+            and not any(
+                part.startswith(".") or part.lower() in SYSTEM_FOLDERS
+                for part in each.relative_to(path).parts
+            )
         )
         if not inside:
             raise DataError(f"There are no images in the folder {path}.")
@@ -110,7 +113,7 @@ def _spellings(plan: Plan) -> Iterator[str]:
 def _no_images(tree: Tree, rest: Sequence[Entry], passed: Sequence[PassedOver]) -> str:
     if any(entry.kind == "image" and entry.path.parent == tree.root for entry in rest):
         return no_classes(tree.root)
-    message = f"There are no images in {tree.root}. Put them into one subfolder a class."
+    message = f"There are no images in {tree.root}. Put them into one subfolder per class."
     # What the user can do something about comes first.
     telling = [each for each in passed if each.reason in _TELLING]
     if telling:
@@ -142,7 +145,7 @@ def _passed_over(
          [path for path in other if path not in set(heif)]),
         ("loose_image", "Images outside every class folder", of("image")),
         ("unlabelled", "Folders of images without a class", paths(plan.unlabelled)),
-        ("beside_splits", "Folders beside the splits", paths(plan.beside)),
+        ("beside_splits", "Folders beside those that are read", paths(plan.beside)),
         ("system_folder", "Folders of the system or of a tool", of("system")),
         ("own_output", "Folders that headstart wrote", of("own")),
         ("not_utf8", "Names that are not UTF-8", of("unnameable")),

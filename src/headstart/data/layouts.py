@@ -89,7 +89,7 @@ def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
     """
     start, passed = _start(tree)
     here = tree.list(start)
-    tops = [_top(tree, entry) for entry in here if entry.kind == "folder"]
+    tops = _tops(tree, [entry for entry in here if entry.kind == "folder"])
     rest = [*passed, *(entry for entry in here if entry.kind != "folder")]
     match asked:
         case "classes":
@@ -100,25 +100,29 @@ def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
             plan = _splits_as_asked(tree, tops)
         case None:
             plan = _by_names_and_structure(tree, tops)
-    where = f", in {tree.shown(start.path)!r}" if start.path != tree.root else ""
+    where = f", inside {tree.shown(start.path)!r}" if start.path != tree.root else ""
     return replace(plan, layout=plan.layout + where, rest=[*rest, *plan.rest])
 
 
 def _start(tree: Tree) -> tuple[Entry, list[Entry]]:
     """Returns the folder that holds the classes or splits, and what was passed on the way.
 
-    Folders around it that hold nothing else are opened.
+    A folder that is the only one, and lies beside no image, is opened.
     """
     folder, passed = tree.start, list[Entry]()
     while True:
         inside = tree.list(folder)
-        filled = [e for e in inside if e.kind == "folder" and tree.has_image(e)]
-        loose = any(entry.kind == "image" for entry in inside)
-        if loose or len(filled) != 1 or is_split_word(filled[0].path.name):
-            enough = len(filled) > 1 or (filled and is_split_word(filled[0].path.name))
-            return (folder, passed) if enough else (tree.start, [])
+        below = [entry for entry in inside if entry.kind in {"folder", "outside"}]
+        if any(entry.kind == "image" for entry in inside) or not below:
+            return tree.start, []
+        if len(below) > 1 or below[0].kind == "outside" or is_split_word(below[0].path.name):
+            return folder, passed
         passed += [entry for entry in inside if entry.kind != "folder"]
-        folder = filled[0]
+        folder = below[0]
+
+
+def _tops(tree: Tree, folders: Iterable[Entry]) -> list[_Top]:
+    return [_top(tree, folder) for folder in folders]
 
 
 def _top(tree: Tree, entry: Entry) -> _Top:
@@ -138,26 +142,42 @@ def _top(tree: Tree, entry: Entry) -> _Top:
 
 def _by_names_and_structure(tree: Tree, tops: Sequence[_Top]) -> Plan:
     filled = [top for top in tops if top.has_images]
-    if mirrored := _mirrored(tree, filled):
+    if mirrored := _mirrored(filled):
         return replace(mirrored, beside=[top.entry for top in tops if not top.has_images])
     if splits := _splits(tree, tops, filled):
         return splits
+    if halves := [top for top in filled if _is_divided(top)]:
+        whole = [top.name for top in filled if top not in halves]
+        raise DataError(
+            f"{quoted(top.name for top in halves)} in {tree.root} hold folders of splits, and "
+            f"{quoted(whole)} do not. Divide every class, or use --layout classes to pool what "
+            "they hold."
+        )
     if _same_inside(filled):
         if all(is_group(top.name) for top in filled):
             return _groups(tree, tops)
         raise DataError(_question(tree, filled))
-    return _classes(tops)
+    unlabelled = [top for top in filled if is_unlabelled(top.name) and not top.filled]
+    plan = _classes(top for top in tops if top not in unlabelled)
+    return replace(plan, unlabelled=[top.entry for top in unlabelled])
 
 
 def _classes(tops: Iterable[_Top]) -> Plan:
     classes = [ClassFolder(top.entry, top.name) for top in tops]
-    return Plan("one folder a class", classes, [])
+    return Plan("one folder per class", classes, [])
 
 
-def _mirrored(tree: Tree, filled: Sequence[_Top]) -> Plan | None:
+def _is_divided(top: _Top) -> bool:
+    """Whether a folder holds nothing but splits, train among them."""
+    splits = {split_of(label) for label in top.labels}
+    return not top.loose and None not in splits and splits > {"train"}
+
+
+def _mirrored(filled: Sequence[_Top]) -> Plan | None:
     """Reads CLASS/train and CLASS/test, if every top folder with images is built so."""
+    divided = [top for top in filled if _is_divided(top)]
     splits = {split_of(label) for top in filled for label in top.labels}
-    if any(top.loose for top in filled) or None in splits or not {"train"} < splits:
+    if not divided or None in splits or any(top.loose for top in filled):
         return None
     if all(split_of(top.name) for top in filled):  # train/train: the top folders are the splits
         return None
@@ -168,7 +188,7 @@ def _mirrored(tree: Tree, filled: Sequence[_Top]) -> Plan | None:
     ]
     names = {entry.path.name for top in filled for entry in top.filled}
     rest = [entry for top in filled for entry in top.rest]
-    return Plan(f"one folder a class, and in each {_said(names)}", classes, rest)
+    return Plan(f"one folder per class, each with its splits ({_said(names)})", classes, rest)
 
 
 def _splits(tree: Tree, tops: Sequence[_Top], filled: Sequence[_Top]) -> Plan | None:
@@ -184,7 +204,8 @@ def _splits(tree: Tree, tops: Sequence[_Top], filled: Sequence[_Top]) -> Plan | 
         alike = [top for top in others if train and not top.loose and len(labels & top.labels) > 1]
         if alike:
             raise DataError(_question(tree, filled))
-        if not ("train" in found and len(found) > 1):
+        split_alone = [top for top in train if is_split_word(top.name) and len(top.labels) > 1]
+        if not split_alone and not ("train" in found and len(found) > 1):
             return None  # a class may be called "train" or "test"
         raise DataError(
             f"{tree.root} holds split folders ({quoted(t.name for t in named)}) and other folders "
@@ -204,7 +225,7 @@ def _splits_as_asked(tree: Tree, tops: Sequence[_Top]) -> Plan:
     filled = [top for top in tops if top.has_images]
     named = [top for top in filled if split_of(top.name)]
     if not any(split_of(top.name) == "train" for top in named):
-        if mirrored := _mirrored(tree, filled):
+        if mirrored := _mirrored(filled):
             return mirrored
         raise DataError(
             f"No folder in {tree.root} is named like a training set, so --layout splits cannot be "
@@ -258,8 +279,8 @@ def _read_splits(
     train = by_split["train"]
     if train.loose and not train.folders:
         raise DataError(no_classes(train.entry.path))
-    groups = [top for top in _inner(tree, by_split.values()) if top.has_images]
-    grouped = len(groups) > 1 and _same_inside(groups) and all(is_group(top.name) for top in groups)
+    inner = [entry for top in by_split.values() for entry in top.filled]
+    grouped = all(is_group(entry.path.name) for entry in inner) and _same_inside(_tops(tree, inner))
     classes = [
         found
         for split, top in by_split.items()
@@ -270,10 +291,10 @@ def _read_splits(
             else [ClassFolder(folder, folder.path.name, split)]
         )
     ]
-    inside = "a group, and in it one a class" if grouped else "a class"
+    inside = "group folders, each with one folder per class" if grouped else "one folder per class"
     used = [top.entry for top in (*named, *unlabelled)]
     return Plan(
-        f"folders of splits ({_said(top.name for top in by_split.values())}), in each one {inside}",
+        f"split folders ({_said(top.name for top in by_split.values())}), each with {inside}",
         classes,
         [entry for top in by_split.values() for entry in top.rest],
         [top.entry for top in unlabelled],
@@ -281,22 +302,18 @@ def _read_splits(
     )
 
 
-def _inner(tree: Tree, tops: Iterable[_Top]) -> list[_Top]:
-    return [_top(tree, entry) for top in tops for entry in top.folders]
-
-
 def _groups(tree: Tree, tops: Sequence[_Top]) -> Plan:
     """Reads GROUP/CLASS, or SPLIT/GROUP/CLASS where every folder is named like a split."""
     filled = [top for top in tops if top.has_images]
     by_split: list[tuple[SplitName | None, _Top]] = [(None, top) for top in tops]
-    what = "one folder a group"
+    what = "group folders"
     if filled and all(split_of(top.name) for top in filled):
-        by_split = [(split_of(t.name), each) for t in filled for each in _inner(tree, [t])]
-        what = f"folders of splits ({_said(top.name for top in filled)}), one folder a group"
+        by_split = [(split_of(t.name), each) for t in filled for each in _tops(tree, t.folders)]
+        what = f"split folders ({_said(top.name for top in filled)}), each with group folders"
     names = quoted(top.name for _, top in by_split if top.has_images)
     classes = [found for split, top in by_split for found in _in_group(tree, top, split)]
     rest = [entry for _, top in by_split for entry in top.rest]
-    return Plan(f"{what} ({names}), and in each one a class", classes, rest)
+    return Plan(f"{what} ({names}), each with one folder per class", classes, rest)
 
 
 def _in_group(tree: Tree, top: _Top, split: SplitName | None) -> Iterator[ClassFolder]:
@@ -323,8 +340,9 @@ def _question(tree: Tree, tops: Sequence[_Top]) -> str:
         "--layout classes (they are the classes)",
     ]
     if any(split_of(top.name) == "train" for top in tops):
-        used = quoted(top.name for top in tops if split_of(top.name))
-        answers.insert(0, f"--layout splits ({used} are splits, and the rest is passed over)")
+        used = [top.name for top in tops if split_of(top.name)]
+        what = f"{quoted(used)} {'are splits' if len(used) > 1 else 'is a split'}"
+        answers.insert(0, f"--layout splits ({what}, and the rest is passed over)")
     return (
         f"The folders {names} in {tree.root} hold the same subfolders ({inside}), so it is not "
         f"clear what the classes are. Say it with {listed(answers, 'or')}."
@@ -343,6 +361,6 @@ def no_classes(folder: Path) -> str:
     """Returns the refusal of images without class folders."""
     return (
         f"The images in {folder} lie directly in it, so their classes are not known. Put them "
-        f"into one subfolder a class ({folder.name}/CLASS/IMAGE.jpg), or give a CSV file with the "
+        f"into one subfolder per class ({folder.name}/CLASS/IMAGE.jpg), or give a CSV file with the "
         "columns path,label."
     )

@@ -118,7 +118,7 @@ def _described(source: Source) -> str:
         return "a table" if hasattr(source, "columns") else "a list of paths"
     name = os.fspath(source)
     if name.startswith("demo:") or Path(name).is_dir():
-        return "a known data set"
+        return "a data set as it was published"
     return f"the table {Path(name).name}"
 
 
