@@ -361,6 +361,6 @@ def no_classes(folder: Path) -> str:
     """Returns the refusal of images without class folders."""
     return (
         f"The images in {folder} lie directly in it, so their classes are not known. Put them "
-        f"into one subfolder per class ({folder.name}/CLASS/IMAGE.jpg), or give a CSV file with the "
-        "columns path,label."
+        f"into one subfolder per class ({folder.name}/CLASS/IMAGE.jpg), or give a CSV file with "
+        "the columns path,label."
     )
