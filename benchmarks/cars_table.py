@@ -43,7 +43,7 @@ from records import (
 
 WORK = BENCH / "cars_table"
 BACKBONE = "tf_efficientnet_lite0"
-ARTICLE = "The article went from 80.5 % to about 94 % on the official split, with EfficientNet-B3."
+ARTICLE = "The article went from 80.5% to about 94% on the official split, with EfficientNet-B3."
 
 ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("naive: random head, everything fine-tuned, AdamW at 1e-3, no augmentation", ()),
@@ -89,15 +89,21 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=DATA / "stanford_cars_crops")
-    parser.add_argument("--classes", type=int, default=30, help="so many of the class folders")
-    parser.add_argument("--subset-seed", type=int, default=0, help="of the choice of classes")
+    parser.add_argument("--classes", type=int, default=30, help="number of class folders")
+    parser.add_argument("--subset-seed", type=int, default=0, help="seed for the choice of classes")
     parser.add_argument("--resolution", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=6, help="of every row but the last two")
-    parser.add_argument("--times", type=int, default=3, help="the last two have so many times more")
-    parser.add_argument("--trials", type=int, default=9, help="of the search for the last row")
-    parser.add_argument("--recipe", type=Path, help="the last row's; by default it is searched")
+    parser.add_argument(
+        "--epochs", type=int, default=6, help="epochs of every row but the last two"
+    )
+    parser.add_argument(
+        "--times", type=int, default=3, help="factor on the epochs of the last two rows"
+    )
+    parser.add_argument(
+        "--trials", type=int, default=9, help="trials of the search for the last row"
+    )
+    parser.add_argument("--recipe", type=Path, help="recipe of the last row; searched by default")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each row, seeds 0, 1, ...")
-    parser.add_argument("--render", action="store_true", help="run nothing, write the page")
+    parser.add_argument("--render", action="store_true", help="only write the page")
     parser.add_argument(
         "--results",
         type=Path,
@@ -206,29 +212,29 @@ def render(records: list[Record], args: argparse.Namespace) -> str:
             "# From the naive recipe to the best one, method by method",
             "",
             "Written by `python benchmarks/cars_table.py` from `cars_table.jsonl` beside this "
-            "page; do not edit. Every run that ended is listed, none is chosen.",
+            "page; do not edit. All finished runs are listed.",
             "",
             f"Cars cut out of their photographs, {args.classes} classes drawn by seed "
             f"{args.subset_seed}, {args.resolution} px, `{BACKBONE}` on a CPU; "
             f"{run['n_train']} images to train on, {run['n_val']} to validate, {run['n_test']} "
             f"to test, the same for all rows; {args.epochs} epochs, and {args.times} times as "
-            "many in the last two rows. Each row changes one thing of the row before.",
+            "many in the last two rows. Each row makes one change to the row before.",
             "",
             _table(table, by_label),
             "",
-            "Accuracy is that of the sealed test set with Wilson's 95 % interval; over several "
-            "seeds it is the mean, and the interval that of one seed's images. The difference to "
-            "the row before is in percentage points; p is exact McNemar on the same test images, "
-            "over several seeds twice the median, which holds however they depend on each other; "
-            "Holm's correction is over all rows. The share of the naive error has a 95 % interval "
-            "by test image (BCa). Seconds are those of making views and training.",
+            "Accuracy is that of the sealed test set, with Wilson's 95% interval. With several "
+            "seeds it is the mean, and the interval is for the images of one seed. The difference "
+            "to the row before is in percentage points; p is exact McNemar on the same test images, "
+            "with several seeds twice the median, which is valid under any dependence; "
+            "Holm's correction is over all rows. The share of the naive error has a 95% interval "
+            "over test images (BCa). Seconds cover making views and training.",
             "",
             f"## All for {args.times * args.epochs} epochs",
             "",
             _equal_length(equal, by_label),
             "",
-            f"{ARTICLE} The figures here are of fewer classes, fewer images, a smaller network "
-            "and lower resolution: the steps can be compared, the heights cannot.",
+            f"{ARTICLE} The figures here are for fewer classes, fewer images, a smaller network "
+            "and a lower resolution, so the gains can be compared but the accuracies cannot.",
             "",
             "## What each run did",
             "",
@@ -291,8 +297,8 @@ def _table(table: list[Row], by_label: dict[str, list[Record]]) -> str:
             )
         )
     header = (
-        "row", "changes", "runs", "test accuracy (95 %)", "difference", "p", "p, Holm",
-        "of the naive error removed", "s",
+        "row", "changes", "runs", "test accuracy (95% interval)", "difference", "p", "p, Holm",
+        "share of the naive error removed", "s",
     )  # fmt: skip
     return markdown_table(header, lines)
 
@@ -314,10 +320,10 @@ def _equal_length(table: list[Row], by_label: dict[str, list[Record]]) -> str:
         lines.append((name, accuracy(runs), gain, p, _removed(naive, runs), seconds))
     header = (
         "recipe",
-        "test accuracy (95 %)",
+        "test accuracy (95% interval)",
         "against the naive one",
         "p",
-        "of its error removed",
+        "share of its error removed",
         "s",
     )
     return markdown_table(header, lines)

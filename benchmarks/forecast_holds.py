@@ -2,7 +2,7 @@
 
     python benchmarks/forecast_holds.py ../shared/data/flowers17 ../shared/data/neu_steel
 
-In every repeat 30 % of the labels are held back; from the others the accuracy with all of them is
+In every repeat 30% of the labels are held back; from the others the accuracy with all of them is
 forecast, and measured on the same images. Prints one row a data set.
 """
 

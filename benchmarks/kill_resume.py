@@ -142,7 +142,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--resolution", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the moments")
     return parser.parse_args()
 
 

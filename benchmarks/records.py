@@ -123,13 +123,15 @@ def check_paired(first: Record, second: Record) -> None:
         ValueError: The two were tested on different images.
     """
     if first["images"] != second["images"]:
-        raise ValueError("two runs that are to be compared were not tested on the same images")
+        raise ValueError(
+            "The two runs were not tested on the same images, so they cannot be compared."
+        )
 
 
 def share_removed(
     naive: Sequence[Record], better: Sequence[Record]
 ) -> tuple[float, float, float] | None:
-    """Returns which share of the naive error is gone, with a 95 % interval by test image.
+    """Returns the share of the naive error that is removed, with a 95% interval over test images.
 
     Args:
         naive: Runs that differ in their seed alone, on one test set.

@@ -82,8 +82,8 @@ def _options() -> argparse.Namespace:
     )
     names = list(dict.fromkeys(cell.data for cell in CELLS))
     parser.add_argument("--data", type=Path, default=DATA, help="where the data folders are")
-    parser.add_argument("--only", nargs="+", choices=names, help="these data sets alone")
-    parser.add_argument("--render", action="store_true", help="run nothing, write the page")
+    parser.add_argument("--only", nargs="+", choices=names, help="only these data sets")
+    parser.add_argument("--render", action="store_true", help="only write the page")
     parser.add_argument(
         "--results",
         type=Path,
@@ -124,23 +124,23 @@ def render(records: list[Record], searches: list[Record]) -> str:
             "# Results",
             "",
             "Written by `python benchmarks/results_table.py` from `results.jsonl` beside this "
-            "page; do not edit. Every run that ended is listed, none is chosen.",
+            "page; do not edit. All finished runs are listed.",
             "",
             "## By data set",
             "",
             _summary(records),
             "",
-            "Runs of one data set differ in the seed of the split alone. Their test sets overlap, "
-            "so the spread says how much one split's luck matters and is no interval.",
+            "Runs of one data set differ only in the seed of the split. Their test sets overlap, "
+            "so the spread shows the effect of the split and is not a confidence interval.",
             "",
             "## Every run",
             "",
             _runs(records),
             "",
-            "Accuracy is that of the sealed test set, opened once, from the reloaded bundle on "
-            "the raw files, with Wilson's 95 % interval. Seconds run from the start of the "
-            "process to its exit, report included, with an empty cache; the ceiling is the "
-            f"budget and 10 s or 5 % more. {MEMORY_NOTE}",
+            "Accuracy is measured once, by the reloaded bundle on the original files of the "
+            "sealed test set, with Wilson's 95% interval. Seconds run from the start of the "
+            "process to its exit, including the report, with an empty cache. The limit is the "
+            f"budget plus 10 s or 5%, whichever is more. {MEMORY_NOTE}",
             "",
             *(["## The search against fixed and random recipes", ""] if compared else []),
             *compared,
@@ -184,7 +184,7 @@ def _summary(records: list[Record]) -> str:
 def _runs(records: list[Record]) -> str:
     header = (
         "command",
-        "test accuracy (95 %)",
+        "test accuracy (95% interval)",
         "balanced accuracy",
         "ECE",
         "train / val / test",

@@ -7,8 +7,8 @@ Three arms on the same data, split and budget, each a process with an empty cach
     random      headstart fit DATA --budget B --sampler random
 
 The arms of a cell run right after each other, and which comes first changes from cell to cell.
-Every run is kept as a line of JSON as soon as it ends; started again, the script does only what is
-missing. Run it with nothing else on the machine:
+Every run is kept as a line of JSON as soon as it ends; when started again, the script does
+only what is missing. Run it with nothing else on the machine:
 
     python benchmarks/search_vs_fixed.py
 
@@ -108,12 +108,14 @@ def _options() -> argparse.Namespace:
     )
     names = list(dict.fromkeys(cell.data for cell in CELLS))
     parser.add_argument("--data", type=Path, default=DATA, help="where the data folders are")
-    parser.add_argument("--only", nargs="+", choices=names, help="these data sets alone")
+    parser.add_argument("--only", nargs="+", choices=names, help="only these data sets")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--seeds", type=int, nargs="+", help="these split seeds alone")
-    parser.add_argument("--budget", help="another one for every cell, to try the script out")
-    parser.add_argument("--pin", action="store_true", help="a core for each of several cells")
-    parser.add_argument("--render", action="store_true", help="run nothing, write the page")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these split seeds")
+    parser.add_argument("--budget", help="budget of every cell, to try the script out")
+    parser.add_argument(
+        "--pin", action="store_true", help="run several cells at a time, one on each core"
+    )
+    parser.add_argument("--render", action="store_true", help="only write the page")
     parser.add_argument(
         "--results",
         type=Path,
@@ -246,8 +248,8 @@ def render(records: list[Record]) -> str:
             ),
             "",
             "- Cells on one core ran with `--pin`: as many cells at a time as the machine has "
-            "cores, each with all its processes on one core and `OMP_NUM_THREADS=1`, all its arms "
-            "alike. The others ran one at a time, with all cores.",
+            "cores, each with all its processes on one core and `OMP_NUM_THREADS=1`, the same for "
+            "all its arms. The others ran one at a time, with all cores.",
             "- The arms of a cell ran right after each other; which came first changes from cell "
             "to cell.",
             *provenance(ordered),
@@ -261,29 +263,29 @@ def summary(records: list[Record]) -> list[str]:
     return [
         "*Searched* is `headstart fit DATA --budget B`, *fixed* adds `--recipe default`, *random* "
         "adds `--sampler random`: random recipes of the same space, with the same caches and the "
-        "same finish.",
+        "same final training.",
         "",
         "## The difference",
         "",
         _pooled(_pairs(records)),
         "",
         "Differences are in percentage points of accuracy on the sealed test images, the same "
-        f"for both arms; above 0 the search is better. Intervals: 95 %, {RESAMPLES:,} "
+        f"for both arms; above 0 the search is better. Intervals: 95%, {RESAMPLES:,} "
         "bootstrap resamples (seed 0).",
         "",
         "**Test sets of different split seeds of one data set overlap**, and where a data set "
-        "brings its test images (hymenoptera) they are the same. *Images within cells* "
-        "resamples each cell on its own, as if the cells were independent, so its interval is "
+        "has its own test images (hymenoptera) they are the same. *Images within cells* "
+        "resamples each cell separately, as if the cells were independent, so its interval is "
         "too narrow; *images, shared* draws an image with all cells of its data set that hold "
-        "it. Neither knows what another seed of training would change.",
+        "it. Neither includes the effect of the training seed.",
         "",
         "## By cell",
         "",
         _table(_ordered(records)),
         "",
-        "Accuracy is that of the sealed test set with Wilson's 95 % interval. Seconds run from "
-        "the start of the process to its exit, report included, with an empty cache; the "
-        f"ceiling is the budget and 10 s or 5 % more. {MEMORY_NOTE}",
+        "Accuracy is that of the sealed test set, with Wilson's 95% interval. Seconds run from "
+        "the start of the process to its exit, including the report, with an empty cache. The "
+        f"limit is the budget plus 10 s or 5%, whichever is more. {MEMORY_NOTE}",
         "",
     ]
 
@@ -321,8 +323,8 @@ def _place(cell: Cell) -> tuple[int, str]:
 
 def _table(records: list[Record]) -> str:
     header = (
-        "data", "budget", "cores", "split seed", "arm", "test accuracy (95 %)", "test images", "s",
-        "in budget", "memory, MB", "backbone", "kept", "ended because", "trials",
+        "data", "budget", "cores", "split seed", "arm", "test accuracy (95% interval)",
+        "test images", "s", "in budget", "memory, MB", "backbone", "kept", "ended because", "trials",
     )  # fmt: skip
     rows = []
     for record in records:

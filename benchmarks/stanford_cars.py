@@ -151,7 +151,14 @@ def render(runs: dict[str, Record]) -> str:
     gone = 1 - (1 - last) / (1 - first)
     rows.append(("the article, naive", f"{first:.1%}", f"{1 - first:.1%}", "-", "-", "-"))
     rows.append(("the article, best", f"about {last:.0%}", f"{1 - last:.1%}", f"{gone:.0%}"))
-    header = ("way", "test accuracy (95 %)", "error", "of the naive error removed", "epochs", "s")
+    header = (
+        "method",
+        "test accuracy (95% interval)",
+        "error",
+        "share of the naive error removed",
+        "epochs",
+        "s",
+    )
     rows = [(*row, *["-"] * (len(header) - len(row))) for row in rows]
     p = mcnemar_exact(right(naive), right(searched))
     return "\n".join(
@@ -166,7 +173,7 @@ def render(runs: dict[str, Record]) -> str:
             "",
             markdown_table(header, rows),
             "",
-            "Intervals: 95 %, Wilson's for accuracy, BCa by test image for the share removed. "
+            "Intervals: 95%, Wilson's for accuracy, BCa over test images for the share removed. "
             f"Exact McNemar between the two runs, p: {shown_p(p)}. The article's figures are from "
             "its own code, backbone weights and hardware.",
             "",

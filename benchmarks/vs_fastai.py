@@ -1,8 +1,8 @@
 """headstart against fastai and against plain features with scikit-learn, on one machine.
 
 Same images, same leak-safe split, same ImageNet weights of `tf_efficientnet_lite0`. Each arm is a
-process of its own; its figures are kept as soon as it ends, so a stopped benchmark goes on where
-it was. Run it with nothing else on the machine:
+process of its own. Its figures are kept as soon as it ends, so a stopped benchmark continues where
+it stopped. Run it with nothing else on the machine:
 
     python benchmarks/vs_fastai.py --out docs/vs_fastai.json
 
@@ -252,10 +252,12 @@ def _options() -> argparse.Namespace:
     shared = Path(os.environ.get("HEADSTART_DATA", HERE.parent.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=shared / "flowers17")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--again", action="store_true", help="replace what these arms have given")
+    parser.add_argument(
+        "--again", action="store_true", help="replace the earlier results of these arms"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="runs of each arm; seeds 0, 1, ...")
-    parser.add_argument("--epochs", type=int, default=5, help="of the fastai arms")
-    parser.add_argument("--budget", default="5m", help="of headstart-finetune")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of the fastai arms")
+    parser.add_argument("--budget", default="5m", help="budget of headstart-finetune")
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument(
         "--split", type=Path, help="CSV file with path,split; by default headstart makes it"
@@ -411,18 +413,18 @@ def render(runs: list[Run], parts: dict[str, str], plan: Plan) -> str:
             f"headstart at commit {', '.join(sorted({run['commit'] for run in runs}))}.",
             f"- Dates: {', '.join(sorted({run['date'] for run in runs}))}.",
             f"- One leak-safe split for all: {counts['train']} train, {counts['val']} val, "
-            f"{counts['test']} test images. Every arm fits on train, takes val for what it has to "
-            "choose or show, and sees test once, at its end. The interval is Wilson's, 95 %, for "
-            "the mean accuracy on these test images.",
+            f"{counts['test']} test images. Every arm trains on train, uses val for what it has to "
+            "choose or show, and uses test once, at its end. The interval is Wilson's 95% interval "
+            "for the mean accuracy on these test images.",
             "- One set of ImageNet weights for all: `tf_efficientnet_lite0`, 224 px.",
             "- fastai: `Resize(256)`, `aug_transforms(size=224)`, batches of 64, 2 loader "
-            "processes, all else its defaults. Its speed counts its training batches only, "
+            "processes, otherwise its defaults. Its speed counts only its training batches, "
             "without validation.",
             "- headstart: nothing cached from earlier runs"
             + (
                 "; the split file was given."
                 if plan.split_given
-                else "; finding near-duplicates and splitting are in its time."
+                else "; its time includes finding near-duplicates and splitting."
             ),
             "- Time runs from the start of the process. All images and libraries had been read "
             "once before.",
@@ -460,9 +462,9 @@ def _rows(arms: dict[str, list[Run]], plan: Plan) -> str:
     from headstart.evaluation.statistics import wilson_interval
 
     header = (
-        "way",
+        "method",
         "runs",
-        "test accuracy (95 %)",
+        "test accuracy (95% interval)",
         "s to test accuracy",
         "s to exit",
         "peak memory, MB",
@@ -491,11 +493,11 @@ def _comparison(arms: dict[str, list[Run]], plan: Plan) -> list[str]:
     if len({name.startswith("headstart") for name in arms}) < 2:
         return []
     return [
-        "How many times less time to the test accuracy a row takes than a column:",
+        "Speedup in time to the test accuracy, of the row over the column:",
         "",
         _ratios(arms, lambda run: run["known_s"], lambda mine, other: other / mine, plan),
         "",
-        "How many times more images a second a row trains on than a column:",
+        "Speedup in trained images per second, of the row over the column:",
         "",
         _ratios(arms, lambda run: run["images_per_s"], lambda mine, other: mine / other, plan),
         "",
