@@ -224,8 +224,8 @@ def render(records: list[Record], args: argparse.Namespace) -> str:
             "",
             "Accuracy is that of the sealed test set, with Wilson's 95% interval. With several "
             "seeds it is the mean, and the interval is for the images of one seed. The difference "
-            "to the row before is in percentage points; p is exact McNemar on the same test images, "
-            "with several seeds twice the median, which is valid under any dependence; "
+            "to the row before is in percentage points; p is exact McNemar on the same test "
+            "images, with several seeds twice the median, which is valid under any dependence; "
             "Holm's correction is over all rows. The share of the naive error has a 95% interval "
             "over test images (BCa). Seconds cover making views and training.",
             "",

@@ -324,7 +324,8 @@ def _place(cell: Cell) -> tuple[int, str]:
 def _table(records: list[Record]) -> str:
     header = (
         "data", "budget", "cores", "split seed", "arm", "test accuracy (95% interval)",
-        "test images", "s", "in budget", "memory, MB", "backbone", "kept", "ended because", "trials",
+        "test images", "s",
+        "in budget", "memory, MB", "backbone", "kept", "ended because", "trials",
     )  # fmt: skip
     rows = []
     for record in records:
