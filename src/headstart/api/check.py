@@ -52,5 +52,12 @@ def check(
     options = with_keywords(SourceOptions, options, keywords)
     dataset = load_dataset(source, options, labels=labels)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
-    pixels = decode_dataset(dataset.items, SHORT_SIDE, cache, workers=workers, progress=progress)
+    pixels = decode_dataset(
+        dataset.items,
+        SHORT_SIDE,
+        cache,
+        workers=workers,
+        progress=progress,
+        reading=dataset.reading,
+    )
     return examine(dataset, pixels.facts).audit

@@ -8,6 +8,7 @@ from typing import Any
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked, write_start
 from headstart.data.audit import summary_rows
+from headstart.data.reading import range_notes
 from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
@@ -179,6 +180,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             *(each.sentence for each in dataset.passed_over),
             *dataset.notes,
             *split_notes(names, split),
+            *range_notes(dataset.reading),
         ],
         "versions": versions(),
         "machine": machine(),

@@ -93,15 +93,15 @@ def show_similar(run: Run, image: str | Path, found: Sequence[Neighbour], out: P
     Raises:
         DataError: If the image cannot be read.
     """
-    root = Path(run.record.data_root)
+    root, reading = Path(run.record.data_root), run.bundle.spec.reading
     drawn = []
     for each in found:
         try:
-            picture = load_image(root / each.image, None, 160)
+            picture = load_image(root / each.image, None, 160, reading)
         except DataError:
             picture = None
         drawn.append((picture, f"{each.label} {each.similarity:.2f}"))
-    draw_similar(out, load_image(Path(image), None, 160), drawn)
+    draw_similar(out, load_image(Path(image), None, 160, reading), drawn)
 
 
 def _policies(own: AugmentationUnion) -> dict[str, AugmentationUnion]:
@@ -124,7 +124,7 @@ def _two_subjects(
     readable = _readable(dataset, short_side)
     if image is not None:
         label = Path(image).parent.name
-        first = Subject(load_image(Path(image), None, short_side), label)
+        first = Subject(load_image(Path(image), None, short_side, dataset.reading), label)
     else:
         found = next(readable, None)
         if found is None:
@@ -137,6 +137,6 @@ def _two_subjects(
 def _readable(dataset: Dataset, short_side: int) -> Iterator[Subject]:
     for item in dataset.items:
         try:
-            yield Subject(load_image(item.path, item.box, short_side), item.label)
+            yield Subject(load_image(item.path, item.box, short_side, dataset.reading), item.label)
         except DataError:
             continue

@@ -14,6 +14,7 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
 from headstart.data.audit import audit
 from headstart.data.decode import decode_dataset
+from headstart.data.pixels import with_range
 from headstart.data.sources import load_dataset, say_understood
 from headstart.data.types import Dataset
 from headstart.diagnose.suspects import (
@@ -106,7 +107,12 @@ def suspects(
     network = backbone_of(recipe)
     preprocessing = network.preprocessing
     pixels = decode_dataset(
-        dataset.items, preprocessing.resize, cache, workers=workers, progress=progress
+        dataset.items,
+        preprocessing.resize,
+        cache,
+        workers=workers,
+        progress=progress,
+        reading=dataset.reading,
     )
     audited = audit(dataset, pixels.facts, preprocessing.resolution)
     chosen = np.array(
@@ -117,6 +123,17 @@ def suspects(
         bool,
     )  # fmt: skip
     rows, groups = audited.kept[chosen], audited.groups[chosen]
+    measured = with_range(dataset, pixels.facts, rows)
+    if measured != dataset:
+        dataset = measured
+        pixels = decode_dataset(
+            dataset.items,
+            preprocessing.resize,
+            cache,
+            workers=workers,
+            progress=progress,
+            reading=dataset.reading,
+        )
     names = [dataset.items[int(row)].label for row in rows]
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:

@@ -23,6 +23,7 @@ from headstart.backbones.cut import prefix, suffix, trace
 from headstart.backbones.engine import Normalize
 from headstart.backbones.parts import swap_activations
 from headstart.backbones.weights import Preprocessing
+from headstart.data.reading import Reading
 from headstart.errors import RunError
 from headstart.evaluation.retrieval import unit
 from headstart.methods.activation import Activation, head_activation
@@ -82,6 +83,7 @@ class BundleSpec(BaseModel):
     test_time_flip: bool
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    reading: Reading | None = None  # None in older bundles
     temperature: float
     recipe: dict[str, Any]
     members: int = 1

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from headstart.data.class_names import similar_names
 from headstart.data.images import MAX_ASPECT
 from headstart.data.near_duplicates import near_duplicates
+from headstart.data.pixel_notes import pixel_notes
 from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import SPLIT_NAMES, Dataset
 from headstart.data.understanding import Understanding
@@ -33,6 +34,7 @@ Kind = Literal[
     "truncated",
     "not_an_image",
     "too_large",
+    "needs_extra",
     "exact_duplicate",
     "near_duplicate",
     "conflicting_labels",
@@ -42,6 +44,13 @@ Kind = Literal[
     "odd_size",
     "similar_class_names",
     "ignored_file",
+    "deep_values",
+    "mixed_depths",
+    "missing_values",
+    "pages_left_out",
+    "channels_left_out",
+    "shortened_values",
+    "one_patient",
 ]
 Severity = Literal["info", "warning"]
 
@@ -155,6 +164,8 @@ def examine(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> 
         _note_tiny_classes(notes)
         _note_imbalance(notes)
         _note_odd_sizes(notes, resolution)
+    for note in pixel_notes(facts, notes.left(), dataset.reading):
+        notes.add(note.kind, note.severity, note.indices, note.message)
     for first, second in similar_names(dataset.classes):
         message = f"{first!r} and {second!r} may be one class in two spellings: merge them if so."
         notes.add("similar_class_names", "warning", (), message)
@@ -255,6 +266,10 @@ def _groups(notes: _Notes, links: list[_Link]) -> NDArray[np.int64]:
     links = list(links)
     for members in _gather(given, lambda index: items[index].group):
         links += [(members[0], other) for other in members[1:]]
+    named = [index for index in notes.left() if notes.facts[index].patient]
+    patients = _gather(named, lambda index: notes.facts[index].patient)
+    if len(patients) > 1:  # One name for all is none.
+        links += [(members[0], other) for members in patients for other in members[1:]]
     size = len(items)
     rows, columns = np.array(links, dtype=np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))

@@ -15,7 +15,7 @@ from pathlib import Path
 import PIL
 from PIL import features
 
-from headstart.data.decode_pool import DecodeJob, decode_all
+from headstart.data.decode_pool import DecodeJob, Decoding, decode_all
 from headstart.data.formats import readable_formats
 from headstart.data.images import (
     BadImageError,
@@ -28,13 +28,16 @@ from headstart.data.pixels import (
     Facts,
     Pixels,
     is_complete,
+    learned_from,
     read_pixels,
 )
+from headstart.data.readers.kinds import EXTRA_KINDS, has_extra
+from headstart.data.reading import EACH, Reading
 from headstart.data.types import Item
 from headstart.errors import DiskFullError, InputError
 from headstart.progress import SILENT, Progress
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Part of every key: raise it whenever the same file would give other pixels or other facts."""
 
 
@@ -44,6 +47,7 @@ def decode_dataset(
     cache_dir: Path,
     workers: int | None = None,
     progress: Progress = SILENT,
+    reading: Reading = EACH,
 ) -> Pixels:
     """Returns all images of a data set, decoded now or by an earlier run.
 
@@ -56,6 +60,7 @@ def decode_dataset(
         cache_dir: Folder of all caches.
         workers: Processes; by default one a core.
         progress: Where to show how far it has come.
+        reading: Page, channels and range; by default each deep image is stretched by itself.
 
     Raises:
         InputError: There would be no worker.
@@ -65,7 +70,7 @@ def decode_dataset(
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers cannot decode images: give 1 or more.")
     hashes = _hash_files(items, progress)
-    key = _key(items, hashes, short_side)
+    key = _key(items, hashes, short_side, reading)
     folder = cache_dir / "pixels" / key
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +79,9 @@ def decode_dataset(
             if is_complete(folder):
                 os.utime(folder / "index.json")  # the oldest are evicted first
             else:
-                plan = _plan(items, hashes, short_side)
-                _write(folder, plan, short_side, workers or _cores(), progress)
+                decoding = Decoding(short_side, reading)
+                plan = _plan(items, hashes, short_side, reading)
+                _write(folder, plan, decoding, workers or _cores(), progress)
             return read_pixels(folder, key)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -104,9 +110,10 @@ def _hash_file(path: Path) -> str:
         return ""
 
 
-def _key(items: Sequence[Item], hashes: Sequence[str], short_side: int) -> str:
+def _key(items: Sequence[Item], hashes: Sequence[str], short_side: int, reading: Reading) -> str:
     decoder = [DECODER_VERSION, PIL.__version__, features.version("jpg"), THUMBNAIL, short_side]
     decoder += readable_formats()  # what is no image now may be one with a plugin more
+    decoder += [asdict(reading), *map(has_extra, EXTRA_KINDS)]
     images = [[digest, item.box] for item, digest in zip(items, hashes, strict=True)]
     return hashlib.sha256(json.dumps([decoder, images]).encode()).hexdigest()[:32]
 
@@ -134,7 +141,9 @@ def _remove_leftovers(pixels_dir: Path) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(folder: Path, plan: "_Plan", short_side: int, workers: int, progress: Progress) -> None:
+def _write(
+    folder: Path, plan: "_Plan", decoding: Decoding, workers: int, progress: Progress
+) -> None:
     """Decodes into a temporary folder and renames it when it is complete."""
     facts, sizes, offsets = list(plan.facts), [(0, 0)] * len(plan.facts), [0] * len(plan.facts)
     temporary = folder.with_suffix(".tmp")
@@ -144,9 +153,10 @@ def _write(folder: Path, plan: "_Plan", short_side: int, workers: int, progress:
     try:
         _reserve(temporary / "pixels.u8", plan.total)
         _reserve(temporary / "thumbnails.u8", len(facts) * THUMBNAIL_BYTES)
-        with closing(decode_all(plan.jobs, short_side, temporary, workers)) as done:
+        with closing(decode_all(plan.jobs, decoding, temporary, workers)) as done:
             for job, learned in progress.track(done, "Decoding images", len(plan.jobs)):
-                facts[job.index] = replace(facts[job.index], **learned)
+                seen = learned_from(learned.pop("learned", None))
+                facts[job.index] = replace(facts[job.index], **learned, learned=seen)
                 offsets[job.index] = job.offset
                 if learned["status"] == "ok":
                     sizes[job.index] = (job.height, job.width)
@@ -169,14 +179,14 @@ class _Plan:
     total: int
 
 
-def _plan(items: Sequence[Item], hashes: Sequence[str], short_side: int) -> _Plan:
+def _plan(items: Sequence[Item], hashes: Sequence[str], short_side: int, reading: Reading) -> _Plan:
     """Plans from headers alone; an image found broken only later leaves its space unused."""
     facts: list[Facts] = []
     jobs: list[DecodeJob] = []
     total = 0
     for index, (item, digest) in enumerate(zip(items, hashes, strict=True)):
         try:
-            header = read_header(item.path)
+            header = read_header(item.path, reading)
             width, height = stored_size(header.width, header.height, item.box, short_side)
         except BadImageError as bad:
             facts.append(Facts(bad.status, bad.reason, digest))

@@ -17,6 +17,7 @@ from PIL import Image
 
 from headstart.data.images import BadImageError, read_image
 from headstart.data.pixels import THUMBNAIL, THUMBNAIL_BYTES
+from headstart.data.reading import Reading
 from headstart.data.types import Box
 from headstart.errors import HeadstartError
 
@@ -45,13 +46,23 @@ class DecodeJob:
     height: int
 
 
-def decode_job(job: DecodeJob, short_side: int, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Decoding:
+    """How all images of a data set are decoded: the shorter side in pixels, and the reading."""
+
+    short_side: int
+    reading: Reading
+
+
+def decode_job(job: DecodeJob, decoding: Decoding, folder: Path) -> dict[str, Any]:
     """Decodes one image into the files in `folder` and returns what the index says of it.
 
     Only this little passes between the processes; the thumbnail has a file of its own.
     """
     try:
-        image, header = read_image(Path(job.path), job.box, short_side)
+        image, header, learned = read_image(
+            Path(job.path), job.box, decoding.short_side, decoding.reading
+        )
     except BadImageError as bad:
         return {"status": bad.status, "reason": bad.reason}
     if image.size != (job.width, job.height):
@@ -64,7 +75,14 @@ def decode_job(job: DecodeJob, short_side: int, folder: Path) -> dict[str, Any]:
     _write_at(folder / "pixels.u8", job.offset, data)
     _write_at(folder / "thumbnails.u8", job.index * THUMBNAIL_BYTES, thumbnail.tobytes())
     digest = hashlib.sha256(b"%d %d " % image.size + data).hexdigest()
-    return {"status": "ok", "mode": header.mode, "format": header.format, "pixels": digest}
+    return {
+        "status": "ok",
+        "mode": header.mode,
+        "format": header.format,
+        "pixels": digest,
+        "patient": header.patient,
+        "learned": asdict(learned),
+    }
 
 
 def _write_at(path: Path, offset: int, data: bytes) -> None:
@@ -74,7 +92,7 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
 
 
 def decode_all(
-    jobs: Sequence[DecodeJob], short_side: int, folder: Path, workers: int
+    jobs: Sequence[DecodeJob], decoding: Decoding, folder: Path, workers: int
 ) -> Generator[tuple[DecodeJob, dict[str, Any]], None, None]:
     """Yields every job with what was learned, in the order in which they are done.
 
@@ -84,7 +102,7 @@ def decode_all(
     """
     if len(jobs) < _POOL_FROM:
         for job in jobs:
-            yield job, decode_job(job, short_side, folder)
+            yield job, decode_job(job, decoding, folder)
         return
     chunks: queue.SimpleQueue[Sequence[DecodeJob]] = queue.SimpleQueue()
     done: queue.SimpleQueue[list[tuple[DecodeJob, dict[str, Any]]] | Exception] = (
@@ -96,7 +114,7 @@ def decode_all(
     threads: list[threading.Thread] = []
     try:
         for _ in range(min(workers, chunks.qsize())):
-            processes.append(_start_worker(short_side, folder))
+            processes.append(_start_worker(decoding, folder))
             threads.append(threading.Thread(target=_feed, args=(processes[-1], chunks, done)))
             threads[-1].start()
         left = len(jobs)
@@ -115,14 +133,15 @@ def decode_all(
             process.wait()
 
 
-def _start_worker(short_side: int, folder: Path) -> subprocess.Popen[str]:
+def _start_worker(decoding: Decoding, folder: Path) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OPENBLAS_NUM_THREADS": "1",  # Threads that never compute still cost memory.
     }
+    program = [sys.executable, "-P", "-m", "headstart.data.decode_worker"]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "headstart.data.decode_worker", str(short_side), str(folder)],
+        [*program, json.dumps(asdict(decoding)), str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from headstart.data.decode_pool import DecodeJob, decode_job
+from headstart.data.decode_pool import DecodeJob, Decoding, decode_job
+from headstart.data.reading import reading_from
 
 
 def main() -> None:
@@ -13,11 +14,12 @@ def main() -> None:
 
     Where the disk fails, the answer is an object with the system's error instead.
     """
-    short_side, folder = int(sys.argv[1]), Path(sys.argv[2])
+    asked, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+    decoding = Decoding(asked["short_side"], reading_from(asked["reading"]))
     for line in sys.stdin:
         jobs = [_job(**job) for job in json.loads(line)]
         try:
-            answer: object = [decode_job(job, short_side, folder) for job in jobs]
+            answer: object = [decode_job(job, decoding, folder) for job in jobs]
         except OSError as error:
             answer = {"errno": error.errno, "strerror": error.strerror}
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -13,6 +13,9 @@ _NOT_READ = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
 HEIF_EXTENSIONS = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 
+SCIENTIFIC_EXTENSIONS = frozenset({".dcm", ".dicom", ".nii", ".btf", ".tf8"})
+"""Endings of files that `readers` read: DICOM, NIfTI and BigTIFF."""
+
 
 @cache
 def readable_formats() -> tuple[str, ...]:
@@ -32,4 +35,4 @@ def readable_extensions() -> frozenset[str]:
     formats = readable_formats()
     known = {ending for ending, name in Image.registered_extensions().items() if name in formats}
     # Pillow opens MPO (two pictures in one JPEG file) through its JPEG plugin.
-    return frozenset(known | {".mpo"})
+    return frozenset(known | {".mpo"} | SCIENTIFIC_EXTENSIONS)

@@ -7,46 +7,52 @@ import importlib
 import importlib.util
 import io
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from headstart.data.rasters import (
+    BadImageError,
+    Learned,
+    Raster,
+    Status,
+    check_channels,
+    page_number,
+    pick_channels,
+)
+from headstart.data.rasters import to_rgb as raster_to_rgb
+from headstart.data.readers import kinds
+from headstart.data.readers.description import Description
+from headstart.data.readers.kinds import Kind
+from headstart.data.readers.pillow import (
+    TRANSPOSE,
+    beyond_pillow,
+    check_fits,
+    each_page,
+    is_deep,
+    is_not_alpha,
+    orientation_of,
+    page_numbers,
+    raster_of,
+    to_rgb,
+    turn_to,
+)
+from headstart.data.readers.quiet import quiet
+from headstart.data.reading import Reading
 from headstart.data.types import Box
 from headstart.errors import DataError
+
+__all__ = ["BadImageError", "Header", "Learned", "Status", "load_image", "read_header"]
 
 MAX_PIXELS = 100_000_000
 
 MAX_ASPECT = 3
-
-Status = Literal["ok", "unreadable", "truncated", "not_an_image", "too_large"]
-
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class BadImageError(Exception):
-    """A file that gives no pixels; becomes facts in a data set and a `DataError` elsewhere."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status: Status = status
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Header:
         orientation: EXIF orientation, 1 to 8.
         mode: Pillow's name of the file's own colour mode.
         format: Pillow's name of the file's format.
+        patient: Anonymous mark of the patient that the file names; empty if it names none.
     """
 
     width: int
@@ -66,15 +73,20 @@ class Header:
     orientation: int
     mode: str
     format: str
+    patient: str = ""
 
 
 def load_image(
-    source: Path | bytes | BinaryIO, box: Box | None = None, short_side: int | None = None
+    source: Path | bytes | BinaryIO,
+    box: Box | None = None,
+    short_side: int | None = None,
+    reading: Reading | None = Reading(),  # noqa: B008 - frozen
 ) -> Image.Image:
     """Returns an image as RGB uint8, as it is meant to be seen.
 
-    EXIF orientation is applied, the first frame taken, transparency laid over white. 16-bit grey is
-    divided by 257. 32-bit integers are read as 16-bit ones if they fit, and floats as 0..1 or
+    EXIF orientation is applied, and transparency laid over white. Which page and channels are taken
+    and what is black and white in more than 8 bits is up to `reading`. Without a range, 16-bit grey
+    is divided by 257, 32-bit integers are read as 16-bit ones if they fit, and floats as 0..1 or
     0..255 if they fit; else they are stretched from their smallest to their largest value.
 
     Args:
@@ -83,6 +95,8 @@ def load_image(
         short_side: If given, the longer side is cut (from both ends) to at most `MAX_ASPECT` times
             the shorter, and images that are larger are resized (bicubic, antialiased) until the
             shorter side is `short_side` pixels. Smaller images are not enlarged.
+        reading: Page, channels and range. None reads as the first version of headstart did: fourth
+            channels are opacity, and 16-bit images whose low values are bright are negatives.
 
     Raises:
         DataError: No image, a broken one, one of more than `MAX_PIXELS`, or an empty box.
@@ -90,32 +104,34 @@ def load_image(
     try:
         if isinstance(source, Path):
             with _reading(source) as file:
-                return _decode(file, box, short_side)[0]
+                return _decode(file, box, short_side, reading)[0]
         with _as_file(source) as file:
-            return _decode(file, box, short_side)[0]
+            return _decode(file, box, short_side, reading)[0]
     except BadImageError as bad:
         name = str(source) if isinstance(source, Path) else "the image"
         raise DataError(f"Cannot use {name}: {bad.reason}.") from bad
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, reading: Reading | None = Reading()) -> Header:  # noqa: B008 - frozen
     """Returns what a file says of its image, without decoding it.
 
     Raises:
         BadImageError: No image, a broken one, or one of more than `MAX_PIXELS`.
     """
-    with _reading(path) as file, _opened(file) as (_, header):
-        return header
+    with _reading(path) as file, _opened(file, reading) as opened:
+        return opened.header
 
 
-def read_image(path: Path, box: Box | None, short_side: int) -> tuple[Image.Image, Header]:
-    """Returns what `load_image` does, and the file's header.
+def read_image(
+    path: Path, box: Box | None, short_side: int, reading: Reading | None
+) -> tuple[Image.Image, Header, Learned]:
+    """Returns what `load_image` does, the file's header, and what its pixels say.
 
     Raises:
         BadImageError: As `read_header`; or a file that ends early, or an empty box.
     """
     with _reading(path) as file:
-        return _decode(file, box, short_side)
+        return _decode(file, box, short_side, reading)
 
 
 def stored_size(width: int, height: int, box: Box | None, short_side: int) -> tuple[int, int]:
@@ -128,25 +144,27 @@ def stored_size(width: int, height: int, box: Box | None, short_side: int) -> tu
     return round(width * short_side / short), round(height * short_side / short)
 
 
-def _decode(file: BinaryIO, box: Box | None, short_side: int | None) -> tuple[Image.Image, Header]:
-    with _opened(file) as (image, header):
+def _decode(
+    file: BinaryIO, box: Box | None, short_side: int | None, reading: Reading | None
+) -> tuple[Image.Image, Header, Learned]:
+    with _opened(file, reading) as opened:
+        header = opened.header
         region = _region(header.width, header.height, box, clamp_aspect=short_side is not None)
         size = (region[2] - region[0], region[3] - region[1])
         if short_side is not None:
             size = stored_size(header.width, header.height, box, short_side)
-            if box is None:
-                _draft(image, short_side)
-        image.load()
-        rgb = _to_rgb(image)
-        if header.orientation in _TRANSPOSE:
-            rgb = rgb.transpose(_TRANSPOSE[header.orientation])
+            if box is None and opened.image is not None:
+                _draft(opened.image, short_side)
+        rgb, learned = _pixels(opened, file, reading)
+        if header.orientation in TRANSPOSE:
+            rgb = rgb.transpose(TRANSPOSE[header.orientation])
         # Not 1 where the JPEG decoder has already shrunk the image.
         scale_x, scale_y = rgb.width / header.width, rgb.height / header.height
         if scale_x == scale_y == 1 and size == (region[2] - region[0], region[3] - region[1]):
-            return rgb.crop(region), header
+            return rgb.crop(region), header, learned
         left, top, right, bottom = region
         source = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
-        return rgb.resize(size, Image.Resampling.BICUBIC, box=source), header
+        return rgb.resize(size, Image.Resampling.BICUBIC, box=source), header, learned
 
 
 def _region(width: int, height: int, box: Box | None, clamp_aspect: bool) -> Box:
@@ -173,63 +191,67 @@ def _draft(image: Image.Image, short_side: int) -> None:
         image.draft(None, (2 * short_side, 2 * short_side))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.float32) / 257
-        return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_stretch(np.asarray(image), image.mode)).convert("RGB")
-    if image.mode == "LAB":
-        from PIL import ImageCms  # noqa: PLC0415 - rarely needed, and not in every build of Pillow
-
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
-        converted = ImageCms.applyTransform(image, transform)
-        return converted if converted is not None else image
-    if "transparency" in image.info or "A" in image.mode or "a" in image.mode:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, mask=rgba)
-        return white
-    return image.convert("RGB")
+def _of_raster(raster: Raster, reading: Reading, learned: Learned) -> tuple[Image.Image, Learned]:
+    picked = pick_channels(raster, reading.channels)
+    there = raster.values.shape[2]
+    shown = len(reading.channels) if reading.channels else picked.values.shape[2]
+    learned = replace(
+        learned,
+        sample=raster.sample,
+        range=picked.range if picked.is_deep else None,
+        missing=raster.missing,
+        unused=max(learned.unused, there - shown) if reading.channels is None else 0,
+    )
+    return raster_to_rgb(picked, reading), learned
 
 
-def _stretch(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
-    """Returns grey values of unknown range as 0..255; the ranges are in `load_image`."""
-    finite = np.nan_to_num(values.astype(np.float64))
-    low, high = float(finite.min()), float(finite.max())
-    ranges = (65535,) if mode == "I" else (1, 255)
-    top = next((top for top in ranges if low >= 0 and high <= top), None)
-    if top is not None:
-        low, high = 0, top
-    scaled = (finite - low) * (255 / max(high - low, 1e-12))
-    return np.rint(scaled).astype(np.uint8)
+def _pixels(
+    opened: "_Opened", file: BinaryIO, reading: Reading | None
+) -> tuple[Image.Image, Learned]:
+    """Returns the pixels of an open file as RGB, and what they say."""
+    image, choice = opened.image, reading or Reading()
+    if image is None:
+        assert opened.kind is not None and opened.known is not None
+        raster = kinds.read_raster(file, opened.kind, choice.page)
+        return _of_raster(raster, choice, Learned(pages=opened.known.pages))
+    numbers = page_numbers(image)
+    learned = replace(opened.learned, pages=max(opened.learned.pages, len(numbers)))
+    several = choice.page == "max" and len(numbers) > 1
+    if not is_deep(image) and choice.channels is None:
+        image.load()
+        not_alpha = reading is not None and is_not_alpha(image)
+        if not several:
+            rgb = image.convert("RGB") if not_alpha else to_rgb(image)
+        else:
+            largest = np.maximum.reduce([np.asarray(to_rgb(each)) for each in each_page(image)])
+            rgb = Image.fromarray(largest)
+        unused = learned.unused + not_alpha
+        return rgb, replace(learned, not_alpha=not_alpha, unused=unused)
+    raster = raster_of(image, negatives=reading is not None)
+    if several:
+        values = [raster_of(each, negatives=True).values for each in each_page(image)]
+        raster = replace(raster, values=np.maximum.reduce(values))
+    return _of_raster(raster, choice, learned)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file whose size is known: by Pillow, or by `scientific` where there is no `image`."""
+
+    header: Header
+    image: Image.Image | None = None
+    learned: Learned = field(default=Learned())
+    kind: Kind | None = None
+    known: Description | None = None
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, Header]]:
-    """Opens an image whose size is allowed; whatever Pillow raises meanwhile is a bad image."""
+def _opened(file: BinaryIO, reading: Reading | None) -> Iterator[_Opened]:
+    """Opens an image whose size is allowed; whatever a reader raises meanwhile is a bad image."""
     _register_plugins()
     try:
-        with _quiet, Image.open(file) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise BadImageError(
-                    "too_large",
-                    f"it has {width:,} x {height:,} pixels, and at most {MAX_PIXELS:,} are read",
-                )
-            if image.format == "EPS":  # Pillow would hand it to Ghostscript, which runs programs.
-                raise BadImageError("not_an_image", "EPS files are programs and are not run")
-            # Pillow turns a TIFF itself.
-            orientation = 1 if image.format == "TIFF" else _orientation(image)
-            if orientation >= 5:
-                width, height = height, width
-            yield (
-                image,
-                Header(width, height, orientation, image.mode, image.format or ""),
-            )
+        with quiet, ExitStack() as stack:
+            yield _open(file, reading, stack)
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -238,19 +260,62 @@ def _opened(file: BinaryIO) -> Iterator[tuple[Image.Image, Header]]:
         ) from error
     except UnidentifiedImageError as error:
         raise BadImageError("not_an_image", "it is not an image that Pillow can read") from error
-    except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file.
+    except Exception as error:  # Readers raise nearly anything on a damaged file.
         if isinstance(error, EOFError) or "truncat" in str(error).lower():
             raise BadImageError("truncated", "the file ends in the middle of the image") from error
         raise BadImageError("unreadable", f"the file is damaged ({error})") from error
 
 
-def _orientation(image: Image.Image) -> int:
+def _open(file: BinaryIO, reading: Reading | None, stack: ExitStack) -> _Opened:
+    choice = reading or Reading()
+    kind = kinds.sniff(file)
+    if kind is not None:
+        return _described(file, kind, choice)
     try:
-        # Not `image.getexif()`: a PNG's decodes the pixels, and we would swallow its errors.
-        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Damaged EXIF data are no reason to lose the picture.
-        return 1
-    return value if value in _TRANSPOSE else 1
+        image = stack.enter_context(Image.open(file))
+    except UnidentifiedImageError:
+        if reading is None or not kinds.is_tiff(file):
+            raise
+        return _described(file, "TIFF", choice)
+    if image.format == "EPS":  # Pillow would hand it to Ghostscript, which runs programs.
+        raise BadImageError("not_an_image", "EPS files are programs and are not run")
+    learned = Learned()
+    if reading is not None:
+        wanted, learned = beyond_pillow(image, choice)
+        if wanted is not None:
+            return _described(file, wanted, choice)
+        if image.format == "FITS":
+            learned = replace(learned, pages=check_fits(file))
+        turn_to(image, choice.page)
+    width, height = image.size
+    _check_size(width, height)
+    # Pillow turns a TIFF itself.
+    orientation = 1 if image.format == "TIFF" else orientation_of(image)
+    if orientation >= 5:
+        width, height = height, width
+    header = Header(width, height, orientation, image.mode, image.format or "")
+    return _Opened(header, image, learned)
+
+
+def _described(file: BinaryIO, kind: Kind, reading: Reading) -> _Opened:
+    known = kinds.describe(file, kind)
+    page_number(reading.page, known.pages)
+    if reading.channels is not None:
+        check_channels(known.channels, reading.channels)
+    _check_size(known.width, known.height)
+    width, height = known.width, known.height
+    if known.orientation >= 5:
+        width, height = height, width
+    header = Header(width, height, known.orientation, known.sample, kind, known.patient)
+    return _Opened(header, kind=kind, known=known)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImageError(
+            "too_large",
+            f"it has {width:,} x {height:,} pixels, and at most {MAX_PIXELS:,} are read",
+        )
 
 
 @contextmanager
@@ -284,29 +349,3 @@ def _register_plugins() -> None:
     """Lets Pillow read HEIF, where the package for it is installed."""
     with suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
-
-
-class _Quiet:
-    """Silences warnings while any thread is inside; `warnings.catch_warnings` alone is for one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._caught = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._caught.__exit__(None, None, None)
-
-
-_quiet = _Quiet()

@@ -1,13 +1,17 @@
 """The decoded images of a data set, in one memory-mapped uint8 file."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.images import Status
+from headstart.data.rasters import Learned, Status
+from headstart.data.reading import common_range
+from headstart.data.types import Dataset
 from headstart.errors import DataError, HeadstartError
 
 THUMBNAIL = 64
@@ -30,6 +34,8 @@ class Facts:
         format: Pillow's name of the file's format.
         pixels: SHA-256 of the stored size and pixels: equal for images that are the same to us.
         thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` grey values, if ok.
+        patient: Anonymous mark of the patient that the file names; empty if it names none.
+        learned: What its pixels say.
     """
 
     status: Status
@@ -41,6 +47,8 @@ class Facts:
     format: str = ""
     pixels: str = ""
     thumbnail: bytes = b""
+    patient: str = ""
+    learned: Learned = field(default=Learned())
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +121,9 @@ def read_pixels(folder: Path, key: str) -> Pixels:
     facts = []
     for number, known in enumerate(index["facts"]):
         start = number * THUMBNAIL_BYTES if known["status"] == "ok" else len(thumbnails)
-        facts.append(Facts(**known, thumbnail=thumbnails[start : start + THUMBNAIL_BYTES]))
+        thumbnail = thumbnails[start : start + THUMBNAIL_BYTES]
+        learned = learned_from(known.pop("learned"))
+        facts.append(Facts(**known, learned=learned, thumbnail=thumbnail))
     return Pixels(
         facts=tuple(facts),
         sizes=np.array(index["sizes"], dtype=np.int64).reshape(-1, 2),
@@ -121,3 +131,34 @@ def read_pixels(folder: Path, key: str) -> Pixels:
         offsets=np.array(index["offsets"], dtype=np.int64),
         data=np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r"),
     )
+
+
+def learned_from(known: Mapping[str, Any] | None) -> Learned:
+    """Returns what was learned from the pixels of an image, from the lists of JSON.
+
+    Example:
+        >>> learned_from({"sample": "uint16", "range": [0, 4095]}).range
+        (0, 4095)
+    """
+    if known is None:
+        return Learned()
+    span = known["range"]
+    return Learned(**{**known, "range": tuple(span) if span else None})
+
+
+def with_range(
+    dataset: Dataset, facts: Sequence[Facts], rows: Sequence[int] | NDArray[np.int64]
+) -> Dataset:
+    """Returns a data set that reads deep images by the range of some of its images.
+
+    Args:
+        dataset: The images.
+        facts: What was learned about each file.
+        rows: The images that are measured. Where none of them is deep, the others go by the type
+            of their values.
+    """
+    if all(each.learned.range is None for each in facts):
+        return dataset
+    ranges = [span for row in rows if (span := facts[int(row)].learned.range) is not None]
+    found = common_range(ranges) if ranges else None
+    return replace(dataset, reading=replace(dataset.reading, range=found))

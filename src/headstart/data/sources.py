@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from headstart.data.folders import load_folder
 from headstart.data.manifests import load_csv, load_frame, load_pairs, load_parquet
+from headstart.data.reading import asked_reading
 from headstart.data.solar import load_solar
 from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
 from headstart.data.types import Dataset, Item
@@ -52,13 +53,19 @@ def load_dataset(
     Raises:
         DataError: Nothing can be trained on what is there; the message says why and where.
     """
-    dataset = _load(source, options or SourceOptions(), labels)
+    options = options or SourceOptions()
+    dataset = _load(source, options, labels)
     named = [_in_one_form(item) for item in dataset.items]
     dataset = replace(dataset, items=tuple(named))
     _check_splits(dataset)
     _check_classes(dataset)
     items = sorted(dataset.items, key=lambda item: item.path.as_posix())
-    return replace(dataset, items=tuple(items), layout=dataset.layout or _described(source))
+    return replace(
+        dataset,
+        items=tuple(items),
+        layout=dataset.layout or _described(source),
+        reading=asked_reading(options),
+    )
 
 
 def say_understood(dataset: Dataset, progress: Progress) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from headstart.data.reading import EACH, Reading
 from headstart.data.understanding import PassedOver, Understanding
 
 SplitName = Literal["train", "val", "test"]
@@ -45,6 +46,7 @@ class Dataset:
         notes: Sentences about the source that a reader of the run should know.
         layout: How the source was read, for people.
         passed_over: What is there and not used, by reason.
+        reading: How its files become pixels; the range is measured later.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     layout: str = ""
     passed_over: tuple[PassedOver, ...] = ()
+    reading: Reading = EACH
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ def run_bundle(
                 BytesIO(source) if isinstance(source, bytes) else source,
                 box,
                 spec.preprocessing.resize,
+                spec.reading,
             )
         except DataError as error:
             failed[row] = str(error)

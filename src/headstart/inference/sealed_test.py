@@ -20,6 +20,7 @@ from headstart.artifacts.bundle import (
 from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import write_record, write_result
+from headstart.data.reading import shipped
 from headstart.data.types import Item
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluation.calibration import softmax
@@ -99,6 +100,7 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
             "test_time_flip": recipe.test_time_flip,
             "classes": extractor.classes,
             "preprocessing": network.preprocessing,
+            "reading": shipped(experiment.dataset.reading),
             "temperature": temperature,
             "recipe": recipe.model_dump(mode="json"),
             "pretrained_sha256": network.weights_hash,

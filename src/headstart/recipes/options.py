@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headstart.errors import BudgetError, InputError, RecipeError
 
@@ -58,6 +58,31 @@ class SourceOptions(BaseModel):
     """Follow symbolic links that lead outside the folder of the images."""
     root: Path | None = None
     """Folder that the paths of a manifest are relative to; by default that of the manifest."""
+    channels: str | None = None
+    """Numbers of the channels to use, from 0: one for grey, or three for RGB such as 3,0,1. By
+    default what a person would see."""
+    page: str | None = None
+    """Page, frame or slice to use: a number from 0, middle, or max (the largest value of each
+    pixel). By default the first page, and the middle slice of a volume."""
+
+    @field_validator("channels", "page", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """Lets Python give numbers."""
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else _text(value)
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> Self:
+        if self.channels is not None and not re.fullmatch(r"\d+(,\d+){0,2}", self.channels):
+            raise InputError(
+                f"--channels {self.channels} cannot be read. Give one to three numbers from 0, "
+                "such as 0,1,2."
+            )
+        if self.page is not None and not re.fullmatch(r"\d+|middle|max", self.page):
+            raise InputError(
+                f"--page {self.page} cannot be read. Give a number from 0, middle or max."
+            )
+        return self
 
     @property
     def reading(self) -> "SourceOptions":
@@ -310,6 +335,10 @@ def parse_budget(text: str) -> float:
     if seconds <= 0 or spelled != re.sub(r"\s", "", text.lower()):
         raise BudgetError(f"Cannot read the budget {text!r}. Write it like 90s, 10m or 1.5h.")
     return seconds
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value
 
 
 def _seconds(budget: str | float) -> float:

@@ -15,6 +15,7 @@ from headstart.ablation.record import LedgerRow
 from headstart.artifacts.evidence import FeatureMap, Point
 from headstart.artifacts.records import EpochRecord, TestPrediction
 from headstart.data.images import load_image
+from headstart.data.reading import EACH
 from headstart.errors import DataError
 from headstart.evaluation.calibration import calibration_bins
 from headstart.evaluation.statistics import wilson_interval
@@ -203,7 +204,7 @@ def confusion_image(confusion: Sequence[Sequence[int]]) -> str:
 def photograph(path: Path) -> str | None:
     """Returns a small version of an image as a data URI, or None if it is missing or damaged."""
     try:
-        return _data_uri(load_image(path, None, THUMBNAIL), "JPEG")
+        return _data_uri(load_image(path, None, THUMBNAIL, EACH), "JPEG")
     except DataError:
         return None
 

@@ -145,7 +145,13 @@ def _features(
             extractor,
             backbone=network,
             traced=trace(network.model, preprocessing.resolution),
-            pixels=decode_dataset(items, preprocessing.resize, cache, workers=resources.workers),
+            pixels=decode_dataset(
+                items,
+                preprocessing.resize,
+                cache,
+                workers=resources.workers,
+                reading=experiment.dataset.reading,
+            ),
             rows={"train": np.arange(len(rows))},
         )
     prefix = open_prefix(extractor, FEATURES, stages_behind(extractor, FEATURES))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headstart.backbones.cut import trace
 from headstart.data.audit import AuditResult, audit
 from headstart.data.decode import decode_dataset
-from headstart.data.pixels import Pixels
+from headstart.data.pixels import Pixels, with_range
 from headstart.data.splits import Split, make_split, read_split
 from headstart.data.types import Dataset
 from headstart.errors import BudgetError, DataError
@@ -90,7 +90,12 @@ def prepare(
         features_s = measure_features(extractor)
         _refuse_too_little(clock, len(dataset.items), decode_s, features_s)
     pixels = decode_dataset(
-        dataset.items, preprocessing.resize, cache, workers=resources.workers, progress=progress
+        dataset.items,
+        preprocessing.resize,
+        cache,
+        workers=resources.workers,
+        progress=progress,
+        reading=dataset.reading,
     )
     audited = audit(dataset, pixels.facts, preprocessing.resolution)
     kept = audited.kept
@@ -104,6 +109,17 @@ def prepare(
         raise DataError(
             f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
             "are not copies of each other. Add images to the small classes."
+        )
+    measured = with_range(dataset, pixels.facts, kept[divided.train])
+    if measured != dataset:
+        dataset = measured
+        pixels = decode_dataset(
+            dataset.items,
+            preprocessing.resize,
+            cache,
+            workers=resources.workers,
+            progress=progress,
+            reading=dataset.reading,
         )
     classes = tuple(sorted(set(names)))
     numbers = np.array([classes.index(name) for name in names], np.int64)
@@ -173,6 +189,7 @@ def change_backbone(experiment: Experiment, recipe: Recipe, resources: Resources
         old.cache_dir,
         workers=resources.workers,
         progress=old.progress,
+        reading=experiment.dataset.reading,
     )
     traced = trace(network.model, preprocessing.resolution)
     extractor = replace(old, pixels=pixels, backbone=network, traced=traced)

@@ -13,6 +13,7 @@ from torch import nn
 from headstart.backbones.boundaries import FEATURES, Boundary
 from headstart.backbones.cut import suffix
 from headstart.data.images import load_image
+from headstart.data.reading import EACH
 from headstart.data.views import augmented_view, eval_view
 from headstart.features.cache import cache_limit
 from headstart.features.extractor import FeatureExtractor, open_prefix, seconds_of
@@ -28,7 +29,7 @@ def measure_decoding(paths: list[Any], short_side: int) -> float:
     start = time.monotonic()
     for path in sample:
         try:
-            load_image(path, None, short_side)
+            load_image(path, None, short_side, EACH)
         except ValueError:  # the audit reports it
             continue
     return (time.monotonic() - start) / len(sample)
