@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from headstart.data.class_names import similar_names
 from headstart.data.images import MAX_ASPECT
 from headstart.data.near_duplicates import near_duplicates
-from headstart.data.pixel_notes import pixel_notes
+from headstart.data.pixel_notes import PixelKind, pixel_notes, same_patient
 from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import SPLIT_NAMES, Dataset
 from headstart.data.understanding import Understanding
@@ -29,7 +29,7 @@ SMALL_SIDE = 32
 T = TypeVar("T")
 _Link = tuple[int, int]
 
-Kind = Literal[
+_OwnKind = Literal[
     "unreadable",
     "truncated",
     "not_an_image",
@@ -44,14 +44,8 @@ Kind = Literal[
     "odd_size",
     "similar_class_names",
     "ignored_file",
-    "deep_values",
-    "mixed_depths",
-    "missing_values",
-    "pages_left_out",
-    "channels_left_out",
-    "shortened_values",
-    "one_patient",
 ]
+Kind = _OwnKind | PixelKind
 Severity = Literal["info", "warning"]
 
 
@@ -266,10 +260,7 @@ def _groups(notes: _Notes, links: list[_Link]) -> NDArray[np.int64]:
     links = list(links)
     for members in _gather(given, lambda index: items[index].group):
         links += [(members[0], other) for other in members[1:]]
-    named = [index for index in notes.left() if notes.facts[index].patient]
-    patients = _gather(named, lambda index: notes.facts[index].patient)
-    if len(patients) > 1:  # One name for all is none.
-        links += [(members[0], other) for members in patients for other in members[1:]]
+    links += same_patient(notes.facts, notes.left())
     size = len(items)
     rows, columns = np.array(links, dtype=np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))

@@ -134,3 +134,17 @@ def _channels(facts: Sequence[Facts], usable: Sequence[int]) -> Iterator[PixelNo
             "first three are taken as RGB, or the first as grey where there are two. Choose with "
             "--channels, such as --channels 3,0,1.",
         )
+
+
+def same_patient(facts: Sequence[Facts], usable: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns pairs of images of one patient, which belong into one split.
+
+    One patient for all images is none, as nothing could be split then.
+    """
+    first: dict[str, int] = {}
+    pairs = [
+        (first.setdefault(facts[index].patient, index), index)
+        for index in usable
+        if facts[index].patient
+    ]
+    return [pair for pair in pairs if pair[0] != pair[1]] if len(first) > 1 else []

@@ -8,12 +8,10 @@ images and kept in the bundle.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from headstart.recipes.options import SourceOptions
 
 Page = int | Literal["middle", "max"]
 
@@ -65,24 +63,25 @@ def reading_from(known: Mapping[str, Any]) -> Reading:
     )
 
 
-def asked_reading(options: SourceOptions) -> Reading:
-    """Returns how files are read before their range is known.
-
-    Example:
-        >>> asked_reading(SourceOptions(channels="3,2,1", page="max"))
-        Reading(channels=(3, 2, 1), page='max', range='each')
-    """
-    channels, page = options.channels, options.page
-    return Reading(
-        None if channels is None else tuple(map(int, channels.split(","))),
-        cast("Page", page) if page in (None, "middle", "max") else int(page),
-        "each",
-    )
-
-
 def shipped(reading: Reading) -> Reading:
     """Returns how a classifier reads images: an open range is closed, as no image was deep."""
     return replace(reading, range=None) if reading.range == "each" else reading
+
+
+def range_notes(reading: Reading) -> list[str]:
+    """Returns what the report of a run says of the range.
+
+    Example:
+        >>> range_notes(Reading(range=(0, 4095)))
+        ['Values from 0 to 4,095 are shown as black to white: the range of the training images.']
+    """
+    if not isinstance(reading.range, tuple):
+        return []
+    low, high = reading.range
+    return [
+        f"Values from {low:,g} to {high:,g} are shown as black to white: the range of the training "
+        "images."
+    ]
 
 
 def own_range(values: NDArray[Any]) -> tuple[float, float]:

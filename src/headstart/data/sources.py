@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from headstart.data.folders import load_folder
 from headstart.data.manifests import load_csv, load_frame, load_pairs, load_parquet
-from headstart.data.reading import asked_reading
+from headstart.data.reading import Page, Reading
 from headstart.data.solar import load_solar
 from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
 from headstart.data.types import Dataset, Item
@@ -163,3 +163,18 @@ def _check_classes(dataset: Dataset) -> None:
     if len(deeper) > 1:
         message += f" If its subfolders are the classes, give {dataset.root / parts[0][0]}."
     raise DataError(message)
+
+
+def asked_reading(options: SourceOptions) -> Reading:
+    """Returns how files are read before their range is known.
+
+    Example:
+        >>> asked_reading(SourceOptions(channels="3,2,1", page="max"))
+        Reading(channels=(3, 2, 1), page='max', range='each')
+    """
+    channels, page = options.channels, options.page
+    return Reading(
+        None if channels is None else tuple(map(int, channels.split(","))),
+        cast("Page", page) if page in (None, "middle", "max") else int(page),
+        "each",
+    )

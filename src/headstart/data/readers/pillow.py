@@ -66,7 +66,7 @@ def is_not_alpha(image: Image.Image) -> bool:
     if np.count_nonzero(counts) <= 2:
         return False
     georeferenced = any(tag in image.tag_v2 for tag in (33550, 34264, 34735, 42112))  # type: ignore[attr-defined]
-    return georeferenced or extremes < counts.sum() / 2
+    return georeferenced or bool(extremes < counts.sum() / 2)
 
 
 def page_numbers(image: Image.Image) -> list[int]:
