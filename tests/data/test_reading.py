@@ -12,7 +12,8 @@ from headstart.data.audit import Audit, audit
 from headstart.data.decode import decode_dataset
 from headstart.data.images import load_image
 from headstart.data.pixels import Pixels, with_range
-from headstart.data.reading import EACH, Reading, common_range, own_range, shipped, to_8_bits
+from headstart.data.ranges import common_range, own_range, to_8_bits
+from headstart.data.reading import EACH, Reading, shipped
 from headstart.data.sources import load_dataset
 from headstart.data.types import Dataset
 from headstart.errors import DataError, InputError

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.data.pixels import Facts
+from headstart.data.ranges import common_range
 from headstart.data.readers.kinds import NEEDS_EXTRA
-from headstart.data.reading import Reading, common_range
+from headstart.data.reading import Reading, shown_range
 from headstart.text import counted, listed
 
 PixelKind = Literal[
@@ -87,7 +88,7 @@ def _depths(facts: Sequence[Facts], usable: Sequence[int]) -> Iterator[PixelNote
             "info",
             deep,
             f"{counted(len(deep), 'image')} with more than 8 bits a value ({listed(names)}). One "
-            f"range is used for all of them, from black to white: here {low:,g} to {high:,g}; in "
+            f"range is used for all of them, from black to white: here {shown_range(low, high)}; in "
             "training, that of the training images.",
         )
     if len(by_sample) > 1:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.ranges import common_range
 from headstart.data.rasters import Learned, Status
-from headstart.data.reading import common_range
 from headstart.data.types import Dataset
 from headstart.errors import DataError, HeadstartError
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.data.reading import Reading, own_range, to_8_bits
+from headstart.data.ranges import own_range, to_8_bits
+from headstart.data.reading import Reading
 
 Status = Literal["ok", "unreadable", "truncated", "not_an_image", "too_large", "needs_extra"]
 
