@@ -48,7 +48,7 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
     assert list(steps) == ["augmentations", "views", "search", "finish"]
     planned = steps["search"].planned
     assert "4 recipes for 1 epoch, then 2 recipes for 2 epochs" in planned
-    assert "cross-validated in 3 parts" in planned, "there are few images"
+    assert "3-fold cross-validated" in planned, "there are few images"
     chosen = load_recipe(str(searched.folder / "recipe.toml"))
     best = min((t for t in trials if t.rung == 1), key=lambda t: t.val_loss or 0.0)
     assert chosen.model_dump(mode="json") == best.recipe
@@ -247,7 +247,7 @@ def test_a_run_without_a_search_cannot_be_resumed(pictures: Path, tmp_path: Path
         resume(run.folder)
     record = run.record.model_copy(update={"status": "interrupted"})
     (run.folder / "run.json").write_text(record.model_dump_json())
-    with pytest.raises(RunError, match="no search"):
+    with pytest.raises(RunError, match="only searches can"):
         resume(run.folder)
 
 
