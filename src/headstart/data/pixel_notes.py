@@ -88,8 +88,8 @@ def _depths(facts: Sequence[Facts], usable: Sequence[int]) -> Iterator[PixelNote
             "info",
             deep,
             f"{counted(len(deep), 'image')} with more than 8 bits a value ({listed(names)}). One "
-            f"range is used for all of them, from black to white: here {shown_range(low, high)}; in "
-            "training, that of the training images.",
+            f"range is used for all of them, from black to white: here {shown_range(low, high)}; "
+            "in training, that of the training images.",
         )
     if len(by_sample) > 1:
         parts = [f"{name} ({len(which):,})" for name, which in sorted(by_sample.items())]
