@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unicodedata import normalize
 
 from headstart.data.folder_names import (
     is_dummy,
@@ -70,7 +71,7 @@ class _Top:
 
     @property
     def labels(self) -> frozenset[str]:
-        return frozenset(entry.path.name for entry in self.filled)
+        return frozenset(normalize("NFC", entry.path.name) for entry in self.filled)
 
     @property
     def has_images(self) -> bool:
@@ -88,7 +89,7 @@ def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
         DataError: The folders can be read in more than one way, or not as asked.
     """
     start, passed = _start(tree)
-    here = tree.list(start)
+    here = tree.entries(start)
     tops = _tops(tree, [entry for entry in here if entry.kind == "folder"])
     rest = [*passed, *(entry for entry in here if entry.kind != "folder")]
     match asked:
@@ -111,7 +112,7 @@ def _start(tree: Tree) -> tuple[Entry, list[Entry]]:
     """
     folder, passed = tree.start, list[Entry]()
     while True:
-        inside = tree.list(folder)
+        inside = tree.entries(folder)
         below = [entry for entry in inside if entry.kind in {"folder", "outside"}]
         if any(entry.kind == "image" for entry in inside) or not below:
             return tree.start, []
@@ -130,7 +131,7 @@ def _top(tree: Tree, entry: Entry) -> _Top:
     name, folder = entry.path.name, entry
     rest = list[Entry]()
     while True:
-        inside = tree.list(folder)
+        inside = tree.entries(folder)
         rest += [each for each in inside if each.kind != "folder"]
         folders = [each for each in inside if each.kind == "folder"]
         loose = any(each.kind == "image" for each in inside)

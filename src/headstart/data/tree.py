@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +54,7 @@ class Tree:
 
     root: Path
     follow_links: bool = False
+    _listed: dict[Path, list[Entry]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def start(self) -> Entry:
@@ -64,20 +65,28 @@ class Tree:
         """Returns a path relative to the root; bytes that are not UTF-8 are escaped."""
         return path.relative_to(self.root).as_posix().encode(errors="backslashreplace").decode()
 
-    def list(self, folder: Entry) -> list[Entry]:
+    def entries(self, folder: Entry) -> list[Entry]:
         """Returns what lies directly in a folder, sorted by name, without hidden files.
+
+        Every folder is read once, as its layout is looked at before its images are taken.
 
         Raises:
             DataError: The folder cannot be read.
         """
+        if folder.path not in self._listed:
+            self._listed[folder.path] = self._read(folder)
+        return self._listed[folder.path]
+
+    def _read(self, folder: Entry) -> list[Entry]:
         try:
             with os.scandir(folder.path) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:
             raise DataError(f"The folder {folder.path} cannot be read: {error.strerror}.") from None
+        linked = folder.real != folder.path
         return [
-            self._classify(entry, folder.path / entry.name, folder.real / entry.name)
-            for entry in entries
+            self._classify(entry, path, folder.real / entry.name if linked else path)
+            for entry, path in ((entry, folder.path / entry.name) for entry in entries)
             if not entry.name.startswith(".") and entry.name.lower() not in _CLUTTER
         ]
 
@@ -96,7 +105,7 @@ class Tree:
                     yield Entry("counted", folder.path, folder.real, folder.is_link)
                     continue
                 seen.add(folder.real)
-            for entry in self.list(folder):
+            for entry in self.entries(folder):
                 if entry.kind != "folder":
                     yield entry
                 elif entry.is_link:
@@ -153,4 +162,5 @@ def _kind(entry: os.DirEntry[str], path: Path) -> Kind:
 
 def is_own(folder: Path) -> bool:
     """Whether headstart itself wrote a folder."""
-    return any(all((folder / name).is_file() for name in names) for names in OWN_FILES)
+    # Asked of every folder: joining strings is ten times faster than joining paths.
+    return any(all(os.path.isfile(f"{folder}/{name}") for name in names) for names in OWN_FILES)  # noqa: PTH113
