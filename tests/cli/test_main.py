@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,68 @@ def test_check_as_lines_and_json(headstart: Command, pictures: Path) -> None:
     assert headstart("check", pictures).returncode == 0
     audit = json.loads(headstart("check", pictures, "--json").stdout)
     assert audit["classes"] == {"checks": 16, "rings": 16, "stripes": 16}
+
+
+def test_check_says_what_was_understood(headstart: Command, pictures: Path, tmp_path: Path) -> None:
+    for label in ("rings", "stripes"):
+        shutil.copytree(pictures / label, tmp_path / "training_set" / label)
+    (tmp_path / "test_set" / "rings").mkdir(parents=True)
+    shutil.copy(pictures / "rings" / "000.png", tmp_path / "test_set" / "rings")
+    (tmp_path / "training_set" / "checks").mkdir()
+    shutil.copy(pictures / "checks" / "000.png", tmp_path / "loose.png")
+    told = headstart("check", tmp_path).stdout.splitlines()
+    assert told[:4] == [
+        "understood: split folders ('training_set' is train, 'test_set' is test), each with one "
+        "folder per class; 2 classes, 33 images",
+        "classes: 'rings' (16 train, 1 test), 'stripes' (16 train)",
+        "passed over: Class folders without images, which are empty: 'training_set/checks'.",
+        "passed over: Images outside every class folder: 'loose.png'.",
+    ]
+    understood = json.loads(headstart("check", tmp_path, "--json").stdout)["understood"]
+    assert understood["classes"]["rings"] == {"train": 16, "test": 1}
+    assert understood["passed_over"][1] == {
+        "reason": "loose_image",
+        "what": "Images outside every class folder",
+        "names": ["loose.png"],
+    }
+
+
+def test_check_says_which_files_are_at_fault_before_it_refuses(
+    headstart: Command, pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "rings", tmp_path / "rings")
+    (tmp_path / "bees").mkdir()
+    for number in range(4):
+        (tmp_path / "bees" / f"{number}.jpg").write_text("<html>404</html>")
+    done = headstart("check", tmp_path)
+    assert done.returncode == 2
+    assert "bees/0.jpg is left out" in done.stdout
+    assert "(usable images: 'bees' 0, 'rings' 16)" in done.stderr
+    as_json = headstart("check", tmp_path, "--json")
+    found = json.loads(as_json.stdout)
+    assert as_json.returncode == 2
+    assert sorted(found["dropped"]) == [f"bees/{number}.jpg" for number in range(4)]
+    assert found["problem"].startswith("At least two classes with 3 usable images")
+
+
+def test_fit_says_what_was_understood_before_any_work(
+    headstart: Command, pictures: Path, tmp_path: Path
+) -> None:
+    wrong = ("--epochs", "1", "--set", "freezing.boundary=blocks.33", "--out", tmp_path / "run")
+    told = headstart("fit", pictures, *wrong).stderr.splitlines()
+    assert told[:2] == [
+        "understood: one folder per class; 3 classes, 48 images",
+        "classes: 'checks' (16), 'rings' (16), 'stripes' (16)",
+    ]
+
+
+@pytest.mark.parametrize("command", ["check", "suspects", "fit"])
+def test_the_layout_and_links_are_options(headstart: Command, command: str, tmp_path: Path) -> None:
+    told = headstart(command, tmp_path / "nowhere", "--layout", "patients")
+    assert told.returncode == 2
+    assert "'classes', 'splits', 'groups'" in told.stderr.replace("\n", " ")
+    followed = headstart(command, tmp_path / "nowhere", "--layout", "groups", "--follow-links")
+    assert "There is no folder or file" in followed.stderr
 
 
 def test_backbones_lists_what_is_here(headstart: Command) -> None:

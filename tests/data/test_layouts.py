@@ -2,12 +2,15 @@
 
 import re
 import shlex
+import shutil
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from headstart.data.sources import load_dataset
+from headstart.data.tree import SYSTEM_FOLDERS
 from headstart.errors import DataError
 from headstart.recipes.options import SourceOptions
 
@@ -79,3 +82,233 @@ def test_the_page_has_its_examples() -> None:
 @pytest.mark.parametrize("example", examples(), ids=lambda each: " ".join(each.paths[:2])[:60])
 def test_an_example_of_the_page(example: Example, tmp_path: Path) -> None:
     assert printed(build(tmp_path, example.paths), example.flags) == example.printed
+
+
+def tree(*folders: str, images: int = 2) -> tuple[str, ...]:
+    """Paths of folders with images; a name with an ending stands for itself."""
+    return tuple(
+        name if "." in name.rsplit("/", 1)[-1] else f"{name}/{{1-{images}}}.jpg" for name in folders
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "split"),
+    [
+        ("images_train", "images_val", "val"),
+        ("TrainSet", "TestSet", "test"),
+        ("train2017", "val2017", "val"),
+        ("Train_1", "Test_1", "test"),
+        ("train_data", "val_data", "val"),
+        ("trainval", "test", "test"),
+        ("train", "hold-out", "test"),
+        ("train", "dev", "val"),
+        ("Training", "Evaluation", "val"),
+        ("seg_train/seg_train", "seg_test/seg_test", "test"),
+        ("train/train_images", "test/test_images", "test"),
+    ],
+)
+def test_names_of_splits(train: str, other: str, split: str, tmp_path: Path) -> None:
+    folder = build(tmp_path, tree(*(f"{part}/{c}" for part in (train, other) for c in "ab")))
+    assert load_dataset(folder).understanding.classes == {
+        "a": {"train": 2, split: 2},
+        "b": {"train": 2, split: 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "test"), ("Training", "Testing"), ("train_images", "test_images")]
+)
+def test_splits_inside_classes(train: str, test: str, tmp_path: Path) -> None:
+    paths = tree(*(f"{c}/{part}" for c in "ab" for part in (train, test)), "c/" + train)
+    dataset = load_dataset(build(tmp_path, paths))
+    both = {"train": 2, "test": 2}
+    assert dataset.understanding.classes == {"a": both, "b": both, "c": {"train": 2}}
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train", "plane"),  # a class may be called train
+        ("test_tube", "train_station"),
+        ("ants/2023", "ants/2024", "bees/images"),
+        ("dog/poodle", "dog/other", "cat/siamese", "cat/other"),
+        ("n01/images", "n02/images", "n03/images"),
+        ("ants/left", "ants/right", "bees"),
+        ("dev", "ops"),
+        ("site_1", "site_2"),
+        ("train_station/north", "airport/south"),
+    ],
+)
+def test_top_folders_are_classes(folders: tuple[str, ...], tmp_path: Path) -> None:
+    dataset = load_dataset(build(tmp_path, tree(*folders)))
+    assert dataset.classes == tuple(sorted({name.split("/")[0] for name in folders}))
+    assert dataset.layout == "one folder per class"
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ("patient_1", "patient_2"),
+        ("subj01", "subj02", "subj03"),
+        ("Day 1", "Day 2"),
+        ("camera-a", "camera-b"),
+        ("P01", "P02"),
+        ("Site A", "Site B"),
+    ],
+)
+def test_names_of_groups(groups: tuple[str, ...], tmp_path: Path) -> None:
+    folder = build(tmp_path, tree(*(f"{group}/{c}" for group in groups for c in "xy")))
+    dataset = load_dataset(folder)
+    assert dataset.classes == ("x", "y")
+    assert {item.group for item in dataset.items} == set(groups)
+    assert {item.split for item in dataset.items} == {None}
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("8863/0", "8863/1", "8864/0", "8864/1"),
+        ("dog/2023", "dog/2024", "cat/2023", "cat/2024"),
+        ("color/a", "color/b", "grey/a", "grey/b", "masked/a", "masked/b"),
+        ("x1/a", "x2/a", "x3/b", "x4/b"),
+        ("train/a", "train/b", "extra/a", "extra/b", "test/a"),
+    ],
+)
+def test_what_is_not_clear_is_asked(folders: tuple[str, ...], tmp_path: Path) -> None:
+    folder = build(tmp_path, tree(*folders))
+    with pytest.raises(DataError, match=r"--layout groups .* or --layout classes") as caught:
+        load_dataset(folder)
+    for name in {name.split("/")[0] for name in folders}:
+        assert repr(name) in str(caught.value)
+    asked = load_dataset(folder, SourceOptions(layout="classes"))
+    assert asked.classes == tuple(sorted({name.split("/")[0] for name in folders}))
+    if "train/a" not in folders:
+        grouped = load_dataset(folder, SourceOptions(layout="groups"))
+        assert grouped.classes == tuple(sorted({name.split("/")[1] for name in folders}))
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["test", "test/unknown", "test/images", "test_set/test_set", "pred", "unlabelled", "Unlabeled"],
+)
+def test_images_without_labels(other: str, tmp_path: Path) -> None:
+    folder = build(tmp_path, tree("train/a", "train/b", other))
+    dataset = load_dataset(folder)
+    assert dataset.understanding.classes == {"a": {"train": 2}, "b": {"train": 2}}
+    (passed,) = dataset.passed_over
+    assert (passed.reason, passed.names) == ("unlabelled", (other.split("/", maxsplit=1)[0],))
+
+
+def test_unlabelled_images_beside_classes_are_no_class(tmp_path: Path) -> None:
+    folder = build(tmp_path, tree("ants", "bees", "unlabeled"))
+    assert load_dataset(folder).classes == ("ants", "bees")
+    taken = load_dataset(folder, SourceOptions(layout="classes"))
+    assert taken.classes == ("ants", "bees", "unlabeled")
+
+
+def test_groups_may_be_asked_for_inside_splits(tmp_path: Path) -> None:
+    folder = build(tmp_path, tree("train/al/x", "train/bo/y", "test/cy/x", "test/cy/y"))
+    dataset = load_dataset(folder, SourceOptions(layout="groups"))
+    assert {(item.split, item.group, item.label) for item in dataset.items} == {
+        ("train", "al", "x"),
+        ("train", "bo", "y"),
+        ("test", "cy", "x"),
+        ("test", "cy", "y"),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEM_FOLDERS))
+def test_system_folders(name: str, tmp_path: Path) -> None:
+    paths = (f"{name}/{{1-2}}.jpg", f"ants/{name.upper()}/deep/1.jpg")
+    folder = build(tmp_path, (*tree("ants", "bees"), *paths))
+    dataset = load_dataset(folder)
+    assert dataset.understanding.classes == {"ants": {"unassigned": 2}, "bees": {"unassigned": 2}}
+    (passed,) = dataset.passed_over
+    assert passed.reason == "system_folder"
+    assert set(passed.names) == {name, f"ants/{name.upper()}"}
+
+
+def test_what_headstart_wrote_is_no_class(tmp_path: Path) -> None:
+    from headstart.ablation.record import LEDGER, MEASURED
+    from headstart.certificate.record import ASKED, CERTIFICATE
+
+    folder = build(tmp_path, tree("ants", "bees"))
+    runs = Path(__file__).parents[1] / "fixtures" / "run_6dddef2"
+    shutil.copytree(runs / "finished", folder / "runs" / "a")
+    shutil.copytree(runs / "stopped", folder / "ants" / "stopped")
+    written = {
+        "benefit": (ASKED, "audit.json", "curve.png"),
+        "certificate": (CERTIFICATE, "certificate.html", "certificate.png"),
+        "compared": (MEASURED.name, LEDGER, "chart.png"),
+        "pictures": ("augmentations.png", "mixing.png", "schedules.png", "activations.png"),
+    }
+    for place, names in written.items():
+        (folder / place).mkdir()
+        for name in names:
+            (folder / place / name).touch()
+    dataset = load_dataset(folder)
+    assert dataset.classes == ("ants", "bees")
+    (passed,) = dataset.passed_over
+    assert passed.names == ("ants/stopped", *sorted(written), "runs/a")
+
+
+@pytest.mark.parametrize("name", ["café", "강아지", "Ångström"])
+def test_one_class_in_two_unicode_forms(name: str, tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    whole = build(tmp_path / "one", tree(composed, decomposed, "b"))
+    if len(list(whole.iterdir())) == 2:
+        pytest.skip("this file system knows one form")
+    dataset = load_dataset(whole)
+    assert dataset.understanding.classes == {"b": {"unassigned": 2}, composed: {"unassigned": 4}}
+    assert dataset.notes == (
+        f"Folder names that write one class in two Unicode forms: {composed!r}.",
+    )
+    parts = ("train_1/" + composed, "train_1/b", "test_1/" + decomposed)
+    split = load_dataset(build(tmp_path / "two", tree(*parts)))
+    assert split.understanding.classes[composed] == {"train": 2, "test": 2}
+    table = whole / "m.csv"
+    table.write_text(f"path,label\nb/1.jpg,b\n{composed}/1.jpg,{composed}\nb/2.jpg,{decomposed}\n")
+    assert load_dataset(table).classes == ("b", composed)
+
+
+def test_links_are_followed_where_they_are_asked_for(tmp_path: Path) -> None:
+    links = ("ants/1.jpg -> DISK/ants/1.jpg", "bees -> DISK/bees", "bugs/in/deep -> DISK/ants")
+    folder = build(tmp_path, links)
+    dataset = load_dataset(folder, SourceOptions(follow_links=True))
+    assert dataset.understanding.classes == {
+        "ants": {"unassigned": 1},
+        "bees": {"unassigned": 3},
+        "bugs": {"unassigned": 3},
+    }
+    assert dataset.key(0) == "ants/1.jpg"
+    assert all(item.path.is_relative_to(folder.resolve()) for item in dataset.items)
+
+
+def test_circles_of_links_outside_end(tmp_path: Path) -> None:
+    folder = build(tmp_path, ("ants -> DISK/ants", "bees -> DISK/bees"))
+    disk = tmp_path / "DISK"
+    (disk / "ants" / "back").symlink_to(folder)
+    (disk / "ants" / "self").symlink_to(disk / "ants")
+    (disk / "bees" / "up").symlink_to(disk)
+    dataset = load_dataset(folder, SourceOptions(follow_links=True))
+    assert {item.label for item in dataset.items if item.path.parent.name == "ants"} == {"ants"}
+    (passed,) = [each for each in dataset.passed_over if each.reason == "repeated_link"]
+    assert {"ants/self", "ants/back"} <= set(passed.names)
+
+
+@pytest.mark.parametrize("below", ["", "/data", "/a/b"])
+def test_a_snapshot_of_the_hub_leads_to_its_blobs(below: str, tmp_path: Path) -> None:
+    hub = tmp_path / "hub" / "datasets--x"
+    other = tmp_path / "hub" / "datasets--y" / "blobs" / "2"
+    for blob in (hub / "blobs" / "1", other):
+        blob.parent.mkdir(parents=True)
+        blob.touch()
+    root = Path(f"{hub}/snapshots/abc{below}")
+    for label in "ab":
+        (root / label).mkdir(parents=True)
+        (root / label / "1.jpg").symlink_to(hub / "blobs" / "1")
+        (root / label / "2.jpg").symlink_to(other)
+    dataset = load_dataset(root)
+    assert [dataset.key(row) for row in range(2)] == ["a/1.jpg", "b/1.jpg"]
+    assert dataset.passed_over[0].names == ("a/2.jpg", "b/2.jpg")
