@@ -1,9 +1,11 @@
 """The commands as people type them: exit codes, one-line errors, output for machines."""
 
 import csv
+import errno
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
+
+from headstart.cli.app import app, reporting_errors
 
 SMALL = ["--set", "backbone.resolution=64"]
 
@@ -245,6 +250,27 @@ def test_a_full_disk_exits_with_1(pictures: Path, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "Make room" in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EACCES, "Permission denied", "a/run.json"), "a/run.json: Permission denied"),
+        (OSError(errno.EROFS, "Read-only file system", "a"), "a: Read-only .*HEADSTART_CACHE"),
+        (OSError(errno.EMFILE, "Too many open files"), "refused an operation: Too many .*ulimit"),
+        (OSError("odd"), "refused an operation: odd"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    error: OSError, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = typer.Context(typer.main.get_command(app))
+    with pytest.raises(typer.Exit) as ended, reporting_errors(context):
+        raise error
+    assert ended.value.exit_code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(expected, line)
+    assert line.endswith(".")
 
 
 def test_version_and_help(headstart: Command) -> None:

@@ -489,3 +489,40 @@ def test_two_at_once_both_end_well(tmp_path: Path) -> None:
     assert len(results) == 2
     assert results[0].facts == results[1].facts
     assert np.array_equal(results[0].data, results[1].data)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/none/headstart"])
+def test_an_unwritable_cache_names_the_folder_and_the_way_out(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    items = write_pictures(tmp_path / "a", 2)
+    with pytest.raises(InputError, match=f"{place}: .* Set HEADSTART_CACHE to a folder"):
+        decode_dataset(items, 20, tmp_path / place)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EBADF])
+def test_decoding_without_locks_of_the_system(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    items = write_pictures(tmp_path / "a", 2)
+    pixels = decode_all(items, tmp_path)
+    assert sorted(leftovers(tmp_path)) == [pixels.key]  # and no lock file
+
+
+def test_a_file_of_the_same_size_and_time_with_other_bytes_is_decoded_anew(tmp_path: Path) -> None:
+    items = write_pictures(tmp_path / "a", 2)
+    path = items[0].path
+    plain = Image.new("RGB", (60, 40), "red")
+    plain.save(path, "BMP")
+    before, status = decode_all(items, tmp_path), path.stat()
+    Image.new("RGB", (60, 40), "lime").save(path, "BMP")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    after = decode_all(items, tmp_path)
+    assert tuple(before.image(0)[0, 0]) == (255, 0, 0)
+    assert tuple(after.image(0)[0, 0]) == (0, 255, 0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from headstart.backbones.engine import Engine, identity_engine
+from headstart.data.locks import this_process
 from headstart.errors import DiskFullError, InputError
 from headstart.features.cache import (
     cache_key,
@@ -17,7 +18,6 @@ from headstart.features.cache import (
     default_cache_dir,
     evict,
     prefetched,
-    this_process,
 )
 
 VIEWS = np.arange(7 * 4, dtype=np.uint8).reshape(7, 4)
@@ -152,6 +152,35 @@ def test_places_and_limits_come_from_the_environment(
         monkeypatch.setenv("HEADSTART_CACHE_LIMIT_GB", wrong)
         with pytest.raises(InputError, match="HEADSTART_CACHE_LIMIT_GB"):
             evict(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"HEADSTART_CACHE": "/a"}, "/a"),
+        ({"XDG_CACHE_HOME": "/b"}, "/b/headstart"),
+        ({"HOME": "/c"}, "/c/.cache/headstart"),
+    ],
+)
+def test_the_cache_folder_of_a_user(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HEADSTART_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert default_cache_dir() == Path(expected)
+
+
+def test_a_user_without_a_home_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("HEADSTART_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(InputError, match="Set HEADSTART_CACHE"):
+        default_cache_dir()
 
 
 def test_prefetching_keeps_order_and_raises_where_it_is_read() -> None:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
 from headstart.artifacts.files import read_model, replacing, write_model
@@ -238,14 +238,15 @@ def load_bundle(folder: Path) -> Bundle:
     """
     weights, spec = folder / "model.safetensors", read_spec(folder)
     try:
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        content = weights.read_bytes()  # not mapped: not every file system can map files
+        digest = hashlib.sha256(content).hexdigest()
         if spec.format != FORMAT:
             raise RunError(
                 f"{folder} has format {spec.format}, but this version of headstart reads {FORMAT}."
             )
         if digest != spec.weights_sha256:
             raise RunError(f"{weights} is damaged: its hash differs from the one in bundle.json.")
-        tensors = load_file(weights)
+        tensors = load(content)
         gallery = _gallery(folder, spec.distribution) if spec.distribution else None
     except FileNotFoundError as error:
         raise RunError(
@@ -285,6 +286,7 @@ def _gallery(folder: Path, known: DistributionSpec) -> NDArray[np.float32]:
         RunError: If it is damaged.
     """
     path = folder / "range.safetensors"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != known.sha256:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != known.sha256:
         raise RunError(f"{path} is damaged: its hash differs from the one in bundle.json.")
-    return unit(load_arrays(path)["gallery"])
+    return unit(load_arrays(content)["gallery"])

@@ -19,8 +19,6 @@ bundle/           the classifier with its model card
 """
 
 import csv
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +38,7 @@ from headstart.artifacts.files import (
 from headstart.artifacts.journal import Journal
 from headstart.artifacts.records import EpochRecord, RunRecord, TestPrediction
 from headstart.data.audit import Audit
+from headstart.data.locks import lock_file, try_lock
 from headstart.errors import RunError
 from headstart.evaluation.metrics import Metrics
 from headstart.recipes.parsing import parse_recipe, to_toml
@@ -85,18 +84,14 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunError: If another process has the lock, or the folder does not exist.
     """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise RunError(f"Cannot open the run {folder}: {error.strerror}.") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"Another process is working on {folder}. Wait for it.") from None
+    if not folder.is_dir():
+        raise RunError(f"Cannot open the run {folder}: there is no such folder.")
+    with try_lock(folder) as free:
+        if not free:
+            held = lock_file(folder)
+            more = f" If there is none, delete {held}." if held.exists() else ""
+            raise RunError(f"Another process is working on {folder}. Wait for it.{more}")
         yield
-    finally:
-        os.close(descriptor)  # this unlocks the folder, as does the end of the process
 
 
 def clear_unfinished(folder: Path) -> None:

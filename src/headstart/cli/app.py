@@ -22,6 +22,23 @@ app = typer.Typer(
 )
 
 
+_WAYS_OUT = {
+    errno.EACCES: "Check who may read and write it.",
+    errno.EPERM: "Check who may read and write it.",
+    errno.EROFS: "Choose another folder with --out, or set HEADSTART_CACHE to one for the cache.",
+    errno.ENOENT: "Check the path; something may have been moved while the command ran.",
+    errno.ENOTDIR: "Check the path: a part of it is a file.",
+    errno.EISDIR: "Give the path of a file.",
+    errno.ENAMETOOLONG: "Use a shorter name.",
+    errno.EMFILE: "Raise the limit on open files with `ulimit -n`, or give fewer --workers.",
+    errno.EIO: "Check the disk or the connection to it.",
+    errno.ESTALE: "Check the connection to the network disk, and run the command again.",
+    errno.ENOSYS: "Its file system lacks this. Choose another with --out and HEADSTART_CACHE.",
+    errno.EOPNOTSUPP: "Its file system lacks this. Choose another with --out and HEADSTART_CACHE.",
+    errno.ENODEV: "Its file system lacks this. Choose another with --out and HEADSTART_CACHE.",
+}
+
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -70,9 +87,21 @@ def reporting_errors(context: typer.Context) -> Iterator[None]:
             raise
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _fail("No space is left on the disk. Free some and run the command again.", 1)
-        if error.filename is None:
-            raise
-        _fail(f"Cannot use {error.filename}: {error.strerror}.", 2)
+        _fail(_explained(error), 2)
+
+
+def _explained(error: OSError) -> str:
+    """Returns an error of the system in words, with a way out.
+
+    Example:
+        >>> _explained(OSError(errno.EACCES, "Permission denied", "out/run.json"))
+        'Cannot use out/run.json: Permission denied. Check who may read and write it.'
+    """
+    what = "The system refused an operation" if error.filename is None else "Cannot use "
+    name = "" if error.filename is None else str(error.filename)
+    reason = error.strerror or str(error) or type(error).__name__
+    way_out = _WAYS_OUT.get(error.errno or 0, "Run the command with `headstart --debug` for more.")
+    return f"{what}{name}: {reason}. {way_out}"
 
 
 def one_format(as_json: bool, as_csv: bool) -> None:

@@ -1,20 +1,22 @@
 """Images decoded and resized once, and kept in the cache."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import PIL
 from PIL import features
 
+from headstart.data.array_files import reserve
 from headstart.data.decode_pool import DecodeJob, Decoding, decode_all
 from headstart.data.formats import readable_formats
 from headstart.data.images import (
@@ -22,6 +24,7 @@ from headstart.data.images import (
     read_header,
     stored_size,
 )
+from headstart.data.locks import try_lock
 from headstart.data.pixels import (
     THUMBNAIL,
     THUMBNAIL_BYTES,
@@ -39,6 +42,8 @@ from headstart.progress import SILENT, Progress
 
 DECODER_VERSION = 2
 """Part of every key: raise it whenever the same file would give other pixels or other facts."""
+
+_LOOK_S = 0.2
 
 
 def decode_dataset(
@@ -63,17 +68,17 @@ def decode_dataset(
         reading: Page, channels and range; by default each deep image is stretched by itself.
 
     Raises:
-        InputError: There would be no worker.
+        InputError: There would be no worker, or the cache folder cannot be written to.
         DiskFullError: There is no space for the pixels.
         HeadstartError: A worker was killed.
     """
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers cannot decode images: give 1 or more.")
-    hashes = _hash_files(items, progress)
+    _check_cache(cache_dir)
+    hashes = hash_files(items, progress)
     key = _key(items, hashes, short_side, reading)
     folder = cache_dir / "pixels" / key
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.with_suffix(".lock"), progress):
             _remove_leftovers(folder.parent)
             if is_complete(folder):
@@ -92,7 +97,26 @@ def decode_dataset(
         ) from error
 
 
-def _hash_files(items: Sequence[Item], progress: Progress) -> list[str]:
+def _check_cache(cache_dir: Path) -> None:
+    """Checks, before any work, that a cache folder can be written to.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    try:
+        (cache_dir / "pixels").mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=cache_dir / "pixels"):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"Cannot write to the cache folder {cache_dir}: {error.strerror}. Set HEADSTART_CACHE "
+            "to a folder that you can write to."
+        ) from None
+
+
+def hash_files(items: Sequence[Item], progress: Progress) -> list[str]:
     """Returns the SHA-256 of each file, or an empty string where it cannot be read."""
     with ThreadPoolExecutor(_cores() * 2) as pool:
         hashes = pool.map(_hash_file, [item.path for item in items])
@@ -120,25 +144,25 @@ def _key(items: Sequence[Item], hashes: Sequence[str], short_side: int, reading:
 
 @contextmanager
 def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Holds a lock that the system lets go of when this process dies."""
-    with path.open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    """Waits for a lock and holds it."""
+    waiting = False
+    while True:
+        with try_lock(path) as free:
+            if free:
+                yield
+                return
+        if not waiting:
             progress.say("Another process is decoding these images; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        waiting = True
+        time.sleep(_LOOK_S)
 
 
 def _remove_leftovers(pixels_dir: Path) -> None:
     """Removes what processes left that died while decoding other images."""
     for temporary in pixels_dir.glob("*.tmp"):
-        with temporary.with_suffix(".lock").open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # Alive; or our own, which `_write` removes.
-                continue
-            shutil.rmtree(temporary, ignore_errors=True)
+        with try_lock(temporary.with_suffix(".lock")) as free:
+            if free:  # else alive; or our own, which `_write` removes
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(
@@ -203,17 +227,17 @@ def _reserve(path: Path, size: int) -> None:
     Raises:
         DiskFullError: It does not have them.
     """
-    with path.open("wb") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise DiskFullError(
-                f"The decoded images need {size / 1e9:.2f} GB in {path.parent.parent}, which has "
-                f"{shutil.disk_usage(path.parent).free / 1e9:.2f} GB left. Make room there, or "
-                "choose another cache folder."
-            ) from error
+    try:
+        with path.open("wb") as file:
+            reserve(file, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"The decoded images need {size / 1e9:.2f} GB in {path.parent.parent}, which has "
+            f"{shutil.disk_usage(path.parent).free / 1e9:.2f} GB left. Make room there, or "
+            "choose another cache folder."
+        ) from error
 
 
 def _cores() -> int:

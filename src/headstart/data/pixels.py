@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.array_files import open_array
 from headstart.data.ranges import common_range
 from headstart.data.rasters import Learned, Status
 from headstart.data.types import Dataset
@@ -129,7 +130,7 @@ def read_pixels(folder: Path, key: str) -> Pixels:
         sizes=np.array(index["sizes"], dtype=np.int64).reshape(-1, 2),
         key=key,
         offsets=np.array(index["offsets"], dtype=np.int64),
-        data=np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r"),
+        data=open_array(folder / "pixels.u8", np.uint8, (index["bytes"],)),
     )
 
 

@@ -9,16 +9,17 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from platform import uname
 from queue import Queue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
 from headstart.backbones.engine import Engine
+from headstart.data.array_files import open_array, reserve
+from headstart.data.locks import this_process
 from headstart.errors import DiskFullError, HeadstartError, InputError
 from headstart.progress import SILENT, Progress
 
@@ -32,10 +33,21 @@ LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 def default_cache_dir() -> Path:
-    """Returns `$HEADSTART_CACHE`, or `headstart` in the user's cache folder."""
+    """Returns `$HEADSTART_CACHE`, or `headstart` in the user's cache folder.
+
+    Raises:
+        InputError: If the user has no home folder.
+    """
     if chosen := os.environ.get("HEADSTART_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "headstart"
+    if users := os.environ.get("XDG_CACHE_HOME"):
+        return Path(users) / "headstart"
+    try:
+        return Path.home() / ".cache" / "headstart"
+    except RuntimeError:
+        raise InputError(
+            "There is no home folder for the cache. Set HEADSTART_CACHE to a folder."
+        ) from None
 
 
 def cache_limit() -> int:
@@ -115,7 +127,7 @@ def _open(folder: Path) -> Activations | None:
         if data.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
             return None
         os.utime(index)  # the oldest are evicted first
-        return np.memmap(data, dtype, "r", shape=shape)
+        return open_array(data, dtype, shape)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -131,23 +143,24 @@ def _write(
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=folder.parent))
     try:
-        data: NDArray[Any] | None = None
-        start = 0
-        for output in outputs:
-            if data is None:
-                stored = output.dtype if output.dtype == np.uint8 else np.dtype(dtype)
-                shape = (rows, *output.shape[1:])
-                data = _reserve(draft / "data", stored, shape)
-            if data.dtype == np.float16 and np.abs(output).max() > LARGEST_FLOAT16:
-                return False
-            data[start : start + len(output)] = output
-            start += len(output)
-        assert data is not None
-        if start != rows:
-            raise HeadstartError(f"The prefix returned {start} activations for {rows} views.")
-        index = {"dtype": str(data.dtype), "shape": data.shape, "depends_on": dict(depends_on)}
+        stored: np.dtype[Any] | None = None
+        shape: tuple[int, ...] = ()
+        written = 0
+        with (draft / "data").open("wb") as file:
+            for output in outputs:
+                if stored is None:
+                    stored = output.dtype if output.dtype == np.uint8 else np.dtype(dtype)
+                    shape = (rows, *output.shape[1:])
+                    _reserve(file, draft, int(np.prod(shape)) * stored.itemsize)
+                if stored == np.float16 and np.abs(output).max() > LARGEST_FLOAT16:
+                    return False
+                file.write(np.ascontiguousarray(output, stored).data)
+                written += len(output)
+        assert stored is not None
+        if written != rows:
+            raise HeadstartError(f"The prefix returned {written} activations for {rows} views.")
+        index = {"dtype": str(stored), "shape": shape, "depends_on": dict(depends_on)}
         (draft / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-        del data
         if folder.exists() and _open(folder) is None:
             _remove(folder)  # it was damaged
         try:
@@ -161,20 +174,17 @@ def _write(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _reserve(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Opens a memory-mapped file with allocated blocks, so a full disk raises an error."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    with path.open("wb") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                raise
-            raise DiskFullError(
-                f"No space for {size / 1e9:.1f} GB of activations in {path.parent.parent}. "
-                "Free some space, or point HEADSTART_CACHE at a larger disk."
-            ) from None
-    return np.memmap(path, dtype, "r+", shape=shape)
+def _reserve(file: BinaryIO, folder: Path, size: int) -> None:
+    """Allocates the blocks of a file in a folder, so a full disk raises an error at once."""
+    try:
+        reserve(file, size)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise
+        raise DiskFullError(
+            f"No space for {size / 1e9:.1f} GB of activations in {folder.parent}. "
+            "Free some space, or point HEADSTART_CACHE at a larger disk."
+        ) from None
 
 
 def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
@@ -229,11 +239,6 @@ def _remove(folder: Path) -> None:
     with suppress(OSError):  # another process deletes it
         folder.rename(draft)
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def this_process() -> str:
-    """Returns a name of this process that is unique on all machines that share the cache."""
-    return f"{hashlib.sha256(uname().node.encode()).hexdigest()[:8]}-{os.getpid()}"
 
 
 def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.features.cache import default_cache_dir, this_process
+from headstart.data.locks import this_process
+from headstart.features.cache import default_cache_dir
 from headstart.search.trial import Score, TrialContext, TrialJob, run_trial
 
 
