@@ -263,7 +263,8 @@ def _opened(file: BinaryIO, reading: Reading | None) -> Iterator[_Opened]:
     except Exception as error:  # Readers raise nearly anything on a damaged file.
         if isinstance(error, EOFError) or "truncat" in str(error).lower():
             raise BadImageError("truncated", "the file ends in the middle of the image") from error
-        raise BadImageError("unreadable", f"the file is damaged ({error})") from error
+        cause = " ".join(str(error).split())
+        raise BadImageError("unreadable", f"the file is damaged ({cause})") from error
 
 
 def _open(file: BinaryIO, reading: Reading | None, stack: ExitStack) -> _Opened:

@@ -3,10 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from headstart.data.reading import EACH, Reading
-from headstart.data.understanding import PassedOver, Understanding
+
+if TYPE_CHECKING:
+    from headstart.data.understanding import PassedOver, Understanding
 
 SplitName = Literal["train", "val", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
@@ -55,7 +57,7 @@ class Dataset:
     licence: str | None = None
     notes: tuple[str, ...] = ()
     layout: str = ""
-    passed_over: tuple[PassedOver, ...] = ()
+    passed_over: "tuple[PassedOver, ...]" = ()
     reading: Reading = EACH
 
     @property
@@ -71,8 +73,11 @@ class Dataset:
         return tuple(sorted(name for names in groups for name in names))
 
     @property
-    def understanding(self) -> Understanding:
+    def understanding(self) -> "Understanding":
         """How the source was read: classes by split, and what is not used."""
+        # Not at the top: the processes that decode images need no pydantic.
+        from headstart.data.understanding import Understanding  # noqa: PLC0415
+
         counts = Counter((item.label, item.split) for item in self.items)
         classes = {
             label: {

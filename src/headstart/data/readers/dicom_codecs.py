@@ -15,6 +15,8 @@ DECODER_DEPENDENCIES = {
     "1.2.840.10008.1.2.4.70": ("imagecodecs",),  # JPEG lossless, first-order prediction
     "1.2.840.10008.1.2.4.80": ("imagecodecs",),  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.81": ("imagecodecs",),  # JPEG-LS near-lossless
+    "1.2.840.10008.1.2.4.90": ("imagecodecs",),  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.91": ("imagecodecs",),  # JPEG 2000
     "1.2.840.10008.1.2.4.201": ("imagecodecs",),  # high-throughput JPEG 2000
     "1.2.840.10008.1.2.4.202": ("imagecodecs",),
     "1.2.840.10008.1.2.4.203": ("imagecodecs",),
@@ -38,10 +40,12 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
     uid = str(runner.transfer_syntax)
     if uid in {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}:
         values = imagecodecs.jpegls_decode(source)
-    elif uid.startswith("1.2.840.10008.1.2.4.20"):
-        values = imagecodecs.jpeg2k_decode(source)
-    else:
+    elif uid in {"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}:
         values = imagecodecs.jpeg_decode(source)
+    else:
+        values = imagecodecs.jpeg2k_decode(source)
+        if runner.samples_per_pixel > 1:  # Its colour transform is undone.
+            runner.set_option("photometric_interpretation", "RGB")
     runner.set_option("planar_configuration", 0)
     runner.set_option("bits_allocated", 8 * values.dtype.itemsize)
     return np.ascontiguousarray(values).tobytes()
@@ -49,7 +53,7 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
 
 def register() -> None:
     """Adds this plugin to pydicom's decoders."""
-    decoders: Any = importlib.import_module("pydicom.pixels.decoders")
+    decoders: Any = importlib.import_module("pydicom.pixels")
     for uid in DECODER_DEPENDENCIES:
         decoder = decoders.get_decoder(uid)
         if "headstart" not in decoder.available_plugins:
