@@ -133,10 +133,15 @@ def beyond_pillow(image: Image.Image, reading: Reading) -> tuple[Kind | None, Le
     count, bits = int(tags.get(277, 1)), max(tags.get(258, (1,)))
     seen = len(image.getbands())
     deep = count > 1 and bits > 8
+    signed = bits == 8 and 2 in tags.get(339, ())  # Pillow takes these for unsigned.
     wanted = max(reading.channels or (0,))
-    if deep or seen <= wanted < count:
+    if deep or signed or seen <= wanted < count:
         if has_extra("TIFF"):
             return "TIFF", Learned()
+        if signed:
+            raise BadImageError(
+                "needs_extra", f"its values are signed 8-bit numbers, which needs {NEEDS_EXTRA}"
+            )
         if wanted >= seen:
             raise BadImageError("needs_extra", f"reading its channel {wanted} needs {NEEDS_EXTRA}")
     unused = max(0, count - seen) if reading.channels is None else 0
