@@ -204,6 +204,24 @@ def test_unlabelled_images_beside_classes_are_no_class(tmp_path: Path) -> None:
     assert load_dataset(folder).classes == ("ants", "bees")
     taken = load_dataset(folder, SourceOptions(layout="classes"))
     assert taken.classes == ("ants", "bees", "unlabeled")
+    other = build(tmp_path / "other", tree("pred", "prey"))
+    assert load_dataset(other).classes == ("pred", "prey")
+
+
+def test_one_class_is_refused_with_what_may_be_the_other(tmp_path: Path) -> None:
+    folder = build(tmp_path, (*tree("ants", "unlabeled"), "bees -> DISK/bees", "moths/"))
+    with pytest.raises(DataError, match="found only 'ants'") as caught:
+        load_dataset(folder)
+    for name, option in (("bees", "--follow-links"), ("moths", "empty"), ("unlabeled", "class")):
+        assert re.search(f"{option}[^.]*: {name!r}", str(caught.value))
+
+
+def test_a_layout_belongs_to_a_folder(tmp_path: Path) -> None:
+    table = build(tmp_path, tree("a", "b")) / "m.csv"
+    table.write_text("path,label\na/1.jpg,a\nb/1.jpg,b\n")
+    for source in (table, [(table.parent / "a" / "1.jpg", "a")], "demo:solar"):
+        with pytest.raises(DataError, match=r"^--layout groups says what folders are"):
+            load_dataset(source, SourceOptions(layout="groups"))
 
 
 def test_groups_may_be_asked_for_inside_splits(tmp_path: Path) -> None:

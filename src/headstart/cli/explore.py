@@ -31,7 +31,7 @@ def check(context: typer.Context, source: Source, as_json: AsJson = False, **val
             print(found.model_dump_json(indent=1))
         else:
             if found.understood is not None:
-                print("\n".join(found.understood.lines()))
+                print(found.understood)
             print_table(("subject", "severity", "finding"), summary_rows(found))
         if found.problem:
             raise DataError(found.problem)

@@ -4,7 +4,10 @@ import re
 
 from headstart.data.split_names import SPLIT_ALIASES, name_words, split_of
 
-_UNLABELLED = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised", "pred", "predict"})
+UNLABELLED = frozenset({"unlabeled", "unlabelled"})
+"""Lower-case names of folders whose images have no label, wherever they lie."""
+
+_UNLABELLED_IN_SPLITS = UNLABELLED | {"unsup", "unsupervised", "pred", "predict"}
 
 _WRAPPERS = frozenset({"images", "imgs", "image", "data", "dataset"})
 
@@ -25,8 +28,8 @@ def is_split_word(name: str) -> bool:
 
 
 def is_unlabelled(name: str) -> bool:
-    """Whether a name says that its images have no labels."""
-    return not _UNLABELLED.isdisjoint(name_words(name))
+    """Whether a name, beside a training folder, says that its images have no labels."""
+    return not _UNLABELLED_IN_SPLITS.isdisjoint(name_words(name))
 
 
 def repeats(inner: str, outer: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from headstart.data.folder_names import (
+    UNLABELLED,
     is_dummy,
     is_group,
     is_split_word,
@@ -158,7 +159,7 @@ def _by_names_and_structure(tree: Tree, tops: Sequence[_Top]) -> Plan:
         if all(is_group(top.name) for top in filled):
             return _groups(tree, tops)
         raise DataError(_question(tree, filled))
-    unlabelled = [top for top in filled if is_unlabelled(top.name) and not top.filled]
+    unlabelled = [top for top in filled if top.name.lower() in UNLABELLED and not top.filled]
     plan = _classes(top for top in tops if top not in unlabelled)
     return replace(plan, unlabelled=[top.entry for top in unlabelled])
 

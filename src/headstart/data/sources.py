@@ -30,6 +30,10 @@ DEMOS: dict[str, Callable[[], Dataset]] = {"solar": load_solar}
 """Data sets that a package brings, by what follows `demo:`."""
 
 
+_MAY_BE_A_CLASS = frozenset({"empty_class", "link_outside", "unlabelled", "beside_splits"})
+"""Reasons for which a class may be missing."""
+
+
 def load_dataset(
     source: Source,
     options: SourceOptions | None = None,
@@ -55,6 +59,9 @@ def load_dataset(
     """
     options = options or SourceOptions()
     dataset = _load(source, options, labels)
+    is_folder = isinstance(source, str | os.PathLike) and os.path.isdir(source)  # noqa: PTH112
+    if options.layout is not None and not is_folder:
+        raise DataError(f"--layout {options.layout} says what folders are, and no folder is given.")
     named = [_in_one_form(item) for item in dataset.items]
     dataset = replace(dataset, items=tuple(named))
     _check_splits(dataset)
@@ -94,8 +101,7 @@ def _load_place(source: str, options: SourceOptions) -> Dataset:
     path = Path(source)
     # os.path's tests say False where Path's raise: a NUL in the name, or a name too long.
     if source and os.path.isdir(source):  # noqa: PTH112
-        is_cars = is_stanford_cars(path)
-        if is_cars:
+        if options.layout is None and is_stanford_cars(path):
             return load_stanford_cars(path, boxes=options.boxes)
         return load_folder(path, options)
     if not os.path.isfile(source):  # noqa: PTH113
@@ -162,6 +168,8 @@ def _check_classes(dataset: Dataset) -> None:
     deeper = {part[1] for part in parts if len(part) > 2 and part[0] == dataset.classes[0]}
     if len(deeper) > 1:
         message += f" If its subfolders are the classes, give {dataset.root / parts[0][0]}."
+    unused = [each for each in dataset.passed_over if each.reason in _MAY_BE_A_CLASS]
+    message += "".join(f" {each.sentence}" for each in unused)
     raise DataError(message)
 
 

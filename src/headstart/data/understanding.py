@@ -67,6 +67,10 @@ class Understanding(BaseModel):
     passed_over: tuple[PassedOver, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """The same as `lines`, so that `print` shows it."""
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         r"""Returns the understanding as lines for a terminal.
 
