@@ -1,5 +1,6 @@
 """Trains, tests and ships an image classifier from a small folder of labelled images."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from headstart.inference.predict import Prediction, Run
     from headstart.integrations.sklearn import HeadstartClassifier
     from headstart.recipes.recipe import Recipe
+
+# Nothing leaves the machine: these libraries read their switch when they are imported, so it is set
+# before any of them is. What the user has set stays.
+for _switch, _off in {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}.items():
+    os.environ.setdefault(_switch, _off)
 
 __version__ = "0.1.0"
 
