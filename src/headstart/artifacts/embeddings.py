@@ -33,8 +33,9 @@ class Embeddings:
 def write_embeddings(
     path: Path, images: Sequence[str], labels: Sequence[str], vectors: NDArray[np.floating]
 ) -> None:
-    """Writes embeddings as float16 in safetensors format."""
-    names = {"images": json.dumps(list(images)), "labels": json.dumps(list(labels))}
+    """Writes embeddings as float16 in safetensors format; the same input gives the same bytes."""
+    # One entry: safetensors writes several of them in an order that changes from call to call.
+    names = {"names": json.dumps({"images": list(images), "labels": list(labels)})}
     with replacing(path) as draft:
         save_file({"vectors": np.ascontiguousarray(vectors, np.float16)}, draft, metadata=names)
 
@@ -84,11 +85,15 @@ def read_embeddings(path: Path) -> Embeddings:
     """
     try:
         with safe_open(path, "numpy") as file:
-            names = file.metadata() or {}
+            entries = file.metadata() or {}
             vectors = np.asarray(file.get_tensor("vectors"), np.float32)
-        images, labels = (tuple(json.loads(names[key])) for key in ("images", "labels"))
+        if "names" in entries:
+            names = json.loads(entries["names"])
+        else:  # files of version 0.1.0 have an entry for each
+            names = {key: json.loads(entries[key]) for key in ("images", "labels")}
+        images, labels = (tuple(names[key]) for key in ("images", "labels"))
     except FileNotFoundError:
         raise RunError(f"{path} is missing: this run has no stored embeddings.") from None
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"Cannot read the embeddings {path}: {error}") from None
     return Embeddings(images, labels, vectors)
