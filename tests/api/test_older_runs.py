@@ -84,6 +84,9 @@ def test_an_older_search_is_resumed(older: Path, headstart: Command) -> None:
     compared = headstart("diff", finished, stopped)
     assert compared.returncode == 0, compared.stderr
     assert "12 shared test images" in compared.stdout
+    record = json.loads((stopped / "run.json").read_text())
+    assert any("kept no fingerprint of its data" in note for note in record["notes"])
+    assert "kept no fingerprint" in resumed.stderr
 
 
 def test_a_finished_older_search_is_not_resumed(older: Path, headstart: Command) -> None:

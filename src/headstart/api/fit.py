@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headstart.artifacts.fingerprint import Mark, combined, fingerprint, write_fingerprint
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked, write_start
 from headstart.data.audit import summary_rows
@@ -105,6 +106,7 @@ def fit(
     claim_folder(run.folder)
     with locked(run.folder):
         write_start(run.folder, record, recipe, experiment.audited.audit)
+        write_fingerprint(run.folder, marks(experiment))
         keys = [experiment.dataset.key(int(index)) for index in experiment.audited.kept]
         save_split(run.folder / "split.csv", experiment.split, keys)
         return train_and_prove(run, experiment, recipe)
@@ -162,6 +164,11 @@ def _named(source: Any) -> str:
     return str(Path(named).resolve()) if named and Path(named).exists() else named
 
 
+def marks(experiment: Experiment) -> list[Mark]:
+    """Returns the fingerprint of the data of an experiment."""
+    return fingerprint(experiment.dataset, [each.sha256 for each in experiment.pixels.facts])
+
+
 def described(experiment: Experiment) -> dict[str, Any]:
     """Returns the fields of `run.json` on the data, the split, the backbone and the machine."""
     dataset, split, network = experiment.dataset, experiment.split, experiment.extractor.backbone
@@ -169,6 +176,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
     return {
         "data_name": dataset.name,
         "data_root": str(dataset.root.resolve()),
+        "data_sha256": combined(marks(experiment)),
         "licence": dataset.licence,
         "n_train": len(split.train),
         "n_val": len(split.val),

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from headstart.api.fit import MEASURED_ONCE, described, train_and_prove
+from headstart.artifacts.fingerprint import changes, fingerprint, read_fingerprint
 from headstart.artifacts.journal import read_plan
 from headstart.artifacts.records import Request, RunRecord
 from headstart.artifacts.run import (
@@ -13,7 +14,9 @@ from headstart.artifacts.run import (
     locked,
     read_record,
 )
+from headstart.data.decode import hash_files
 from headstart.data.sources import load_dataset
+from headstart.data.types import Dataset
 from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import RunError
 from headstart.features.cache import default_cache_dir
@@ -43,7 +46,8 @@ def resume(
         started: Start of the process on `time.monotonic`; now by default.
 
     Raises:
-        RunError: If the folder has no search, the search is finished, or the folder is in use.
+        RunError: If the folder has no search, the search is finished, the folder is in use, or the
+            data changed since the run began.
 
     Example:
         >>> import headstart
@@ -65,6 +69,7 @@ def resume(
         first = asked_recipe(before) or load_recipe(str(path / "recipe.toml"))
         recipe = load_recipe(str(path / SEARCH_RECIPE)) if planned else first
         dataset = load_dataset(source, before.reading)
+        unknown = _check_unchanged(path, dataset, progress)
         split_file = path / "split.csv"
         split = SplitChoice(split_file if split_file.exists() else None, request.options.split_seed)
         experiment = prepare_again(dataset, first, recipe, split, resources)
@@ -85,7 +90,37 @@ def resume(
             test_opened_before=[*before.test_opened_before, *opened],
             **described(experiment),
         )
-        return train_and_prove(RunContext(path, record, resources), experiment, recipe)
+        run = RunContext(path, record, resources)
+        if unknown:
+            run.note(unknown)
+            run.say(f"note: {unknown}")
+        return train_and_prove(run, experiment, recipe)
+
+
+def _check_unchanged(folder: Path, dataset: Dataset, progress: Progress) -> str:
+    """Checks that a run's labels and images are those that it began with.
+
+    Returns:
+        Why that cannot be known; empty if it is known.
+
+    Raises:
+        RunError: If they changed; the message names what.
+    """
+    before = read_fingerprint(folder)
+    if before is None:
+        return (
+            "An older version of headstart began this run and kept no fingerprint of its data. "
+            "Whether labels or images changed since then is not known."
+        )
+    hashes = hash_files(dataset.items, progress)
+    found = changes(before, fingerprint(dataset, hashes))
+    if found:
+        raise RunError(
+            f"The data of {folder} changed since the run began: {'; '.join(map(str, found))}. "
+            "Its results so far belong to the former data: restore that, or run `fit` on the new "
+            "data with another --out."
+        )
+    return ""
 
 
 def _resumable(folder: Path, record: RunRecord) -> tuple[Request, str]:

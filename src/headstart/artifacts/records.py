@@ -125,6 +125,7 @@ class RunRecord(BaseModel):
     split_seed: int | None = None  # None if a split was given
     data_name: str
     data_root: str
+    data_sha256: str = ""  # hash of all names, labels and files; empty in older runs
     licence: str | None = None
     n_train: int
     n_val: int

@@ -6,6 +6,7 @@ search.toml       the recipe that a search starts from
 trials.jsonl      the recipes that a search tried, and their scores
 ledger.json       the effect of each method, measured by `compare`; ledger.jsonl is its journal
 split.csv         train, val or test for every image, which can be reused with --split
+data.csv          label of every image and a hash of its file, by which `resume` finds changes
 audit.json        findings about the data
 epochs.jsonl      one record per epoch
 metrics.json      results on the sealed test set

@@ -1,0 +1,105 @@
+"""A search is resumed on the data that it began with, and on no other."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from headstart import fit, resume
+from headstart.api.resume import _check_unchanged
+from headstart.artifacts.fingerprint import (
+    FINGERPRINT,
+    combined,
+    fingerprint,
+    read_fingerprint,
+    write_fingerprint,
+)
+from headstart.data.decode import hash_files
+from headstart.data.sources import load_dataset
+from headstart.errors import RunError
+from headstart.progress import SILENT
+
+STOPPED = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "stopped"
+
+
+@pytest.fixture
+def stopped(pictures: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A stopped search with a fingerprint of its own images, and these."""
+    images = Path(shutil.copytree(pictures, tmp_path / "images"))
+    run = Path(shutil.copytree(STOPPED, tmp_path / "run"))
+    record = json.loads((run / "run.json").read_text())
+    places = {"source": str(images), "data_root": str(images)}
+    (run / "run.json").write_text(json.dumps({**record, **places}))
+    dataset = load_dataset(images)
+    write_fingerprint(run, fingerprint(dataset, hash_files(dataset.items, SILENT)))
+    return run, images
+
+
+def paint(path: Path) -> None:
+    """Other pixels; the size and the time of the file stay the same."""
+    before, status = path.read_bytes(), path.stat()
+    path.write_bytes(before[:-20] + bytes(byte ^ 1 for byte in before[-20:]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def relabel(images: Path) -> None:
+    (images / "rings" / "000.png").rename(images / "stripes" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda images: paint(images / "rings" / "003.png"), "other content .rings/003.png"),
+        (lambda images: (images / "rings" / "003.png").unlink(), "missing .rings/003.png"),
+        (
+            lambda images: Image.new("RGB", (9, 9)).save(images / "rings" / "new.png"),
+            "added .rings/new.png",
+        ),
+        (relabel, "missing .rings/000.png.; 1 image added .stripes/x.png"),
+        (
+            lambda images: (images / "rings").rename(images / "circles"),
+            "16 images missing .rings/000.png, .* and 6 more.; 16 images added .circles",
+        ),
+    ],
+)
+def test_other_data_is_refused_by_name(
+    stopped: tuple[Path, Path], change: Callable[[Path], object], said: str
+) -> None:
+    run, images = stopped
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    change(images)
+    with pytest.raises(RunError, match=f"changed since the run began: .*{said}.*another --out"):
+        resume(run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_labels_put_right_in_a_manifest_are_refused(stopped: tuple[Path, Path]) -> None:
+    run, images = stopped
+    lines = [f"{path.relative_to(images)},{path.parent.name}" for path in images.rglob("*.png")]
+    table = images / "labels.csv"
+    table.write_text("\n".join(["path,label", *lines]))
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "source": str(table)}))
+    table.write_text(table.read_text().replace("rings/001.png,rings", "rings/001.png,stripes"))
+    with pytest.raises(RunError, match=r"label .rings/001.png: rings is now stripes."):
+        resume(run)
+
+
+def test_a_moved_data_set_is_the_same(stopped: tuple[Path, Path]) -> None:
+    run, images = stopped
+    moved = images.rename(images.with_name("elsewhere"))
+    assert _check_unchanged(run, load_dataset(moved), SILENT) == ""
+
+
+def test_a_run_keeps_the_fingerprint_of_its_data(pictures: Path, tmp_path: Path) -> None:
+    settings = ["backbone.resolution=64"]
+    run = fit(pictures, strategy="head", epochs=0, settings=settings, out=tmp_path / "run")
+    marks = read_fingerprint(run.folder)
+    assert marks is not None and len(marks) == 48
+    assert marks[0].path == "checks/000.png" and marks[0].label == "checks"
+    assert run.record.data_sha256 == combined(marks)
+    assert (run.folder / FINGERPRINT).stat().st_size < 48 * 60
