@@ -87,7 +87,7 @@ def test_an_example_of_the_page(example: Example, tmp_path: Path) -> None:
 def tree(*folders: str, images: int = 2) -> tuple[str, ...]:
     """Paths of folders with images; a name with an ending stands for itself."""
     return tuple(
-        name if "." in name.rsplit("/", 1)[-1] else f"{name}/{{1-{images}}}.jpg" for name in folders
+        name if re.search(r"\.| -> |/$", name) else f"{name}/{{1-{images}}}.jpg" for name in folders
     )
 
 
@@ -330,3 +330,48 @@ def test_a_snapshot_of_the_hub_leads_to_its_blobs(below: str, tmp_path: Path) ->
     dataset = load_dataset(root)
     assert [dataset.key(row) for row in range(2)] == ["a/1.jpg", "b/1.jpg"]
     assert dataset.passed_over[0].names == ("a/2.jpg", "b/2.jpg")
+
+
+@pytest.mark.parametrize("links", [(".s/A/a -> .s/B", ".s/B/a -> .s/A", "x -> .s/A"), ("x -> .",)])
+def test_circles_around_no_image_end(links: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There are no images"):
+        load_dataset(build(tmp_path, links))
+
+
+@pytest.mark.parametrize(
+    ("folders", "inside"),
+    [
+        (("images/a", "images/b", "meta/list.txt", "labels/list.txt"), "images"),
+        (("x/y/a", "x/y/b", "x/readme.md"), "x/y"),
+        (("Images/a", "Images/b", "Annotation/a/1", "Annotation/b/1"), "Images"),
+        (("data/Images/a", "data/Images/b", "data/docs/x.txt"), "data/Images"),
+    ],
+)
+def test_folders_around_the_classes(folders: tuple[str, ...], inside: str, tmp_path: Path) -> None:
+    paths = [name for name in folders if re.fullmatch(r".*/[ab]", name)]
+    files = [name for name in folders if name not in paths]
+    dataset = load_dataset(build(tmp_path, (*tree(*paths), *files)))
+    assert dataset.classes == ("a", "b")
+    assert dataset.layout == f"one folder per class, inside {inside!r}"
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("cats/persian", "cats/siamese", "dogs/list.txt"),  # the dogs were not downloaded
+        ("cats/persian", "cats/siamese", "dogs -> DISK/nowhere"),
+        ("cats/persian", "cats/siamese", "dogs -> DISK/bees"),
+    ],
+)
+def test_a_class_whose_sister_is_empty_is_not_opened(
+    folders: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="found only 'cats'"):
+        load_dataset(build(tmp_path, tree(*folders)))
+
+
+@pytest.mark.parametrize("copy", ["brain", "all/all", "copy/images"])
+def test_a_second_copy_is_refused(copy: str, tmp_path: Path) -> None:
+    folder = build(tmp_path, tree("yes", "no", f"{copy}/yes", f"{copy}/no"))
+    with pytest.raises(DataError, match=r"\('no', 'yes'\), so it may be a copy"):
+        load_dataset(folder)

@@ -32,6 +32,11 @@ def is_unlabelled(name: str) -> bool:
     return not _UNLABELLED_IN_SPLITS.isdisjoint(name_words(name))
 
 
+def is_wrapper(name: str) -> bool:
+    """Whether a name stands for nothing but the images in the folder."""
+    return name.lower() in _WRAPPERS
+
+
 def repeats(inner: str, outer: str) -> bool:
     """Whether a folder in another only wraps the same, as in `seg_train/seg_train`."""
     same_split = split_of(inner) is not None and split_of(inner) == split_of(outer)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from unicodedata import normalize
 
 from headstart.data.folder_names import (
     UNLABELLED,
@@ -16,9 +15,9 @@ from headstart.data.folder_names import (
     is_group,
     is_split_word,
     is_unlabelled,
-    repeats,
 )
 from headstart.data.split_names import split_of
+from headstart.data.top_folders import TopFolder, first_level, look_into
 from headstart.data.tree import Entry, Tree
 from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.data.understanding import quoted
@@ -56,29 +55,6 @@ class Plan:
     beside: list[Entry] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Top:
-    """An uppermost folder: `filled` are its subfolders with images, `loose` is an own image."""
-
-    entry: Entry
-    name: str
-    folders: tuple[Entry, ...]
-    filled: tuple[Entry, ...]
-    rest: tuple[Entry, ...]
-
-    @property
-    def loose(self) -> bool:
-        return any(entry.kind == "image" for entry in self.rest)
-
-    @property
-    def labels(self) -> frozenset[str]:
-        return frozenset(normalize("NFC", entry.path.name) for entry in self.filled)
-
-    @property
-    def has_images(self) -> bool:
-        return self.loose or bool(self.filled)
-
-
 def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
     """Says what the folders of a tree mean.
 
@@ -89,10 +65,11 @@ def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
     Raises:
         DataError: The folders can be read in more than one way, or not as asked.
     """
-    start, passed = _start(tree)
+    start, passed = first_level(tree)
     here = tree.entries(start)
-    tops = _tops(tree, [entry for entry in here if entry.kind == "folder"])
-    rest = [*passed, *(entry for entry in here if entry.kind != "folder")]
+    tops = look_into(tree, [entry for entry in here if entry.kind == "folder"])
+    rest = [entry for entry in (*passed, *here) if entry.kind != "folder"]
+    beside = [entry for entry in passed if entry.kind == "folder"]
     match asked:
         case "classes":
             plan = _classes(tops)
@@ -103,56 +80,31 @@ def plan_folders(tree: Tree, asked: Layout | None) -> Plan:
         case None:
             plan = _by_names_and_structure(tree, tops)
     where = f", inside {tree.shown(start.path)!r}" if start.path != tree.root else ""
-    return replace(plan, layout=plan.layout + where, rest=[*rest, *plan.rest])
+    return replace(
+        plan,
+        layout=plan.layout + where,
+        rest=[*rest, *plan.rest],
+        beside=[*beside, *plan.beside],
+    )
 
 
-def _start(tree: Tree) -> tuple[Entry, list[Entry]]:
-    """Returns the folder that holds the classes or splits, and what was passed on the way.
-
-    A folder that is the only one, and lies beside no image, is opened.
-    """
-    folder, passed = tree.start, list[Entry]()
-    while True:
-        inside = tree.entries(folder)
-        below = [entry for entry in inside if entry.kind in {"folder", "outside"}]
-        if any(entry.kind == "image" for entry in inside) or not below:
-            return tree.start, []
-        if len(below) > 1 or below[0].kind == "outside" or is_split_word(below[0].path.name):
-            return folder, passed
-        passed += [entry for entry in inside if entry.kind != "folder"]
-        folder = below[0]
-
-
-def _tops(tree: Tree, folders: Iterable[Entry]) -> list[_Top]:
-    return [_top(tree, folder) for folder in folders]
-
-
-def _top(tree: Tree, entry: Entry) -> _Top:
-    """Looks into a top folder, and through folders in it that only repeat its name."""
-    name, folder = entry.path.name, entry
-    rest = list[Entry]()
-    while True:
-        inside = tree.entries(folder)
-        rest += [each for each in inside if each.kind != "folder"]
-        folders = [each for each in inside if each.kind == "folder"]
-        loose = any(each.kind == "image" for each in inside)
-        filled = [] if loose and not folders else [e for e in folders if tree.has_image(e)]
-        if loose or len(filled) != 1 or not repeats(filled[0].path.name, name):
-            return _Top(entry, name, tuple(folders), tuple(filled), tuple(rest))
-        folder = filled[0]
-
-
-def _by_names_and_structure(tree: Tree, tops: Sequence[_Top]) -> Plan:
+def _by_names_and_structure(tree: Tree, tops: Sequence[TopFolder]) -> Plan:
     filled = [top for top in tops if top.has_images]
     if mirrored := _mirrored(filled):
         return replace(mirrored, beside=[top.entry for top in tops if not top.has_images])
     if splits := _splits(tree, tops, filled):
         return splits
+    if copies := [top for top in filled if _copies(top, filled)]:
+        raise DataError(
+            f"{copies[0].entry.path} holds the same folders as {tree.root} "
+            f"({quoted(copies[0].labels)}), so it may be a copy. Give it as the source if the "
+            "images are there, or use --layout classes."
+        )
     if halves := [top for top in filled if _is_divided(top)]:
         whole = [top.name for top in filled if top not in halves]
         raise DataError(
-            f"{quoted(top.name for top in halves)} in {tree.root} hold folders of splits, and "
-            f"{quoted(whole)} do not. Divide every class, or use --layout classes to pool what "
+            f"In {tree.root}, folders of splits lie in {quoted(top.name for top in halves)} but "
+            f"not in {quoted(whole)}. Divide every class, or use --layout classes to pool what "
             "they hold."
         )
     if _same_inside(filled):
@@ -164,18 +116,24 @@ def _by_names_and_structure(tree: Tree, tops: Sequence[_Top]) -> Plan:
     return replace(plan, unlabelled=[top.entry for top in unlabelled])
 
 
-def _classes(tops: Iterable[_Top]) -> Plan:
+def _copies(top: TopFolder, filled: Sequence[TopFolder]) -> bool:
+    """Whether a folder holds all the others beside it once more."""
+    others = {other.name for other in filled if other is not top}
+    return not top.loose and len(others) > 1 and others <= top.labels
+
+
+def _classes(tops: Iterable[TopFolder]) -> Plan:
     classes = [ClassFolder(top.entry, top.name) for top in tops]
     return Plan("one folder per class", classes, [])
 
 
-def _is_divided(top: _Top) -> bool:
+def _is_divided(top: TopFolder) -> bool:
     """Whether a folder holds nothing but splits, train among them."""
     splits = {split_of(label) for label in top.labels}
     return not top.loose and None not in splits and splits > {"train"}
 
 
-def _mirrored(filled: Sequence[_Top]) -> Plan | None:
+def _mirrored(filled: Sequence[TopFolder]) -> Plan | None:
     """Reads CLASS/train and CLASS/test, if every top folder with images is built so."""
     divided = [top for top in filled if _is_divided(top)]
     splits = {split_of(label) for top in filled for label in top.labels}
@@ -193,7 +151,7 @@ def _mirrored(filled: Sequence[_Top]) -> Plan | None:
     return Plan(f"one folder per class, each with its splits ({_said(names)})", classes, rest)
 
 
-def _splits(tree: Tree, tops: Sequence[_Top], filled: Sequence[_Top]) -> Plan | None:
+def _splits(tree: Tree, tops: Sequence[TopFolder], filled: Sequence[TopFolder]) -> Plan | None:
     """Reads folders of splits, or returns None where the top folders are no splits."""
     exact = [top for top in tops if is_split_word(top.name)]
     train = [top for top in filled if split_of(top.name) == "train" and not top.loose]
@@ -223,7 +181,7 @@ def _splits(tree: Tree, tops: Sequence[_Top], filled: Sequence[_Top]) -> Plan | 
     return _read_splits(tree, tops, named, unlabelled)
 
 
-def _splits_as_asked(tree: Tree, tops: Sequence[_Top]) -> Plan:
+def _splits_as_asked(tree: Tree, tops: Sequence[TopFolder]) -> Plan:
     filled = [top for top in tops if top.has_images]
     named = [top for top in filled if split_of(top.name)]
     if not any(split_of(top.name) == "train" for top in named):
@@ -239,13 +197,13 @@ def _splits_as_asked(tree: Tree, tops: Sequence[_Top]) -> Plan:
     return _read_splits(tree, tops, [top for top in named if top not in bare], bare)
 
 
-def _is_split(top: _Top, labels: frozenset[str]) -> bool:
+def _is_split(top: TopFolder, labels: frozenset[str]) -> bool:
     """Whether a folder is a split: by its name alone, or by a longer name and what it holds."""
     holds_classes = not top.loose and bool(labels & top.labels)
     return is_split_word(top.name) or (split_of(top.name) is not None and holds_classes)
 
 
-def _has_no_labels(top: _Top, labels: frozenset[str]) -> bool:
+def _has_no_labels(top: TopFolder, labels: frozenset[str]) -> bool:
     """Whether the images of a folder have no class, and its name says so or that they are a test.
 
     They lie in no subfolder, or in one that stands for none, such as `test/unknown`.
@@ -264,9 +222,12 @@ def _has_no_labels(top: _Top, labels: frozenset[str]) -> bool:
 
 
 def _read_splits(
-    tree: Tree, tops: Sequence[_Top], named: Sequence[_Top], unlabelled: Sequence[_Top]
+    tree: Tree,
+    tops: Sequence[TopFolder],
+    named: Sequence[TopFolder],
+    unlabelled: Sequence[TopFolder],
 ) -> Plan:
-    by_split: dict[SplitName, _Top] = {}
+    by_split: dict[SplitName, TopFolder] = {}
     for top in named:
         split = split_of(top.name)
         assert split is not None
@@ -282,17 +243,15 @@ def _read_splits(
     if train.loose and not train.folders:
         raise DataError(no_classes(train.entry.path))
     inner = [entry for top in by_split.values() for entry in top.filled]
-    grouped = all(is_group(entry.path.name) for entry in inner) and _same_inside(_tops(tree, inner))
-    classes = [
-        found
-        for split, top in by_split.items()
-        for folder in top.folders
-        for found in (
-            _in_group(tree, _top(tree, folder), split)
-            if grouped
-            else [ClassFolder(folder, folder.path.name, split)]
-        )
-    ]
+    named_so = all(is_group(entry.path.name) for entry in inner)
+    grouped = named_so and _same_inside(look_into(tree, inner))
+    classes: list[ClassFolder] = []
+    for split, top in by_split.items():
+        if grouped:
+            groups = look_into(tree, top.folders)
+            classes += [found for group in groups for found in _in_group(group, split)]
+        else:
+            classes += [ClassFolder(entry, entry.path.name, split) for entry in top.folders]
     inside = "group folders, each with one folder per class" if grouped else "one folder per class"
     used = [top.entry for top in (*named, *unlabelled)]
     return Plan(
@@ -304,26 +263,26 @@ def _read_splits(
     )
 
 
-def _groups(tree: Tree, tops: Sequence[_Top]) -> Plan:
+def _groups(tree: Tree, tops: Sequence[TopFolder]) -> Plan:
     """Reads GROUP/CLASS, or SPLIT/GROUP/CLASS where every folder is named like a split."""
     filled = [top for top in tops if top.has_images]
-    by_split: list[tuple[SplitName | None, _Top]] = [(None, top) for top in tops]
+    by_split: list[tuple[SplitName | None, TopFolder]] = [(None, top) for top in tops]
     what = "group folders"
     if filled and all(split_of(top.name) for top in filled):
-        by_split = [(split_of(t.name), each) for t in filled for each in _tops(tree, t.folders)]
+        by_split = [(split_of(t.name), each) for t in filled for each in look_into(tree, t.folders)]
         what = f"split folders ({_said(top.name for top in filled)}), each with group folders"
     names = quoted(top.name for _, top in by_split if top.has_images)
-    classes = [found for split, top in by_split for found in _in_group(tree, top, split)]
+    classes = [found for split, top in by_split for found in _in_group(top, split)]
     rest = [entry for _, top in by_split for entry in top.rest]
     return Plan(f"{what} ({names}), each with one folder per class", classes, rest)
 
 
-def _in_group(tree: Tree, top: _Top, split: SplitName | None) -> Iterator[ClassFolder]:
+def _in_group(top: TopFolder, split: SplitName | None) -> Iterator[ClassFolder]:
     for entry in top.folders:
         yield ClassFolder(entry, entry.path.name, split, top.name)
 
 
-def _same_inside(tops: Sequence[_Top]) -> bool:
+def _same_inside(tops: Sequence[TopFolder]) -> bool:
     """Whether folders hold the same subfolders, or each of them some of a few."""
     if len(tops) < 2 or any(top.loose or not top.filled for top in tops):
         return False
@@ -333,7 +292,7 @@ def _same_inside(tops: Sequence[_Top]) -> bool:
     return len(shared) > 1 and 2 * len(shared) >= len(counts)
 
 
-def _question(tree: Tree, tops: Sequence[_Top]) -> str:
+def _question(tree: Tree, tops: Sequence[TopFolder]) -> str:
     counts = Counter(label for top in tops for label in top.labels)
     inside = quoted(label for label, count in counts.items() if count > 1)
     names = quoted(top.name for top in tops)
