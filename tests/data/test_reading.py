@@ -111,6 +111,12 @@ def test_the_range_comes_from_the_images_that_are_named(tmp_path: Path) -> None:
     assert with_range(dataset, pixels.facts, range(len(keys))).reading.range[1] > 40_000
 
 
+def test_a_broken_image_does_not_change_the_range() -> None:
+    ordinary = [(0.0, 3900.0)] * 60
+    assert common_range([*ordinary, (0.0, 65535.0)]) == (0.0, 4095.0)
+    assert common_range([*ordinary, (-30000.0, 3900.0)]) == (0.0, 4095.0)
+
+
 def test_eight_bit_sets_have_no_range(tmp_path: Path) -> None:
     write_set(tmp_path / "d", {f"{'ab'[n % 2]}/{n}.png": png(grey(n)) for n in range(8)})
     dataset, pixels, report = decoded(tmp_path / "d")

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from headstart.data.formats import HEIF_EXTENSIONS, readable_extensions
+from headstart.data.formats import HEIF_EXTENSIONS, has_image_name
 from headstart.data.layouts import Plan, no_classes, plan_folders
 from headstart.data.tree import SYSTEM_FOLDERS, Entry, Kind, Tree
 from headstart.data.types import Dataset, Item
@@ -35,7 +35,7 @@ def images_in(paths: Iterable[Path]) -> list[Path]:
         inside = sorted(
             each
             for each in path.rglob("*")
-            if each.suffix.lower() in readable_extensions()
+            if has_image_name(each.name)
             and each.is_file()
             and not any(
                 part.startswith(".") or part.lower() in SYSTEM_FOLDERS

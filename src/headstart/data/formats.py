@@ -36,3 +36,14 @@ def readable_extensions() -> frozenset[str]:
     known = {ending for ending, name in Image.registered_extensions().items() if name in formats}
     # Pillow opens MPO (two pictures in one JPEG file) through its JPEG plugin.
     return frozenset(known | {".mpo"} | SCIENTIFIC_EXTENSIONS)
+
+
+def has_image_name(name: str) -> bool:
+    """Returns whether a file name has the extension of an image.
+
+    Example:
+        >>> has_image_name("scan.NII.gz"), has_image_name("table.csv.gz")
+        (True, False)
+    """
+    lower = name.lower()
+    return lower[lower.rfind(".") :] in readable_extensions() or lower.endswith(".nii.gz")

@@ -53,8 +53,8 @@ def common_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
         (-1024.0, 3000.0)
     """
     lows, highs = np.array(ranges, np.float64).T
-    low = float(np.quantile(lows, ODD_IMAGES, method="lower"))
-    high = float(np.quantile(highs, 1 - ODD_IMAGES, method="higher"))
+    low = float(np.quantile(lows, ODD_IMAGES, method="nearest"))
+    high = float(np.quantile(highs, 1 - ODD_IMAGES, method="nearest"))
     if 0 <= low <= high / 4:
         low = 0.0
         full = [1.0, *(2.0**bits - 1 for bits in range(8, 33))]
