@@ -176,7 +176,9 @@ def test_names_of_groups(groups: tuple[str, ...], tmp_path: Path) -> None:
 )
 def test_what_is_not_clear_is_asked(folders: tuple[str, ...], tmp_path: Path) -> None:
     folder = build(tmp_path, tree(*folders))
-    with pytest.raises(DataError, match=r"--layout groups .* or --layout classes") as caught:
+    with pytest.raises(
+        DataError, match=r"--layout groups if .*, or --layout classes if "
+    ) as caught:
         load_dataset(folder)
     for name in {name.split("/")[0] for name in folders}:
         assert repr(name) in str(caught.value)

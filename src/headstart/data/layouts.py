@@ -23,7 +23,6 @@ from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.data.understanding import quoted
 from headstart.errors import DataError
 from headstart.recipes.options import Layout
-from headstart.text import listed
 
 
 @dataclass(frozen=True)
@@ -297,16 +296,16 @@ def _question(tree: Tree, tops: Sequence[TopFolder]) -> str:
     inside = quoted(label for label, count in counts.items() if count > 1)
     names = quoted(top.name for top in tops)
     answers = [
-        "--layout groups (they are patients, days or the like, and their subfolders the classes)",
-        "--layout classes (they are the classes)",
+        "--layout groups if they are patients, days or places and their subfolders are the classes",
+        "--layout classes if they are the classes themselves",
     ]
-    if any(split_of(top.name) == "train" for top in tops):
-        used = [top.name for top in tops if split_of(top.name)]
+    used = [top.name for top in tops if split_of(top.name)]
+    if any(split_of(name) == "train" for name in used):
         what = f"{quoted(used)} {'are splits' if len(used) > 1 else 'is a split'}"
-        answers.insert(0, f"--layout splits ({what}, and the rest is passed over)")
+        answers.insert(0, f"--layout splits if {what} and the rest is not needed")
     return (
         f"The folders {names} in {tree.root} hold the same subfolders ({inside}), so it is not "
-        f"clear what the classes are. Say it with {listed(answers, 'or')}."
+        f"clear which are the classes. Use {', '.join(answers[:-1])}, or {answers[-1]}."
     )
 
 

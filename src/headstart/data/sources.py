@@ -44,7 +44,7 @@ def load_dataset(
 
     Args:
         source: One of
-            a folder with one subfolder a class, or with folders of splits or groups (patients,
+            a folder with one subfolder per class, or with folders of splits or groups (patients,
             days) that hold these, see `layouts`;
             a folder with Stanford Cars in an official form;
             a `.csv` or `.parquet` file with the columns `path,label[,split,group]`;
