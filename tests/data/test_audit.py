@@ -153,7 +153,7 @@ def test_leaks_between_given_splits_are_left_out_of_the_less_sealed_one(
     leaks = [finding for finding in result.audit.findings if finding.kind == "split_leak"]
     assert [leak.files for leak in leaks] == [("a/one", "a/two"), ("a/exact1", "a/exact2")]
     assert leaks[0].severity == "warning"
-    assert f"so that {stays} stays honest" in leaks[0].message
+    assert f"to keep {stays} independent" in leaks[0].message
 
 
 def test_given_group_across_given_splits_is_a_leak() -> None:

@@ -253,13 +253,13 @@ def test_a_given_split_needs_every_class_in_train():
 
 def test_bad_requests_are_refused():
     for share in (0.0, 1.0, -0.1):
-        with pytest.raises(RecipeError, match="test share must lie between 0 and 1"):
+        with pytest.raises(RecipeError, match="test share must be between 0 and 1"):
             split_of(images(2, 5), test_share=share)
         with pytest.raises(RecipeError, match="val share"):
             split_of(images(2, 5), val_share=share)
     with pytest.raises(DataError, match="no images"):
         split_of([])
-    with pytest.raises(ValueError, match="one entry an image"):
+    with pytest.raises(ValueError, match="one entry per image"):
         make_split(["a", "b"], np.arange(2), given=[None], seed=0)
 
 
@@ -267,8 +267,8 @@ def test_notes_name_the_classes_that_a_part_lacks():
     labels = ["a"] * 1 + ["b"] * 3 + ["c"] * 10
     notes = split_notes(labels, split_of(labels))
     assert len(notes) == 2
-    assert "in val" in notes[0] and "classes 'a', 'b'." in notes[0]
-    assert "in test" in notes[1] and "class 'a'." in notes[1]
+    assert "in val" in notes[0] and notes[0].startswith("Classes 'a' and 'b' have")
+    assert "in test" in notes[1] and notes[1].startswith("Class 'a' has")
     assert split_notes(images(2, 10), split_of(images(2, 10))) == ()
 
 
@@ -346,11 +346,11 @@ def test_a_split_file_from_a_spreadsheet_reads(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,split\na.jpg,train\n", r"nothing about 1 of 2 images, the first of them 'b\.jpg'"),
+        ("path,split\na.jpg,train\n", r"no line for 1 of 2 images, the first being 'b\.jpg'"),
         ("path,split\na.jpg,train\nc.jpg,val\n", r"Line 3 .* names 'c\.jpg', which is not among"),
-        ("path,split\na.jpg,train\na.jpg,val\n", r"'a\.jpg' a second time in line 3"),
+        ("path,split\na.jpg,train\na.jpg,val\n", r"repeats 'a\.jpg' in line 3"),
         ("path,split\na.jpg,tarin\n", r"Line 2 .* 'tarin'; did you mean 'train'\?"),
-        ("path,split\na.jpg\n", r"Line 2 .* the split ''; use train, val or test"),
+        ("path,split\na.jpg\n", r"Line 2 .* the unknown split ''. Use train, val or test"),
         ("a.jpg,train\nb.jpg,val\n", "first line that names the columns path,split"),
         ("", "first line that names the columns path,split"),
         ('path,split\n"a.jpg,train\n', "cannot be read: unexpected end of data"),

@@ -44,6 +44,28 @@ def test_all_errors_are_named_at_once() -> None:
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"colour": "red"}, "Unknown key 'colour'."),
+        ({"epochs": -1}, "epochs = -1: input should be greater than or equal to 0."),
+        (
+            {"test_time_flip": True, "augmentation": {"name": "flip_crop", "flip": False}},
+            "test_time_flip needs classes that mirroring does not change, and augmentation.flip = "
+            "false means that mirror images may differ in class; turn test_time_flip off or "
+            "augmentation.flip on.",
+        ),
+    ],
+)
+def test_an_error_is_one_sentence(data: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        parse_recipe(data)
+    assert str(error.value) == message
+    with pytest.raises(RecipeError) as error:
+        parse_recipe(data, "r.toml")
+    assert str(error.value) == f"r.toml: {message[0].lower()}{message[1:]}"
+
+
 def test_settings_apply_in_order() -> None:
     recipe = with_settings(Recipe(), ["optimizer=sgd", "optimizer.lr=0.02", "batch_size=8"])
     assert recipe.optimizer == SGD(lr=0.02)

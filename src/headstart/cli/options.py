@@ -87,7 +87,7 @@ def _own_first(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
 def _option(name: str, field: FieldInfo) -> Any:
     flag = NAMES.get(name, "--" + name.replace("_", "-"))
     text = " ".join((field.description or "").split())
-    if field.default not in (None, (), "", False):
+    if field.default is not False and field.default not in (None, (), ""):
         text += f" Default: {field.default}."
     return typer.Option(flag, help=text, show_default=False)
 

@@ -1,4 +1,4 @@
-"""The audit: what is wrong with a data set, what is left out, and which images belong together."""
+"""The audit: problems of a data set, files to leave out, and images that belong together."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -19,9 +19,10 @@ from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import SPLIT_NAMES, Dataset
 from headstart.data.understanding import Understanding
 from headstart.errors import DataError
+from headstart.text import counted, listed
 
 MIN_PER_CLASS = 3
-"""A class with fewer usable images cannot be in train, val and test, and is left out."""
+"""Smallest class that train, val and test can share; smaller ones are left out."""
 FEW_PER_CLASS = 10
 IMBALANCE = 10
 SMALL_SIDE = 32
@@ -50,13 +51,13 @@ Severity = Literal["info", "warning"]
 
 
 class Finding(BaseModel):
-    """One thing that the reader should know.
+    """One problem or peculiarity of a data set.
 
     Attributes:
-        kind: What it is.
+        kind: Kind of the finding.
         severity: Whether something is wrong (warning) or only worth knowing (info).
-        files: The files that it is about, relative to the data set's folder.
-        message: The same for people: what it is, and what is done about it.
+        files: Files concerned, relative to the data set's folder.
+        message: Sentences that say what was found and what is done about it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,14 +69,14 @@ class Finding(BaseModel):
 
 
 class Audit(BaseModel):
-    """What was found in a data set.
+    """Results of examining a data set.
 
     Attributes:
-        n_images: Files in the data set, the broken ones included.
-        n_usable: Images that are left to train and test on.
-        classes: Usable images of each class that is left.
-        dropped: Files that are left out, each with the reason.
-        findings: Everything found.
+        n_images: Number of files in the data set, including broken ones.
+        n_usable: Number of images left for training and testing.
+        classes: Number of usable images of each remaining class.
+        dropped: Reason for each file that is left out.
+        findings: All findings.
         understood: How the source was read; None in the files of older runs.
         problem: Why nothing can be trained on the data set; empty if it can be used.
     """
@@ -93,12 +94,12 @@ class Audit(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class AuditResult:
-    """An audit and what follows from it.
+    """An audit, the usable images and their groups.
 
     Attributes:
-        audit: For people and files.
+        audit: The audit, as shown and saved.
         kept: (K,) indices of the usable images, ascending.
-        groups: (K,) group of each: images of one group must never straddle a split.
+        groups: (K,) group number of each kept image; a split never divides a group.
     """
 
     audit: Audit
@@ -108,7 +109,7 @@ class AuditResult:
 
 @dataclass
 class _Notes:
-    """What the rules have found so far."""
+    """Findings so far."""
 
     dataset: Dataset
     facts: Sequence[Facts]
@@ -130,15 +131,15 @@ class _Notes:
 
 
 def audit(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> AuditResult:
-    """Looks for everything that would spoil training or make its test dishonest.
+    """Looks for problems that would spoil training or bias the test.
 
     Args:
-        dataset: The images.
-        facts: What was learned while decoding each of them.
-        resolution: Pixels of the side of the squares that the network sees.
+        dataset: Images to audit.
+        facts: Facts about each image, from decoding.
+        resolution: Side of the network's square input, in pixels.
 
     Raises:
-        DataError: Fewer than two classes can be used.
+        DataError: If fewer than two classes are usable.
     """
     result = examine(dataset, facts, resolution)
     if result.audit.problem:
@@ -147,7 +148,7 @@ def audit(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> Au
 
 
 def examine(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> AuditResult:
-    """Does the same as `audit`, and says in `Audit.problem` why nothing can be trained."""
+    """Audits like `audit`, but reports an unusable data set in `Audit.problem`."""
     notes = _Notes(dataset, facts)
     problem = _note_broken(notes)
     links = _note_copies(notes) + _note_near_duplicates(notes)
@@ -161,10 +162,10 @@ def examine(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> 
     for note in pixel_notes(facts, notes.left(), dataset.reading):
         notes.add(note.kind, note.severity, note.indices, note.message)
     for first, second in similar_names(dataset.classes):
-        message = f"{first!r} and {second!r} may be one class in two spellings: merge them if so."
+        message = f"{first!r} and {second!r} may be two spellings of one class. If so, merge them."
         notes.add("similar_class_names", "warning", (), message)
     if dataset.ignored:
-        message = f"{_count(dataset.ignored, 'file')} passed over: not images."
+        message = f"Skipped {counted(len(dataset.ignored), 'non-image file')}."
         notes.findings.append(
             Finding(kind="ignored_file", severity="info", files=dataset.ignored, message=message)
         )
@@ -183,7 +184,17 @@ def examine(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> 
 
 
 def summary_rows(report: Audit) -> list[tuple[str, str, str]]:
-    """Returns an audit as rows of what, severity and message, warnings first; one for all alike."""
+    """Returns rows of kind, severity and message, warnings first, one per kind and severity.
+
+    Args:
+        report: Audit to summarize.
+
+    Example:
+        >>> finding = Finding(kind="tiny_class", severity="info", files=(), message="Few images.")
+        >>> report = Audit(n_images=4, n_usable=4, classes={}, dropped={}, findings=(finding,) * 3)
+        >>> summary_rows(report)
+        [('tiny class', 'info', 'Few images. (and 2 more like it)')]
+    """
     rows: list[tuple[str, str, str]] = []
     found = _gather(report.findings, lambda finding: (finding.severity, finding.kind))
     for same in sorted(found, key=lambda same: same[0].severity, reverse=True):
@@ -196,7 +207,7 @@ def summary_rows(report: Audit) -> list[tuple[str, str, str]]:
 
 
 def _note_broken(notes: _Notes) -> str:
-    """Leaves broken files out; returns the problem if nothing is left."""
+    """Leaves out broken files; returns the problem if no file remains."""
     for index, fact in enumerate(notes.facts):
         if fact.status != "ok":
             notes.drop([index], fact.reason)
@@ -205,23 +216,24 @@ def _note_broken(notes: _Notes) -> str:
     if notes.left():
         return ""
     example = f" ({notes.dataset.key(0)}: {notes.dropped[0]})" if notes.dropped else ""
-    return f"None of the {len(notes.facts)} files in {notes.dataset.root} can be used{example}."
+    files = f"{counted(len(notes.facts), 'file')} in {notes.dataset.root}"
+    return f"None of the {files} can be used{example}."
 
 
 def _note_copies(notes: _Notes) -> list[_Link]:
-    """Finds files that hold the same pixels; under two labels nobody knows what they are."""
+    """Links files with the same pixels; leaves out those with different labels."""
     links: list[_Link] = []
     for same in _gather(notes.left(), lambda index: notes.facts[index].pixels):
         if len(same) == 1:
             continue
         labels = sorted({notes.label(index) for index in same})
         if len(labels) > 1:
-            names = " and ".join(repr(label) for label in labels)
+            names = listed([repr(label) for label in labels])
             notes.drop(same, f"the same image is labelled {names}")
-            message = f"The same image is labelled {names}: its {len(same)} copies are left out."
+            message = f"The same image is labelled {names}. All {len(same)} copies are left out."
             notes.add("conflicting_labels", "warning", same, message)
         else:
-            message = f"{len(same)} files hold the same image: they stay together in a split."
+            message = f"{len(same)} files contain the same image. A split keeps them together."
             notes.add("exact_duplicate", "info", same, message)
             links += [(same[0], other) for other in same[1:]]
     return links
@@ -238,23 +250,21 @@ def _note_near_duplicates(notes: _Notes) -> list[_Link]:
     for pair in near_duplicates(thumbnails, labels):
         both = first, second = originals[pair.first], originals[pair.second]
         links.append(both)
-        what = "Two files show nearly the same picture" + (
-            ", one mirrored" if pair.mirrored else ""
-        )
+        what = "Two files show nearly the same image" + (", one mirrored" if pair.mirrored else "")
         if notes.label(first) == notes.label(second):
-            message = f"{what}: they stay together in a split."
+            message = f"{what}. A split keeps them together."
             notes.add("near_duplicate", "info", both, message)
         else:
             message = (
-                f"{what}, labelled {notes.label(first)!r} and {notes.label(second)!r}: check the "
-                "labels. They are kept, together in a split."
+                f"{what}, labelled {notes.label(first)!r} and {notes.label(second)!r}. Check the "
+                "labels. Both images are used; a split keeps them together."
             )
             notes.add("near_duplicate", "warning", both, message)
     return links
 
 
 def _groups(notes: _Notes, links: list[_Link]) -> NDArray[np.int64]:
-    """Returns the group of every file: what is linked, if only in steps, or given as a group."""
+    """Returns the group number of each file, joining linked files and given groups."""
     items = notes.dataset.items
     given = [index for index in notes.left() if items[index].group is not None]
     links = list(links)
@@ -269,7 +279,7 @@ def _groups(notes: _Notes, links: list[_Link]) -> NDArray[np.int64]:
 
 
 def _note_leaks(notes: _Notes, groups: NDArray[np.int64]) -> None:
-    """Keeps what the source's own splits share only in the split that must stay honest the most."""
+    """Leaves out copies of validation and test images in earlier parts of a given split."""
     items = notes.dataset.items
     given = [index for index in notes.left() if items[index].split is not None]
     for members in _gather(given, lambda index: int(groups[index])):
@@ -277,25 +287,25 @@ def _note_leaks(notes: _Notes, groups: NDArray[np.int64]) -> None:
         if len(present) < 2:
             continue
         leaking = [index for index in members if items[index].split != present[-1]]
-        others = " and ".join(present[:-1])
+        others = listed(present[:-1])
         message = (
-            f"The same picture or group is in {others} and in {present[-1]}: what is in "
-            f"{others} is left out, so that {present[-1]} stays honest."
+            f"The same image or group is in {listed(present)}. The images in {others} are left "
+            f"out to keep {present[-1]} independent."
         )
         notes.add("split_leak", "warning", members, message)
-        notes.drop(leaking, f"the same picture or group is in {present[-1]}")
+        notes.drop(leaking, f"the same image or group is in {present[-1]}")
 
 
 def _too_few_classes(notes: _Notes) -> str:
-    """Returns the problem if fewer than two classes can be used."""
+    """Returns the problem if fewer than two classes are usable."""
     counts = dict.fromkeys(notes.dataset.classes, 0) | _class_counts(notes)
     large = [label for label, count in counts.items() if count >= MIN_PER_CLASS]
     if len(large) > 1:
         return ""
-    listed = ", ".join(f"{label!r} {count}" for label, count in list(counts.items())[:10])
+    shown = ", ".join(f"{label!r} {count}" for label, count in list(counts.items())[:10])
     return (
-        f"At least two classes with {MIN_PER_CLASS} usable images each are needed, and "
-        f"{notes.dataset.root} has {len(large)} (usable images: {listed}). Add images or classes."
+        f"At least two classes with {MIN_PER_CLASS} usable images each are needed, but "
+        f"{notes.dataset.root} has {len(large)} (usable images: {shown}). Add images or classes."
     )
 
 
@@ -305,15 +315,16 @@ def _note_tiny_classes(notes: _Notes) -> None:
     for label, count in counts.items():
         members = [index for index in notes.left() if notes.label(index) == label]
         if label in tiny:
-            reason = f"its class {label!r} has only {_count(members, 'usable image')}"
+            usable = counted(len(members), "usable image")
+            reason = f"its class {label!r} has only {usable}"
             notes.drop(members, reason)
             message = (
-                f"Class {label!r} has only {_count(members, 'usable image')} and is left out: at "
-                f"least {MIN_PER_CLASS} are needed."
+                f"Class {label!r} has only {usable} and is left out. At least {MIN_PER_CLASS} are "
+                "needed."
             )
             notes.add("tiny_class", "warning", members, message)
         elif count < FEW_PER_CLASS:
-            message = f"Class {label!r} has only {count} usable images: expect wide intervals."
+            message = f"Class {label!r} has only {count} usable images. Expect wide intervals."
             notes.add("tiny_class", "warning", (), message)
 
 
@@ -323,7 +334,7 @@ def _note_imbalance(notes: _Notes) -> None:
     if counts[largest] > IMBALANCE * counts[smallest]:
         message = (
             f"Class {largest!r} has {counts[largest] / counts[smallest]:.0f} times as many images "
-            f"as {smallest!r} ({counts[largest]} and {counts[smallest]}): see balanced accuracy."
+            f"as {smallest!r} ({counts[largest]} and {counts[smallest]}). See balanced accuracy."
         )
         notes.add("imbalance", "warning", (), message)
 
@@ -337,22 +348,23 @@ def _note_odd_sizes(notes: _Notes, resolution: int) -> None:
     ]
     small = [i for i, size in sizes.items() if min(size) < SMALL_SIDE]
     if long:
-        message = f"{_count(long, 'image')} longer than {MAX_ASPECT}:1: only the middle is used."
+        images = counted(len(long), "image")
+        message = f"{images} with an aspect ratio above {MAX_ASPECT}:1. Only the middle is used."
         notes.add("odd_size", "warning", long, message)
     if small:
-        message = f"{_count(small, 'image')} with a side of less than {SMALL_SIDE} pixels."
+        message = f"{counted(len(small), 'image')} with a side of less than {SMALL_SIDE} pixels."
         notes.add("odd_size", "warning", small, message)
     usual = float(np.median([min(size) for size in sizes.values()]))
     if usual < resolution / 2:
         message = (
-            f"Half of the images have a side of {usual:.0f} pixels or less; the network sees "
-            f"{resolution}: a lower resolution would be faster and no worse."
+            f"Half of the images have a side of {usual:.0f} pixels or less, but the network sees "
+            f"{resolution}. A lower resolution would be faster, probably without loss."
         )
         notes.add("odd_size", "info", (), message)
 
 
 def _shown_size(notes: _Notes, index: int) -> tuple[int, int]:
-    """Returns width and height of an image after its box is cut out."""
+    """Returns the width and height of an image after cropping to its box."""
     width, height = notes.facts[index].width, notes.facts[index].height
     box = notes.dataset.items[index].box
     if box is None:
@@ -365,12 +377,8 @@ def _class_counts(notes: _Notes) -> dict[str, int]:
 
 
 def _gather(members: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
-    """Returns members with the same key together, both in the order of first appearance."""
+    """Returns members grouped by key; groups and members keep their order."""
     gathered: dict[Hashable, list[T]] = {}
     for member in members:
         gathered.setdefault(key(member), []).append(member)
     return list(gathered.values())
-
-
-def _count(things: Sequence[object], name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Seeded splits into train, val and test: stratified, leak-safe, and written for people to read."""
+"""Seeded splits into train, val and test, stratified by class, with groups kept together."""
 
 import csv
 import errno
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.errors import DataError, DiskFullError, RecipeError, did_you_mean
+from headstart.text import counted, listed
 
 Indices = NDArray[np.int64]
 
@@ -22,14 +23,19 @@ _ALIASES: Final = {"valid": "val", "validation": "val"}
 
 @dataclass(frozen=True)
 class Split:
-    """Which images are for what; sorted, disjoint indices into the kept items."""
+    """Sorted, disjoint indices of the training, validation and test images among the kept items."""
 
     train: Indices
     val: Indices
     test: Indices
 
     def names(self) -> list[SplitName]:
-        """Returns the part of each image, in the order of the items."""
+        """Returns the part of each image, in the order of the items.
+
+        Example:
+            >>> Split(train=np.array([0, 2]), val=np.array([1]), test=np.array([3])).names()
+            ['train', 'val', 'train', 'test']
+        """
         result: list[SplitName] = ["train"] * sum(map(len, (self.train, self.val, self.test)))
         for name in SPLIT_NAMES:
             for index in getattr(self, name):
@@ -47,33 +53,39 @@ def make_split(
     val_share: float = 0.15,
     keys: Sequence[str] = (),
 ) -> Split:
-    """Splits images so that no group straddles, and each class is in each part as far as can be.
+    """Splits images into train, val and test, stratified by class, with groups kept together.
 
-    Every class is in train. A class with at least 2 groups is in test, and one with at least 4 in
-    val too, unless all its groups are shared with other classes that need them elsewhere. The
-    share of each class in each part is as near to the wanted one as its groups allow.
+    Every class is in train. A class with at least 2 groups is also in test, and one with at least
+    4 in val, unless all its groups are shared with other classes that need them elsewhere. The
+    share of each class in each part is as close to the requested one as its groups allow.
 
-    A given split is kept. What it lacks is cut from its train part: test, val or both.
+    A given split is kept. If it has no test or val part, that part is taken from train.
 
     Args:
         labels: Class of each image.
         groups: Group number of each image, shape (n,); images of one group stay together.
-        given: The part that the source gives each image; None throughout if it gives none.
-        seed: Of the choice.
-        test_share: Wanted share of the test set in what it is cut from.
-        val_share: Wanted share of the validation set in the rest.
-        keys: Names of the images for messages.
+        given: Part of each image in the source's own split; None for all images if it has none.
+        seed: Seed for the random assignment.
+        test_share: Requested share of test images, between 0 and 1.
+        val_share: Requested share of validation images among the rest, between 0 and 1.
+        keys: Image names for error messages.
 
     Raises:
-        DataError: There are no images; the given split covers only a part of the images, has no
-            training images, lacks a class in train, or tears a group apart.
-        RecipeError: A share is not between 0 and 1.
+        DataError: If there are no images, or if the given split covers only some images, has no
+            training images, lacks a class in train, or divides a group.
+        RecipeError: If a share is not between 0 and 1.
+
+    Example:
+        >>> labels = ["ants", "bees"] * 10
+        >>> split = make_split(labels, np.arange(20), given=[None] * 20, seed=0)
+        >>> len(split.train), len(split.val), len(split.test)
+        (12, 2, 6)
     """
     for name, share in (("test", test_share), ("val", val_share)):
         if not 0 < share < 1:
-            raise RecipeError(f"The {name} share must lie between 0 and 1; it is {share}.")
+            raise RecipeError(f"The {name} share must be between 0 and 1, not {share}.")
     if not len(labels) == len(groups) == len(given):
-        raise ValueError("labels, groups and given must have one entry an image.")
+        raise ValueError("labels, groups and given must have one entry per image.")
     if not labels:
         raise DataError("There are no images to split.")
     parts = _given_parts(labels, groups, given, keys)
@@ -86,7 +98,7 @@ def make_split(
     if "val" in missing:
         shares["val"] = val_share * shares["train"]
         shares["train"] -= shares["val"]
-    # From how many groups on a class must be in the part.
+    # Number of groups from which a class must be in the part.
     needed = {"train": 1, "test": 2, "val": len(shares) + 1}
     needed = {name: needed[name] for name in shares}
 
@@ -100,54 +112,76 @@ def make_split(
 def folds(labels: Sequence[str], groups: Indices, n_folds: int, seed: int) -> Indices:
     """Returns the cross-validation fold of each image, shape (n,), 0 to `n_folds` - 1.
 
-    Stratified by class, groups kept together, like `make_split`.
+    Folds are stratified by class, and groups are kept together, as in `make_split`.
+
+    Args:
+        labels: Class of each image.
+        groups: Group number of each image, shape (n,).
+        n_folds: Number of folds, at least 2.
+        seed: Seed for the random assignment.
 
     Raises:
-        DataError: There are fewer groups than folds.
-        ValueError: `n_folds` is below 2.
+        DataError: If there are fewer groups than folds.
+        ValueError: If `n_folds` is below 2.
+
+    Example:
+        >>> fold_of = folds(["ants", "bees"] * 6, np.arange(12), n_folds=3, seed=0)
+        >>> np.bincount(fold_of).tolist()
+        [4, 4, 4]
     """
     if n_folds < 2:
         raise ValueError(f"Cross-validation needs at least 2 folds, not {n_folds}.")
     n_groups = len(np.unique(groups))
     if n_groups < n_folds:
         raise DataError(
-            f"{n_folds} folds need at least {n_folds} images or groups of images that may be "
-            f"parted, and there are {n_groups}; use fewer folds or add images."
+            f"{n_folds} folds need at least {n_folds} independent images or groups of images, but "
+            f"there {'is' if n_groups == 1 else 'are'} only {n_groups}. Use fewer folds or add "
+            "images."
         )
     shares = {str(fold): 1 / n_folds for fold in range(n_folds)}
     return _assign(labels, groups, shares, {}, np.random.default_rng(seed))
 
 
 def split_notes(labels: Sequence[str], split: Split) -> tuple[str, ...]:
-    """Returns a sentence for each part that lacks classes because they have too few images."""
+    """Returns a sentence for each part in which classes with few images are missing.
+
+    Args:
+        labels: Class of each image.
+        split: Split of these images.
+
+    Example:
+        >>> split = Split(train=np.array([0, 1]), val=np.array([2]), test=np.array([3]))
+        >>> split_notes(["ants", "bees", "ants", "bees"], split)[0]
+        "Class 'bees' has too few images to have some in val: it plays no part in model selection."
+    """
     names = np.asarray(split.names())
     array = np.asarray(labels)
     notes = []
-    for part, effect in (
-        ("val", "no choice between methods sees them"),
-        ("test", "nothing is known about how well they are recognised"),
+    for part, effects in (
+        ("val", ("it plays no part in model selection", "they play no part in model selection")),
+        ("test", ("its accuracy is unknown", "their accuracy is unknown")),
     ):
         absent = sorted(set(labels) - set(array[names == part].tolist()))
         if absent:
-            shown = ", ".join(repr(name) for name in absent[:5])
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            notes.append(
-                f"Too few images to have some in {part}, so that {effect}: "
-                f"class{'es' if len(absent) > 1 else ''} {shown}{more}."
-            )
+            classes = f"Class {absent[0]!r} has"
+            if len(absent) > 1:
+                more = [f"{len(absent) - 5} more"] if len(absent) > 5 else []
+                classes = f"Classes {listed([*map(repr, absent[:5]), *more])} have"
+            effect = effects[len(absent) > 1]
+            notes.append(f"{classes} too few images to have some in {part}: {effect}.")
     return tuple(notes)
 
 
 def save_split(path: Path, split: Split, keys: Sequence[str]) -> None:
-    """Writes a split as a CSV file with the columns `path` and `split`, one row an image.
+    """Writes a split as a CSV file with the columns `path` and `split`, one row per image.
 
     Args:
-        path: The file to write or replace.
-        split: Covers all of `keys`.
-        keys: Names of the images.
+        path: File to write or replace.
+        split: Split of all of `keys`.
+        keys: Image names, in order.
 
     Raises:
-        DiskFullError: There is no space left.
+        DiskFullError: If there is no space left.
     """
     rows = list(zip(keys, split.names(), strict=True))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -162,7 +196,7 @@ def save_split(path: Path, split: Split, keys: Sequence[str]) -> None:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"No space left to write {path}; free some and run again."
+                f"There is no space left to write {path}. Free some and run again."
             ) from None
         raise
 
@@ -172,12 +206,12 @@ def read_split(path: Path, keys: Sequence[str]) -> list[SplitName | None]:
 
     Args:
         path: CSV file with the columns `path` and `split` (train, val or valid, test); other
-            columns are passed over.
-        keys: Names of the images.
+            columns are ignored.
+        keys: Image names, in order.
 
     Raises:
-        DataError: The file cannot be read, names a part or an image that does not exist, names an
-            image twice, or leaves one out.
+        DataError: If the file cannot be read, names an unknown part or image, repeats an image, or
+            lacks one.
     """
     found: dict[str, SplitName] = {}
     known = set(keys)
@@ -185,28 +219,28 @@ def read_split(path: Path, keys: Sequence[str]) -> list[SplitName | None]:
         name = _ALIASES.get(part.strip().lower(), part.strip().lower())
         if name not in SPLIT_NAMES:
             raise DataError(
-                f"Line {line} of {path} has the split {part!r}{did_you_mean(name, SPLIT_NAMES)}; "
-                f"use train, val or test."
+                f"Line {line} of {path} has the unknown split "
+                f"{part!r}{did_you_mean(name, SPLIT_NAMES) or '.'} Use train, val or test."
             )
         if key not in known:
             raise DataError(
-                f"Line {line} of {path} names {key!r}, which is not among the images used; "
-                f"remove the line or restore the image."
+                f"Line {line} of {path} names {key!r}, which is not among the images used. "
+                "Remove the line or restore the image."
             )
         if key in found:
-            raise DataError(f"{path} names {key!r} a second time in line {line}; keep one line.")
+            raise DataError(f"{path} repeats {key!r} in line {line}. Keep one line per image.")
         found[key] = name
     absent = [key for key in keys if key not in found]
     if absent:
         raise DataError(
-            f"{path} says nothing about {len(absent)} of {len(keys)} images, the first of them "
-            f"{absent[0]!r}; add a line for each."
+            f"{path} has no line for {len(absent)} of {counted(len(keys), 'image')}, the first "
+            f"being {absent[0]!r}. Add a line for each."
         )
     return [found[key] for key in keys]
 
 
 def _split_rows(path: Path) -> list[tuple[int, str, str]]:
-    """Returns line number, image and part of each row of a split file."""
+    """Returns the line number, image and part of each row of a split file."""
     try:
         if path.stat().st_size > MAX_SPLIT_FILE_BYTES:
             raise DataError(f"The split file {path} is larger than {MAX_SPLIT_FILE_BYTES} bytes.")
@@ -229,7 +263,7 @@ def _given_parts(
     given: Sequence[SplitName | None],
     keys: Sequence[str],
 ) -> NDArray[np.str_]:
-    """Returns the given part of each image, "train" throughout where none is given."""
+    """Returns the given part of each image, or "train" for all if none is given."""
 
     def shown(index: int) -> str:
         return repr(keys[index]) if keys else f"number {index}"
@@ -240,27 +274,27 @@ def _given_parts(
     if len(stated) < len(labels):
         first = next(index for index, part in enumerate(given) if part is None)
         raise DataError(
-            f"{len(labels) - len(stated)} of {len(labels)} images have no split while the others "
-            f"have one, the first of them {shown(first)}; give each image a split, or none."
+            f"{len(labels) - len(stated)} of {len(labels)} images have no split although others "
+            f"have one, the first being {shown(first)}. Give every image a split, or none."
         )
     parts = np.asarray(given, dtype=np.str_)
     if "train" not in parts:
-        raise DataError("The given split has no training images; put some into train.")
+        raise DataError("The given split has no training images. Put some into train.")
     array = np.asarray(labels)
     trained = set(array[parts == "train"].tolist())
     for index, label in enumerate(labels):
         if label not in trained:
             raise DataError(
-                f"Class {label!r} has images in {parts[index]} ({shown(index)}) and none in train; "
-                f"put some of them into train or leave the class out."
+                f"Class {label!r} has images in {parts[index]} ({shown(index)}) but none in train. "
+                "Put some of them into train or leave out the class."
             )
     first_of_group: dict[int, int] = {}
     for index, group in enumerate(groups.tolist()):
         first = first_of_group.setdefault(group, index)
         if parts[first] != parts[index]:
             raise DataError(
-                f"Images {shown(first)} ({parts[first]}) and {shown(index)} ({parts[index]}) are "
-                f"of one group, and the given split parts them; put both on one side."
+                f"Images {shown(first)} ({parts[first]}) and {shown(index)} ({parts[index]}) "
+                "are in one group, but the given split divides it. Put both into one part."
             )
     return parts
 
@@ -272,20 +306,20 @@ def _assign(
     needed: Mapping[str, int],
     rng: np.random.Generator,
 ) -> Indices:
-    """Returns the number of the part of each image, shape (n,).
+    """Returns the part number of each image, shape (n,).
 
-    Groups are dealt out one by one. Each goes to the part that lacks most of its classes, which
-    is the greedy step on the squared distance to the wanted shares (Sechidis et al. 2011 deal
-    out multi-label data alike). Groups of several classes go first, while there is still room to
-    even them out, the scarcest class first; then groups that are large beside the smallest part;
-    the rest in random order, so that small groups fall into every part alike.
+    Groups are assigned one by one. Each goes to the part where its classes are most lacking,
+    which is the greedy step on the squared distance to the requested shares (like the multi-label
+    stratification of Sechidis et al. 2011). Groups with several classes go first, scarcest class
+    first, while later groups can still even out the shares. Groups that are large compared with
+    the smallest part follow. The rest are assigned in random order.
 
     Args:
         labels: Class of each image.
         groups: Group number of each image, shape (n,).
-        shares: Wanted share of each part, summing to 1.
-        needed: From how many groups on a class must be in the part, the most important part first.
-        rng: Deals out.
+        shares: Requested share of each part, summing to 1.
+        needed: Number of groups from which a class must be in the part, most important part first.
+        rng: Random generator for the order of groups and for ties.
     """
     class_of = np.unique(np.asarray(labels), return_inverse=True)[1]
     group_of = np.unique(groups, return_inverse=True)[1]
@@ -302,7 +336,7 @@ def _assign(
         [part_number[name] for name, least in needed.items() if n_own >= least]
         for n_own in groups_left
     ]
-    deficit = np.tile(wanted, (n_classes, 1))  # in shares of the class: rare ones count as much
+    deficit = np.tile(wanted, (n_classes, 1))  # in shares of each class
     filled = np.zeros(len(wanted))
 
     size = np.bincount(group_of)
@@ -320,7 +354,7 @@ def _assign(
         allowed = _allowed_parts([(lacking[c], int(groups_left[c])) for c in classes], len(wanted))
         shares_of_classes = sizes / class_size[classes]
         gain = shares_of_classes @ deficit[classes]
-        # Between equals the emptier part, so that remainders do not pile up in one.
+        # Ties go to the emptier part, which spreads remainders evenly.
         rank = [(-round(gain[p], 12), filled[p] / wanted[p] + tie_break[p]) for p in allowed]
         part = allowed[rank.index(min(rank))]
         part_of_group[group] = part
@@ -334,11 +368,11 @@ def _assign(
 
 
 def _allowed_parts(needs: list[tuple[list[int], int]], n_parts: int) -> list[int]:
-    """Returns the parts that a group may go to so that its classes still reach what they need.
+    """Returns the parts that a group may go to while its classes can still reach all they need.
 
     Args:
-        needs: For each class of the group, the parts that it must still reach, the most important
-            first, and its groups that are left, this one included.
+        needs: For each class of the group, the parts that it must still reach, most important
+            first, and its number of groups left, including this one.
         n_parts: Number of parts.
     """
     forced = [lacking for lacking, n_left in needs if lacking and len(lacking) >= n_left]

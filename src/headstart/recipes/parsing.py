@@ -37,12 +37,12 @@ NAMED: dict[str, Recipe] = {
 """A good default, a linear probe, and the naive fine-tuning that many tutorials start with."""
 
 
-def parse_recipe(data: Mapping[str, Any], source: str = "The recipe") -> Recipe:
+def parse_recipe(data: Mapping[str, Any], source: str = "") -> Recipe:
     """Returns the recipe in plain data.
 
     Args:
         data: Field names and values; a method's name stands for its default values.
-        source: Where the data come from, for messages.
+        source: File or option that the data come from, to begin the message with.
 
     Raises:
         RecipeError: If keys are unknown or values invalid; the message names all of them.
@@ -55,9 +55,11 @@ def parse_recipe(data: Mapping[str, Any], source: str = "The recipe") -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         problems = "; ".join(_explain(detail) for detail in error.errors())
-        raise RecipeError(
-            f"{source}: {problems}" + ("" if problems.endswith("?") else ".")
-        ) from None
+        if source:
+            problems = f"{source}: {problems}"
+        elif problems.startswith("unknown"):
+            problems = "U" + problems[1:]  # all else begins with the name of a field
+        raise RecipeError(problems + ("" if problems.endswith("?") else ".")) from None
 
 
 def load_recipe(name_or_file: str) -> Recipe:

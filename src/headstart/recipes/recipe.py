@@ -98,12 +98,13 @@ class Recipe(BaseModel):
 
 RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     (
-        "activation.where: freezing = head_only trains no backbone layer whose activation could "
-        "be swapped; use where = head or another freezing",
+        "freezing = head_only trains no backbone layer whose activation could be swapped; use "
+        "activation.where = head or another freezing",
         lambda r: r.freezing.head_alone and r.activation.in_suffix,
     ),
     (
-        "activation.where: only head = mlp has an activation; use head = mlp or where = suffix",
+        "activation.where = head needs a head with an activation, and only head = mlp has one; "
+        "use head = mlp or activation.where = suffix",
         lambda r: r.activation.in_head and not r.head.has_hidden_layer,
     ),
     (
@@ -112,13 +113,13 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         lambda r: r.freezing.head_alone and r.batch_mixing.needs_maps,
     ),
     (
-        "batch_mixing: no gradient steps are taken, because the head is solved in closed form on "
-        "frozen features; use head.init = random or another freezing",
+        "batch_mixing needs gradient steps, and the head is solved in closed form on frozen "
+        "features; use head.init = random or another freezing",
         lambda r: r.closed_form and not r.batch_mixing.absent,
     ),
     (
-        "metric_loss: the embedding is frozen, because freezing = head_only trains the last layer "
-        "alone; use head = mlp or another freezing",
+        "metric_loss trains the embedding, and the embedding is frozen by freezing = head_only; "
+        "use head = mlp or another freezing",
         lambda r: (
             r.freezing.head_alone and not r.head.has_hidden_layer and not r.metric_loss.absent
         ),
@@ -128,23 +129,23 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         lambda r: r.head.remembers_images and r.metric_loss.absent and not r.freezing.head_alone,
     ),
     (
-        "batch_mixing: head = nearest learns from a metric loss alone, which needs unmixed images; "
-        "use batch_mixing = none",
+        "head = nearest learns from a metric loss alone, which needs unmixed images; use "
+        "batch_mixing = none",
         lambda r: r.head.remembers_images and not r.batch_mixing.absent,
     ),
     (
-        "blend: head = nearest stores embeddings of the fine-tuned network, and blended weights "
-        "compute others; leave blend at 1",
+        "head = nearest stores embeddings of the fine-tuned network, and blended weights compute "
+        "others; leave blend at 1",
         lambda r: r.head.remembers_images and r.blend < 1,
     ),
     (
-        "freezing: lp_ft and gradual start by training the head alone, and head = nearest has no "
+        "freezing = lp_ft and gradual start by training the head alone, and head = nearest has no "
         "parameters; use another freezing",
         lambda r: r.head.remembers_images and r.freezing.begins_with_head,
     ),
     (
-        "metric_loss.per_class: a batch must hold at least two classes; use at most half of "
-        "batch_size",
+        "metric_loss.per_class must leave room for at least two classes in a batch; use at most "
+        "half of batch_size",
         lambda r: 2 * r.metric_loss.drawn_together > r.batch_size,
     ),
     (
@@ -153,17 +154,18 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         lambda r: r.augmentation.is_idle,
     ),
     (
-        "backbone.drop_path: freezing = head_only trains no block that could be skipped; use "
-        "drop_path = 0 or another freezing",
+        "freezing = head_only trains no block that backbone.drop_path could skip; use "
+        "backbone.drop_path = 0 or another freezing",
         lambda r: r.freezing.head_alone and r.backbone.drop_path > 0,
     ),
     (
-        "freezing: set blocks or boundary, not both",
+        "freezing.blocks and freezing.boundary name the same thing; set one, not both",
         lambda r: r.freezing.names_boundary_twice,
     ),
     (
-        "test_time_flip: augmentation.flip = false means that mirror images may differ in class; "
-        "turn test_time_flip off or augmentation.flip on",
+        "test_time_flip needs classes that mirroring does not change, and augmentation.flip = "
+        "false means that mirror images may differ in class; turn test_time_flip off or "
+        "augmentation.flip on",
         lambda r: r.test_time_flip and not r.augmentation.allows_mirroring,
     ),
 )

@@ -69,4 +69,4 @@ def check_head_alone(recipe: Recipe, boundary: str) -> None:
         RecipeError: If a method does; the message names it.
     """
     if boundary == FEATURES and not recipe.freezing.head_alone:
-        parse_recipe({**recipe.model_dump(), "freezing": "head_only"}, "training the head alone")
+        parse_recipe({**recipe.model_dump(), "freezing": "head_only"}, "Training the head alone")
