@@ -356,7 +356,7 @@ def test_a_budget_too_small_for_the_methods_says_so(
         "headstart.training.finetune.choose_boundary", lambda *_: "features"
     )  # no time
     monkeypatch.setattr("headstart.search.budget.shape_search", lambda *_: None)
-    with pytest.raises(BudgetError, match=r"more than the head.*activation"):
+    with pytest.raises(BudgetError, match=r"only leaves time to train the head.*activation"):
         fit(pictures, budget=60, settings=[*SMALL, "activation=mish"], out=tmp_path / "run")
 
 
