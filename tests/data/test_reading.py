@@ -144,6 +144,8 @@ def test_nodata_of_gdal_is_missing() -> None:
     seen = np.asarray(load_image(data, reading=EACH))
     assert seen[:4].max() == 0
     assert np.abs(seen[4:, :, 0].astype(int) - grey(1)[4:].astype(int)).mean() < 8
+    old = np.asarray(load_image(data, reading=None))  # stretched from -9999, as it was
+    assert old[4:].min() > 200
 
 
 def test_negatives_of_16_bits_are_inverted_as_those_of_8() -> None:

@@ -227,9 +227,9 @@ def _pixels(
             rgb = Image.fromarray(largest)
         unused = learned.unused + not_alpha
         return rgb, replace(learned, not_alpha=not_alpha, unused=unused)
-    raster = raster_of(image, negatives=reading is not None)
+    raster = raster_of(image, as_before=reading is None)
     if several:
-        values = [raster_of(each, negatives=True).values for each in each_page(image)]
+        values = [raster_of(each, as_before=False).values for each in each_page(image)]
         raster = replace(raster, values=np.maximum.reduce(values))
     return _of_raster(raster, choice, learned)
 

@@ -26,12 +26,13 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or image.mode in ("I", "F")
 
 
-def raster_of(image: Image.Image, negatives: bool) -> Raster:
+def raster_of(image: Image.Image, as_before: bool) -> Raster:
     """Returns the values that Pillow reads.
 
     Args:
         image: Any image.
-        negatives: Whether deep images whose low values are bright are turned over.
+        as_before: Whether negatives, missing values and signed FITS are read as in the first
+            version of headstart, which knew none of them.
     """
     image.load()
     if not is_deep(image):
@@ -43,6 +44,8 @@ def raster_of(image: Image.Image, negatives: bool) -> Raster:
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     tags: Any = getattr(image, "tag_v2", {})
     sample = {"I": "int32", "F": "float32"}.get(image.mode, "uint16")
+    if as_before:
+        return Raster(values[..., None], sample)
     if image.format == "FITS" and sample == "uint16":
         values, sample = values.view(np.int16), "int16"
     elif image.format == "TIFF":
@@ -50,7 +53,7 @@ def raster_of(image: Image.Image, negatives: bool) -> Raster:
         sample = f"{ {1: 'uint', 2: 'int', 3: 'float'}.get(kind, 'uint') }{bits}"
         if sample == "uint32":
             values = values.view(np.uint32)
-    inverted = negatives and image.format == "TIFF" and tags.get(262) == 0
+    inverted = image.format == "TIFF" and tags.get(262) == 0
     return Raster(without_nodata(values, tags.get(42113, ""))[..., None], sample, None, inverted)
 
 
