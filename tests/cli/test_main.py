@@ -300,6 +300,30 @@ def test_show_draws_pictures(headstart: Command, pictures: Path, tmp_path: Path)
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
 
 
+def test_predict_folders_patterns_and_what_is_neither(
+    headstart: Command, run: tuple[Path, str], pictures: Path
+) -> None:
+    out, _ = run
+    folder = headstart("predict", out, pictures, "--csv")
+    assert folder.returncode == 0, folder.stderr
+    rows = list(csv.DictReader(io.StringIO(folder.stdout)))
+    names = [str(path) for path in sorted(pictures.rglob("*.png"))]
+    assert [row["image"] for row in rows] == names
+    pattern = headstart("predict", out, f"{pictures}/rings/00*.png")
+    assert len(pattern.stdout.splitlines()) == 11
+    assert "error" not in pattern.stdout.splitlines()[0]
+
+    wrong = headstart("predict", out, names[0], "none/*.png", "https://example.org/a.jpg", "x.png")
+    assert wrong.returncode == 1
+    header, good, *bad = [line.split("\t") for line in wrong.stdout.splitlines()]
+    assert header == ["image", "class", "probability", "warning", "error"]
+    assert good[1] == "checks" and good[4] == ""
+    assert all(cells[1:3] == ["–", "–"] for cells in bad)
+    assert "No image matches the pattern" in bad[0][4]
+    assert "is an address" in bad[1][4]
+    assert "x.png" in bad[2][4]
+
+
 def test_embed_files_and_folders(
     headstart: Command, run: tuple[Path, str], pictures: Path, tmp_path: Path
 ) -> None:

@@ -5,8 +5,16 @@ every check that fits on such a table. What remains concerns construction, param
 tags, and what an unfitted estimator does.
 """
 
+import copy
+import gc
+import json
+import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +23,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from headstart.errors import DataError
+from headstart import fit
+from headstart.errors import DataError, RunError
 from headstart.integrations.sklearn import HeadstartClassifier
 
 MAKE_SENSE = {
@@ -46,7 +55,7 @@ NEED_TABLES = {
     "check_estimators_dtypes",
     "check_estimators_fit_returns_self",
     "check_estimators_overwrite_params",
-    "check_estimators_pickle",  # nothing is pickled: the bundle is what is kept
+    "check_estimators_pickle",
     "check_f_contiguous_array_estimator",
     "check_fit2d_1feature",
     "check_fit2d_1sample",
@@ -123,6 +132,114 @@ def test_a_series_counts_by_its_index_and_not_by_position(pictures: Path) -> Non
     shuffled = pandas.Series(paths, index=range(100, 100 + len(paths)))
     model = small().fit(shuffled, [path.parent.name for path in paths])
     assert model.predict(shuffled[:3]).tolist() == model.predict(paths[:3]).tolist()
+
+
+@pytest.fixture(scope="module")
+def fitted(pictures: Path) -> HeadstartClassifier:
+    paths = sorted(pictures.rglob("*.png"))
+    return small().fit(paths, [path.parent.name for path in paths])
+
+
+def test_a_dump_predicts_in_another_process(
+    fitted: HeadstartClassifier, pictures: Path, tmp_path: Path
+) -> None:
+    paths = [str(path) for path in sorted(pictures.rglob("*.png"))[::7]]
+    expected = fitted.predict(paths).tolist()  # the network is in memory from here on
+    joblib.dump(fitted, tmp_path / "a.joblib")
+    code = (
+        "import joblib, json, sys\n"
+        "model = joblib.load(sys.argv[1])\n"
+        "joblib.dump(model, sys.argv[1] + '.again')\n"
+        "print(json.dumps(model.predict(sys.argv[2:]).tolist()), model.run_.metrics.n)"
+    )
+    for name in ("a.joblib", "a.joblib.again"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / name, *paths],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.split("]") == [json.dumps(expected)[:-1], f" {fitted.run_.metrics.n}\n"]
+
+
+def test_a_dump_names_no_place(fitted: HeadstartClassifier, pictures: Path) -> None:
+    packed = pickle.dumps(fitted)
+    for place in (fitted.run_.folder, pictures, Path.cwd()):
+        assert str(place).encode() not in packed
+
+
+def test_copies_outlive_the_original(pictures: Path, fitted: HeadstartClassifier) -> None:
+    first = pickle.loads(pickle.dumps(fitted))
+    second = copy.deepcopy(first)
+    folder = first.run_.folder
+    assert folder.is_dir() and folder != second.run_.folder
+    del first
+    gc.collect()
+    assert not folder.exists()
+    assert second.predict([pictures / "rings" / "000.png"]).shape == (1,)
+    assert second.get_params() == fitted.get_params()
+
+
+def test_an_unfitted_classifier_is_copied() -> None:
+    assert pickle.loads(pickle.dumps(small())).get_params() == small().get_params()
+
+
+def test_a_run_is_pickled_without_its_network(fitted: HeadstartClassifier, pictures: Path) -> None:
+    image = pictures / "rings" / "000.png"
+    expected = fitted.run_.predict(image)
+    assert pickle.loads(pickle.dumps(fitted.run_)).predict(image) == expected
+
+
+def test_a_dump_of_a_run_that_was_removed_is_refused(
+    fitted: HeadstartClassifier, tmp_path: Path
+) -> None:
+    gone = pickle.loads(pickle.dumps(fitted))
+    shutil.rmtree(gone.run_.folder)
+    with pytest.raises(RunError, match="is not a bundle"):
+        pickle.dumps(gone)
+
+
+def test_all_forms_of_the_same_images(fitted: HeadstartClassifier, pictures: Path) -> None:
+    paths = sorted(pictures.rglob("*.png"))[::12]
+    opened = [Image.open(path) for path in paths]
+    expected = fitted.predict_proba(paths)
+    forms = {
+        "text": [str(path) for path in paths],
+        "column": np.array([[str(path)] for path in paths]),
+        "objects": np.array(paths, dtype=object),
+        "bytes": [path.read_bytes() for path in paths],
+        "Pillow": opened,
+        "array": np.stack([np.asarray(image) for image in opened]),
+        "list of arrays": [np.asarray(image) for image in opened],
+    }
+    for name, images in forms.items():
+        assert np.array_equal(fitted.predict_proba(images), expected), name
+    assert fitted.predict_proba(pictures).shape == (48, 3)
+    assert np.allclose(fitted.predict_proba(str(paths[0])), expected[:1])
+    assert fitted.run_.predict(str(paths[0])) == fitted.run_.predict([str(paths[0])])
+    sizes = [np.zeros((10, 20, 3), np.uint8), np.zeros((20, 10, 3), np.uint8)]
+    assert fitted.predict(sizes).shape == (2,)
+
+
+def test_bytes_and_pillow_images_train_it(pictures: Path) -> None:
+    paths = sorted(pictures.rglob("*.png"))[::2]
+    images = [path.read_bytes() if row % 2 else Image.open(path) for row, path in enumerate(paths)]
+    model = small().fit(images, [path.parent.name for path in paths])
+    assert model.score(paths, [path.parent.name for path in paths]) > 0.8
+
+
+def test_a_class_too_rare_to_learn_warns(pictures: Path, tmp_path: Path) -> None:
+    paths = [path for path in sorted(pictures.rglob("*.png")) if path.parent.name != "rings"]
+    paths += [pictures / "rings" / f"{number:03d}.png" for number in range(2)]
+    labels = [path.parent.name for path in paths]
+    with pytest.warns(UserWarning, match=r"never predicted: 1 class .*'rings'"):
+        model = small().fit(paths, labels)
+    assert "rings" in model.classes_
+    assert any("'rings'" in note for note in model.run_.record.notes)
+    settings = ["backbone.resolution=64"]
+    with pytest.warns(UserWarning, match="'rings'"):
+        fit(
+            paths, labels=labels, strategy="head", epochs=0, settings=settings,
+            out=tmp_path / "run",
+        )  # fmt: skip
 
 
 def test_wrong_input() -> None:

@@ -187,6 +187,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
         "notes": [
             *(each.sentence for each in dataset.passed_over),
             *dataset.notes,
+            *filter(None, [experiment.left_out]),
             *split_notes(names, split),
             *range_notes(dataset.reading),
         ],

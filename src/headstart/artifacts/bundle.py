@@ -230,6 +230,17 @@ def read_spec(folder: Path) -> BundleSpec:
     return found
 
 
+def bundle_files(folder: Path) -> list[str]:
+    """Returns the names of the files by which a bundle predicts.
+
+    Raises:
+        RunError: If it is not a bundle or cannot be read.
+    """
+    known = read_spec(folder).distribution
+    names = ["bundle.json", "model.safetensors"]
+    return names if known is None else [*names, "range.safetensors"]
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Loads the classifier from a bundle folder.
 

@@ -152,7 +152,9 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
             writer.writerow((p.image, p.label, p.probability, p.error, *found))
         return
     rows = [
-        (p.image, p.error or p.label, percent(p.probability), p.warning)
+        (p.image, "–", "–", "")
+        if p.error
+        else (p.image, p.label, percent(p.probability), p.warning)
         if p.coverage is None
         else (
             p.image,
@@ -166,7 +168,12 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
     which = "class"
     if coverage is not None:
         which = f"set of classes ({percent(coverage, 0)} coverage)"
-    print_table(("image", which, "probability", "warning"), rows)
+    columns = ("image", which, "probability", "warning")
+    if any(p.error for p in predictions):
+        with_errors = [(*row, p.error) for row, p in zip(rows, predictions, strict=True)]
+        print_table((*columns, "error"), with_errors)
+    else:
+        print_table(columns, rows)
     warned = sum(p.out_of_distribution for p in predictions)
     if warned:
         print(

@@ -83,7 +83,9 @@ def diff(
 def predict(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders of images, or patterns.")
+    ],
     set_coverage: Annotated[
         float | None,
         typer.Option(
@@ -108,22 +110,24 @@ def predict(
 def embed(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders of images.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders of images, or patterns.")
+    ],
     out: Annotated[Path, typer.Option(help="Output file: .csv, .npz or .safetensors.")],
 ) -> None:
     """Write the embeddings of images: vectors that are close for similar images."""
     with reporting_errors(context):
         from headstart.artifacts.embeddings import check_exportable, export_embeddings
-        from headstart.data.folders import images_in
+        from headstart.inference.image_inputs import image_inputs
         from headstart.inference.predict import embed_images, open_bundle
 
         check_exportable(out)
-        files = images_in(images)
+        files = image_inputs(images)
         vectors, failed = embed_images(open_bundle(run), files, for_stream(sys.stderr))
         good = [row for row in range(len(files)) if row not in failed]
-        export_embeddings(out, [str(files[row]) for row in good], vectors[good])
+        export_embeddings(out, [files[row].name for row in good], vectors[good])
         for row, why in failed.items():
-            print(f"left out: {files[row]}: {why}", file=sys.stderr)
+            print(f"left out: {files[row].name}: {why}", file=sys.stderr)
         written = counted(len(good), "embedding")
         print(f"{written} of dimension {vectors.shape[1]}: {out}")
         if failed:

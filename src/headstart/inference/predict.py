@@ -1,6 +1,5 @@
 """Inference with a run: predictions with their uncertainty, embeddings and similar images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import Threshold, TrainingDistribution, distance, prediction_set
 from headstart.evaluation.metrics import Metrics
 from headstart.evaluation.retrieval import nearest
+from headstart.inference.image_inputs import image_inputs, why_missing
 from headstart.inference.run_bundle import run_bundle
 from headstart.progress import SILENT, Progress
 
@@ -99,29 +99,29 @@ class Run:
         """The classifier, loaded at its first use."""
         return load_bundle(self.folder / "bundle")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The network is loaded again from the folder.
+        return {name: value for name, value in vars(self).items() if name != "bundle"}
+
     def predict(
-        self,
-        images: Sequence[str | Path | bytes],
-        progress: Progress = SILENT,
-        set_coverage: float | None = None,
+        self, images: Any, progress: Progress = SILENT, set_coverage: float | None = None
     ) -> list[Prediction]:
-        """Classifies images: paths, or the bytes of image files.
+        """Classifies images.
 
         Args:
-            images: Paths, or the bytes of image files.
+            images: One image or several: paths, folders, patterns, bytes, Pillow images, arrays or
+                a table of one column; see `image_inputs`.
             progress: Progress display.
             set_coverage: Share of images whose prediction set shall contain the true class: 0.8,
                 0.9, 0.95 or 0.99; no prediction sets by default.
         """
         return predict_images(self.bundle, images, progress, set_coverage)
 
-    def embed(
-        self, images: Sequence[str | Path | bytes], progress: Progress = SILENT
-    ) -> NDArray[np.float32]:
-        """Returns embeddings (N, E) of images; rows of unreadable images are NaN."""
+    def embed(self, images: Any, progress: Progress = SILENT) -> NDArray[np.float32]:
+        """Returns embeddings (N, E) of images as for `predict`; of unreadable ones, rows of NaN."""
         return embed_images(self.bundle, images, progress)[0]
 
-    def similar(self, image: str | Path | bytes, k: int = 5) -> list[Neighbour]:
+    def similar(self, image: Any, k: int = 5) -> list[Neighbour]:
         """Returns the training images that are most similar to an image, most similar first.
 
         Raises:
@@ -176,16 +176,13 @@ def training_distribution(bundle: Bundle) -> TrainingDistribution | None:
 
 
 def predict_images(
-    bundle: Bundle,
-    images: Sequence[str | Path | bytes],
-    progress: Progress = SILENT,
-    set_coverage: float | None = None,
+    bundle: Bundle, images: Any, progress: Progress = SILENT, set_coverage: float | None = None
 ) -> list[Prediction]:
     """Classifies images; predictions of unreadable images have an error message.
 
     Args:
         bundle: The classifier.
-        images: Paths, or the bytes of image files.
+        images: One image or several; see `image_inputs`.
         progress: Progress display.
         set_coverage: Share of images whose prediction set shall contain the true class; no
             prediction sets by default.
@@ -196,16 +193,16 @@ def predict_images(
     classes = bundle.spec.classes
     if set_coverage is not None:
         class_sets(bundle, np.full((1, len(classes)), 1 / len(classes)), set_coverage)
-    sources = [Path(image) if isinstance(image, str) else image for image in images]
-    outputs = run_bundle(bundle, sources, progress=progress)
+    given = image_inputs(images)
+    outputs = run_bundle(bundle, [image.source for image in given], progress=progress)
     probabilities = softmax(outputs.logits, bundle.spec.temperature)
     known = training_distribution(bundle)
     away = None if known is None else distance(outputs.embeddings, known)
     predictions = []
-    for row, image in enumerate(images):
-        name = f"image {row}" if isinstance(image, bytes) else str(image)
+    for row, image in enumerate(given):
         if row in outputs.failed:
-            predictions.append(Prediction(image=name, error=outputs.failed[row]))
+            error = why_missing(image, outputs.failed[row])
+            predictions.append(Prediction(image=image.name, error=error))
             continue
         by_class = dict(zip(classes, map(float, probabilities[row]), strict=True))
         label = max(by_class, key=by_class.__getitem__)
@@ -219,7 +216,7 @@ def predict_images(
             found |= _standing(float(away[row]), known.threshold)
         predictions.append(
             Prediction(
-                image=name,
+                image=image.name,
                 label=label,
                 probability=by_class[label],
                 probabilities=by_class,
@@ -243,33 +240,37 @@ def _standing(away: float, limit: float) -> dict[str, Any]:
 
 
 def embed_images(
-    bundle: Bundle, images: Sequence[str | Path | bytes], progress: Progress = SILENT
+    bundle: Bundle, images: Any, progress: Progress = SILENT
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Returns embeddings (N, E), and the error of each unreadable image by row."""
-    sources = [Path(image) if isinstance(image, str) else image for image in images]
+    given = image_inputs(images)
+    sources = [image.source for image in given]
     outputs = run_bundle(bundle, sources, progress=progress, description="embedding")
-    return outputs.embeddings, outputs.failed
+    failed = {row: why_missing(given[row], reason) for row, reason in outputs.failed.items()}
+    return outputs.embeddings, failed
 
 
-def similar_images(
-    folder: Path, bundle: Bundle, image: str | Path | bytes, k: int = 5
-) -> list[Neighbour]:
+def similar_images(folder: Path, bundle: Bundle, image: Any, k: int = 5) -> list[Neighbour]:
     """Returns the training images of a run that are most similar to an image.
 
     Args:
         folder: Run folder.
         bundle: Classifier of the run.
-        image: A path, or the bytes of an image file.
+        image: One image; see `image_inputs`.
         k: Number of images to return, most similar first.
 
     Raises:
         DataError: If the image cannot be read.
+        InputError: If it is not one image.
         RunError: If the run kept no embeddings.
     """
+    given = image_inputs(image)
+    if len(given) != 1:
+        raise InputError(f"There are {len(given)} images. Give one to find those similar to it.")
     if k < 1:
         raise InputError(f"The number of similar images is {k}; it must be at least 1.")
     known = read_embeddings(folder / "embeddings.safetensors")
-    vectors, failed = embed_images(bundle, [image])
+    vectors, failed = embed_images(bundle, given)
     if failed:
         raise DataError(failed[0])
     rows, cosines = nearest(vectors, known.vectors, k)

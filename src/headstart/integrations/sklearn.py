@@ -9,21 +9,23 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from headstart.api.fit import fit
-from headstart.errors import DataError
-from headstart.inference.predict import Prediction
+from headstart.artifacts.bundle import bundle_files
+from headstart.errors import DataError, RunError
+from headstart.inference.image_inputs import image_inputs
+from headstart.inference.predict import Run
 
 
 class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Image classifier for images given as paths or as an array.
+    """Image classifier for images given as paths, arrays, Pillow images or bytes.
 
-    `X` is a sequence of n paths, or a uint8 array (n, height, width, 3) or (n, height, width).
+    `X` is a sequence of n images, a table of one column of paths, or a uint8 array (n, height,
+    width, 3) or (n, height, width). What is pickled holds the trained classifier itself.
     Like `headstart.fit`, `fit` holds out a validation set and a sealed test set. The metrics on the
     test set are in `run_.metrics`.
 
@@ -79,7 +81,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Trains and tests a classifier.
 
         Args:
-            X: Images, as paths or as an array.
+            X: Images; see `image_inputs`.
             y: Class labels (n,).
 
         Raises:
@@ -87,9 +89,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
-        folder = Path(tempfile.mkdtemp(prefix="headstart-"))
-        # The folder holds the run if `out` is None, and lives as long as the classifier.
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        folder = _own_folder(self)  # holds the run if `out` is None
         paths = _as_paths(X, folder / "images")
         if len(paths) != len(labels):
             raise DataError(f"X has {len(paths)} images and y has {len(labels)} labels.")
@@ -117,9 +117,12 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: If an image cannot be read.
         """
         check_is_fitted(self, "run_")
-        probabilities = np.zeros((len(X), len(self.classes_)))
+        predictions = self.run_.predict(X)
+        if not predictions:
+            raise DataError("X contains no images.")
+        probabilities = np.zeros((len(predictions), len(self.classes_)))
         names = [_class_name(self.classes_, label) for label in self.classes_]
-        for row, prediction in enumerate(self._predictions(X)):
+        for row, prediction in enumerate(predictions):
             if prediction.error:
                 raise DataError(prediction.error)
             # A class that was left out for lack of images has probability 0.
@@ -132,6 +135,18 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
         return labels
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is dumped carries the classifier: a folder may not outlive this process.
+        state = dict(super().__getstate__())
+        if "run_" in state:
+            state["run_"] = _packed(state["run_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "run_" in state:
+            state = {**state, "run_": _unpacked(state["run_"], _own_folder(self) / "run")}
+        super().__setstate__(state)
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
@@ -141,9 +156,12 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.non_deterministic = self.epochs is None
         return tags
 
-    def _predictions(self, X: Any) -> list[Prediction]:
-        with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
-            return self.run_.predict(_as_paths(X, Path(folder)))
+
+def _own_folder(classifier: HeadstartClassifier) -> Path:
+    """Returns a new folder that lives as long as a classifier."""
+    folder = Path(tempfile.mkdtemp(prefix="headstart-"))
+    weakref.finalize(classifier, shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _class_name(classes: NDArray[Any], label: Any) -> str:
@@ -154,21 +172,42 @@ def _class_name(classes: NDArray[Any], label: Any) -> str:
 
 
 def _as_paths(X: Any, folder: Path) -> list[Path]:
-    """Returns paths unchanged, and writes the images of an array to files in `folder`."""
-    if len(X) == 0:
+    """Returns paths unchanged, and writes other images to files in `folder`."""
+    given = image_inputs(X)
+    if not given:
         raise DataError("X contains no images.")
-    X = X.tolist() if hasattr(X, "iloc") else X  # a Series is indexed by its index, not by position
-    if isinstance(X[0], str | Path):
-        return [Path(path) for path in X]
-    images = np.asarray(X)
-    colours = images.shape[3] == 3 if images.ndim == 4 else images.ndim == 3
-    if images.dtype != np.uint8 or not colours:
-        raise DataError(
-            "X must contain paths or be a uint8 array (n, height, width, 3) or (n, height, width); "
-            f"it is {images.dtype} of shape {images.shape}."
-        )
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{row:06d}.png" for row in range(len(images))]
-    for path, image in zip(paths, images, strict=True):
-        Image.fromarray(image).save(path, compress_level=1)
+    paths = []
+    for row, image in enumerate(given):
+        if isinstance(image.source, Path):
+            paths.append(image.source)
+        else:
+            paths.append(folder / f"{row:06d}.png")
+            paths[-1].write_bytes(image.source)
     return paths
+
+
+def _packed(run: Run) -> dict[str, bytes]:
+    """Returns the files of a run that predictions need, without the places of its images.
+
+    Raises:
+        RunError: If the run is no longer there.
+    """
+    places = {"command": "", "data_root": "", "source": "", "request": None}
+    record = run.record.model_copy(update=places)
+    files = {"run.json": record.model_dump_json().encode()}
+    bundle = [f"bundle/{name}" for name in bundle_files(run.folder / "bundle")]
+    try:
+        for name in ("metrics.json", "recipe.toml", *bundle):
+            files[name] = (run.folder / name).read_bytes()
+    except OSError as error:
+        raise RunError(f"Cannot read {error.filename}: {error.strerror}.") from None
+    return files
+
+
+def _unpacked(files: dict[str, bytes], folder: Path) -> Run:
+    """Writes the files of a run to a folder and opens it."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return Run.open(folder)

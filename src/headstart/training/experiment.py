@@ -1,5 +1,6 @@
 """The experiment: images, audit, split, backbone and their cost, before any training."""
 
+import warnings
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.backbones.cut import trace
-from headstart.data.audit import AuditResult, audit
+from headstart.data.audit import MIN_PER_CLASS, AuditResult, audit
 from headstart.data.decode import decode_dataset
 from headstart.data.pixels import Pixels, with_range
 from headstart.data.splits import Split, make_split, read_split
@@ -17,8 +18,9 @@ from headstart.data.types import Dataset
 from headstart.errors import BudgetError, DataError
 from headstart.features.cache import cache_limit
 from headstart.features.extractor import FeatureExtractor, backbone_of
-from headstart.progress import format_duration
+from headstart.progress import SILENT, format_duration
 from headstart.recipes.recipe import Recipe
+from headstart.text import counted
 from headstart.training.boundary import fixed_boundary
 from headstart.training.budget import Clock
 from headstart.training.run_context import Resources
@@ -53,6 +55,19 @@ class Experiment:
     extractor: FeatureExtractor
     decode_s: float
     features_s: float
+
+    @property
+    def left_out(self) -> str:
+        """The classes that cannot be learned, as a sentence; empty if all can."""
+        known = set(self.extractor.classes)
+        absent = [repr(name) for name in self.dataset.classes if name not in known]
+        if not absent:
+            return ""
+        shown = ", ".join(absent[:10]) + (", …" if len(absent) > 10 else "")
+        return (
+            f"Left out and never predicted: {counted(len(absent), 'class', 'classes')} with fewer "
+            f"than {MIN_PER_CLASS} usable images ({shown}). Add images to learn them."
+        )
 
 
 def prepare(
@@ -122,7 +137,8 @@ def prepare(
             reading=dataset.reading,
         )
     classes = tuple(sorted(set(names)))
-    numbers = np.array([classes.index(name) for name in names], np.int64)
+    number_of = {name: number for number, name in enumerate(classes)}
+    numbers = np.array([number_of[name] for name in names], np.int64)
     extractor = FeatureExtractor(
         pixels=pixels,
         rows={"train": kept[divided.train], "val": kept[divided.val]},
@@ -135,7 +151,10 @@ def prepare(
         cache_dir=cache,
         progress=progress,
     )
-    return Experiment(dataset, pixels, audited, divided, extractor, decode_s, features_s)
+    experiment = Experiment(dataset, pixels, audited, divided, extractor, decode_s, features_s)
+    if experiment.left_out and progress is SILENT:  # a display shows the audit instead
+        warnings.warn(experiment.left_out, stacklevel=3)
+    return experiment
 
 
 @dataclass(frozen=True)
