@@ -14,7 +14,7 @@ PACKAGE = Path(headstart.__file__).parent
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-UNCHECKED = {"data", "search", "training"}
+UNCHECKED: set[str] = set()
 """Rooms whose texts are not rewritten yet."""
 
 CLAUSES = {

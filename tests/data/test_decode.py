@@ -423,7 +423,7 @@ def test_killed_worker_is_an_error_for_people(
 
     monkeypatch.setattr(decode_pool, "_start_worker", start_and_kill)
     items = write_pictures(tmp_path / "a", 70)
-    with pytest.raises(HeadstartError, match=r"ended early \(exit code -9\).*out of memory"):
+    with pytest.raises(HeadstartError, match=r"ended early \(exit code -9\).*memory ran out"):
         decode_all(items, tmp_path, workers=2)
     assert leftovers(tmp_path) == []
 

@@ -222,7 +222,7 @@ def test_a_layout_belongs_to_a_folder(tmp_path: Path) -> None:
     table = build(tmp_path, tree("a", "b")) / "m.csv"
     table.write_text("path,label\na/1.jpg,a\nb/1.jpg,b\n")
     for source in (table, [(table.parent / "a" / "1.jpg", "a")], "demo:solar"):
-        with pytest.raises(DataError, match=r"^--layout groups says what folders are"):
+        with pytest.raises(DataError, match=r"^--layout groups needs a folder"):
             load_dataset(source, SourceOptions(layout="groups"))
 
 

@@ -121,7 +121,7 @@ def test_splits_beside_classes_are_refused_but_folders_without_images_are_not(
 
 def test_a_class_of_test_that_train_lacks_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "test/c/2.jpg")
-    assert "test holds classes that are not in train: 'c'" in refusal(tmp_path)
+    assert "The test part has classes that are not in train: 'c'" in refusal(tmp_path)
 
 
 def test_unlabelled_test_images_are_passed_over_and_named(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_source_of_another_type() -> None:
 
 def test_labels_beside_a_folder_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "b/1.jpg")
-    assert "labels= belongs to a list of paths" in refusal(tmp_path, labels=["a", "b"])
+    assert "labels= is only for a list of paths" in refusal(tmp_path, labels=["a", "b"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

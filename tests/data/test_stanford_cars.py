@@ -135,7 +135,7 @@ def test_annotations_cannot_point_outside(tmp_path: Path) -> None:
     write_devkit(tmp_path / "cars")
     rewrite_train(tmp_path / "cars", (1, 1, 9, 9, 1, "../../outside.jpg"))
     message = refusal(tmp_path / "cars")
-    assert "points outside" in message
+    assert "is outside" in message
     assert "annotation 1 of cars_train_annos.mat" in message
 
 

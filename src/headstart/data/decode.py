@@ -1,4 +1,4 @@
-"""Images decoded and resized once, and kept in the cache."""
+"""Decoded and resized images, kept in the cache."""
 
 import errno
 import hashlib
@@ -60,17 +60,17 @@ def decode_dataset(
     Processes that want the same images at the same time wait for the first one.
 
     Args:
-        items: The images.
-        short_side: Pixels of the shorter side; see `load_image`.
+        items: Images to decode.
+        short_side: Length of the shorter side in pixels; see `load_image`.
         cache_dir: Folder of all caches.
-        workers: Processes; by default one a core.
-        progress: Where to show how far it has come.
+        workers: Number of processes; by default one per core.
+        progress: Progress display.
         reading: Page, channels and range; by default each deep image is stretched by itself.
 
     Raises:
-        InputError: There would be no worker, or the cache folder cannot be written to.
-        DiskFullError: There is no space for the pixels.
-        HeadstartError: A worker was killed.
+        InputError: If there would be no worker, or the cache folder is not writable.
+        DiskFullError: If there is no space for the pixels.
+        HeadstartError: If a worker was killed.
     """
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers cannot decode images: give 1 or more.")

@@ -27,15 +27,15 @@ _CHUNK = 16
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One image for a worker: what to read, and where its pixels go.
+    """One image to decode, and where to store its pixels.
 
     Attributes:
-        index: Its place in the data set.
-        path: The file.
-        box: Where to crop it first.
-        offset: Where its first byte goes in the file of pixels.
-        width: Of the stored image, as its header promises; the space is reserved.
-        height: As `width`.
+        index: Index of the image in the data set.
+        path: Image file.
+        box: Box to crop to first.
+        offset: Offset of its first byte in the file of pixels.
+        width: Width of the stored image in pixels, according to its header.
+        height: Height of the stored image in pixels, according to its header.
     """
 
     index: int
@@ -173,8 +173,8 @@ def _feed(
             code = process.wait()
             done.put(
                 HeadstartError(
-                    f"A process that decodes images ended early (exit code {code}): most often the "
-                    "machine ran out of memory. Close other programs and start again."
+                    f"A process that decodes images ended early (exit code {code}), most often "
+                    "because memory ran out. Close other programs and run again."
                 )
             )
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Which image formats are read: all that Pillow reads by itself, and HEIF with its plugin."""
+"""Readable image formats: those that Pillow decodes alone, and HEIF with its plugin."""
 
 import importlib
 import importlib.util
@@ -19,9 +19,9 @@ SCIENTIFIC_EXTENSIONS = frozenset({".dcm", ".dicom", ".nii", ".btf", ".tf8"})
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Returns the sorted Pillow names of the formats that are read, for `Image.open(formats=…)`.
+    """Returns the sorted Pillow names of the readable formats, for `Image.open(formats=…)`.
 
-    Loads Pillow's plugins, and `pillow-heif` where it is installed, in this process.
+    Loads Pillow's plugins in this process, and `pillow-heif` if it is installed.
     """
     Image.init()
     if importlib.util.find_spec("pillow_heif") is not None:

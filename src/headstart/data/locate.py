@@ -1,4 +1,4 @@
-"""Finding the file that a row of a manifest or of annotations names."""
+"""Image files named by rows of manifests and annotations."""
 
 import os
 from pathlib import Path
@@ -7,19 +7,19 @@ from headstart.errors import DataError
 
 
 def locate(name: str, base: Path, where: str, inside: Path | None = None) -> tuple[Path, Path]:
-    """Finds the file `name`, seen from the folder `base`.
+    """Finds the file `name` relative to the folder `base`.
 
     Args:
-        name: A relative or absolute path.
-        base: The folder that a relative path starts from; absolute.
-        where: What names the file, for messages ("row 3 of cars.csv").
-        inside: A resolved folder that must hold the file after every link is followed.
+        name: Relative or absolute path.
+        base: Absolute folder that relative paths start from.
+        where: Place that names the file, for messages ("row 3 of cars.csv").
+        inside: Resolved folder that must contain the file after all links are resolved.
 
     Returns:
-        The file's absolute path as people know it, and the same with all links resolved.
+        The absolute path of the file as given, and the same with all links resolved.
 
     Raises:
-        DataError: There is no such file, or it lies outside `inside`.
+        DataError: If there is no such file, or it is outside `inside`.
     """
     plain = base / name
     try:
@@ -28,8 +28,8 @@ def locate(name: str, base: Path, where: str, inside: Path | None = None) -> tup
         raise DataError(f"There is no file {name!r} ({where}).") from None
     if inside is not None and not real.is_relative_to(inside):
         raise DataError(
-            f"{name!r} ({where}) points outside {inside}; "
-            "move the image into that folder, or give a list of paths in Python."
+            f"{name!r} ({where}) is outside {inside}. "
+            "Move the image into that folder, or give a list of paths in Python."
         )
     if not os.path.isfile(real):  # noqa: PTH113 - Path.is_file raises where a name is too long
         raise DataError(f"There is no file {name!r} in {base} ({where}).")

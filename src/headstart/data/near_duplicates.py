@@ -1,11 +1,11 @@
-"""Near duplicates: the same photograph saved again, retoned, marked, mirrored or cropped.
+"""Near duplicates: copies of a photograph, recompressed, retoned, marked, mirrored or cropped.
 
-Three steps. *Candidates*: every image and a grid of its crops are described by a few DCT
-coefficients, and each image proposes those that agree best with it. *Alignment*: a candidate's crop
-is moved until it lies on the other image. *Proof*: what the two then share must be more than what
-images of this data set share anyway. Lookalikes agree in their coarse structure (two dandelions),
-in straight lines (two scratches) or in what is common to the set (the wires of solar cells), but
-not in the rest: on flowers17 the same photograph scores above 0.75, and everything else below 0.7.
+The search has three steps. *Candidates*: a few DCT coefficients describe every image and a grid of
+its crops; the most similar pairs are candidates. *Alignment*: the crop is shifted and scaled until
+it matches the other image. *Proof*: the two must share more than any images of this data set do.
+Lookalikes agree in coarse structure (two dandelions), in straight lines (two scratches) or in what
+the whole set has in common (the wires of solar cells), but not in other details. On flowers17,
+copies of a photograph score above 0.75, and all other pairs below 0.7.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 AGREEMENT = 0.75
-"""From here on two images are taken for the same photograph."""
+"""Lowest agreement at which two images count as the same photograph."""
 
 _Region = tuple[float, float, float, float]
 _Floats = NDArray[np.floating[Any]]
@@ -56,9 +56,9 @@ class DuplicatePair:
     """Two images that show the same photograph.
 
     Attributes:
-        first: Index of the one.
-        second: Index of the other, larger.
-        agreement: Correlation of what they share beyond their data set, at most 1.
+        first: Lower index.
+        second: Higher index.
+        agreement: Correlation after removing what the data set has in common, at most 1.
         mirrored: Whether one is the mirror image of the other.
     """
 
@@ -73,16 +73,22 @@ def near_duplicates(
 ) -> list[DuplicatePair]:
     """Returns the pairs of images that show the same photograph, exact duplicates included.
 
-    Crops are looked for among images of one label only, and fewer of them in large sets; whole
-    images among all.
+    Whole images are compared across all labels, crops only within a label. Large sets use fewer
+    crops.
 
     Args:
-        thumbnails: (N, S, S) grey images, squeezed to squares.
+        thumbnails: (N, S, S) grey images, resized to squares.
         labels: (N,) class numbers.
+
+    Example:
+        >>> noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64)).astype(np.uint8)
+        >>> copies = np.concatenate([noise, noise[:1]])
+        >>> [(pair.first, pair.second) for pair in near_duplicates(copies, np.zeros(4, np.int64))]
+        [(0, 3)]
     """
     if len(thumbnails) < 2:
         return []
-    # Threads bring nothing to products this small, and on a busy machine they cost ten times more.
+    # Threads do not speed up such small products, and cost ten times more on a busy machine.
     with threadpool_limits(1, user_api="blas"):
         regions = _regions(np.unique(labels, return_counts=True)[1], thumbnails.shape[1])
         candidates = _propose(thumbnails, labels, regions)
@@ -123,7 +129,7 @@ def _prove(
 
 
 def _regions(counts: NDArray[np.int64], side: int) -> list[_Region]:
-    """Returns the crops to describe, the whole image first: as many as there is time for."""
+    """Returns the crops to describe, whole image first, within the limit of `_MAX_PRODUCTS`."""
     grids = ((1.0, 1), (0.85, 3), (0.7, 4), (0.6, 4), (0.5, 6))
     coefficients = len(_kept(_SIDE, _DIAGONALS)[0])
     regions: list[_Region] = []
@@ -141,7 +147,7 @@ def _regions(counts: NDArray[np.int64], side: int) -> list[_Region]:
 
 @cache
 def _kept(side: int, diagonals: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns rows and columns of the DCT coefficients that are used: low ones, not the mean."""
+    """Returns rows and columns of the low-frequency DCT coefficients, without the mean."""
     rows, columns = np.indices((side, side))
     total = rows + columns
     kept = np.nonzero((total > 0) & (total < diagonals))
@@ -151,8 +157,8 @@ def _kept(side: int, diagonals: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 def _describe(thumbnail: NDArray[np.uint8], regions: Sequence[_Region]) -> _Floats:
     """Returns (regions, D) unit vectors: DCT coefficients times their frequency.
 
-    Natural images lose amplitude in proportion to frequency (Field 1987); undoing that gives each
-    coefficient the same say, and takes from all bright blobs on dark grounds their likeness.
+    The amplitude of natural images falls in proportion to frequency (Field 1987). Undoing that
+    gives each coefficient equal weight, so that coarse brightness alone makes no pair similar.
     """
     rows, columns = _kept(_SIDE, _DIAGONALS)
     crops = _cut(thumbnail.astype(np.float32), regions, _SIDE)
@@ -166,7 +172,7 @@ def _candidates(
     mirrored: _Floats,
     names: NDArray[np.int64],
 ) -> set[_Candidate]:
-    """Returns for each whole image the few images, one of whose crops it is most like."""
+    """Returns the images with the crops most similar to each whole image."""
     found: set[_Candidate] = set()
     images, crops, _ = described.shape
     for start in range(0, images, _BLOCK):
@@ -194,9 +200,9 @@ def _candidates(
 
 
 def _align(image: _Floats, goal: _Floats, region: _Region) -> _Floats | None:
-    """Returns the crop of `image` that lies on `goal`, or nothing if it is hopeless.
+    """Returns the crop of `image` that matches `goal`; None if no match is likely.
 
-    It starts as `region` and is shifted and scaled to where the correlation of the two is highest.
+    The crop starts at `region` and is shifted and scaled to maximize the correlation.
     """
     side = image.shape[0]
     goal_unit, goal_fine = _flat(goal[None])[0], _flat(_fine(goal[None]))[0]
@@ -220,7 +226,7 @@ def _align(image: _Floats, goal: _Floats, region: _Region) -> _Floats | None:
 
 
 def _agreement(crop: _Floats, goal: _Floats, common: "_Common") -> float:
-    """Returns the lower of two correlations: without straight lines, and without what is common."""
+    """Returns the lower correlation of two: without straight lines, and without common structure."""
     both = np.stack([crop, goal])
     fine = _fine(both)
     # Subtracting rows' and columns' means takes out all lines that run straight across or down.
@@ -236,7 +242,7 @@ def _agreement(crop: _Floats, goal: _Floats, common: "_Common") -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Common:
-    """What the images of a set have in common.
+    """Structure that the images of a data set have in common.
 
     Attributes:
         scale: (D,) root mean square of each DCT coefficient.
@@ -273,10 +279,10 @@ def _common(thumbnails: NDArray[np.uint8]) -> _Common:
 
 
 def _weights_of_copies(crops: _Floats) -> _Floats:
-    """Returns (N,) weights of whole images (N, side, side), 1 for all that are alike together.
+    """Returns (N,) weights of whole images (N, side, side); the weights of copies sum to 1.
 
-    Only what is alike to the grain counts, a file that was saved again or made brighter, and not
-    where much of the set is: then that is what its images have in common.
+    Copies must agree in their fine structure, as recompressed or brightened files do. If more than
+    half of the set agrees, that is common structure, and no image counts as a copy.
     """
     fine = _flat(_fine(crops))
     mirrored = _flat(_fine(crops[:, :, ::-1]))
@@ -291,7 +297,7 @@ def _weights_of_copies(crops: _Floats) -> _Floats:
 
 
 def _spectra(crops: _Floats) -> _Floats:
-    """Returns (N, D) DCT coefficients of crops, brought to the same brightness and contrast."""
+    """Returns (N, D) DCT coefficients of crops, normalized in brightness and contrast."""
     flat = _flat(crops).reshape(crops.shape) * _FINE_SIDE
     rows, columns = _kept(_FINE_SIDE, _FINE_SIDE)
     spectra: _Floats = dctn(flat, axes=(1, 2), norm="ortho")[:, rows, columns]
@@ -299,7 +305,7 @@ def _spectra(crops: _Floats) -> _Floats:
 
 
 def _moves(region: _Region, step: float, side: int) -> list[_Region]:
-    """Returns the region shifted each way, and with one side moved in or out."""
+    """Returns the region shifted in each direction, and with one side moved in or out."""
     left, top, right, bottom = region
     moved = [
         (left + a * step, top + b * step, right + c * step, bottom + d * step)
@@ -336,7 +342,7 @@ def _weights(start: float, stop: float, size: int, side: int) -> _Floats:
     """Returns the (side, size) matrix that resizes `start`..`stop` of `size` pixels to `side`.
 
     Linear interpolation, antialiased by a triangle as wide as two target pixels. Thousands of crops
-    at few places are cut: as matrix products of known weights they cost a tenth of a resize each.
+    share few positions, so products with cached weights cost a tenth of a resize each.
     """
     scale = (stop - start) / side
     centres = start + (np.arange(side)[:, None] + 0.5) * scale
@@ -347,7 +353,7 @@ def _weights(start: float, stop: float, size: int, side: int) -> _Floats:
 
 
 def _fine(crops: _Floats) -> _Floats:
-    """Returns what remains of crops after subtracting a blurred copy."""
+    """Returns crops minus a blurred copy of themselves."""
     blur = _blur(crops.shape[-1])
     return np.asarray(crops - blur @ crops @ blur.T)
 
@@ -365,6 +371,6 @@ def _flat(crops: _Floats) -> _Floats:
 
 
 def _scaled(vectors: _Floats) -> _Floats:
-    """Returns vectors of length 1; those without any contrast become 0."""
+    """Returns vectors scaled to length 1; vectors near zero become 0."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), 0).astype(np.float32)

@@ -28,12 +28,12 @@ class Facts:
     Attributes:
         status: Whether its pixels are there, and if not, why.
         reason: The same for people; empty when ok.
-        sha256: Of the file's bytes; empty if it could not be read at all.
+        sha256: SHA-256 of the file's bytes; empty if it could not be read at all.
         width: In pixels, as shown (after EXIF orientation), before the box crop; 0 if unknown.
         height: As `width`.
         mode: Pillow's name of the file's own colour mode.
         format: Pillow's name of the file's format.
-        pixels: SHA-256 of the stored size and pixels: equal for images that are the same to us.
+        pixels: SHA-256 of the stored size and pixels.
         thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` grey values, if ok.
         patient: Anonymous mark of the patient that the file names; empty if it names none.
         learned: What its pixels say.
@@ -93,14 +93,16 @@ def open_pixels(cache_dir: Path, key: str) -> Pixels:
 
     Args:
         cache_dir: Folder of all caches.
-        key: Of the pixels.
+        key: Key of the pixels.
 
     Raises:
         HeadstartError: If they are no longer there.
     """
     folder = cache_dir / "pixels" / key
     if not is_complete(folder):
-        raise HeadstartError(f"the decoded images in {folder} were removed meanwhile.")
+        raise HeadstartError(
+            f"The decoded images in {folder} were removed in the meantime. Run again."
+        )
     return read_pixels(folder, key)
 
 

@@ -3,9 +3,9 @@
 Buerhop-Lutz et al., A Benchmark for Visual Identification of Defective Solar Cells in
 Electroluminescence Imagery, EU PVSEC 2018; Deitsch et al., Solar Energy 185, 2019.
 
-People rated each cell as functional or defective and how sure they were, from which the set makes
-a defect probability of 0, 1/3, 2/3 or 1. Two classes come from a cut at 0.5: "defective" where the
-probability is at least 0.5 (821 cells), else "functional" (1,803).
+Experts rated each cell as functional or defective and stated their confidence; the data set turns
+this into a defect probability of 0, 1/3, 2/3 or 1. Cells with a probability of at least 0.5 have
+the class "defective" (821 cells), the others "functional" (1,803).
 """
 
 import importlib.util
@@ -29,11 +29,11 @@ def load_solar() -> Dataset:
     """Reads the labels of the installed `elpv-dataset` without importing it.
 
     Raises:
-        DataError: The package is not installed or not complete.
+        DataError: If the package is not installed or incomplete.
     """
     spec = importlib.util.find_spec("elpv_dataset")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("demo:solar needs its images: pip install 'headstart[demo]'.")
+        raise DataError("demo:solar needs its images. Install them: pip install 'headstart[demo]'.")
     return read_cells(Path(spec.submodule_search_locations[0]) / "data")
 
 
@@ -42,7 +42,9 @@ def read_cells(folder: Path) -> Dataset:
     root = folder.resolve()
     table = root / "labels.csv"
     if not table.is_file():
-        raise DataError(f"The package elpv-dataset is not complete: there is no {table}.")
+        raise DataError(
+            f"The package elpv-dataset is incomplete: {table} is missing. Install it again."
+        )
     items = []
     for number, line in enumerate(table.read_text("utf-8").splitlines(), start=1):
         where = f"row {number} of {table}"

@@ -1,6 +1,6 @@
-"""From what a person has (folders, a manifest, a table, a known set) to one `Dataset`.
+"""Data sets from folders, manifests, tables and published sets.
 
-Images are found here and never opened.
+Images are found here but not opened.
 """
 
 import os
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 Source: TypeAlias = "str | os.PathLike[str] | DataFrame | Iterable[object]"
 
 DEMOS: dict[str, Callable[[], Dataset]] = {"solar": load_solar}
-"""Data sets that a package brings, by what follows `demo:`."""
+"""Data sets from installed packages, by the name after `demo:`."""
 
 
 _MAY_BE_A_CLASS = frozenset({"empty_class", "link_outside", "unlabelled", "beside_splits"})
-"""Reasons for which a class may be missing."""
+"""Reasons for skipping that may explain a missing class."""
 
 
 def load_dataset(
@@ -40,7 +40,7 @@ def load_dataset(
     *,
     labels: Iterable[object] | None = None,
 ) -> Dataset:
-    """Finds the labelled images of `source`, sorted by path; opens none of them.
+    """Finds the labelled images of `source`, sorted by path, without opening them.
 
     Args:
         source: One of
@@ -51,17 +51,17 @@ def load_dataset(
             `"demo:solar"`;
             a pandas DataFrame with the same columns;
             a list of paths, with `labels`, or of `(path, label)` pairs.
-        options: How the source is read; the defaults if None.
-        labels: The label of each path where `source` is a list of paths.
+        options: Options for reading the source; defaults if None.
+        labels: Label of each path if `source` is a list of paths.
 
     Raises:
-        DataError: Nothing can be trained on what is there; the message says why and where.
+        DataError: If the source is not usable for training; the message says why and where.
     """
     options = options or SourceOptions()
     dataset = _load(source, options, labels)
     is_folder = isinstance(source, str | os.PathLike) and os.path.isdir(source)  # noqa: PTH112
     if options.layout is not None and not is_folder:
-        raise DataError(f"--layout {options.layout} says what folders are, and no folder is given.")
+        raise DataError(f"--layout {options.layout} needs a folder as source.")
     named = [_in_one_form(item) for item in dataset.items]
     dataset = replace(dataset, items=tuple(named))
     _check_splits(dataset)
@@ -85,14 +85,16 @@ def _load(source: Source, options: SourceOptions, labels: Iterable[object] | Non
     pandas = sys.modules.get("pandas")  # who has a DataFrame has imported it
     is_frame = pandas is not None and isinstance(source, pandas.DataFrame)
     if labels is not None and (is_frame or isinstance(source, str | os.PathLike)):
-        raise DataError("labels= belongs to a list of paths; other sources bring their own.")
+        raise DataError("labels= is only for a list of paths. Other sources contain their labels.")
     if is_frame:
         return load_frame(cast("DataFrame", source))
     if isinstance(source, str | os.PathLike):
         return _load_place(os.fspath(source), options)
     if isinstance(source, Iterable):
         return load_pairs(source, labels)
-    raise DataError(f"Images cannot be found by a {type(source).__name__}; give a folder's path.")
+    raise DataError(
+        f"A {type(source).__name__} is not a source of images. Give the path of a folder."
+    )
 
 
 def _load_place(source: str, options: SourceOptions) -> Dataset:
@@ -113,8 +115,8 @@ def _load_place(source: str, options: SourceOptions) -> Dataset:
             return load_parquet(path)
         case _:
             raise DataError(
-                f"{source!r} is neither a folder nor a manifest; "
-                "a manifest's name ends in .csv or .parquet."
+                f"{source!r} is neither a folder nor a manifest. "
+                "The name of a manifest ends in .csv or .parquet."
             )
 
 
@@ -126,7 +128,7 @@ def _load_demo(name: str) -> Dataset:
 
 
 def _described(source: Source) -> str:
-    """Returns in words what a source is that is not a folder of class folders."""
+    """Returns a description of a source that is not a folder of class folders."""
     if not isinstance(source, str | os.PathLike):
         return "a table" if hasattr(source, "columns") else "a list of paths"
     name = os.fspath(source)
@@ -142,19 +144,19 @@ def _in_one_form(item: Item) -> Item:
 
 
 def _check_splits(dataset: Dataset) -> None:
-    """Every class of val and test must be one that training can see."""
-    # A split that covers only a part of the images is for `splits.make_split` to judge.
+    """Checks that every class in val and test is also in train."""
+    # `splits.make_split` checks a split that covers only some images.
     train = {item.label for item in dataset.items if item.split in ("train", None)}
     if not train:
-        raise DataError(f"No image of {dataset.root} is in train; val and test are not enough.")
+        raise DataError(f"No image of {dataset.root} is in train. Add training images.")
     for split in ("val", "test"):
         missing = sorted(
             {item.label for item in dataset.items if item.split == split}.difference(train)
         )
         if missing:
             raise DataError(
-                f"{split} holds classes that are not in train: {', '.join(map(repr, missing))}; "
-                "add images of them to train, or take them out."
+                f"The {split} part has classes that are not in train: "
+                f"{', '.join(map(repr, missing))}. Add images of them to train, or remove them."
             )
 
 
@@ -174,7 +176,7 @@ def _check_classes(dataset: Dataset) -> None:
 
 
 def asked_reading(options: SourceOptions) -> Reading:
-    """Returns how files are read before their range is known.
+    """Returns the reading of files before their value range is known.
 
     Example:
         >>> asked_reading(SourceOptions(channels="3,2,1", page="max"))

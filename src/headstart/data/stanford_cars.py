@@ -19,7 +19,7 @@ _CONFLICTS = "Stanford Cars holds a few identical images with conflicting labels
 
 
 def is_stanford_cars(folder: Path) -> bool:
-    """Says whether `folder` holds the annotations of Stanford Cars, itself or in `devkit/`."""
+    """Returns whether `folder` holds the annotations of Stanford Cars, itself or in `devkit/`."""
     return any(_mat(folder, name) for name in ("cars_train_annos.mat", "cars_annos.mat"))
 
 
@@ -27,11 +27,11 @@ def load_stanford_cars(folder: Path, *, boxes: Literal["crop", "keep"]) -> Datas
     """Reads the devkit (`cars_train/`, `cars_test/`) or the one-file form (`car_ims/`).
 
     Args:
-        folder: Holds the images; the `.mat` files lie in it or in its `devkit/`.
+        folder: Folder with the images; the `.mat` files are in it or in its `devkit/`.
         boxes: "crop" cuts each image to its official box; "keep" leaves it whole.
 
     Raises:
-        DataError: A file is missing or damaged, or an annotation cannot be right.
+        DataError: If a file is missing or damaged, or an annotation is invalid.
     """
     root = folder.resolve()
     train = _mat(root, "cars_train_annos.mat")
@@ -62,7 +62,7 @@ def _mat(folder: Path, name: str) -> Path | None:
 
 def _need(root: Path, name: str) -> Path:
     if (path := _mat(root, name)) is None:
-        raise DataError(f"{name} is missing in {root} and its devkit folder.")
+        raise DataError(f"{name} is missing in {root} and in its devkit folder.")
     return path
 
 
@@ -70,11 +70,13 @@ def _read_mat(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat  # noqa: PLC0415 - 0.3 s that few need
 
     if path.stat().st_size > MAX_MAT_BYTES:
-        raise DataError(f"{path} is larger than {MAX_MAT_BYTES >> 20} MB, too large for its kind.")
+        raise DataError(
+            f"{path} is larger than {MAX_MAT_BYTES >> 20} MB, too large for annotations."
+        )
     try:
         contents: dict[str, Any] = loadmat(path, squeeze_me=True)
     except Exception as error:  # scipy's reader answers damage with almost any exception
-        raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from error
+        raise DataError(f"{path} cannot be read as a MATLAB file: {error}.") from error
     return contents
 
 

@@ -1,4 +1,4 @@
-"""The plain data that passes between the steps of the way of the data."""
+"""Plain data types of data sets: items, boxes and splits."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Item:
     Attributes:
         path: Absolute path of the image file.
         label: Name of its class.
-        split: The split that the source itself gives it, if any.
-        group: Images of one group never straddle a split (one patient, one part, one video).
-        box: Where to crop the image before anything else.
+        split: Part in the source's own split, if any.
+        group: Group that a split never divides (a patient, a part, a video), if any.
+        box: Box to crop the image to first, if any.
     """
 
     path: Path
@@ -44,11 +44,11 @@ class Dataset:
         name: Short name, for run folders and reports.
         root: Folder that item paths are shown relative to.
         items: The images, sorted by path.
-        licence: Licence of the images where the source knows it.
+        licence: Licence of the images, if known.
         notes: Sentences about the source that a reader of the run should know.
-        layout: How the source was read, for people.
-        passed_over: What is there and not used, by reason.
-        reading: How its files become pixels; the range is measured later.
+        layout: Description of how the source was read.
+        passed_over: Files and folders that are not used, by reason.
+        reading: Conversion of files to pixels; the range is measured later.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Dataset:
         )
 
     def key(self, index: int) -> str:
-        """Returns the name of image `index` for people: its path relative to the root."""
+        """Returns the path of image `index` relative to the root, or its whole path if outside."""
         path = self.items[index].path
         inside = path.is_relative_to(self.root)
         return path.relative_to(self.root).as_posix() if inside else str(path)

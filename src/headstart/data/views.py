@@ -18,7 +18,7 @@ from headstart.methods.method import Method
 
 @dataclass(frozen=True)
 class View:
-    """One view of every image: how it is drawn from the image, and which of several it is.
+    """One view of every image: the augmentation that draws it, and its seed and number.
 
     Attributes:
         augmentation: Policy that draws it; by default the evaluation view.
@@ -41,13 +41,13 @@ class View:
 
 
 EVALUATION = View()
-"""The view that an image is evaluated by."""
+"""View for evaluation."""
 
 
 def eval_view(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Returns the view (R, R, 3) that an image is evaluated by: shorter side resized, centre cut.
+    """Returns the evaluation view (R, R, 3): shorter side resized, centre cropped.
 
-    The image may already have been resized to `preprocessing.resize`; then only the centre is cut.
+    The image may already have been resized to `preprocessing.resize`; then only the centre is cropped.
     """
     resolution = preprocessing.resolution
     interpolation = InterpolationMode(preprocessing.interpolation)
