@@ -226,7 +226,7 @@ def _align(image: _Floats, goal: _Floats, region: _Region) -> _Floats | None:
 
 
 def _agreement(crop: _Floats, goal: _Floats, common: "_Common") -> float:
-    """Returns the lower correlation of two: without straight lines, and without common structure."""
+    """Returns the lower of two correlations: without straight lines, without common structure."""
     both = np.stack([crop, goal])
     fine = _fine(both)
     # Subtracting rows' and columns' means takes out all lines that run straight across or down.

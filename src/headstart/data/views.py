@@ -47,7 +47,7 @@ EVALUATION = View()
 def eval_view(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Returns the evaluation view (R, R, 3): shorter side resized, centre cropped.
 
-    The image may already have been resized to `preprocessing.resize`; then only the centre is cropped.
+    The image may already be resized to `preprocessing.resize`; then it is only cropped.
     """
     resolution = preprocessing.resolution
     interpolation = InterpolationMode(preprocessing.interpolation)
