@@ -313,7 +313,7 @@ def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
 
 
 def test_a_source_of_another_type() -> None:
-    assert "a float" in refusal(1.5)
+    assert "A float" in refusal(1.5)
 
 
 def test_labels_beside_a_folder_are_refused(tmp_path: Path) -> None:
