@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from headstart import Run
+from headstart.api.resume import placed_request
 from headstart.artifacts.journal import TRIALS
+from headstart.artifacts.run import read_record
+from headstart.recipes.options import ResumeOptions
 from headstart.recipes.parsing import load_recipe
 
 OLDER = Path(__file__).parents[1] / "fixtures" / "run_6dddef2"
@@ -93,3 +97,35 @@ def test_a_finished_older_search_is_not_resumed(older: Path, headstart: Command)
     refused = headstart("resume", older / "finished")
     assert refused.returncode != 0
     assert "finished" in refused.stderr
+
+
+def test_a_run_folder_does_not_say_where_trials_run(older: Path, headstart: Command) -> None:
+    """An address in run.json, from a stranger perhaps, is not connected to."""
+    path = older / "stopped" / "run.json"
+    record = json.loads(path.read_text())
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        cluster.settimeout(0.1)
+        address = f"127.0.0.1:{cluster.getsockname()[1]}"
+        request = {**record["request"], "engine": "ray", "address": address, "workers": 2}
+        path.write_text(json.dumps({**record, "request": request}))
+        resumed = headstart("resume", older / "stopped", "--workers", 1)
+        assert resumed.returncode == 0, resumed.stderr
+        with pytest.raises(TimeoutError):
+            cluster.accept()
+    said = "began with --executor ray --jobs 2, and continues with --executor here --jobs 1"
+    assert said in resumed.stderr
+    assert any(said in note for note in Run.open(older / "stopped").record.notes)
+
+
+def test_resume_runs_trials_where_it_is_told_to(older: Path, headstart: Command) -> None:
+    refused = headstart("resume", older / "stopped", "--jobs", 2)
+    assert refused.returncode == 2
+    assert "--jobs 2 needs --executor" in refused.stderr
+    request = read_record(older / "stopped").request
+    assert request is not None
+    asked = ResumeOptions(executor="processes", jobs=2, trial_memory=1.0)
+    placed, note = placed_request(request, asked)
+    assert placed.options.executor == "processes"
+    assert (placed.options.jobs, placed.options.memory_limit) == (2, 10**9)
+    assert "--executor here --jobs 1" in note
+    assert placed_request(request, ResumeOptions()) == (request, "")

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from headstart.api.fit import MEASURED_ONCE, described, train_and_prove
 from headstart.artifacts.fingerprint import changes, fingerprint, read_fingerprint
@@ -22,28 +23,31 @@ from headstart.errors import RunError
 from headstart.features.cache import default_cache_dir
 from headstart.inference.predict import Run
 from headstart.progress import SILENT, Progress
+from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.options import ResumeOptions
 from headstart.recipes.parsing import load_recipe
 from headstart.training.budget import Clock
 from headstart.training.experiment import SplitChoice, prepare_again
 from headstart.training.run_context import Resources, RunContext
 
 
+@lists_fields(ResumeOptions)
 def resume(
     folder: str | Path,
+    options: ResumeOptions | None = None,
     *,
-    workers: int | None = None,
-    cache_dir: str | Path | None = None,
     progress: Progress = SILENT,
     started: float | None = None,
+    **keywords: Any,
 ) -> Run:
     """Resumes an interrupted search; its result equals that of an uninterrupted one.
 
     Args:
         folder: Run folder.
-        workers: Processes that decode images.
-        cache_dir: Cache folder; `$HEADSTART_CACHE` or the user's cache folder by default.
+        options: Where trials run, and what they may use.
         progress: Progress display.
         started: Start of the process on `time.monotonic`; now by default.
+        keywords: Fields of `ResumeOptions` instead of `options`, such as `executor="processes"`.
 
     Raises:
         RunError: If the folder has no search, the search is finished, the folder is in use, or the
@@ -53,17 +57,19 @@ def resume(
         >>> import headstart
         >>> run = headstart.resume("runs/flowers-20260102-1530")  # doctest: +SKIP
     """
+    options = with_keywords(ResumeOptions, options, keywords)
     path = Path(folder)
     with locked(path):
         before = read_record(path)
-        request, source = _resumable(path, before)
+        asked, source = _resumable(path, before)
+        request, moved = placed_request(asked, options)
         planned = read_plan(path) is not None
         # A plan is completed, however long it takes. Without a plan, the budget starts anew.
         budget_s = None if planned else before.budget_s
         resources = Resources(
             Clock(started or time.monotonic(), budget_s, before.seconds),
-            Path(cache_dir) if cache_dir else default_cache_dir(),
-            workers,
+            options.cache_dir or default_cache_dir(),
+            options.workers,
             progress,
         )
         first = asked_recipe(before) or load_recipe(str(path / "recipe.toml"))
@@ -91,10 +97,24 @@ def resume(
             **described(experiment),
         )
         run = RunContext(path, record, resources)
-        if unknown:
-            run.note(unknown)
-            run.say(f"note: {unknown}")
+        for note in filter(None, (unknown, moved)):
+            run.note(note)
+            run.say(f"note: {note}")
         return train_and_prove(run, experiment, recipe)
+
+
+def placed_request(request: Request, options: ResumeOptions) -> tuple[Request, str]:
+    """Returns the request with trials where `resume` is told to run them, and what that changes."""
+    before = request.options
+    where = options.model_dump(include={"executor", "jobs", "address", "trial_memory"})
+    now = request.model_copy(update={"options": before.model_copy(update=where)})
+    if (before.executor, before.jobs) == (options.executor, options.jobs):
+        return now, ""
+    return now, (
+        f"The search began with --executor {before.executor} --jobs {before.jobs}, and continues "
+        f"with --executor {options.executor} --jobs {options.jobs}: where trials run is not taken "
+        "from the run folder."
+    )
 
 
 def _check_unchanged(folder: Path, dataset: Dataset, progress: Progress) -> str:

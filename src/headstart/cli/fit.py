@@ -21,7 +21,7 @@ from headstart.cli.output import print_ledger, print_run, print_table
 from headstart.errors import RecipeError
 from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
-from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions
+from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions, ResumeOptions
 
 
 @app.command()
@@ -43,18 +43,18 @@ def fit(context: typer.Context, source: Source, **values: Any) -> None:
 
 
 @app.command()
+@takes_options(ResumeOptions)
 def resume(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run folder of an interrupted search.")],
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    **values: Any,
 ) -> None:
     """Resume an interrupted search."""
     with reporting_errors(context):
         from headstart.api.resume import resume as resume_run
 
-        resumed = resume_run(
-            run, workers=workers, progress=for_stream(sys.stderr), started=process_start()
-        )
+        options = parse_options(ResumeOptions, given(values))
+        resumed = resume_run(run, options, progress=for_stream(sys.stderr), started=process_start())
         print_run(resumed)
 
 

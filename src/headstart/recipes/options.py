@@ -185,12 +185,7 @@ class FitOptions(SourceOptions):
                 f"{', '.join(names)} cannot be used here: without a search, only one recipe is "
                 "trained. Leave --recipe, --strategy and --epochs out, or give --trials."
             )
-        if self.executor == "here" and self.jobs != 1:
-            raise InputError(f"--jobs {self.jobs} needs --executor processes or ray.")
-        if self.executor != "processes" and self.trial_memory is not None:
-            raise InputError("--trial-memory needs --executor processes.")
-        if self.executor != "ray" and self.address is not None:
-            raise InputError("--address needs --executor ray.")
+        _check_executor(self)
         return self
 
     @property
@@ -222,6 +217,38 @@ class FitOptions(SourceOptions):
     def memory_limit(self) -> int | None:
         """Memory limit of a trial in bytes."""
         return None if self.trial_memory is None else int(1e9 * self.trial_memory)
+
+
+class ResumeOptions(BaseModel):
+    """Options of `resume`.
+
+    Where trials run is never taken from the run folder: a folder may come from elsewhere, and a
+    cluster exchanges code.
+
+    Example:
+        >>> ResumeOptions().executor
+        'here'
+    """
+
+    model_config = _CONFIG
+
+    executor: ExecutorName = "here"
+    """Where trials run: in this process, in separate processes, or on a Ray cluster."""
+    jobs: int = Field(1, ge=1)
+    """Number of trials to run at the same time."""
+    address: str | None = None
+    """Address of a running Ray cluster: auto, or HOST:PORT."""
+    trial_memory: float | None = Field(None, gt=0)
+    """Memory limit of a trial in GB, for --executor processes. All free memory by default."""
+    workers: int | None = Field(None, ge=1)
+    """Number of processes that decode images."""
+    cache_dir: Path | None = None
+    """Cache folder; $HEADSTART_CACHE or the user's cache folder by default."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_executor(self)
+        return self
 
 
 class CompareOptions(SourceOptions):
@@ -343,3 +370,17 @@ def _text(value: Any) -> Any:
 
 def _seconds(budget: str | float) -> float:
     return parse_budget(budget) if isinstance(budget, str) else float(budget)
+
+
+def _check_executor(options: FitOptions | ResumeOptions) -> None:
+    """Refuses options of another executor.
+
+    Raises:
+        InputError: Naming the executor that they need.
+    """
+    if options.executor == "here" and options.jobs != 1:
+        raise InputError(f"--jobs {options.jobs} needs --executor processes or ray.")
+    if options.executor != "processes" and options.trial_memory is not None:
+        raise InputError("--trial-memory needs --executor processes.")
+    if options.executor != "ray" and options.address is not None:
+        raise InputError("--address needs --executor ray.")
