@@ -184,7 +184,7 @@ def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, headstart: Com
     assert "Effect of each method" in page
     assert "The chosen recipe without one method at a time" in page
     again = headstart("compare", "--run", folder, "--epochs", 1, "--json")
-    assert "0 trainings of 1 epoch," in again.stderr
+    assert "0 training runs of 1 epoch," in again.stderr
     assert len(json.loads(again.stdout)["rows"]) == 5
 
 

@@ -1,4 +1,4 @@
-"""Thresholds of class sets from held-out images, by hand."""
+"""Thresholds of prediction sets from held-out images, by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a run says of new images: sets of classes, and images unlike all that it was trained on."""
+"""What a run says of new images: prediction sets, and images out of distribution."""
 
 import csv
 import io
@@ -62,7 +62,7 @@ def test_sets_hold_the_truth_about_as_often_as_promised(run: Run, fresh: Path) -
 
 
 def test_what_was_promised_is_checked_on_the_sealed_test(run: Run) -> None:
-    promises = [note for note in run.record.notes if note.startswith("Prediction sets for")]
+    promises = [note for note in run.record.notes if note.startswith("Prediction sets with")]
     assert len(promises) == 2
     assert any("out of distribution" in note for note in run.record.notes)
 
@@ -122,7 +122,7 @@ def test_bundles_from_before_there_were_sets_still_load(
     said = predict_images(bundle, images)
     assert [p.label for p in said] == [p.label for p in run.predict(images)]
     assert said[0].distance is None
-    with pytest.raises(InputError, match="no calibrated class sets"):
+    with pytest.raises(InputError, match="no calibrated prediction sets"):
         predict_images(bundle, images, set_coverage=0.9)
 
 
@@ -137,7 +137,7 @@ def test_the_command_says_sets_and_warnings(
 
     table = command("--set-coverage", "0.9")
     assert table.returncode == 0, table.stderr
-    assert "set of classes (90% coverage)" in table.stdout.splitlines()[0]
+    assert "prediction set (90% coverage)" in table.stdout.splitlines()[0]
     assert "Unlike the training images (distance" in table.stdout
     assert "1 of 2 images is out of distribution" in table.stderr
     found = json.loads(command("--json").stdout)
@@ -163,7 +163,7 @@ def test_insects_are_unlike_flowers(tmp_path: Path) -> None:
     assert np.mean([p.out_of_distribution for p in run.predict(insects)]) >= 0.6
     (said,) = (note for note in run.record.notes if "flagged as out of distribution" in note)
     assert int(said.split()[0]) <= 0.12 * run.metrics.n
-    (held,) = (note for note in run.record.notes if note.startswith("Prediction sets for 90%"))
+    (held,) = (note for note in run.record.notes if note.startswith("Prediction sets with 90%"))
     assert float(held.split("class of ")[1].split("%")[0]) >= 84
 
 

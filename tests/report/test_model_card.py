@@ -93,6 +93,14 @@ def card_of(folder: Path) -> tuple[dict[str, Any], str]:
     return parse(path.read_text(encoding="utf-8"))
 
 
+def test_what_the_example_imports_exists(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    _, body = card_of(tmp_path / "run")
+    imports = re.findall(r"^from headstart.*$", body, flags=re.MULTILINE)
+    assert len(imports) == 1
+    exec(imports[0], {})
+
+
 def test_the_metadata_is_what_the_hub_reads(tmp_path: Path) -> None:
     metrics = make_run(tmp_path / "run")
     front, _ = card_of(tmp_path / "run")

@@ -164,7 +164,7 @@ def test_headline_says_how_often_it_is_right_with_an_interval() -> None:
     metrics, _ = evaluation([0] * 190 + [1] * 150, [0] * 190 + [1] * 141 + [0] * 9, ["a", "b"])
     # 331 of 340: 97.35 %; Wilson's interval by hand: 0.96824 plus and minus 0.01777.
     assert headline(metrics).replace("\N{NO-BREAK SPACE}", " ") == (
-        "Right on 97.4% of new images like these (95% interval 95.0% to 98.6%)"
+        "Correct on 97.4% of new images like these (95% interval 95.0% to 98.6%)"
     )
 
 

@@ -396,7 +396,7 @@ def test_no_more_go_on_than_ended_well(winners: int) -> None:
     best, plan = successive_halving(asking, plan, [], Made(evaluate), journal.append)
     assert [trial.number for trial in best] == [1]
     assert [rung.trials for rung in plan.rungs] == [4, 1]
-    assert plan.rungs[0].ended == "all but 1 of its trials failed"
+    assert plan.rungs[0].ended == "only 1 trial did not fail"
 
 
 def test_where_all_that_went_on_fail_the_rung_before_decides() -> None:

@@ -89,10 +89,10 @@ def measure_rows(
     todo = list(dict.fromkeys(_key(recipe) for _, recipe in wanted if _key(recipe) not in known))
     plan = bench.plan
     progress.say(
-        f"compare: {counted(len(steps), 'row')}, {counted(len(todo), 'training')} of "
+        f"compare: {counted(len(steps), 'row')}, {counted(len(todo), 'training run')} of "
         f"{counted(plan.epochs, 'epoch')}"
         + (f", each {plan.folds}-fold cross-validated" if plan.folds > 1 else "")
-        + (f"; {len(known)} done before" if known else "")
+        + (f"; {len(known)} already done" if known else "")
     )
     for step, recipe in wanted:
         key = _key(recipe)

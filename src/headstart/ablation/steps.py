@@ -282,7 +282,7 @@ def acted_of(trial: Trial, families: Sequence[str]) -> tuple[Acted, ...]:
     found = [acted for acted in trial.acted if acted.family in families]
     blend = trial.recipe["blend"]
     if "blend" in families and blend < 1:
-        evidence = f"the kept weights lie {percent(blend, 0)} of the way from the initial weights"
+        evidence = f"weights blended: {percent(blend, 0)} fine-tuned, the rest initial"
         found.append(Acted(family="blend", method="blend", state="acted", evidence=evidence))
     return tuple(found)
 

@@ -153,11 +153,8 @@ def compare(
     both = [(by_path[each.path], each) for each in b if each.path in by_path]
     pairs = [(one, other) for one, other in both if one.label == other.label]
     if not pairs:
-        why = (
-            f"give different labels to all {counted(len(both), 'test image')} that they share"
-            if both
-            else "share no test image"
-        )
+        shared = f"all {len(both):,} test images" if len(both) > 1 else "the only test image"
+        why = f"label {shared} that they share differently" if both else "share no test image"
         raise RunError(
             f"{names[0]} and {names[1]} {why}, so they cannot be compared. Fit one of them again "
             "on the same data with --split and the split.csv of the other."
@@ -216,12 +213,12 @@ def _verdict(shared: int, difference: float, interval: Interval, p_value: float)
     images = counted(shared, "shared test image")
     what = (
         f"{better} classifies {abs(100 * difference):.1f} percentage points more of {images} "
-        f"correctly (95% interval {low:.1f} to {high:.1f}; {p})"
+        f"correctly (95% interval {low:z.1f} to {high:z.1f}; {p})"
     )
     if difference == 0:
         what = (
             f"both classify equally many of {images} correctly (95% interval of B minus A "
-            f"{low:.1f} to {high:.1f} percentage points; {p})"
+            f"{low:z.1f} to {high:z.1f} percentage points; {p})"
         )
     return f"{what}." if p_value <= REAL else f"No significant difference: {what}."
 
@@ -278,7 +275,7 @@ def _budget(record: RunRecord) -> dict[str, Any]:
     return {
         "budget in seconds": record.budget_s,
         "search": "yes" if record.searched else "no",
-        "trials asked for": options.trials if options else None,
+        "trials requested": options.trials if options else None,
         "sampler": options.sampler if options else None,
         "epochs trained": record.epochs,
         "views": record.views,

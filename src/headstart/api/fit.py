@@ -202,8 +202,8 @@ def _say_start(run: RunContext, experiment: Experiment) -> None:
             run.say(f"{severity}: {what}: {message}")
     record = run.record
     run.say(
-        f"{record.data_name}: {counted(record.n_train, 'image')} to train on, {record.n_val:,} for "
-        f"validation, {record.n_test:,} sealed for the test; "
+        f"{record.data_name}: {counted(record.n_train, 'image')} for training, "
+        f"{record.n_val:,} for validation, {record.n_test:,} sealed for the test; "
         f"{counted(len(record.classes), 'class', 'classes')}; {record.backbone}"
     )
 

@@ -130,14 +130,14 @@ def _check_unchanged(folder: Path, dataset: Dataset, progress: Progress) -> str:
     if before is None:
         return (
             "An older version of headstart began this run and kept no fingerprint of its data. "
-            "Whether labels or images changed since then is not known."
+            "It is not known whether labels or images have changed since then."
         )
     hashes = hash_files(dataset.items, progress)
     found = changes(before, fingerprint(dataset, hashes))
     if found:
         raise RunError(
             f"The data of {folder} changed since the run began: {'; '.join(map(str, found))}. "
-            "Its results so far belong to the former data: restore that, or run `fit` on the new "
+            "The results so far belong to the former data. Restore it, or run `fit` on the new "
             "data with another --out."
         )
     return ""

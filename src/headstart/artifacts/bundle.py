@@ -33,7 +33,7 @@ FORMAT = 1
 
 
 class SetSpec(BaseModel):
-    """The threshold of class sets that contain the true class with a given probability.
+    """The threshold of prediction sets that contain the true class with a given probability.
 
     Attributes:
         coverage: Share of the sets that contain the true class.

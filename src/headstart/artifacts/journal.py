@@ -91,7 +91,7 @@ class Trial(BaseModel):
         start_loss: Validation log loss before training, with the initial head.
         start_temperature: Best temperature before training.
         start_bits: `val_bits` before training.
-        sets: Thresholds of class sets; see `calibration.set_thresholds`.
+        sets: Thresholds of prediction sets; see `calibration.set_thresholds`.
         start_sets: `sets` before training.
         gain_noise: Standard error, over images, of the reduction in log loss by training.
         note: Changes that were needed to run the trial.
@@ -184,7 +184,7 @@ class SearchPlan(BaseModel):
         head_right: Number of images that this head classifies correctly.
         head_images: Number of images.
         head_temperature: Best temperature of this head.
-        head_sets: Thresholds of class sets of this head.
+        head_sets: Thresholds of prediction sets of this head.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -87,7 +87,7 @@ def needed_between(
         if node is start or node in needed:
             continue
         if node is traced.image:
-            raise UncutError("more than one tensor crosses")
+            raise UncutError("more than one tensor passes between its blocks")
         before = node in traced.from_input and node not in after
         if before and not _holds_tensor(traced.few[node.name]):
             crossing.add(node)
@@ -131,7 +131,7 @@ def _recomputed(few: Any, more: Any, graph: fx.Graph, activation: fx.Node) -> An
         shape = graph.call_function(getattr, (activation, "shape"))
         batch = graph.call_function(getitem, (shape, 0))
         return graph.call_function(mul, (batch, few // FEW))
-    raise UncutError("a number crosses that depends on the batch")
+    raise UncutError("a number that depends on the batch passes between its blocks")
 
 
 def dims_to_pool(shape: tuple[int, ...], output_fmt: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from headstart.data.splits import folds
 from headstart.errors import DataError
 from headstart.features.probe import LabelledFeatures, cross_validate, fit_probe
 from headstart.progress import SILENT, Progress
+from headstart.text import counted
 
 FOLDS = 5
 
@@ -69,8 +70,8 @@ def measure_curve(
     """
     if len(labels) < FEWEST_IMAGES or int(known * SMALLEST * len(labels)) < 2:
         raise DataError(
-            f"{len(labels)} images are too few for a learning curve over the number of labels. "
-            "Add images."
+            f"{counted(len(labels), 'image')} cannot give a learning curve over the number of "
+            "labels. Add images."
         )
     rng = np.random.default_rng(seed)
     fold_of = folds([str(label) for label in labels], groups, FOLDS, seed)

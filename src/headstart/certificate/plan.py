@@ -104,7 +104,7 @@ def make_plan(
     progress.say(
         f"plan: 2 arms, {counted(seeds, 'seed')}, {shown} of {counted(count, 'image')}, "
         f"{counted(epochs, 'epoch')} each, evaluated on "
-        f"{counted(len(images.held), 'held-out image')}; rates "
+        f"{counted(len(images.held), 'held-out image')}; learning rates "
         + ", ".join(f"{arm} {rate:g}" for arm, rate in chosen.items())
     )
     return plan

@@ -172,8 +172,8 @@ def _judge_slope(
         for arm, where in zip(ARMS, (" with pretrained weights", " from scratch"), strict=True)
     )
     why = (
-        f"The fastest rise is {100 * values[0]:.1f} percentage points per epoch with pretrained "
-        f"weights and {100 * values[1]:.1f} from scratch: {_advantage(advantage, interval)}. "
+        f"The fastest rise is {100 * values[0]:z.1f} percentage points per epoch with pretrained "
+        f"weights and {100 * values[1]:z.1f} from scratch: {_advantage(advantage, interval)}. "
         f"An accuracy of {percent(top.accuracy)} is reached {reached}."
     )
     return Verdict(
@@ -319,15 +319,15 @@ def _range(interval: Interval) -> str:
 
 
 def _advantage(value: float, interval: Interval) -> str:
-    low, high = interval
-    return (
-        f"{100 * value:+.1f} percentage points (95% interval {100 * low:+.1f} to {100 * high:+.1f})"
-    )
+    low, high = (100 * end for end in interval)
+    return f"{100 * value:+z.1f} percentage points (95% interval {low:+z.1f} to {high:+z.1f})"
 
 
 def _gain(expected: Forecast) -> str:
     low, high = expected.gain_interval
-    return f"{100 * expected.gain:+.1f} percentage points ({100 * low:+.1f} to {100 * high:+.1f})"
+    return (
+        f"{100 * expected.gain:+z.1f} percentage points ({100 * low:+z.1f} to {100 * high:+z.1f})"
+    )
 
 
 def _plain(found: Forecast) -> Expected:

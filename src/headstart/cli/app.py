@@ -22,9 +22,13 @@ app = typer.Typer(
 )
 
 
+_UNSUPPORTED = (
+    "Its file system does not support this. Choose a folder on another one with --out and "
+    "HEADSTART_CACHE."
+)
 _WAYS_OUT = {
-    errno.EACCES: "Check who may read and write it.",
-    errno.EPERM: "Check who may read and write it.",
+    errno.EACCES: "Check its permissions.",
+    errno.EPERM: "Check its permissions.",
     errno.EROFS: "Choose another folder with --out, or set HEADSTART_CACHE to one for the cache.",
     errno.ENOENT: "Check the path; something may have been moved while the command ran.",
     errno.ENOTDIR: "Check the path: a part of it is a file.",
@@ -33,9 +37,9 @@ _WAYS_OUT = {
     errno.EMFILE: "Raise the limit on open files with `ulimit -n`, or give fewer --workers.",
     errno.EIO: "Check the disk or the connection to it.",
     errno.ESTALE: "Check the connection to the network disk, and run the command again.",
-    errno.ENOSYS: "Its file system lacks this. Choose another with --out and HEADSTART_CACHE.",
-    errno.EOPNOTSUPP: "Its file system lacks this. Choose another with --out and HEADSTART_CACHE.",
-    errno.ENODEV: "Its file system lacks this. Choose another with --out and HEADSTART_CACHE.",
+    errno.ENOSYS: _UNSUPPORTED,
+    errno.EOPNOTSUPP: _UNSUPPORTED,
+    errno.ENODEV: _UNSUPPORTED,
 }
 
 
@@ -95,7 +99,7 @@ def _explained(error: OSError) -> str:
 
     Example:
         >>> _explained(OSError(errno.EACCES, "Permission denied", "out/run.json"))
-        'Cannot use out/run.json: Permission denied. Check who may read and write it.'
+        'Cannot use out/run.json: Permission denied. Check its permissions.'
     """
     what = "The system refused an operation" if error.filename is None else "Cannot use "
     name = "" if error.filename is None else str(error.filename)

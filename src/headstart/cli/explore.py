@@ -68,7 +68,8 @@ def suspects(
         if found.sealed:
             sealed = f" The {counted(found.sealed, 'test image')} stayed sealed."
         checked = counted(found.images, "image")
-        print(f"{len(found.suspects):,} of {checked} are suspicious; see {out}.{sealed}")
+        verb = "is" if len(found.suspects) == 1 else "are"
+        print(f"{len(found.suspects):,} of {checked} {verb} suspicious; see {out}.{sealed}")
 
 
 @app.command()

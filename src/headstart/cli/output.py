@@ -167,7 +167,7 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
     coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
     which = "class"
     if coverage is not None:
-        which = f"set of classes ({percent(coverage, 0)} coverage)"
+        which = f"prediction set ({percent(coverage, 0)} coverage)"
     columns = ("image", which, "probability", "warning")
     if any(p.error for p in predictions):
         with_errors = [(*row, p.error) for row, p in zip(rows, predictions, strict=True)]

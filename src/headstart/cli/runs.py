@@ -89,7 +89,7 @@ def predict(
     set_coverage: Annotated[
         float | None,
         typer.Option(
-            help="Print sets of classes with this coverage of the true one: 0.8, 0.9, 0.95, 0.99."
+            help="Print prediction sets with this coverage of the true class: 0.8, 0.9, 0.95, 0.99."
         ),
     ] = None,
     as_json: AsJson = False,

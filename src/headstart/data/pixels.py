@@ -100,9 +100,7 @@ def open_pixels(cache_dir: Path, key: str) -> Pixels:
     """
     folder = cache_dir / "pixels" / key
     if not is_complete(folder):
-        raise HeadstartError(
-            f"The decoded images in {folder} were removed in the meantime. Run again."
-        )
+        raise HeadstartError(f"The decoded images in {folder} were removed. Run the command again.")
     return read_pixels(folder, key)
 
 

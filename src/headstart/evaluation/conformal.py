@@ -1,4 +1,4 @@
-"""Conformal prediction: sets of classes, and images out of distribution."""
+"""Conformal prediction: prediction sets, and images out of distribution."""
 
 from dataclasses import dataclass, replace
 from math import ceil

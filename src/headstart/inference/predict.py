@@ -161,10 +161,10 @@ def class_sets(
     known = ", ".join(f"{each.coverage:g}" for each in bundle.spec.sets)
     if not known:
         raise InputError(
-            "This classifier has no calibrated class sets: it is an ensemble, or an older version "
-            "of headstart made it. Fit a single network again to get them."
+            "This classifier has no calibrated prediction sets: it is an ensemble, or an older "
+            "version of headstart made it. Fit a single network again to get them."
         )
-    raise InputError(f"Class sets are calibrated for {known}, not for {coverage:g}.")
+    raise InputError(f"Prediction sets are calibrated for {known}, not for {coverage:g}.")
 
 
 def training_distribution(bundle: Bundle) -> TrainingDistribution | None:

@@ -184,16 +184,16 @@ def _promises(
         sets = class_sets(bundle, probabilities, promised.coverage)
         held, size = sets[rows, labels].mean(), sets.sum(1).mean()
         notes.append(
-            f"Prediction sets for {percent(promised.coverage, 0)} contain the true class of "
-            f"{percent(float(held))} of {counted(len(rows), 'test image')}, with {size:.2f} "
+            f"Prediction sets with {percent(promised.coverage, 0)} coverage contain the true class "
+            f"of {percent(float(held))} of {counted(len(rows), 'test image')}, with {size:.2f} "
             "classes per set."
         )
     known = training_distribution(bundle)
     if known is not None:
         outside = int(out_of_distribution(embeddings, known).sum())
         notes.append(
-            f"{outside:,} of {counted(len(rows), 'test image')} are flagged as out of "
-            f"distribution (expected: {percent(known.false_alarm, 0)})."
+            f"{outside:,} of {counted(len(rows), 'test image')} {'is' if outside == 1 else 'are'} "
+            f"flagged as out of distribution (expected: {percent(known.false_alarm, 0)})."
         )
     return notes
 
@@ -215,10 +215,10 @@ def _distribution(
         held = features_of(extractor, transfer.prefix, transfer.cached["val"], transfer.taps)
         calibration = predict(transfer.head.embed, held, device=extractor.device)
         known = fit_distribution(rounded[rows], labels[rows], calibration)
-        how = f"{len(calibration)} validation images"
+        how = counted(len(calibration), "validation image")
     else:
         known = fit_distribution_within(rounded, labels, extractor.groups, rows)
-        how = f"{len(labels)} training images, each without its group"
+        how = f"{counted(len(labels), 'training image')}, each without its group"
     spec = DistributionSpec(
         k=known.k, threshold=known.threshold, false_alarm=known.false_alarm, calibrated_on=how
     )

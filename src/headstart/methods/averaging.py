@@ -44,7 +44,7 @@ class AveragingMethod(Method):
 class NoAveraging(AveragingMethod):
     """The weights of the last step."""
 
-    advice: ClassVar[str] = "Enough if the schedule ends near zero."
+    advice: ClassVar[str] = "Sufficient if the learning rate ends near zero."
     absent: ClassVar[bool] = True
     name: Literal["none"] = "none"
 

@@ -11,7 +11,7 @@ class Backbone(Method):
     """Any image classification network of timm (Wightman 2019), by name."""
 
     advice: ClassVar[str] = (
-        "A larger one pays if classes are fine-grained; a higher resolution often pays more."
+        "A larger one helps if classes are fine-grained; a higher resolution often helps more."
     )
     name: Annotated[str, Field(min_length=1)] = "tf_efficientnet_lite0"
     weights: Annotated[

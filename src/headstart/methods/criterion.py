@@ -30,7 +30,7 @@ class CriterionMethod(Method):
 class CrossEntropy(CriterionMethod):
     """The negative log-likelihood of the true class (Good 1952)."""
 
-    advice: ClassVar[str] = "Honest probabilities at first; with few images it gets overconfident."
+    advice: ClassVar[str] = "Well calibrated at first; with few images it becomes overconfident."
     is_baseline: ClassVar[bool] = True
     name: Literal["cross_entropy"] = "cross_entropy"
     class_weights: _Weights = "none"

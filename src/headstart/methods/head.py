@@ -187,7 +187,7 @@ class NearestNeighbours(HeadMethod):
     It has no parameters: the backbone learns from a metric loss alone, or stays frozen.
     """
 
-    advice: ClassVar[str] = "For similarity search, and for classes that come and go."
+    advice: ClassVar[str] = "For similarity search, and for classes that are added later."
     remembers_images: ClassVar[bool] = True
     name: Literal["nearest"] = "nearest"
     features: _Features = "last"

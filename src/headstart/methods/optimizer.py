@@ -38,7 +38,7 @@ class SGD(OptimizerMethod):
     """Stochastic gradient descent with Nesterov momentum (Sutskever et al., ICML 2013)."""
 
     advice: ClassVar[str] = (
-        "Its learning rate needs tuning; then it is as good as any, and smallest."
+        "Its learning rate needs tuning; then it is as good as any, and uses least memory."
     )
     name: Literal["sgd"] = "sgd"
     lr: Annotated[_Rate, Range(1e-3, 1e-1, log=True)] = 1e-2

@@ -119,7 +119,7 @@ def _legend(y: float, size: float) -> dict[str, Any]:
 def _answer(verdict: Verdict, result: OnFraction) -> str:
     """Returns a verdict as one line of text."""
     low, high = (100 * end for end in verdict.interval)
-    figures = f"{100 * verdict.advantage:+.0f} points ({low:+.0f} to {high:+.0f})"
+    figures = f"{100 * verdict.advantage:+z.0f} points ({low:+z.0f} to {high:+z.0f})"
     if verdict.question == "slope":
         figures = figures.replace("points", "points per epoch")
     rising = [arm for arm in ARMS if result.curves[arm].no_plateau]

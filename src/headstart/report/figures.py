@@ -96,7 +96,7 @@ def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
     x, y, n = 100 * bins.confidence[filled], 100 * bins.accuracy[filled], bins.count[filled]
     hits = np.rint(bins.accuracy[filled] * n).astype(int)
     ends = 100 * np.array([wilson_interval(k, m) for k, m in zip(hits, n, strict=True)])
-    figure, axes = _axes("predicted probability, %", "share of right answers, %")
+    figure, axes = _axes("predicted probability, %", "share of correct predictions, %")
     axes.plot([0, 100], [0, 100], "--", color=_MUTED, linewidth=1)
     axes.vlines(x, ends[:, 0], ends[:, 1], color=_FIRST, linewidth=1.5)
     axes.scatter(x, y, 14 + 90 * n / n.max(), color=_FIRST, zorder=3)

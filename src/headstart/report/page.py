@@ -136,7 +136,7 @@ def headline(metrics: Metrics) -> str:
     """Returns the title of the report: how often the classifier is right on new images."""
     digits = _digits(metrics.n)
     return (
-        f"Right on {percent(metrics.accuracy, digits)} of new images like these "
+        f"Correct on {percent(metrics.accuracy, digits)} of new images like these "
         f"(95% interval {percent_range(metrics.accuracy_interval, digits)})"
     )
 
@@ -285,7 +285,7 @@ def _retrieval_figures(metrics: Metrics) -> list[Figure]:
             f"Recall@{k}",
             percent(share),
             "",
-            "share of test images with an image of the same class "
+            "share of test images that have an image of the same class "
             + (
                 "as the nearest training image"
                 if k == 1
@@ -298,7 +298,7 @@ def _retrieval_figures(metrics: Metrics) -> list[Figure]:
         "MAP@R",
         percent(metrics.retrieval.map_at_r),
         "",
-        "how consistently training images of the same class rank before all others",
+        "how consistently training images of the same class rank above all others",
     )
     return [*recalls, precision]
 

@@ -15,6 +15,7 @@ from headstart.search.executors.local import Executor
 from headstart.search.executors.outcome import Outcome
 from headstart.search.sampler import _STARTUP_TRIALS, Sampler, ask
 from headstart.search.trial import Score, TrialJob
+from headstart.text import counted
 
 SMALLEST_BATCH = 4
 
@@ -113,7 +114,8 @@ def successive_halving(
             rung = rung.model_copy(update={"ended": "all trials with longer schedules failed"})
         going = going_on(rung.trials, asking.winners)
         if len(best) < going and number + 1 < len(plan.rungs) and not rung.ended:
-            rung = rung.model_copy(update={"ended": f"all but {len(best)} of its trials failed"})
+            ended = f"only {counted(len(best), 'trial')} did not fail"
+            rung = rung.model_copy(update={"ended": ended})
         plan = _with_rung(plan, number, rung, min(going, len(best)))
         keep_plan(plan)
     return best, plan
@@ -159,7 +161,7 @@ def _run(executor: Executor[TrialJob, Score], jobs: Sequence[TrialJob]) -> Itera
             size = int(job.recipe["batch_size"]) // 2
             if outcome.out_of_memory and size >= SMALLEST_BATCH:
                 smaller = replace(job, recipe={**job.recipe, "batch_size": size})
-                again.append((smaller, f"batches of {size}, as larger ones ran out of memory"))
+                again.append((smaller, f"batches of {size}, because larger ones ran out of memory"))
             else:
                 yield as_trial(job, outcome, note)
         waiting = again
@@ -211,8 +213,8 @@ def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
     noise = float((first - second).std()) / len(first) ** 0.5
     if gain < noise:
         return (
-            f"{more} more trials would gain about {gain:.2%}, less than the noise of validation "
-            f"({noise:.2%})"
+            f"{counted(more, 'more trial')} would gain about {gain:.2%}, less than the noise "
+            f"of validation ({noise:.2%})"
         )
     return ""
 

@@ -232,14 +232,14 @@ def averaged(trained: Sequence[FittedClassifier]) -> FittedClassifier:
     members = tuple(
         Member(each.experiment.extractor.backbone.model, each.transfer.head) for each in others
     )
-    # Each member was calibrated alone. Class sets guarantee a coverage, which no held-out image
-    # has tested for the mean of the logits.
+    # Each member was calibrated alone. Prediction sets guarantee a coverage, which no held-out
+    # image has tested for the mean of the logits.
     temperature = float(np.mean([each.temperature for each in trained]))
     return replace(first, others=members, temperature=temperature, sets=(), held=0)
 
 
 def calibrated_by_trial(fitted: FittedClassifier, trial: Trial) -> FittedClassifier:
-    """Returns a network calibrated on its trial's held-out images, with class sets if they fit."""
+    """Returns a network calibrated on its trial's held-out images, with its sets if they fit."""
     if flips(trial) != fitted.recipe.test_time_flip:
         return replace(fitted, temperature=trial.temperature)
     held = trial.val_images

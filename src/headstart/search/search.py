@@ -108,8 +108,8 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
         why = "the others failed on the whole schedule"
     elif ranking:
         why = (
-            f"{counted(len(ranking), 'trial')} completed the search, of which {len(winners)} did "
-            "not validate worse than the head alone"
+            f"{counted(len(ranking), 'trial')} completed the search, and the "
+            f"validation loss of {len(winners)} is no higher than that of the head alone"
         )
     note_ensemble(run, 1 + len(fitted.others), why)
     write_recipe(folder, fitted.recipe)
@@ -155,7 +155,8 @@ def _try_recipes(
     """Stage 3: runs successive halving; returns the trials of the last rung and what was done."""
     options, known = run.options, TRIALS.read(run.folder)
     run.say(
-        f"search: {planned_trials(plan)}" + (f"; {len(known)} of them done before" if known else "")
+        f"search: {planned_trials(plan)}"
+        + (f"; {len(known)} of them already done" if known else "")
     )
     finished = list(known)
     asking = Asking(base, options.sampler, drawn_families(options.by_hand), options.ensemble)

@@ -121,7 +121,7 @@ class Score:
         start_loss: `val_loss` before training; with mirror images if `flip`.
         start_bits: `val_bits` before training.
         start_temperature: `temperature` before training.
-        sets: Thresholds of class sets, see `calibration.set_thresholds`.
+        sets: Thresholds of prediction sets, see `calibration.set_thresholds`.
         start_sets: `sets` before training.
         gain_noise: Standard error, over images, of the log loss that training saved.
         train_s: Training seconds per image and epoch.

@@ -107,7 +107,7 @@ def untrained(recipe: Recipe, why: str) -> list[Acted]:
         "averaging",
     )  # fmt: skip
     named = [family for family in families if not getattr(recipe, family).absent]
-    return [_not_due(family, recipe, f"nothing was trained: {why}") for family in named]
+    return [_not_due(family, recipe, f"nothing was trained ({why})") for family in named]
 
 
 def _augmentation(recipe: Recipe, seen: Observed) -> list[Acted]:
@@ -131,15 +131,18 @@ def _batch_mixing(recipe: Recipe, seen: Observed) -> list[Acted]:
     method = recipe.batch_mixing
     if method.absent:
         return []
+    batches = counted(seen.steps, "batch", "batches")
     if seen.mixed_at is None:
         if not seen.drawn and (1 - method.mixed_share) ** seen.steps < _SURELY:
-            raise _dead("batch_mixing", recipe, f"none of {seen.steps} batches was mixed")
-        evidence = (
-            f"{seen.drawn} of {counted(seen.steps, 'batch', 'batches')} drawn, none visibly mixed"
-        )
+            raise _dead(
+                "batch_mixing",
+                recipe,
+                f"none of {batches} was mixed",
+            )
+        evidence = f"{seen.drawn} of {batches} drawn, none visibly mixed"
         return [_not_due("batch_mixing", recipe, evidence)]
     evidence = (
-        f"{seen.mixed} of {seen.steps} batches mixed; in the first, each example kept "
+        f"{seen.mixed} of {batches} mixed; in the first, each example kept "
         f"{percent(seen.mixed_share, 0)} of itself"
     )
     return [_acted("batch_mixing", recipe, evidence, seen.mixed_at)]
@@ -153,7 +156,8 @@ def _optimizer(recipe: Recipe, seen: Observed) -> list[Acted]:
     if not count:
         raise _dead("optimizer", recipe, "the first step after warm-up changed no parameter")
     evidence = (
-        f"the first step after warm-up changed {count} of {total} tensors, by up to {largest:.2g}"
+        f"the first step after warm-up changed {count} of {counted(total, 'tensor')}, by up to "
+        f"{largest:.2g}"
     )
     found = [_acted("optimizer", recipe, evidence, seen.moved_at)]
     if method.lookahead_steps:
@@ -167,7 +171,8 @@ def _optimizer(recipe: Recipe, seen: Observed) -> list[Acted]:
         first = method.lookahead_steps if due else None
         found.append(_acted("optimizer", recipe, evidence, first, state))
     if method.clip_norm:
-        evidence = f"{seen.clipped} of {seen.steps} gradients were clipped to {method.clip_norm:g}"
+        steps = counted(seen.steps, "step")
+        evidence = f"gradients clipped to norm {method.clip_norm:g} in {seen.clipped} of {steps}"
         state = "acted" if seen.clipped else "idle"
         found.append(_acted("optimizer", recipe, evidence, seen.clipped_at, state))
     return found
@@ -212,14 +217,13 @@ def _metric_loss(recipe: Recipe, seen: Observed) -> list[Acted]:
         return []
     if not seen.metric_pairs:
         raise _dead("metric_loss", recipe, "no batch held two images of one class")
+    steps = counted(seen.steps, "step")
     if seen.metric_at is None:
-        evidence = (
-            f"0 in all {seen.steps} steps: no pair or triplet that it compares violates the margin"
-        )
+        evidence = f"0 in each of {steps}: no pair or triplet that it compares violates the margin"
         return [_acted("metric_loss", recipe, evidence, None, "idle")]
     evidence = (
-        f"above 0 in {seen.metric_positive} of {seen.steps} steps, {seen.metric_first:.3g} in "
-        f"the first; {seen.metric_pairs} pairs of one class in all"
+        f"above 0 in {seen.metric_positive} of {steps}, {seen.metric_first:.3g} in "
+        f"the first; {counted(seen.metric_pairs, 'pair')} of one class in all"
     )
     return [_acted("metric_loss", recipe, evidence, seen.metric_at)]
 
@@ -263,7 +267,8 @@ def _averaging(recipe: Recipe, seen: Observed) -> list[Acted]:
     if not seen.averaged and seen.moved is not None:
         raise _dead("averaging", recipe, "the average equals the weights of the last step")
     evidence = (
-        f"{seen.averaged_steps} steps; differs from the last weights by up to {seen.averaged:.2g}"
+        f"averaged over {counted(seen.averaged_steps, 'step')}; differs from the last weights by "
+        f"up to {seen.averaged:.2g}"
     )
     return [_acted("averaging", recipe, evidence, seen.averaged_at)]
 

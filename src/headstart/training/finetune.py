@@ -62,7 +62,7 @@ class FittedClassifier:
         transfer: Transfer model with the trained weights.
         temperature: Temperature for its logits, from held-out images.
         others: Further members of an ensemble, which differ only behind the boundary.
-        sets: Thresholds of class sets, from the same images; empty without such images.
+        sets: Thresholds of prediction sets, from the same images; empty without such images.
         held: Number of held-out images.
     """
 

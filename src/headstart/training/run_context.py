@@ -144,7 +144,7 @@ class RunContext:
                     if record.request
                     else f"{self.folder} keeps the recipe, the split and the journal. Decoded "
                     "images and activations stay cached: the same command with another --out "
-                    "starts from them."
+                    "reuses them."
                 )
             raise
 

@@ -274,8 +274,13 @@ def test_control_groups_limit_memory(
 def test_arguments_are_checked() -> None:
     with pytest.raises(InputError, match="did you mean 'processes'"):
         run("proceses", toy_work.times, None, [])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="0 jobs"):
+    with pytest.raises(InputError, match="number of jobs is 0; it must be at least 1"):
         run("processes", toy_work.times, None, [], jobs=0)
+    with (
+        pytest.raises(InputError, match="number of threads per job is 0; it must be"),
+        open_executor("processes", toy_work.times, None, jobs=1, threads=0),
+    ):
+        pass
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

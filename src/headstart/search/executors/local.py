@@ -77,8 +77,10 @@ def open_executor(
     if name not in get_args(ExecutorName):
         names = get_args(ExecutorName)
         raise InputError(f"There is no executor {name!r}{did_you_mean(name, names)}.")
-    if jobs < 1 or (threads is not None and threads < 1):
-        raise InputError(f"{jobs} jobs with {threads} threads are not possible. Give 1 or more.")
+    if jobs < 1:
+        raise InputError(f"The number of jobs is {jobs}; it must be at least 1.")
+    if threads is not None and threads < 1:
+        raise InputError(f"The number of threads per job is {threads}; it must be at least 1.")
     if threads is None:
         threads = 1 if address else max(1, len(os.sched_getaffinity(0)) // jobs)
     if name == "here":
