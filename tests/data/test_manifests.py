@@ -7,6 +7,7 @@ import pytest
 
 from headstart.data.sources import load_dataset
 from headstart.errors import DataError
+from headstart.recipes.options import SourceOptions
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -137,19 +138,19 @@ def test_a_manifest_seen_through_a_link_to_its_folder(photos: Path) -> None:
 @pytest.mark.parametrize("label", ["cat;dog", "cat|dog", "cat; dog"])
 def test_several_labels_in_one_cell(photos: Path, label: str) -> None:
     message = refusal(manifest(photos, "a.jpg,cat", f"b.jpg,{label}"))
-    assert "multi-label is not there yet" in message
+    assert "(multi-label) are not supported yet" in message
     assert "row 3 of set.csv" in message
 
 
 def test_a_list_of_labels_in_one_cell(photos: Path) -> None:
     pandas = pytest.importorskip("pandas")
     path = parquet(photos, path=["a.jpg", "b.jpg"], label=[["cat"], ["cat", "dog"]])
-    assert "multi-label is not there yet" in refusal(path)
+    assert "(multi-label) are not supported yet" in refusal(path)
     paths = [str(photos / "a.jpg"), str(photos / "b.jpg")]
-    assert "multi-label is not there yet" in refusal(
+    assert "(multi-label) are not supported yet" in refusal(
         pandas.DataFrame({"path": paths, "label": ["cat", ["cat", "dog"]]})
     )
-    assert "multi-label is not there yet" in refusal(paths, labels=["cat", {"dog", "cat"}])
+    assert "(multi-label) are not supported yet" in refusal(paths, labels=["cat", {"dog", "cat"}])
 
 
 def test_unknown_splits(photos: Path) -> None:
@@ -166,7 +167,7 @@ def test_missing_and_repeated_columns(photos: Path) -> None:
     assert "separated by commas, and found 'path;label'" in message
     path = manifest(photos, "a.jpg,cat,dog", header="path,label,Label")
     assert "more than one column 'label'" in refusal(path)
-    assert "no column 'path'" in refusal(parquet(photos, file=["a.jpg"], label=["cat"]))
+    assert "no column 'path'" in refusal(parquet(photos, picture=["a.jpg"], label=["cat"]))
 
 
 @pytest.mark.parametrize("row", ["b.jpg,", "b.jpg,  ", "b.jpg"])
@@ -297,3 +298,159 @@ def test_lists_that_do_not_fit(photos: Path) -> None:
     missing = pytest.importorskip("pandas").NA
     assert refusal([photos / "a.jpg"], labels=[missing]) == "The label is empty (paths[0])."
     assert "not valid Unicode (paths[0])" in refusal(["caf\udce9.jpg"], labels=["x"])
+
+
+@pytest.mark.parametrize("path", ["id", "image_id", "image", "filename", "file_name", "filepath"])
+@pytest.mark.parametrize("label", ["class", "Category", "target"])
+def test_columns_by_the_names_that_tools_use(photos: Path, path: str, label: str) -> None:
+    dataset = load_dataset(manifest(photos, "1,a.jpg,x", "2,b.jpg,y", header=f"n,{path},{label}"))
+    assert [(item.path.name, item.label) for item in dataset.items] == [
+        ("a.jpg", "x"),
+        ("b.jpg", "y"),
+    ]
+    assert dataset.layout == f"the table set.csv, with {path!r} as path and {label!r} as label"
+    assert [(each.reason, each.names) for each in dataset.passed_over] == [
+        ("ignored_column", ("n",))
+    ]
+
+
+def test_a_path_goes_before_an_id(photos: Path) -> None:
+    rows = ("a.jpg,x,7", "b.jpg,y,8")
+    dataset = load_dataset(manifest(photos, *rows, header="path,label,id"))
+    assert [item.path.name for item in dataset.items] == ["a.jpg", "b.jpg"]
+    assert dataset.passed_over[0].names == ("id",)
+
+
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("1", "0"), ("yes", "no")])
+def test_is_valid_is_a_split(photos: Path, yes: str, no: str) -> None:
+    rows = (f"a.jpg,x,{no}", f"b.jpg,y,{no}", f"sub/c.png,y,{yes}")
+    dataset = load_dataset(manifest(photos, *rows, header="path,label,is_valid"))
+    assert [item.split for item in dataset.items] == ["train", "train", "val"]
+    assert "'is_valid' as split" in dataset.layout
+    message = refusal(manifest(photos, "a.jpg,x,maybe", header="path,label,is_valid"))
+    assert "is_valid is 'maybe' (row 2 of set.csv)" in message
+
+
+@pytest.mark.parametrize("name", ["fold", "Subset", "phase"])
+def test_an_ignored_column_that_looks_like_a_split(photos: Path, name: str) -> None:
+    path = manifest(photos, "a.jpg,x,1,5", "b.jpg,y,2,6", header=f"path,label,{name},age")
+    split, other = load_dataset(path).passed_over
+    assert (split.names, other.names) == ((name,), ("age",))
+    assert "look like a split" in split.sentence
+
+
+@pytest.mark.parametrize(
+    ("written", "slips"),
+    [
+        ("sub\\c.png", ["backslashes"]),
+        ("sub/c", ["extension"]),
+        ("SUB/C.PNG", ["upper and lower case"]),
+        (".\\Sub\\C", ["backslashes", "upper and lower case", "extension"]),
+        ("sub/..\\Sub/c", ["backslashes", "upper and lower case", "extension"]),
+    ],
+)
+def test_names_that_differ_a_little_from_the_file(
+    photos: Path, written: str, slips: list[str]
+) -> None:
+    dataset = load_dataset(manifest(photos, "a.jpg,x", f"{written},y"))
+    assert [dataset.key(row) for row in range(2)] == ["a.jpg", "sub/c.png"]
+    assert len(dataset.notes) == len(slips)
+    assert all(slip in note for slip, note in zip(slips, dataset.notes, strict=True))
+    assert all(f"1, first {written!r}" in note for note in dataset.notes)
+
+
+def test_a_name_that_fits_several_files_is_not_guessed(photos: Path) -> None:
+    touch(photos, "sub/c.jpg")
+    message = refusal(manifest(photos, "a.jpg,x", "sub/c,y"))
+    assert message.startswith("There is no file 'sub/c'")
+    assert message.endswith("(row 3 of set.csv). It may mean 'c.jpg' or 'c.png'.")
+
+
+@pytest.mark.parametrize("written", ["..\\outside.jpg", "../OUTSIDE.jpg", "..\\OUTSIDE"])
+def test_a_name_that_differs_does_not_lead_outside(photos: Path, written: str) -> None:
+    assert "is outside" in refusal(manifest(photos, "a.jpg,x", f"{written},y"))
+
+
+def test_all_missing_images_are_counted(photos: Path) -> None:
+    message = refusal(manifest(photos, "a.jpg,x", *(f"no{n}.jpg,y" for n in range(13))))
+    assert message.startswith("13 of 14 images in set.csv are missing.")
+    assert "'no0.jpg' (row 3 of set.csv)" in message
+    assert "'no9.jpg' (row 12 of set.csv) and 3 more." in message
+    assert "no10" not in message
+
+
+def test_root_is_where_the_images_are(photos: Path) -> None:
+    touch(photos.parent, "disk/d.jpg", "disk/e.jpg")
+    path = manifest(photos, "d.jpg,x", f"{photos.parent}/disk/e.jpg,y", "a.jpg,x")
+    disk = SourceOptions(root=photos.parent / "disk")
+    dataset = load_dataset(path, disk)
+    assert [item.path.name for item in dataset.items] == ["a.jpg", "d.jpg", "e.jpg"]
+    assert dataset.root == (photos.parent / "disk").resolve()
+    everything = SourceOptions(root=Path("/"))
+    absolute = manifest(photos, f"{photos.parent}/outside.jpg,x", "../disk/e.jpg,y")
+    assert "--root FOLDER" in refusal(absolute, options=disk)
+    assert len(load_dataset(absolute, everything).items) == 2
+    assert "no folder" in refusal(path, options=SourceOptions(root=photos / "none"))
+
+
+def test_links_out_of_the_folder_are_followed_if_asked(photos: Path) -> None:
+    (photos / "link.jpg").symlink_to("../outside.jpg")
+    path = manifest(photos, "a.jpg,x", "link.jpg,y")
+    dataset = load_dataset(path, SourceOptions(follow_links=True))
+    assert [dataset.key(row) for row in range(2)] == ["a.jpg", "link.jpg"]
+    astray = manifest(photos, "a.jpg,x", "../outside.jpg,y")
+    assert "is outside" in refusal(astray, options=SourceOptions(follow_links=True))
+
+
+def test_tsv(photos: Path) -> None:
+    touch(photos, "b, c.jpg")
+    (photos / "set.tsv").write_text('path\tlabel\na.jpg\tx\nb, c.jpg\t"y"\n')
+    assert [item.path.name for item in load_dataset(photos / "set.tsv").items] == [
+        "a.jpg",
+        "b, c.jpg",
+    ]
+    (photos / "set.tsv").write_text("path,label\na.jpg,x\n")
+    assert "no column 'path'" in refusal(photos / "set.tsv")
+
+
+def test_json_lines(photos: Path) -> None:
+    path = photos / "set.jsonl"
+    path.write_text(
+        '{"file_name": "a.jpg", "label": 0}\n\n'
+        '{"label": 1, "file_name": "b.jpg", "split": "val", "text": "a bee"}\n'
+        '{"label": 1, "file_name": "sub/c.png", "split": null}\n'
+    )
+    dataset = load_dataset(path)
+    assert [(item.path.name, item.label, item.split) for item in dataset.items] == [
+        ("a.jpg", "0", None),
+        ("b.jpg", "1", "val"),
+        ("c.png", "1", None),
+    ]
+    assert dataset.passed_over[0].names == ("text",)
+    path.write_text('{"path": "a.jpg", "label": ["x", "y"]}\n')
+    assert "not supported yet" in refusal(path)
+    path.write_text('{"path": "a.jpg", "label": "x"}\n[1]\n')
+    assert refusal(path).startswith("Line 2 of ")
+    path.write_text('{"path": "a.jpg"\n')
+    assert "is not JSON (line 1)" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "refused"),
+    [
+        ([f"{n / 7:.3f}" for n in range(24)], True),
+        ([str(n) for n in range(11)] * 2, False),
+        ([str(n) for n in range(24)], True),
+        ([f"{n / 7:.2f}" for n in range(22)] * 3, True),
+        (["0.0", "0.5", "1.0"] * 8, False),
+        ([f"model {n}" for n in range(24)], False),
+    ],
+    ids=["fractions", "numbers twice", "numbers once", "fractions often", "few", "words"],
+)
+def test_a_continuous_target(photos: Path, labels: list[str], refused: bool) -> None:
+    touch(photos, *(f"{n}.png" for n in range(len(labels))))
+    path = manifest(photos, *(f"{n}.png,{label}" for n, label in enumerate(labels)))
+    if refused:
+        assert f"looks like a continuous target: {len(set(labels))} different" in refusal(path)
+    else:
+        assert len(load_dataset(path).classes) == len(set(labels))

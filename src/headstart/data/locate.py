@@ -1,37 +1,173 @@
 """Image files named by rows of manifests and annotations."""
 
 import os
+import unicodedata
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from headstart.data.formats import readable_extensions
 from headstart.errors import DataError
 
+Slip = Literal["backslash", "case", "extension"]
+"""How a name differs from that of the file that it stands for."""
 
-def locate(name: str, base: Path, where: str, inside: Path | None = None) -> tuple[Path, Path]:
-    """Finds the file `name` relative to the folder `base`.
 
-    Args:
-        name: Relative or absolute path.
-        base: Absolute folder that relative paths start from.
-        where: Place that names the file, for messages ("row 3 of cars.csv").
-        inside: Resolved folder that must contain the file after all links are resolved.
+class MissingFileError(DataError):
+    """A row names a file that does not exist."""
 
-    Returns:
-        The absolute path of the file as given, and the same with all links resolved.
+
+@dataclass(frozen=True)
+class Found:
+    """A file that a row names.
+
+    Attributes:
+        path: Absolute path, as people know it.
+        real: The same with all links resolved.
+        slips: How the name in the row differs from the path.
+    """
+
+    path: Path
+    real: Path
+    slips: tuple[Slip, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Where the files of a manifest are looked for.
+
+    Attributes:
+        bases: Absolute folders that a relative path may start from, the likeliest first.
+        inside: Resolved folders, one of which must hold each file; anywhere if empty.
+        follow_links: Whether links in them may lead outside.
+    """
+
+    bases: tuple[Path, ...]
+    inside: tuple[Path, ...] = ()
+    follow_links: bool = False
+    _listed: dict[Path, dict[str, list[str]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def find(self, name: str, where: str) -> Found:
+        """Returns the file that a row names.
+
+        A name with backslashes, without its extension, or in other letter case stands for the
+        one file that fits it.
+
+        Args:
+            name: A relative or absolute path.
+            where: What names the file, for messages ("row 3 of cars.csv").
+
+        Raises:
+            MissingFileError: There is no such file, or more than one fits.
+            DataError: It lies outside `inside`.
+        """
+        outside: DataError | None = None
+        for base in self.bases:
+            try:
+                return self._plain(base, name, where)
+            except MissingFileError:
+                continue
+            except DataError as error:
+                outside = outside or error
+        if outside:
+            raise outside
+        unlike = [found for base in self.bases for found in self._alike(base, name, where)]
+        real = {found.real for found in unlike}
+        if len(real) == 1:
+            return unlike[0]
+        hint = (
+            f" It may mean {' or '.join(sorted(repr(path.name) for path in real))}." if real else ""
+        )
+        raise MissingFileError(f"There is no file {name!r} in {self.bases[0]} ({where}).{hint}")
+
+    def _plain(self, base: Path, name: str, where: str, slips: tuple[Slip, ...] = ()) -> Found:
+        """Returns the file that a name means to the letter."""
+        plain = base / name
+        try:
+            real = Path(os.path.realpath(plain))
+            # With links followed, only the name must stay inside.
+            held = Path(os.path.normpath(plain)) if self.follow_links else real
+        except ValueError:  # a NUL in the name
+            raise MissingFileError(f"There is no file {name!r} ({where}).") from None
+        if self.inside and not any(held.is_relative_to(folder) for folder in self.inside):
+            raise DataError(
+                f"{name!r} ({where}) is outside {self.inside[0]}. Use --root FOLDER with a "
+                "folder that holds every image, or give a list of paths in Python."
+            )
+        if not os.path.isfile(real):  # noqa: PTH113 - Path.is_file raises where a name is too long
+            raise MissingFileError(f"There is no file {name!r} ({where}).")
+        away = self.inside and not any(plain.is_relative_to(folder) for folder in self.inside)
+        return Found(real if ".." in plain.parts or away else plain, real, slips)
+
+    def _alike(self, base: Path, name: str, where: str) -> list[Found]:
+        """Returns the files whose names differ in separators, letter case or extension alone."""
+        if "\0" in name or len(name) > 4096:
+            return []
+        slashed = name.replace("\\", "/")
+        start = Path(slashed).anchor or str(base)
+        places = [Path(start)]
+        parts = [part for part in Path(slashed).parts if part != "/"]
+        slips: set[Slip] = {"backslash"} if slashed != name else set()
+        for number, part in enumerate(parts):
+            if part == "..":
+                places = [place.parent for place in places]
+                continue
+            is_last = number == len(parts) - 1
+            inner = [each for place in places for each in self._inner(place, part, is_last)]
+            exact = [each for each in inner if each.name == part]
+            places = exact or inner
+        written = os.path.normpath(Path(start, *parts))
+        found = []
+        for place in places if parts else []:
+            shorter = _key(place.name) != _key(parts[-1])
+            how = slips.copy()
+            if shorter:
+                how.add("extension")
+            if str(place.with_suffix("") if shorter else place) != written:
+                how.add("case")
+            try:
+                found.append(self._plain(base, str(place), where, tuple(sorted(how))))
+            except MissingFileError:
+                continue
+        return found
+
+    def _inner(self, folder: Path, name: str, is_file: bool) -> list[Path]:
+        """Returns what lies in a folder and is called alike, a file with any extension."""
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder)
+        known = self._listed[folder]
+        if (key := _key(name)) in known:
+            return [folder / each for each in known[key]]
+        if not is_file or Path(key).suffix in readable_extensions():
+            return []
+        return [
+            folder / each
+            for ending in sorted(readable_extensions())
+            for each in known.get(key + ending, ())
+        ]
+
+    @staticmethod
+    def _list(folder: Path) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        try:
+            for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names alone, many of them
+                names.setdefault(_key(name), []).append(name)
+        except (OSError, ValueError):
+            return {}
+        return names
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def locate(name: str, base: Path, where: str, inside: Path) -> tuple[Path, Path]:
+    """Returns the path of the file `name`, seen from the folder `base`, and its resolved path.
 
     Raises:
-        DataError: If there is no such file, or it is outside `inside`.
+        DataError: There is no such file, or it lies outside the resolved folder `inside`.
     """
-    plain = base / name
-    try:
-        real = Path(os.path.realpath(plain))
-    except ValueError:  # a NUL in the name
-        raise DataError(f"There is no file {name!r} ({where}).") from None
-    if inside is not None and not real.is_relative_to(inside):
-        raise DataError(
-            f"{name!r} ({where}) is outside {inside}. "
-            "Move the image into that folder, or give a list of paths in Python."
-        )
-    if not os.path.isfile(real):  # noqa: PTH113 - Path.is_file raises where a name is too long
-        raise DataError(f"There is no file {name!r} in {base} ({where}).")
-    astray = ".." in plain.parts or (inside is not None and not plain.is_relative_to(inside))
-    return (real if astray else plain), real
+    found = Finder((base,), (inside,)).find(name, where)
+    return found.path, found.real

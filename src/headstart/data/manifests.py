@@ -1,87 +1,65 @@
-"""Tables of images: CSV and Parquet files, DataFrames, and lists of paths with their labels.
+"""Tables of images: CSV, TSV, JSON Lines and Parquet files, DataFrames, and lists of paths.
 
 The columns are `path` and `label`, and if wanted `split` (train, val or test) and `group` (images
-of one group never straddle a split). Other columns are passed over.
+of one group never straddle a split); `columns` has their other names. Other columns are passed
+over.
 """
 
 import csv
-import math
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headstart.data.locate import locate
-from headstart.data.split_names import SPLIT_ALIASES
-from headstart.data.types import Dataset, Item, SplitName
-from headstart.errors import DataError, did_you_mean
+from headstart.data.columns import COLUMNS, SPLIT_LIKE, Column, Columns, find_columns
+from headstart.data.locate import Finder
+from headstart.data.rows import TableRow, read_rows
+from headstart.data.types import Dataset
+from headstart.data.understanding import PassedOver
+from headstart.errors import DataError
+from headstart.recipes.options import SourceOptions
 
 if TYPE_CHECKING:
     import pandas
 
+MANIFEST_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_MANIFEST_BYTES = 256 * 2**20
 MAX_MANIFEST_ROWS = 10_000_000
-_COLUMNS = ("path", "label", "split", "group")
-_SEPARATORS = (";", "|")
-_MISSING = ("NoneType", "NAType", "NaTType")  # the last two are pandas's, which may not be loaded
+IMAGE_FOLDERS = ("images", "train_images", "imgs", "img")
+"""Folders beside a manifest that its paths may start from."""
+_YES, _NO = frozenset({"true", "1", "1.0", "yes"}), frozenset({"false", "0", "0.0", "no"})
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One row as it was written; `where` names it in messages."""
+def load_manifest(path: Path, options: SourceOptions) -> Dataset:
+    """Reads a table file with a header.
 
-    where: str
-    path: object
-    label: object
-    split: object = None
-    group: object = None
-
-
-def load_csv(path: Path) -> Dataset:
-    """Reads a UTF-8 CSV file with a header; paths are relative to its folder and stay inside.
+    Paths are relative to its folder, or to `root`, and stay inside either.
 
     Raises:
-        DataError: The file or one of its rows cannot be used; the message names the row, where
-            the header is row 1.
+        DataError: The file or one of its rows cannot be used; the message names the row. In a
+            CSV or TSV file the header is row 1; other rows are counted from 1.
     """
-    _check_size(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(_csv_rows(csv.reader(file), path))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a CSV file in UTF-8: {error}.") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    return _from_file(path, rows)
-
-
-def load_parquet(path: Path) -> Dataset:
-    """Reads a Parquet file; paths are relative to its folder and stay inside.
-
-    Raises:
-        DataError: pyarrow is not installed, or the file or one of its rows cannot be used; rows
-            are counted from 1.
-    """
-    _check_size(path)
-    try:
-        import pyarrow  # noqa: PLC0415 - an extra
-        import pyarrow.parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise DataError(
-            "Parquet manifests need pyarrow: pip install 'headstart[tables]'."
-        ) from error
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            places = _find_columns([str(name) for name in file.schema_arrow.names], str(path))
-            names = [file.schema_arrow.names[place] for place in places.values()]
-            if file.metadata.num_rows > MAX_MANIFEST_ROWS:  # a few bytes can stand for billions
-                raise DataError(f"{path} has more than {MAX_MANIFEST_ROWS:,} rows.")
-            table = file.read(columns=names).to_pydict()
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
-    columns = {column: table[name] for column, name in zip(places, names, strict=True)}
-    return _from_file(path, _column_rows(columns, path.name, 1))
+    check_size(path)
+    match path.suffix.lower():
+        case ".parquet":
+            columns, rows = _parquet_rows(path)
+        case ".jsonl":
+            columns, rows = _json_rows(path)
+        case _:
+            columns, rows = _csv_rows(path)
+    if not rows:
+        raise DataError(f"{path} has no rows under its header.")
+    finder = find_near(path, options)
+    items, notes = read_rows(rows, finder, path.name)
+    return Dataset(
+        name=path.stem,
+        root=finder.inside[0],
+        items=items,
+        notes=notes,
+        layout=f"the table {path.name}{columns.said}",
+        passed_over=tuple(_ignored(columns)),
+    )
 
 
 def load_frame(frame: "pandas.DataFrame") -> Dataset:
@@ -90,11 +68,11 @@ def load_frame(frame: "pandas.DataFrame") -> Dataset:
     Raises:
         DataError: A column is missing or a row cannot be used; rows are counted from 0.
     """
-    places = _find_columns([str(name) for name in frame.columns], "The DataFrame")
-    columns: dict[str, list[object]] = {
-        column: list(frame.iloc[:, place]) for column, place in places.items()
+    columns = find_columns([str(name) for name in frame.columns], "The DataFrame")
+    values: Mapping[Column, list[Any]] = {
+        column: list(frame.iloc[:, place]) for column, place in columns.places.items()
     }
-    return _from_python(_column_rows(columns, "the DataFrame", 0))
+    return _from_python(_column_rows(columns, values, "the DataFrame", 0), "the DataFrame", columns)
 
 
 def load_pairs(paths: Iterable[object], labels: Iterable[object] | None = None) -> Dataset:
@@ -115,145 +93,181 @@ def load_pairs(paths: Iterable[object], labels: Iterable[object] | None = None) 
         if len(labels) != len(paths):
             raise DataError(f"There are {len(paths)} paths but {len(labels)} labels.")
         pairs = list(zip(paths, labels, strict=True))
-    return _from_python(
-        [_Row(f"paths[{index}]", path, label) for index, (path, label) in enumerate(pairs)]
-    )
+    rows = [TableRow(f"paths[{index}]", path, label) for index, (path, label) in enumerate(pairs)]
+    return _from_python(rows, "the list", None)
 
 
-def _check_size(path: Path) -> None:
+def check_size(path: Path) -> None:
+    """Refuses a file that is too large for a manifest or for annotations."""
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise DataError(
             f"{path} is larger than {MAX_MANIFEST_BYTES >> 20} MB, too large for a manifest."
         )
 
 
-def _csv_rows(lines: Iterator[list[str]], path: Path) -> Iterator[_Row]:
-    header = next(lines, [])
-    places = _find_columns(header, str(path))
-    for number, cells in enumerate(lines, start=2):
-        if not any(cell.strip() for cell in cells):
+def find_near(path: Path, options: SourceOptions) -> Finder:
+    """Returns where the images of a manifest are: `root`, its folder, or folders of images in it.
+
+    Raises:
+        DataError: There is no folder `root`.
+    """
+    beside = path.parent.resolve()
+    near = [beside / name for name in (path.stem, *IMAGE_FOLDERS) if (beside / name).is_dir()]
+    if options.root is None:
+        return Finder((beside, *near), (beside,), options.follow_links)
+    if not options.root.is_dir():
+        raise DataError(f"There is no folder {options.root} (--root).")
+    root = options.root.resolve()
+    return Finder((root, beside, *near), (root, beside), options.follow_links)
+
+
+def read_csv(path: Path) -> Iterator[list[str]]:
+    """Yields the rows of a UTF-8 CSV file, or of a TSV file by its name, the header first.
+
+    Raises:
+        DataError: It is not such a file, or a row has more cells than the header.
+    """
+    tabs = path.suffix.lower() == ".tsv"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, delimiter="\t" if tabs else ",")
+            header = next(lines, [])
+            yield header
+            for number, cells in enumerate(lines, start=2):
+                if len(cells) > len(header):
+                    raise DataError(
+                        f"There are {len(cells)} cells but {len(header)} columns (row {number} of "
+                        f'{path.name}); put a name that holds a comma into "quotes".'
+                    )
+                yield cells + [""] * (len(header) - len(cells))
+    except (csv.Error, UnicodeDecodeError) as error:
+        kind = "TSV" if tabs else "CSV"
+        raise DataError(f"{path} is not a {kind} file in UTF-8: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_json(path: Path, text: str, where: str) -> Any:
+    """Returns what JSON text holds.
+
+    Raises:
+        DataError: It is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({where}): {error}.") from error
+
+
+def _csv_rows(path: Path) -> tuple[Columns, list[TableRow]]:
+    lines = read_csv(path)
+    columns = find_columns(next(lines), str(path))
+    places = columns.places
+    rows = [
+        _row(
+            columns,
+            {column: cells[place] for column, place in places.items()},
+            f"row {number} of {path.name}",
+        )
+        for number, cells in enumerate(lines, start=2)
+        if any(cell.strip() for cell in cells)
+    ]
+    return columns, rows
+
+
+def _json_rows(path: Path) -> tuple[Columns, list[TableRow]]:
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a JSON Lines file in UTF-8: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    objects: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
             continue
-        where = f"row {number} of {path.name}"
-        if len(cells) > len(header):
-            raise DataError(
-                f"There are {len(cells)} cells but {len(header)} columns ({where}); "
-                'put a name that holds a comma into "quotes".'
-            )
-        values = {
-            column: cells[place] if place < len(cells) else None for column, place in places.items()
-        }
-        yield _Row(where, values["path"], values["label"], values.get("split"), values.get("group"))
+        found = read_json(path, line, f"line {number}")
+        if not isinstance(found, dict):
+            raise DataError(f"Line {number} of {path} is not a JSON object.")
+        objects[number] = found
+    header = list(dict.fromkeys(name for each in objects.values() for name in each))
+    columns = find_columns(header, str(path))
+    rows = [
+        _row(
+            columns,
+            {column: each.get(header[place]) for column, place in columns.places.items()},
+            f"row {number} of {path.name}",
+        )
+        for number, each in objects.items()
+    ]
+    return columns, rows
 
 
-def _column_rows(columns: dict[str, list[object]], table: str, start: int) -> list[_Row]:
-    blank: list[object] = [None] * len(columns["path"])
-    every = [columns.get(column, blank) for column in _COLUMNS]
+def _parquet_rows(path: Path) -> tuple[Columns, list[TableRow]]:
+    try:
+        import pyarrow  # noqa: PLC0415 - an extra
+        import pyarrow.parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError(
+            "Parquet manifests need pyarrow: pip install 'headstart[tables]'."
+        ) from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            columns = find_columns([str(name) for name in file.schema_arrow.names], str(path))
+            names = [file.schema_arrow.names[place] for place in columns.places.values()]
+            if file.metadata.num_rows > MAX_MANIFEST_ROWS:  # a few bytes can stand for billions
+                raise DataError(f"{path} has more than {MAX_MANIFEST_ROWS:,} rows.")
+            table = file.read(columns=names).to_pydict()
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
+    values = {column: table[name] for column, name in zip(columns.places, names, strict=True)}
+    return columns, _column_rows(columns, values, path.name, 1)
+
+
+def _column_rows(
+    columns: Columns, values: Mapping[Column, list[Any]], table: str, start: int
+) -> list[TableRow]:
     return [
-        _Row(f"row {number} of {table}", *values)
-        for number, values in enumerate(zip(*every, strict=True), start)
+        _row(columns, dict(zip(values, cells, strict=True)), f"row {number} of {table}")
+        for number, cells in enumerate(zip(*values.values(), strict=True), start)
     ]
 
 
-def _find_columns(header: Sequence[str], where: str) -> dict[str, int]:
-    """Returns the place of each known column; case and spaces around a name do not count."""
-    names = [name.strip().lower() for name in header]
-    for column in _COLUMNS:
-        if names.count(column) > 1:
-            raise DataError(f"{where} has more than one column {column!r}.")
-    missing = [column for column in ("path", "label") if column not in names]
-    if missing:
-        raise DataError(
-            f"{where} has no column {' and no column '.join(map(repr, missing))}; wanted are "
-            f"path,label[,split,group], separated by commas, and found {', '.join(header)!r}."
-        )
-    return {column: names.index(column) for column in _COLUMNS if column in names}
+def _row(columns: Columns, cells: Mapping[Column, Any], where: str) -> TableRow:
+    split = cells.get("split")
+    if columns.names.get("split", "").strip().lower() == "is_valid":
+        said = str(split).strip().lower()
+        if said not in _YES | _NO:
+            raise DataError(f"is_valid is {split!r} ({where}). Write true or false.")
+        split = "val" if said in _YES else "train"
+    return TableRow(where, cells["path"], cells["label"], split, cells.get("group"))
 
 
-def _from_file(path: Path, rows: Sequence[_Row]) -> Dataset:
-    root = path.parent.resolve()
-    if not rows:
-        raise DataError(f"{path} has no rows under its header.")
-    items, notes = _read_rows(rows, root, inside=root)
-    return Dataset(name=path.stem, root=root, items=items, notes=notes)
+def _ignored(columns: Columns | None) -> Iterator[PassedOver]:
+    if columns is None or not columns.ignored:
+        return
+    like = SPLIT_LIKE | set(COLUMNS["split"])
+    splits = [name for name in columns.ignored if name.strip().lower() in like]
+    others = [name for name in columns.ignored if name not in splits]
+    groups = (
+        ("Columns that are not used, but look like a split; name one split to use it", splits),
+        ("Columns that are not used", others),
+    )
+    for what, names in groups:
+        if names:
+            yield PassedOver(reason="ignored_column", what=what, names=tuple(sorted(names)))
 
 
-def _from_python(rows: Sequence[_Row]) -> Dataset:
+def _from_python(rows: Sequence[TableRow], table: str, columns: Columns | None) -> Dataset:
     if not rows:
         raise DataError("There are no images: the list or DataFrame is empty.")
-    items, notes = _read_rows(rows, Path.cwd(), inside=None)
+    items, notes = read_rows(rows, Finder((Path.cwd(),)), table)
     root = Path(os.path.commonpath([item.path.parent for item in items]))
-    return Dataset(name=root.name or "images", root=root, items=items, notes=notes)
-
-
-def _read_rows(
-    rows: Iterable[_Row], base: Path, *, inside: Path | None
-) -> tuple[tuple[Item, ...], tuple[str, ...]]:
-    known: dict[Path, tuple[Item, str]] = {}
-    repeats: list[str] = []
-    for row in rows:
-        item, real = _read_row(row, base, inside)
-        first, first_where = known.setdefault(real, (item, row.where))
-        if first_where == row.where:
-            continue
-        if item.label != first.label:
-            raise DataError(
-                f"{str(row.path)!r} is {first.label!r} in {first_where} and {item.label!r} in "
-                f"{row.where}; several labels for one image (multi-label) is not there yet."
-            )
-        if replace(item, path=first.path) != first:
-            raise DataError(
-                f"{str(row.path)!r} has one split or group in {first_where} and another in "
-                f"{row.where}; keep one of these rows."
-            )
-        repeats.append(row.where)
-    notes = (
-        (f"Rows that repeat an image and were left out: {len(repeats)}, first {repeats[0]}.",)
-        if repeats
-        else ()
+    return Dataset(
+        name=root.name or "images",
+        root=root,
+        items=items,
+        notes=notes,
+        layout=f"a table{columns.said}" if columns else "",
+        passed_over=tuple(_ignored(columns)),
     )
-    return tuple(item for item, _ in known.values()), notes
-
-
-def _read_row(row: _Row, base: Path, inside: Path | None) -> tuple[Item, Path]:
-    if not isinstance(row.label, str) and isinstance(row.label, Iterable):
-        raise DataError(_multi_label(row))
-    name, label = _text(row.path, "path", row.where), _text(row.label, "label", row.where)
-    if name is None or label is None:
-        raise DataError(f"The {'path' if name is None else 'label'} is empty ({row.where}).")
-    if any(separator in label for separator in _SEPARATORS):
-        raise DataError(_multi_label(row))
-    path, real = locate(name, base, row.where, inside)
-    group = _text(row.group, "group", row.where)
-    return Item(path=path, label=label, split=_split(row), group=group), real
-
-
-def _multi_label(row: _Row) -> str:
-    return (
-        f"There are several labels in one cell, {str(row.label)!r} ({row.where}): "
-        "multi-label is not there yet, so give each image one label."
-    )
-
-
-def _split(row: _Row) -> SplitName | None:
-    name = _text(row.split, "split", row.where)
-    if name is None:
-        return None
-    if name.lower() not in SPLIT_ALIASES:
-        hint = did_you_mean(name, SPLIT_ALIASES) or "; wanted is train, val or test."
-        raise DataError(f"Unknown split {name!r} ({row.where}){hint}")
-    return SPLIT_ALIASES[name.lower()]
-
-
-def _text(value: object, column: str, where: str) -> str | None:
-    """Returns a cell as text without spaces around it, or None where it is empty."""
-    if type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, bytes) or (not isinstance(value, str) and isinstance(value, Iterable)):
-        raise DataError(f"The {column} is not a text but a {type(value).__name__} ({where}).")
-    # Spaces may belong to a file's name.
-    text = str(value) if column == "path" else str(value).strip()
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"The {column} {text!r} is not valid Unicode ({where}).") from None
-    return text if text.strip() else None

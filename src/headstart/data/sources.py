@@ -12,7 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from headstart.data.folders import load_folder
-from headstart.data.manifests import load_csv, load_frame, load_pairs, load_parquet
+from headstart.data.manifests import (
+    MANIFEST_EXTENSIONS,
+    load_frame,
+    load_manifest,
+    load_pairs,
+)
 from headstart.data.reading import Page, Reading
 from headstart.data.solar import load_solar
 from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
@@ -20,6 +25,7 @@ from headstart.data.types import Dataset, Item
 from headstart.errors import DataError, did_you_mean
 from headstart.progress import Progress
 from headstart.recipes.options import SourceOptions
+from headstart.text import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,7 +53,8 @@ def load_dataset(
             a folder with one subfolder per class, or with folders of splits or groups (patients,
             days) that hold these, see `layouts`;
             a folder with Stanford Cars in an official form;
-            a `.csv` or `.parquet` file with the columns `path,label[,split,group]`;
+            a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the columns
+            `path,label[,split,group]`;
             `"demo:solar"`;
             a pandas DataFrame with the same columns;
             a list of paths, with `labels`, or of `(path, label)` pairs.
@@ -108,16 +115,12 @@ def _load_place(source: str, options: SourceOptions) -> Dataset:
         return load_folder(path, options)
     if not os.path.isfile(source):  # noqa: PTH113
         raise DataError(f"There is no folder or file {source!r}.")
-    match path.suffix.lower():
-        case ".csv":
-            return load_csv(path)
-        case ".parquet":
-            return load_parquet(path)
-        case _:
-            raise DataError(
-                f"{source!r} is neither a folder nor a manifest. "
-                "The name of a manifest ends in .csv or .parquet."
-            )
+    if path.suffix.lower() not in MANIFEST_EXTENSIONS:
+        raise DataError(
+            f"{source!r} is neither a folder nor a manifest. "
+            f"The name of a manifest ends in {listed(MANIFEST_EXTENSIONS, 'or')}."
+        )
+    return load_manifest(path, options)
 
 
 def _load_demo(name: str) -> Dataset:

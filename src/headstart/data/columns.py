@@ -1,0 +1,83 @@
+"""Which columns of a table hold the path, the label, the split and the group of an image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from headstart.errors import DataError
+from headstart.text import listed
+
+Column = Literal["path", "label", "split", "group"]
+
+COLUMNS: dict[Column, tuple[str, ...]] = {
+    "path": (
+        "path", "filepath", "file_path", "image_path", "img_path", "filename", "file_name",
+        "image_name", "file", "image", "img", "image_id", "img_id", "id",
+    ),
+    "label": ("label", "class", "category", "target", "class_name", "label_name"),
+    "split": ("split", "is_valid"),
+    "group": ("group",),
+}  # fmt: skip
+"""Names of each column, the first one that a table has counts."""
+
+SPLIT_LIKE = frozenset(
+    {"subset", "partition", "set", "fold", "phase", "usage", "is_test", "is_train", "dataset"}
+)
+"""Names of columns that look like a split and are not read as one."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table that are read.
+
+    Attributes:
+        places: Place of each column among all.
+        names: Name of each column as it is written.
+        ignored: Names of the columns that are not used.
+    """
+
+    places: dict[Column, int]
+    names: dict[Column, str]
+    ignored: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """The columns that have another name than ours, for people; empty if there are none."""
+        other = [
+            f"{name!r} as {column}"
+            for column, name in self.names.items()
+            if name.strip().lower() != column
+        ]
+        return f", with {listed(other)}" if other else ""
+
+
+def find_columns(header: Sequence[str], where: str) -> Columns:
+    """Returns the place of each known column; case and spaces around a name do not count.
+
+    Raises:
+        DataError: There is no column of paths or labels, or there is one twice.
+
+    Example:
+        >>> find_columns(["id", "Class", "age"], "The table").places
+        {'path': 0, 'label': 1}
+    """
+    names = [name.strip().lower() for name in header]
+    places: dict[Column, int] = {}
+    for column, known in COLUMNS.items():
+        chosen = next((name for name in known if name in names), None)
+        if chosen is None:
+            continue
+        if names.count(chosen) > 1:
+            raise DataError(f"{where} has more than one column {chosen!r}.")
+        places[column] = names.index(chosen)
+    missing = [column for column in ("path", "label") if column not in places]
+    if missing:
+        raise DataError(
+            f"{where} has no column {' and no column '.join(map(repr, missing))}; wanted are "
+            f"path,label[,split,group], separated by commas, and found {', '.join(header)!r}."
+        )
+    return Columns(
+        places,
+        {column: header[place] for column, place in places.items()},
+        tuple(name for place, name in enumerate(header) if place not in places.values()),
+    )
