@@ -1,12 +1,17 @@
 """What the audit finds, leaves out and keeps together."""
 
 import os
+import random
+import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headstart.data import audit as audit_module
+from headstart.data import class_names
 from headstart.data.audit import Audit, AuditResult, audit, summary_rows
 from headstart.data.class_names import similar_names
 from headstart.data.pixels import THUMBNAIL, Facts
@@ -259,6 +264,66 @@ def test_names_of_real_data_sets_are_all_different() -> None:
         pytest.skip("the shared data are not here")
     for folder in folders:
         assert similar_names(path.name for path in folder.iterdir()) == []
+
+
+def altered(word: str, changes: int, rng: random.Random) -> str:
+    for _ in range(changes):
+        place = rng.randrange(1, len(word))
+        letter = rng.choice(["", "", *"abcde1"])
+        word = word[:place] + letter + word[place + rng.randrange(2) :]
+    return word
+
+
+def test_similar_names_are_found_among_all_pairs() -> None:
+    rng = random.Random(0)
+    names = set()
+    for _ in range(60):
+        word = "".join(rng.choice("abcde1") for _ in range(rng.randint(5, 17)))
+        other = rng.choice(["", " red", "-blue", "_2"])
+        names |= {altered(word, changes, rng) + other for changes in (0, 1, 1, 2, 2, 3)}
+    known = {name: class_names._words(name) for name in sorted(names)}
+    found = similar_names(names)
+    every = {
+        (a, b)
+        for a, b in combinations(known, 2)
+        if "".join(known[a]) == "".join(known[b])
+        or class_names._differ_by_a_letter(known[a], known[b])
+    }
+    assert set(found) <= every
+    # What is not found has several letters more or fewer, in one word.
+    missed = [("".join(known[a]), "".join(known[b])) for a, b in every - set(found)]
+    assert all(max(len(a), len(b)) > 7 for a, b in missed)
+    assert len(missed) < len(found) / 4
+    assert len(found) > 100
+
+
+def test_the_rules_on_classes_are_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    compared = 0
+    real = class_names._differ_by_a_letter
+
+    def count(first: list[str], second: list[str]) -> bool:
+        nonlocal compared
+        compared += 1
+        return real(first, second)
+
+    monkeypatch.setattr(class_names, "_differ_by_a_letter", count)
+    names = {"".join(rng.choice("aeioubdklmnrst") for _ in range(10)) for _ in range(4000)}
+    similar_names(names)
+    assert compared < len(names)  # of 8 million pairs
+
+
+def test_every_class_of_many_is_counted() -> None:
+    labels = [f"{number:04d}" for number in range(3000) for _ in range(2 + number % 3)]
+    items = tuple(Item(Path(f"/d/{row}.jpg"), label) for row, label in enumerate(labels))
+    facts = [Facts("ok") for _ in items]
+    notes = audit_module._Notes(Dataset("d", Path("/d"), items), facts)
+    started = time.monotonic()
+    audit_module._note_tiny_classes(notes)
+    assert time.monotonic() - started < 5  # over a minute, if every class reads every image
+    assert len(notes.dropped) == 2000
+    assert len(notes.left()) == 7000
+    assert len(notes.findings) == 3000
 
 
 def test_similar_names_and_ignored_files_are_findings() -> None:

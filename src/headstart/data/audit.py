@@ -311,10 +311,11 @@ def _too_few_classes(notes: _Notes) -> str:
 
 def _note_tiny_classes(notes: _Notes) -> None:
     counts = dict.fromkeys(notes.dataset.classes, 0) | _class_counts(notes)
-    tiny = {label: count for label, count in counts.items() if count < MIN_PER_CLASS}
+    gathered = _gather(notes.left(), notes.label)
+    members_of = {notes.label(members[0]): members for members in gathered}
     for label, count in counts.items():
-        members = [index for index in notes.left() if notes.label(index) == label]
-        if label in tiny:
+        if count < MIN_PER_CLASS:
+            members = members_of.get(label, [])
             usable = counted(len(members), "usable image")
             reason = f"its class {label!r} has only {usable}"
             notes.drop(members, reason)
