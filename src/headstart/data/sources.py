@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from headstart.data.annotations import load_annotations
 from headstart.data.folders import load_folder
 from headstart.data.manifests import (
     MANIFEST_EXTENSIONS,
@@ -112,7 +113,7 @@ def _load_place(source: str, options: SourceOptions) -> Dataset:
     if source and os.path.isdir(source):  # noqa: PTH112
         if options.layout is None and is_stanford_cars(path):
             return load_stanford_cars(path, boxes=options.boxes)
-        return load_folder(path, options)
+        return load_annotations(path, options) or load_folder(path, options)
     if not os.path.isfile(source):  # noqa: PTH113
         raise DataError(f"There is no folder or file {source!r}.")
     if path.suffix.lower() not in MANIFEST_EXTENSIONS:
