@@ -68,7 +68,7 @@ class Run:
 
     Attributes:
         folder: Run folder.
-        record: Request, plan and course of the run.
+        record: Request, plan and outcome of the run.
         metrics: Metrics on the sealed test.
 
     Example:
@@ -112,7 +112,7 @@ class Run:
             images: One image or several: paths, folders, patterns, bytes, Pillow images, arrays or
                 a table of one column; see `image_inputs`.
             progress: Progress display.
-            set_coverage: Share of images whose prediction set shall contain the true class: 0.8,
+            set_coverage: Share of images whose prediction set contains the true class: 0.8,
                 0.9, 0.95 or 0.99; no prediction sets by default.
         """
         return predict_images(self.bundle, images, progress, set_coverage)
@@ -184,7 +184,7 @@ def predict_images(
         bundle: The classifier.
         images: One image or several; see `image_inputs`.
         progress: Progress display.
-        set_coverage: Share of images whose prediction set shall contain the true class; no
+        set_coverage: Share of images whose prediction set contains the true class; no
             prediction sets by default.
 
     Raises:

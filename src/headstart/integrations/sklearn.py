@@ -25,7 +25,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Image classifier for images given as paths, arrays, Pillow images or bytes.
 
     `X` is a sequence of n images, a table of one column of paths, or a uint8 array (n, height,
-    width, 3) or (n, height, width). What is pickled holds the trained classifier itself.
+    width, 3) or (n, height, width). A pickled object contains the trained classifier itself.
     Like `headstart.fit`, `fit` holds out a validation set and a sealed test set. The metrics on the
     test set are in `run_.metrics`.
 

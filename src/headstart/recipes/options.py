@@ -263,9 +263,9 @@ class CompareOptions(SourceOptions):
     """Finished run whose recipe, images and split are used. The results are added to its folder and
     its report."""
     epochs: int = Field(6, ge=1)
-    """Number of epochs of every training."""
+    """Number of epochs of every training run."""
     seeds: int = Field(1, ge=1)
-    """Number of trainings of each row, with different seeds."""
+    """Number of training runs of each row, with different seeds."""
     budget: str | float | None = DEFAULT_BUDGET
     """Limit on the wall time. Rows that do not fit are left out and listed."""
     settings: tuple[str, ...] = ()
