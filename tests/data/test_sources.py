@@ -269,8 +269,10 @@ def test_long_lists_of_names_are_cut_short(tmp_path: Path) -> None:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "nope") == f"There is no folder or file {str(tmp_path / 'nope')!r}."
-    assert refusal("") == "There is no folder or file ''."
+    assert refusal(tmp_path / "nope") == (
+        f"There is no folder or file {str(tmp_path / 'nope')!r}. Check the path."
+    )
+    assert refusal("") == "There is no folder or file ''. Check the path."
     assert "There is no folder or file" in refusal("x" * 5000)
     assert "There is no folder or file" in refusal("a\0b")
 

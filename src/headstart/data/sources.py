@@ -115,7 +115,7 @@ def _load_place(source: str, options: SourceOptions) -> Dataset:
             return load_stanford_cars(path, boxes=options.boxes)
         return load_annotations(path, options) or load_folder(path, options)
     if not os.path.isfile(source):  # noqa: PTH113
-        raise DataError(f"There is no folder or file {source!r}.")
+        raise DataError(f"There is no folder or file {source!r}. Check the path.")
     if path.suffix.lower() not in MANIFEST_EXTENSIONS:
         raise DataError(
             f"{source!r} is neither a folder nor a manifest. "
