@@ -83,7 +83,7 @@ def _each(images: Any) -> Iterable[Any]:
             raise DataError(_unusable("the argument", images))
         return [_single(value) for value in images]
     if images.dtype.kind in "OUS":
-        return [_single(value) for value in _column(images)]
+        return [_single(value) for value in _column(images).tolist()]
     one = images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
     if images.dtype != np.uint8 or not (one or _is_stack(images)):
         raise DataError(
