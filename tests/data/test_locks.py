@@ -55,6 +55,7 @@ def test_a_failure_releases_the_lock(system: int | None, tmp_path: Path) -> None
         ("0123abcd-1-1700000000", False),  # another machine's, of which nothing is known
         ("", False),  # being written
     ],
+    ids=["ended", "number reused", "running", "another machine", "being written"],
 )
 def test_a_lock_file_of_an_ended_process_does_not_count(
     system: int, owner: str, is_free: bool, tmp_path: Path
