@@ -47,7 +47,7 @@ def test_labels_that_are_held_back_are_not_seen() -> None:
 
 def test_too_few_images_are_refused() -> None:
     features, labels, groups = blobs(12)
-    with pytest.raises(DataError, match="12 images are too few"):
+    with pytest.raises(DataError, match="12 images cannot give a learning curve"):
         measure_curve(features, labels, groups, 3)
 
 
