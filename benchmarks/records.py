@@ -6,6 +6,7 @@ when their folders are gone.
 
 import json
 import os
+import re
 import shutil
 import sys
 import tomllib
@@ -174,12 +175,30 @@ def did(record: Record) -> str:
     """Returns what a run kept, why it ended, and its steps, as Markdown."""
     run = record["run"]
     steps = "".join(
-        f"\n  - {step['stage']}: {step['planned']}"
-        + (f"; {step['happened']}" if step["happened"] else "")
+        f"\n  - {step['stage']}: {in_todays_words(step['planned'])}"
+        + (f"; {in_todays_words(step['happened'])}" if step["happened"] else "")
         + (f" ({step['seconds']:.1f} s)" if step["seconds"] is not None else "")
         for step in run["plan"]
     )
-    return f"kept {run['chosen']}; ended because {run['stop_reason']}.{steps}"
+    reason = in_todays_words(run["stop_reason"])
+    return f"kept {run['chosen']}; ended because {reason}.{steps}"
+
+
+def in_todays_words(text: str) -> str:
+    """Returns what an earlier version wrote into a record with plurals and terms of today.
+
+    Example:
+        >>> in_todays_words("1 recipes for 3 epochs; 1 trials; best: x, 35 of 36 right")
+        '1 recipe for 3 epochs; 1 trial; best: x, 35 of 36 correct'
+    """
+    text = re.sub(r"\b1 (recipe|trial|head|epoch|view|image|backbone)s\b", r"1 \1", text)
+    text = re.sub(r"(\d+ of \d+) right\b", r"\1 correct", text)
+    text = re.sub(r"cross-validated in (\d+) parts", r"\1-fold cross-validated", text)
+    text = re.sub(r"(\d) %", r"\1%", text)
+    return text.replace(
+        "fine-tuning does not pay: no trial validates better than the head that it began with",
+        "fine-tuning does not help: no trial has a lower validation loss than its initial head",
+    ).replace("kept are weights", "kept: weights")
 
 
 def provenance(records: Sequence[Record]) -> list[str]:

@@ -41,6 +41,7 @@ from records import (
     did,
     fit,
     image_ids,
+    in_todays_words,
     provenance,
     read_lines,
     right,
@@ -346,7 +347,7 @@ def _table(records: list[Record]) -> str:
                 f"{record['peak_anon_mb']:,.0f}",
                 f"{backbone['name']}{pixels}",
                 run["chosen"],
-                run["stop_reason"],
+                in_todays_words(run["stop_reason"]),
                 trials or "-",
             )
         )

@@ -34,7 +34,8 @@ def tuned(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathF
 def test_a_run_holds_everything(tuned: Run) -> None:
     names = {path.name for path in tuned.folder.iterdir()}
     assert names == {
-        "run.json", "recipe.toml", "split.csv", "data.csv", "audit.json", "epochs.jsonl", "metrics.json",
+        "run.json", "recipe.toml", "split.csv", "data.csv", "audit.json", "epochs.jsonl",
+        "metrics.json",
         "predictions.csv", "report.html", "bundle", "embeddings.safetensors", "evidence.json",
         "pictures",
     }  # fmt: skip
