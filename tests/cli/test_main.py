@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from headstart.cli.app import app, reporting_errors
 
@@ -80,6 +82,18 @@ def test_check_as_lines_and_json(headstart: Command, pictures: Path) -> None:
     assert headstart("check", pictures).returncode == 0
     audit = json.loads(headstart("check", pictures, "--json").stdout)
     assert audit["classes"] == {"checks": 16, "rings": 16, "stripes": 16}
+
+
+def test_check_says_that_nothing_is_wrong(headstart: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("ants", "bees"):
+        (tmp_path / label).mkdir()
+        for number in range(12):
+            coarse = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8))
+            coarse.resize((256, 256)).save(tmp_path / label / f"{number}.jpg")
+    told = headstart("check", tmp_path).stdout.splitlines()
+    assert told[-1] == "No problems found."
+    assert "subject" not in " ".join(told)
 
 
 def test_check_says_what_was_understood(headstart: Command, pictures: Path, tmp_path: Path) -> None:

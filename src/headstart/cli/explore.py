@@ -32,7 +32,11 @@ def check(context: typer.Context, source: Source, as_json: AsJson = False, **val
         else:
             if found.understood is not None:
                 print(found.understood)
-            print_table(("subject", "severity", "finding"), summary_rows(found))
+            rows = summary_rows(found)
+            if rows:
+                print_table(("subject", "severity", "finding"), rows)
+            elif not found.problem:
+                print("No problems found.")
         if found.problem:
             raise DataError(found.problem)
 
