@@ -7,11 +7,13 @@
     │   ├── BackboneError               an unknown backbone, or weights that cannot be loaded
     │   ├── BudgetError                 a time budget that is too short for any path
     │   └── RunError                    a run folder in use, or an unreadable run or bundle
+    ├── DivergedError                   the loss of a training is no longer finite
     └── DiskFullError                   no disk space left
 
 A message is one or two sentences: what is wrong, where, and what to do.
 """
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -58,8 +60,39 @@ class RunError(InputError):
     """A run folder is in use, or a run or bundle cannot be read."""
 
 
+class DivergedError(HeadstartError):
+    """The loss of a training is no longer finite."""
+
+
 class DiskFullError(HeadstartError):
     """No space is left on the disk."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its name if it has none.
+
+    Example:
+        >>> first_line(ValueError("no such class")), first_line(MemoryError())
+        ('no such class', 'MemoryError')
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error means that the machine or its GPU is out of memory.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(HeadstartError())
+        (True, False)
+    """
+    torch = sys.modules.get("torch")  # the import takes a second
+    return (
+        isinstance(error, MemoryError)
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+        # PyTorch has no class for this one.
+        or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

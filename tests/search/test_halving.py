@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial
-from headstart.errors import HeadstartError, RunError
+from headstart.errors import DivergedError, HeadstartError, RunError
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
@@ -21,6 +21,7 @@ from headstart.search.halving import (
     successive_halving,
 )
 from headstart.search.leaderboard import differences, leaderboard
+from headstart.search.messages import all_failed, why_ended
 from headstart.search.sampler import prior_recipes
 from headstart.search.trial import Score, TrialJob
 
@@ -185,12 +186,25 @@ def test_failures_are_failures_with_their_cause_and_the_search_goes_on(tmp_path:
     assert [row.failed for row in rows[-3:]] == [t.cause for t in failed]
 
 
-def test_all_trials_failing_is_an_error_that_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [DivergedError("it always breaks."), RuntimeError("it always breaks."), MemoryError("always")],
+)
+def test_where_every_trial_fails_none_is_returned_and_the_plan_says_why(error: Exception) -> None:
     def evaluate(recipe: Recipe, epochs: int) -> Score:
-        raise HeadstartError("it always breaks.")
+        raise error
 
-    with pytest.raises(HeadstartError, match=r"All trials failed \(3\).*always breaks"):
-        run(tmp_path, trials=3, evaluate=evaluate)
+    trials: list[Trial] = []
+    best, plan = successive_halving(
+        Asking(BASE), plan_of(trials=3), [], Made(evaluate), trials.append
+    )
+    assert best == []
+    assert [rung.trials for rung in plan.rungs] == [3, 0]
+    assert plan.rungs[0].ended == "every trial failed"
+    assert [trial.state for trial in trials] == ["failed"] * 3
+    assert all_failed(trials).startswith("All trials failed (3), the first with: ")
+    assert "always" in all_failed(trials)
+    assert why_ended(plan, False, best, best) == "every trial failed"
 
 
 def test_ctrl_c_is_no_failed_trial(tmp_path: Path) -> None:
@@ -279,6 +293,23 @@ def test_memory_that_never_suffices_is_a_failure(tmp_path: Path) -> None:
 
     assert run(tmp_path, trials=3, evaluate=evaluate) is not None
     assert TRIALS.read(tmp_path)[0].state == "failed"
+
+
+def test_a_batch_is_not_halved_below_what_its_methods_need(tmp_path: Path) -> None:
+    base = parse_recipe(
+        {"epochs": 8, "batch_size": 16, "metric_loss": {"name": "triplet", "per_class": 4}}
+    )
+    tried: list[int] = []
+
+    def evaluate(recipe: Recipe, epochs: int) -> Score:
+        tried.append(recipe.batch_size)
+        raise MemoryError("no memory")
+
+    trials: list[Trial] = []
+    successive_halving(Asking(base), plan_of(trials=9), [], Made(evaluate), trials.append)
+    assert tried[:2] == [16, 8], "a batch of 4 has no room for two classes of 4 images"
+    assert {trial.cause for trial in trials} == {"no memory"}, "not that of the smaller batch"
+    assert all(parse_recipe(trial.recipe) for trial in trials)
 
 
 def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from headstart.training.budget import (
     views_for,
 )
 from headstart.training.experiment import Experiment, development_set
-from headstart.training.finetune import seconds_for_training
+from headstart.training.reserve import seconds_for_training
 from headstart.training.run_context import RunContext
 from headstart.training.speed import disk_for_views, measure_speeds
 

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.stats import norm
 
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
-from headstart.errors import HeadstartError
+from headstart.errors import RecipeError
 from headstart.evaluation.metrics import flags_of
+from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import SEARCHED, Recipe
 from headstart.search.executors.local import Executor
 from headstart.search.executors.outcome import Outcome
@@ -22,6 +23,8 @@ SMALLEST_BATCH = 4
 NOT_YET = "no short schedule has a lower validation loss than its initial head"
 
 NOT_PAYING = "fine-tuning does not help: no trial has a lower validation loss than its initial head"
+
+ALL_FAILED = "every trial failed"
 
 KEEP = 3
 """One in this many trials is promoted to the next rung."""
@@ -65,7 +68,8 @@ def successive_halving(
     The executor runs one trial per slot at a time. The sampler learns from each batch of trials in
     the order of their numbers: the same number of slots gives the same search. If no short
     schedule beats its initial head, the best of them is tried again on the next schedule. If
-    every trial of a later rung fails, the trials of the rung before it are returned.
+    every trial of a later rung fails, the trials of the rung before it are returned; if every
+    trial of the first rung fails, none is.
 
     Args:
         asking: Source of the recipes.
@@ -75,9 +79,6 @@ def successive_halving(
         journal: Writes a trial; it counts only when this has returned.
         why_stop: Returns why a rung should end early, or an empty string.
         keep_plan: Writes the plan as run so far, after each rung and before the next.
-
-    Raises:
-        HeadstartError: If every trial of the first rung failed.
     """
     done = {(trial.rung, trial.number): trial for trial in known}
     best: list[Trial] = []
@@ -86,7 +87,7 @@ def successive_halving(
         tried: list[Trial] = []
         judged = plan
         unpaid = number > 0 and not any(pays(trial, plan.epochs) for trial in best)
-        again = unpaid and short(best[0], plan.epochs)
+        again = unpaid and bool(best) and short(best[0], plan.epochs)
         if again and not rung.ended:
             rung = rung.model_copy(update={"trials": 1})
             # The remaining time must cover a whole schedule of at least this length.
@@ -114,7 +115,7 @@ def successive_halving(
             rung = rung.model_copy(update={"ended": "all trials with longer schedules failed"})
         going = going_on(rung.trials, asking.winners)
         if len(best) < going and number + 1 < len(plan.rungs) and not rung.ended:
-            ended = f"only {counted(len(best), 'trial')} did not fail"
+            ended = f"only {counted(len(best), 'trial')} did not fail" if best else ALL_FAILED
             rung = rung.model_copy(update={"ended": ended})
         plan = _with_rung(plan, number, rung, min(going, len(best)))
         keep_plan(plan)
@@ -158,13 +159,24 @@ def _run(executor: Executor[TrialJob, Score], jobs: Sequence[TrialJob]) -> Itera
         again = []
         for position, outcome in executor.run([job for job, _ in waiting]):
             job, note = waiting[position]
-            size = int(job.recipe["batch_size"]) // 2
-            if outcome.out_of_memory and size >= SMALLEST_BATCH:
-                smaller = replace(job, recipe={**job.recipe, "batch_size": size})
-                again.append((smaller, f"batches of {size}, because larger ones ran out of memory"))
-            else:
+            smaller = _with_half_the_batch(job) if outcome.out_of_memory else None
+            if smaller is None:
                 yield as_trial(job, outcome, note)
+                continue
+            size = smaller.recipe["batch_size"]
+            again.append((smaller, f"batches of {size}, because larger ones ran out of memory"))
         waiting = again
+
+
+def _with_half_the_batch(job: TrialJob) -> TrialJob | None:
+    """Returns the job with half the batch size, or None if its methods need larger batches."""
+    size = int(job.recipe["batch_size"]) // 2
+    recipe = {**job.recipe, "batch_size": size}
+    try:
+        parse_recipe(recipe)
+    except RecipeError:
+        return None
+    return replace(job, recipe=recipe) if size >= SMALLEST_BATCH else None
 
 
 def plan_rungs(trials: int, epochs: int, winners: int = 1) -> list[Rung]:
@@ -246,17 +258,8 @@ def pays(trial: Trial, whole: int) -> bool:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Returns the successful trials, lowest validation loss first.
-
-    Raises:
-        HeadstartError: If there are none.
-    """
+    """Returns the successful trials, lowest validation loss first."""
     good = [trial for trial in trials if trial.val_loss is not None]
-    if not good:
-        raise HeadstartError(
-            f"All trials failed ({len(trials)}), the first with: {trials[0].cause.rstrip('.')}. "
-            "Their tracebacks are in trials.jsonl in the run folder."
-        )
     return sorted(good, key=lambda trial: (trial.val_loss, trial.number))
 
 

@@ -8,7 +8,7 @@ from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.evaluation.statistics import wilson_interval
 from headstart.progress import format_duration
 from headstart.recipes.recipe import Recipe
-from headstart.search.halving import NOT_PAYING, ranked
+from headstart.search.halving import ALL_FAILED, NOT_PAYING, ranked
 from headstart.search.leaderboard import differences, shown
 from headstart.text import counted, percent, percent_range
 from headstart.training.boundary import boundary_without_clock
@@ -41,15 +41,27 @@ def say_disk(run: RunContext, experiment: Experiment, base: Recipe, plan: Search
     run.say(f"disk: {text}")
 
 
-def why_ended(plan: SearchPlan, head_asked: bool, unpaid: bool) -> str:
+def why_ended(
+    plan: SearchPlan, head_asked: bool, ranking: Sequence[Trial], winners: Sequence[Trial]
+) -> str:
     """Returns why a search ended, in a few words."""
-    if unpaid:
+    if ranking and not winners:
         return NOT_PAYING
+    if plan.rungs and not ranking:
+        return ALL_FAILED
     if not plan.rungs and head_asked:
         return "the head has a closed-form solution, and there was nothing else to train"
     if not plan.rungs:
         return "the budget only left time to try heads"
     return _endings(plan) or "all planned trials were run"
+
+
+def all_failed(trials: Sequence[Trial]) -> str:
+    """Returns a sentence on trials of which none succeeded."""
+    return (
+        f"All trials failed ({len(trials)}), the first with: {trials[0].cause.rstrip('.')}. "
+        "Their causes and tracebacks are in trials.jsonl in the run folder."
+    )
 
 
 def _endings(plan: SearchPlan) -> str:
@@ -68,8 +80,12 @@ def planned_trials(plan: SearchPlan) -> str:
     )
 
 
-def describe_trials(base: Recipe, plan: SearchPlan, trials: Sequence[Trial], best: Trial) -> str:
+def describe_trials(
+    base: Recipe, plan: SearchPlan, trials: Sequence[Trial], best: Trial | None
+) -> str:
     """Returns the outcome of the trials."""
+    if best is None:
+        return all_failed(trials)
     changes = differences(best.recipe, base.model_dump(mode="json"))
     chosen = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
     happened = f"{counted(len(trials), 'trial')}; best: {chosen or 'the starting recipe'}"

@@ -17,7 +17,7 @@ from headstart.training.boundary import (
 )
 from headstart.training.budget import TARGET_EPOCHS, Speed, views_for
 from headstart.training.experiment import Experiment, development_set
-from headstart.training.finetune import affordable_boundary, check_affordable
+from headstart.training.reserve import affordable_boundary, check_affordable
 from headstart.training.run_context import RunContext
 
 

@@ -11,19 +11,22 @@ from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.records import Acted, EpochRecord
 from headstart.artifacts.run import EPOCHS, forget_epochs
-from headstart.errors import HeadstartError
-from headstart.evaluation.calibration import fit_temperature
+from headstart.errors import first_line
+from headstart.evaluation.calibration import fit_temperature, score
 from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.metrics import calibrated_losses
 from headstart.features.probe import parted
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
+from headstart.search.executors.outcome import FAILURES
 from headstart.search.halving import short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, with_fold
 from headstart.text import counted, percent
 from headstart.training.activity import untrained
 from headstart.training.experiment import Experiment
-from headstart.training.finetune import FittedClassifier, seconds_for_training, train_blended
+from headstart.training.finetune import FittedClassifier, train_blended
 from headstart.training.loop import predict
+from headstart.training.reserve import seconds_for_training
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import (
     TransferModel,
@@ -77,7 +80,11 @@ def finish(
         run.record.acted, run.record.chosen = list(transfer.acted), "head on frozen features"
         run.record.acted += untrained(recipe, run.record.stop_reason)
         step.happened("the head was solved on training and validation images")
-        return head_alone(here, recipe, transfer, plan, unpaid)
+        fitted = head_alone(here, recipe, transfer, plan, unpaid)
+        if unpaid is None and context.folds and (plan.head_loss is None or flip):
+            # Every trial failed, and the search of heads has no score for this head.
+            return calibrated_by_folds(fitted, run, experiment, context)
+        return fitted
 
 
 def _train_winners(
@@ -90,7 +97,8 @@ def _train_winners(
 ) -> tuple[FittedClassifier, str]:
     """Trains one network per winner and returns the ensemble and the outcome.
 
-    Failed networks are left out; if all fail, the head of the first is kept.
+    Networks that fail or are worse than the head alone are left out; if none is left, the head of
+    the first is kept.
     """
     record = run.record
     trained: list[FittedClassifier] = []
@@ -108,18 +116,20 @@ def _train_winners(
         here = _with_all_images(run, experiment, context, recipe, apart)
         transfer = build_transfer_model(here.extractor, recipe, context.boundary)
         before, left = weights_of(transfer), len(winners) - number
+        held_out = bool(len(apart)) or recipe.averaging.chooses_by_validation
+        start = held_logits(here, transfer) if held_out else None
         try:
             happened, found = _train(run, here, recipe, transfer, left)
-        except HeadstartError as error:
+            why = worse_than_head(here, transfer, winner, start)
+        except FAILURES as error:
             # The search has shown that the recipe works; more data and epochs may still diverge.
-            run.note(f"The whole schedule of trial {winner.number + 1} failed: {error}")
-            told.append("failed")
-            if trained:
-                continue
-            forget_epochs(run.folder)
-            if left == 1 and not transfer.solved:
+            if left == 1 and not trained and not transfer.solved:
                 raise  # a random head is not worth keeping
-            if head is None:
+            happened, why = "failed", f"failed: {first_line(error)}"
+        if why:
+            told.append(happened if happened == "failed" else f"{happened}, dropped")
+            _forget(run, f"The whole schedule of trial {winner.number + 1} {why}", bool(trained))
+            if not trained and head is None:
                 transfer.model.load_state_dict(before)
                 head = head_alone(here, recipe, transfer, plan, winner)
             continue
@@ -132,7 +142,8 @@ def _train_winners(
     if not trained:
         assert head is not None
         record.chosen = "head on frozen features"
-        record.acted = [*head.transfer.acted, *untrained(head.recipe, "the whole schedule failed")]
+        record.stop_reason = "no whole schedule was better than the head alone"
+        record.acted = [*head.transfer.acted, *untrained(head.recipe, record.stop_reason)]
         return head, "; ".join([*told, "the head is kept"])
     record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
     fitted = averaged(trained)
@@ -140,6 +151,65 @@ def _train_winners(
         fitted = calibrated_by_logits(fitted, np.asarray(np.mean(logits, axis=0), np.float32))
         told.append(f"calibrated on {counted(fitted.held, 'held-out validation image')}")
     return fitted, "; ".join(told)
+
+
+def _forget(run: RunContext, why: str, others: bool) -> None:
+    """Notes why a network is not shipped, and removes its epochs unless they are of others."""
+    run.note(why)
+    run.say(f"note: {why}")
+    if others:
+        return
+    forget_epochs(run.folder)
+    run.record.epochs = run.record.views = 0
+    run.record.cached_view_accuracy = run.record.fresh_view_accuracy = None
+
+
+def worse_than_head(
+    experiment: Experiment,
+    transfer: TransferModel,
+    trial: Trial,
+    start: NDArray[np.float32] | None,
+) -> str:
+    """Returns why a trained network is worse than the head it started from; empty if it is not.
+
+    On images that were kept out, both are compared at their best temperatures, and the network
+    is worse if it loses more than the standard error of the difference. Without such images, the
+    network is measured on the images of its trial, which it has been trained on, as it would be
+    shipped; it is worse if its log loss is higher than that of the trial's head, which had not
+    seen them.
+
+    Args:
+        experiment: Experiment with the images that the network was trained on.
+        transfer: Transfer model with the trained weights.
+        trial: Trial of its recipe.
+        start: Logits (M, C) of the head on the images that were kept out; None without any.
+    """
+    if not transfer.solved:
+        return ""  # a random head is not worth keeping
+    device, labels = experiment.extractor.device, experiment.extractor.labels
+    if start is not None:
+        seen, known = (
+            calibrated_losses(logits, labels["val"])
+            for logits in (held_logits(experiment, transfer), start)
+        )
+        noise = float((seen - known).std() / len(seen) ** 0.5)
+        loss, head_loss, which = float(seen.mean()), float(known.mean()), "held-out"
+        worse = not loss <= head_loss + noise
+    elif trial.start_loss is not None:
+        part = "val" if trial.val_images == len(labels["val"]) else "train"
+        logits = predict(transfer.model, transfer.cached[part], device=device)
+        loss, _ = score((logits / trial.temperature).astype(np.float32), labels[part])
+        head_loss, which = trial.start_loss, "its own training"
+        worse = not loss <= head_loss
+    else:
+        return ""
+    if not worse:
+        return ""
+    unseen = "" if start is not None else ", which had not seen them"
+    return (
+        f"was dropped: its log loss on {which} images is {loss:.3f}, and that of the head alone "
+        f"is {head_loss:.3f}{unseen}."
+    )
 
 
 def _with_all_images(
@@ -252,6 +322,23 @@ def calibrated_by_logits(fitted: FittedClassifier, logits: NDArray[np.float32]) 
     temperature = fit_temperature(logits, labels)
     sets = set_thresholds(logits, labels, temperature)
     return replace(fitted, temperature=temperature, sets=sets, held=len(labels))
+
+
+def calibrated_by_folds(
+    fitted: FittedClassifier, run: RunContext, experiment: Experiment, context: TrialContext
+) -> FittedClassifier:
+    """Returns a head calibrated on held-out images, by heads that were solved without them."""
+    logits, labels = [], []
+    for fold, known in zip(context.folds[0], context.heads[0], strict=True):
+        extractor = with_fold(fresh_extractor(context, fitted.recipe), context, fold)
+        here = replace(experiment, extractor=replace(extractor, progress=run.progress))
+        transfer = build_transfer_model(here.extractor, fitted.recipe, context.boundary, known)
+        logits.append(held_logits(here, transfer))
+        labels.append(here.extractor.labels["val"])
+    held, truth = np.concatenate(logits), np.concatenate(labels)
+    temperature = fit_temperature(held, truth)
+    sets = set_thresholds(held, truth, temperature)
+    return replace(fitted, temperature=temperature, sets=sets, held=len(truth))
 
 
 def held_logits(experiment: Experiment, transfer: TransferModel) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan, write_plan
 from headstart.artifacts.run import SEARCH_RECIPE, asked_recipe, write_recipe
 from headstart.backbones.boundaries import FEATURES
+from headstart.errors import HeadstartError
 from headstart.features.extractor import Picked
 from headstart.recipes.options import FitOptions
 from headstart.recipes.recipe import Recipe
@@ -24,6 +25,7 @@ from headstart.search.executors.local import Executor, open_executor
 from headstart.search.executors.parcel import pack, run_sent_trial
 from headstart.search.halving import Asking, enough, pays, successive_halving
 from headstart.search.messages import (
+    all_failed,
     describe_trial,
     describe_trials,
     note_ensemble,
@@ -46,7 +48,8 @@ from headstart.search.trial import (
 from headstart.text import counted
 from headstart.training.boundary import fixed_boundary
 from headstart.training.experiment import Experiment
-from headstart.training.finetune import FittedClassifier, seconds_for_training, train_recipe
+from headstart.training.finetune import FittedClassifier, train_recipe
+from headstart.training.reserve import seconds_for_training
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import build_transfer_model, training_data
 
@@ -64,7 +67,7 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
         recipe is trained.
 
     Raises:
-        HeadstartError: If every trial failed.
+        HeadstartError: If every trial failed and the head was initialized at random.
         RecipeError: If there is nothing to search with the number of trials.
     """
     folder, record = run.folder, run.record
@@ -90,7 +93,9 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
             ranking, plan = _try_recipes(run, experiment, context, entries, base, plan)
             trials = TRIALS.read(folder)
             step.seconds = sum(trial.seconds for trial in trials)
-            step.happened(describe_trials(base, plan, trials, ranking[0]))
+            step.happened(describe_trials(base, plan, trials, ranking[0] if ranking else None))
+        if not ranking:
+            _fall_back_on_head(run, context, trials)
         if run.clock.budget_s is not None and not base_epochs:
             left = seconds_for_training(experiment, base, run.clock)
             networks = len(_winners(run, ranking, plan))
@@ -100,12 +105,12 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
         write_plan(folder, plan)
     winners = _winners(run, ranking, plan)
     head_asked = fixed_boundary(experiment.extractor, asked_recipe(record) or base) == FEATURES
-    record.stop_reason = why_ended(plan, head_asked, unpaid=bool(ranking) and not winners)
+    record.stop_reason = why_ended(plan, head_asked, ranking, winners)
     head_of = ranking[0] if ranking and not winners else None
     fitted = finish(run, experiment, context, base, plan, winners, head_of)
     why = record.stop_reason
     if len(winners) == run.options.ensemble:
-        why = "the others failed on the whole schedule"
+        why = "the others failed, or were dropped, on the whole schedule"
     elif ranking:
         why = (
             f"{counted(len(ranking), 'trial')} completed the search, and the "
@@ -114,6 +119,19 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
     note_ensemble(run, 1 + len(fitted.others), why)
     write_recipe(folder, fitted.recipe)
     return fitted
+
+
+def _fall_back_on_head(run: RunContext, context: TrialContext, trials: Sequence[Trial]) -> None:
+    """Notes that the solved head is kept because every trial failed.
+
+    Raises:
+        HeadstartError: If there is no solved head.
+    """
+    why = all_failed(trials)
+    if context.heads[0][0] is None:  # a random head is not worth keeping
+        raise HeadstartError(why)
+    run.note(f"{why} The head on frozen features is kept.")
+    run.say("note: the head on frozen features is kept, because every trial failed")
 
 
 def _winners(run: RunContext, ranking: Sequence[Trial], plan: SearchPlan) -> list[Trial]:

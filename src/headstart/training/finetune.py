@@ -6,13 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Member
 from headstart.artifacts.records import Acted, EpochRecord
-from headstart.artifacts.run import EPOCHS, write_recipe
+from headstart.artifacts.run import EPOCHS, forget_epochs, write_recipe
 from headstart.backbones.boundaries import FEATURES
-from headstart.errors import BudgetError, RecipeError
+from headstart.errors import (
+    DivergedError,
+    first_line,
+    is_out_of_memory,
+)
 from headstart.evaluation.calibration import calibrated_score, fit_temperature, score
 from headstart.evaluation.conformal import set_thresholds
 from headstart.features.extractor import FeatureExtractor
@@ -22,24 +27,24 @@ from headstart.training.activity import untrained
 from headstart.training.averaging import blend
 from headstart.training.boundary import (
     boundary_without_clock,
-    candidate_boundaries,
-    check_head_alone,
     fixed_boundary,
 )
 from headstart.training.budget import (
     FEWEST_EPOCHS,
-    MOST_EPOCHS,
     TARGET_EPOCHS,
     VIEWS_SHARE,
-    Clock,
-    choose_boundary,
     choose_epochs,
     choose_length,
 )
-from headstart.training.experiment import CLOSING_S, Experiment
+from headstart.training.experiment import Experiment
 from headstart.training.loop import TrainData, train, validation_logits
+from headstart.training.reserve import (
+    affordable_boundary,
+    check_affordable,
+    seconds_for_training,
+)
 from headstart.training.run_context import RunContext
-from headstart.training.speed import disk_for_views, measure_speeds
+from headstart.training.speed import measure_speeds
 from headstart.training.transfer import (
     TransferModel,
     build_transfer_model,
@@ -48,8 +53,6 @@ from headstart.training.transfer import (
     view_gap,
     weights_of,
 )
-
-REPORT_S_PER_IMAGE = 0.002
 
 
 @dataclass(frozen=True)
@@ -129,48 +132,6 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
     return transfer
 
 
-def check_affordable(recipe: Recipe, boundary: str, by_clock: bool) -> None:
-    """Checks that the recipe does not need more than a head if only the head is trained.
-
-    Raises:
-        BudgetError: If it does, and the budget left no time for more.
-        RecipeError: If it does for another reason.
-    """
-    try:
-        check_head_alone(recipe, boundary)
-    except RecipeError as error:
-        if not by_clock:
-            raise
-        raise BudgetError(
-            "The budget only leaves time to train the head, and the recipe needs more: "
-            f"{error} Give a larger --budget, or --epochs."
-        ) from None
-
-
-def affordable_boundary(
-    experiment: Experiment,
-    recipe: Recipe,
-    clock: Clock,
-    ahead_s: float,
-    least_epochs: int = FEWEST_EPOCHS,
-) -> str:
-    """Measures every candidate and returns the earliest at which enough epochs fit.
-
-    Args:
-        experiment: Experiment with data and backbone.
-        recipe: Recipe to train.
-        clock: Clock of the budget.
-        ahead_s: Seconds needed before training.
-        least_epochs: Smallest sufficient number of epochs.
-    """
-    extractor = experiment.extractor
-    candidates = candidate_boundaries(extractor.traced)
-    speeds = measure_speeds(extractor, recipe, candidates, experiment.features_s)
-    seconds = seconds_for_training(experiment, recipe, clock) - ahead_s
-    images = len(extractor.labels["train"])
-    return choose_boundary(speeds, images, seconds, disk_for_views(extractor), least_epochs)
-
-
 def _describe_start(transfer: TransferModel) -> str:
     which = (
         f"features of {', '.join(transfer.taps)} and the last" if transfer.taps else "last features"
@@ -190,31 +151,6 @@ def _probe_allowance(extractor: FeatureExtractor) -> float:
     return 2 + 25 * min(1.0, work / 1.5e9)
 
 
-def seconds_for_training(experiment: Experiment, recipe: Recipe, clock: Clock) -> float:
-    """Returns the seconds left for training, after everything that follows the last step."""
-    left = clock.left()
-    assert left is not None
-    passes = 2 if recipe.test_time_flip else 1
-    test_s = passes * experiment.features_s + 1.5 * experiment.decode_s + REPORT_S_PER_IMAGE
-    # The embeddings of the training images are computed again from the cached activations.
-    gallery = len(experiment.split.train) + len(experiment.split.val)
-    closing: float = len(experiment.split.test) * test_s + gallery * experiment.features_s / 2
-    closing += _averaging_seconds(experiment, recipe)
-    return left - closing - CLOSING_S
-
-
-def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
-    """Returns the seconds after the last step for fresh statistics and for a soup."""
-    # Eager PyTorch takes several times as long as the frozen network's engine.
-    eager_s = 4 * experiment.features_s
-    seconds = 0.0
-    if recipe.averaging.chooses_by_validation:
-        seconds += MOST_EPOCHS * len(experiment.split.val) * eager_s
-    if recipe.averaging.needs_fresh_statistics:
-        seconds += len(experiment.split.train) * eager_s
-    return seconds
-
-
 def finetune(
     run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel
 ) -> NDArray[np.float32]:
@@ -225,21 +161,9 @@ def finetune(
     """
     extractor, device, record = experiment.extractor, experiment.extractor.device, run.record
     val_labels = extractor.labels["val"]
-    at_start = TrainData(
-        [transfer.cached["train"]],
-        extractor.labels["train"],
-        transfer.cached["val"],
-        val_labels,
-        val_mirrored=transfer.cached.get("val_mirrored"),
-    )
     record.acted = list(transfer.acted)
-    before = validation_logits(transfer.model.to(device), at_start, device)
+    before = _at_start(run, extractor, transfer)
     loss, accuracy = calibrated_score(before, val_labels)
-    zero = EpochRecord(
-        epoch=0, progress=0, lr=0, train_loss=None, val_loss=score(before, val_labels)[0],
-        val_accuracy=accuracy, images_per_s=None, seconds=0,
-    )  # fmt: skip
-    EPOCHS.append(run.folder, zero)
     epochs, views = _length(run, experiment, recipe, transfer)
     if not epochs:
         record.chosen = "probe" if transfer.solved else "random head"
@@ -250,26 +174,30 @@ def finetune(
         return before
     planned = f"{counted(epochs, 'epoch')} from {record.boundary!r}"
     run.say(f"training: {planned}")
-    until = deadline = None
-    with run.step("views", "augmented views") as step:
-        if run.clock.budget_s is not None:
-            seconds = seconds_for_training(experiment, recipe, run.clock)
-            until = time.monotonic() + VIEWS_SHARE * seconds
-        viewed = recipe.model_copy(update={"views": views})
-        data = training_data(extractor, viewed, transfer, epochs, until)
-        record.views = len(data.views)
-        step.planned = counted(record.views, "view")
+    viewed = recipe.model_copy(update={"views": views})
+    data, deadline = _views(run, experiment, viewed, transfer, epochs), None
     saved = [
         copy.deepcopy(module.state_dict()) for module in (extractor.backbone.model, transfer.head)
     ]
     with run.step("training", planned) as step:
         if run.clock.budget_s is not None:
             deadline = time.monotonic() + seconds_for_training(experiment, recipe, run.clock)
-        last = zero
-        for last in train_blended(extractor, recipe, transfer, data, epochs, deadline, "training"):
-            EPOCHS.append(run.folder, last)
+        try:
+            for last in train_blended(
+                extractor, recipe, transfer, data, epochs, deadline, "training"
+            ):
+                EPOCHS.append(run.folder, last)
+            after = validation_logits(transfer.model, data, device)
+            if not np.isfinite(after).all():
+                raise DivergedError("The outputs of the trained network are not finite.")
+        except (DivergedError, MemoryError, RuntimeError) as error:
+            known = isinstance(error, DivergedError) or is_out_of_memory(error)
+            if not known or not transfer.solved:
+                raise  # a random head is not worth keeping
+            step.happened("failed; kept: probe")
+            _load(extractor, transfer, saved)
+            return _kept_after_failure(run, recipe, before, error)
         record.acted += last.acted
-        after = validation_logits(transfer.model, data, device)
         record.epochs = last.epoch
         record.stop_reason = (
             "the time budget was used up: the schedule was cut to fit"
@@ -292,8 +220,65 @@ def finetune(
         step.happened(outcome)
     if better:
         return after
+    _load(extractor, transfer, saved)
+    return before
+
+
+def _views(
+    run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel, epochs: int
+) -> TrainData:
+    """Caches the augmented views, as many as the time allows."""
+    until = None
+    with run.step("views", "augmented views") as step:
+        if run.clock.budget_s is not None:
+            seconds = seconds_for_training(experiment, recipe, run.clock)
+            until = time.monotonic() + VIEWS_SHARE * seconds
+        data = training_data(experiment.extractor, recipe, transfer, epochs, until)
+        run.record.views = len(data.views)
+        step.planned = counted(run.record.views, "view")
+    return data
+
+
+def _at_start(
+    run: RunContext, extractor: FeatureExtractor, transfer: TransferModel
+) -> NDArray[np.float32]:
+    """Returns the validation logits (M, C) before training, and records them as epoch 0."""
+    labels, device = extractor.labels, extractor.device
+    data = TrainData(
+        [transfer.cached["train"]],
+        labels["train"],
+        transfer.cached["val"],
+        labels["val"],
+        val_mirrored=transfer.cached.get("val_mirrored"),
+    )
+    logits = validation_logits(transfer.model.to(device), data, device)
+    loss, accuracy = score(logits, labels["val"])
+    zero = EpochRecord(
+        epoch=0, progress=0, lr=0, train_loss=None, val_loss=loss, val_accuracy=accuracy,
+        images_per_s=None, seconds=0,
+    )  # fmt: skip
+    EPOCHS.append(run.folder, zero)
+    return logits
+
+
+def _load(
+    extractor: FeatureExtractor, transfer: TransferModel, saved: list[dict[str, torch.Tensor]]
+) -> None:
     for module, state in zip((extractor.backbone.model, transfer.head), saved, strict=True):
         module.load_state_dict(state)
+
+
+def _kept_after_failure(
+    run: RunContext, recipe: Recipe, before: NDArray[np.float32], error: Exception
+) -> NDArray[np.float32]:
+    """Records that training failed and that the probe is kept; returns its logits."""
+    record, why = run.record, first_line(error).rstrip(".")
+    forget_epochs(run.folder)
+    record.chosen, record.views = "probe", 0
+    record.stop_reason = "training failed, so the probe is kept"
+    record.acted += untrained(recipe, record.stop_reason)
+    run.note(f"Training failed: {why}. The probe is kept.")
+    run.say(f"note: {record.notes[-1]}")
     return before
 
 

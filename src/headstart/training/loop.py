@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.artifacts.records import EpochRecord
-from headstart.errors import HeadstartError, RecipeError
+from headstart.errors import DivergedError, RecipeError
 from headstart.evaluation.calibration import score
 from headstart.evaluation.metrics import right_bits
 from headstart.methods.metric_loss import MetricTerm
@@ -99,8 +99,8 @@ def train(
 
     Raises:
         RecipeError: If the recipe pastes boxes into activations without height and width.
-        HeadstartError: If the loss is no longer finite, a method did nothing, or a frozen tensor
-            changed.
+        DivergedError: If the loss is no longer finite.
+        HeadstartError: If a method did nothing, or a frozen tensor changed.
     """
     device = network.device
     model = network.model.to(device)
@@ -262,7 +262,7 @@ def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
 
 def _check_finite(losses: float, epoch: int) -> None:
     if not np.isfinite(losses):
-        raise HeadstartError(
+        raise DivergedError(
             f"Training diverged in epoch {epoch}: the loss is not finite. "
             "Try a lower learning rate with --set optimizer.lr."
         )

@@ -13,9 +13,8 @@ import psutil
 import pytest
 import toy_work
 
-from headstart.errors import InputError
+from headstart.errors import InputError, first_line
 from headstart.search.executors.local import ExecutorName, Outcome, open_executor
-from headstart.search.executors.outcome import first_line
 from headstart.search.executors.processes import (
     _left_in_groups,
     default_memory_limit,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from headstart.errors import HeadstartError
+from headstart.errors import HeadstartError, first_line, is_out_of_memory
 
 S = TypeVar("S")
 
@@ -54,23 +54,6 @@ def attempt(work: Callable[[S, J], T], shared: S, job: J) -> Outcome[T]:
             seconds=time.monotonic() - began,
         )
     return Outcome(value, seconds=time.monotonic() - began)
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or its name if it has none."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error means that the machine or its GPU is out of memory."""
-    torch = _loaded_torch()
-    return (
-        isinstance(error, MemoryError)
-        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
-        # PyTorch has no class for this one.
-        or "DefaultCPUAllocator: can't allocate memory" in str(error)
-    )
 
 
 def use_threads(threads: int) -> None:

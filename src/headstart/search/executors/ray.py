@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from headstart.errors import InputError
-from headstart.search.executors.outcome import Outcome, attempt, first_line, use_threads
+from headstart.errors import InputError, first_line
+from headstart.search.executors.outcome import Outcome, attempt, use_threads
 from headstart.text import counted
 
 if TYPE_CHECKING:

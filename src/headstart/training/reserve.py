@@ -1,0 +1,77 @@
+"""What a budget allows: the time for training, after all that follows it, and the boundary."""
+
+from headstart.errors import BudgetError, RecipeError
+from headstart.recipes.recipe import Recipe
+from headstart.training.boundary import candidate_boundaries, check_head_alone
+from headstart.training.budget import FEWEST_EPOCHS, MOST_EPOCHS, Clock, choose_boundary
+from headstart.training.experiment import CLOSING_S, Experiment
+from headstart.training.speed import disk_for_views, measure_speeds
+
+REPORT_S_PER_IMAGE = 0.002
+
+
+def seconds_for_training(experiment: Experiment, recipe: Recipe, clock: Clock) -> float:
+    """Returns the seconds left for training, after everything that follows the last step."""
+    left = clock.left()
+    assert left is not None
+    passes = 2 if recipe.test_time_flip else 1
+    test_s = passes * experiment.features_s + 1.5 * experiment.decode_s + REPORT_S_PER_IMAGE
+    # The embeddings of the training images are computed again from the cached activations.
+    gallery = len(experiment.split.train) + len(experiment.split.val)
+    closing: float = len(experiment.split.test) * test_s + gallery * experiment.features_s / 2
+    closing += _averaging_seconds(experiment, recipe)
+    return left - closing - CLOSING_S
+
+
+def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
+    """Returns the seconds after the last step for fresh statistics and for a soup."""
+    # Eager PyTorch takes several times as long as the frozen network's engine.
+    eager_s = 4 * experiment.features_s
+    seconds = 0.0
+    if recipe.averaging.chooses_by_validation:
+        seconds += MOST_EPOCHS * len(experiment.split.val) * eager_s
+    if recipe.averaging.needs_fresh_statistics:
+        seconds += len(experiment.split.train) * eager_s
+    return seconds
+
+
+def check_affordable(recipe: Recipe, boundary: str, by_clock: bool) -> None:
+    """Checks that the recipe does not need more than a head if only the head is trained.
+
+    Raises:
+        BudgetError: If it does, and the budget left no time for more.
+        RecipeError: If it does for another reason.
+    """
+    try:
+        check_head_alone(recipe, boundary)
+    except RecipeError as error:
+        if not by_clock:
+            raise
+        raise BudgetError(
+            "The budget only leaves time to train the head, and the recipe needs more: "
+            f"{error} Give a larger --budget, or --epochs."
+        ) from None
+
+
+def affordable_boundary(
+    experiment: Experiment,
+    recipe: Recipe,
+    clock: Clock,
+    ahead_s: float,
+    least_epochs: int = FEWEST_EPOCHS,
+) -> str:
+    """Measures every candidate and returns the earliest at which enough epochs fit.
+
+    Args:
+        experiment: Experiment with data and backbone.
+        recipe: Recipe to train.
+        clock: Clock of the budget.
+        ahead_s: Seconds needed before training.
+        least_epochs: Smallest sufficient number of epochs.
+    """
+    extractor = experiment.extractor
+    candidates = candidate_boundaries(extractor.traced)
+    speeds = measure_speeds(extractor, recipe, candidates, experiment.features_s)
+    seconds = seconds_for_training(experiment, recipe, clock) - ahead_s
+    images = len(extractor.labels["train"])
+    return choose_boundary(speeds, images, seconds, disk_for_views(extractor), least_epochs)
