@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from headstart.backbones.engine import Engine, identity_engine
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.locks import this_process
 from headstart.errors import DiskFullError, InputError
 from headstart.features.cache import (
     cache_key,
     cached_activations,
-    default_cache_dir,
     evict,
     prefetched,
 )

@@ -31,9 +31,10 @@ from headstart.certificate.record import (
     write_certificate,
 )
 from headstart.certificate.verdicts import ARMS, judge_fraction
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import BudgetError, RecipeError, RunError
-from headstart.features.cache import default_cache_dir, evict
+from headstart.features.cache import evict
 from headstart.progress import SILENT, Progress
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import BenefitOptions
@@ -106,7 +107,7 @@ def benefit(
     continued = folder is not None and _begun(folder)
     if folder is not None and not continued:
         check_unclaimed(folder)
-    dataset = load_dataset(source, options)
+    dataset = load_dataset(source, options, cache_dir=resources.cache_dir)
     say_understood(dataset, progress)
     seed = options.split_seed
     experiment = prepare(dataset, recipe, SplitChoice(options.split, seed), resources)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from headstart.data.audit import Audit, examine
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.decode import decode_dataset
 from headstart.data.sources import load_dataset
-from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import SourceOptions
@@ -50,8 +50,8 @@ def check(
         ['2 images are copies of others.']
     """
     options = with_keywords(SourceOptions, options, keywords)
-    dataset = load_dataset(source, options, labels=labels)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
+    dataset = load_dataset(source, options, labels=labels, cache_dir=cache)
     pixels = decode_dataset(
         dataset.items,
         SHORT_SIDE,

@@ -15,9 +15,9 @@ from headstart.ablation.steps import endpoints, ladder, ledger_rows, left_out
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import asked_recipe, check_unclaimed, claim_folder, locked, read_record
 from headstart.backbones.boundaries import FEATURES
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import InputError, RunError
-from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import CompareOptions
@@ -105,7 +105,7 @@ def compare(
     if folder is not None and run is None and not MEASURED.path(folder).exists():
         check_unclaimed(folder)
     assert source is not None
-    dataset = load_dataset(source, reading)
+    dataset = load_dataset(source, reading, cache_dir=resources.cache_dir)
     say_understood(dataset, progress)
     first = (asked_recipe(record) if record else None) or chosen
     experiment = prepare_again(

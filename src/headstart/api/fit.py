@@ -9,11 +9,12 @@ from headstart.artifacts.fingerprint import Mark, combined, fingerprint, write_f
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked, write_start
 from headstart.data.audit import summary_rows
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.reading import range_notes
 from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
-from headstart.features.cache import default_cache_dir, evict
+from headstart.features.cache import evict
 from headstart.inference.predict import Run
 from headstart.inference.sealed_test import prove
 from headstart.methods.augmentation import NoAugmentation
@@ -84,7 +85,7 @@ def fit(
     )
     if options.out is not None:
         check_unclaimed(options.out)
-    dataset = load_dataset(source, options, labels=labels)
+    dataset = load_dataset(source, options, labels=labels, cache_dir=resources.cache_dir)
     say_understood(dataset, progress)
     experiment = prepare(dataset, recipe, SplitChoice(options.split, options.split_seed), resources)
     request = None

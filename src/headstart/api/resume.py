@@ -15,12 +15,12 @@ from headstart.artifacts.run import (
     locked,
     read_record,
 )
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.decode import hash_files
 from headstart.data.sources import load_dataset
 from headstart.data.types import Dataset
 from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import RunError
-from headstart.features.cache import default_cache_dir
 from headstart.inference.predict import Run
 from headstart.progress import SILENT, Progress
 from headstart.recipes.keywords import lists_fields, with_keywords
@@ -74,7 +74,7 @@ def resume(
         )
         first = asked_recipe(before) or load_recipe(str(path / "recipe.toml"))
         recipe = load_recipe(str(path / SEARCH_RECIPE)) if planned else first
-        dataset = load_dataset(source, before.reading)
+        dataset = load_dataset(source, before.reading, cache_dir=resources.cache_dir)
         unknown = _check_unchanged(path, dataset, progress)
         split_file = path / "split.csv"
         split = SplitChoice(split_file if split_file.exists() else None, request.options.split_seed)

@@ -13,6 +13,7 @@ from headstart.artifacts.run import read_record, read_split_parts
 from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
 from headstart.data.audit import audit
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.decode import decode_dataset
 from headstart.data.pixels import with_range
 from headstart.data.sources import load_dataset, say_understood
@@ -24,7 +25,6 @@ from headstart.diagnose.suspects import (
     without_sealed,
 )
 from headstart.errors import DataError, RunError
-from headstart.features.cache import default_cache_dir
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of, open_prefix
 from headstart.progress import SILENT, Progress
 from headstart.recipes.keywords import lists_fields, with_keywords
@@ -95,15 +95,15 @@ def suspects(
         >>> [(each.path, each.label, each.suggested) for each in found.suspects]  # doctest: +SKIP
         [('rose/0012.jpg', 'rose', 'tulip')]
     """
+    cache = Path(cache_dir) if cache_dir else default_cache_dir()
     if _is_run(source):
-        judged = _of_run(Path(source))
+        judged = _of_run(Path(source), cache)
     else:
         options = with_keywords(SourceOptions, options, keywords)
-        dataset = load_dataset(source, options, labels=labels)
+        dataset = load_dataset(source, options, labels=labels, cache_dir=cache)
         say_understood(dataset, progress)
         judged = _Judged(dataset, Recipe(), frozenset(), None)
     dataset, recipe = judged.dataset, judged.recipe
-    cache = Path(cache_dir) if cache_dir else default_cache_dir()
     network = backbone_of(recipe)
     preprocessing = network.preprocessing
     pixels = decode_dataset(
@@ -167,7 +167,7 @@ def _is_run(source: Any) -> bool:
     return isinstance(source, str | Path) and (Path(source) / "run.json").is_file()
 
 
-def _of_run(folder: Path) -> _Judged:
+def _of_run(folder: Path, cache: Path) -> _Judged:
     """Returns the development set of a run and its recipe.
 
     Raises:
@@ -182,7 +182,7 @@ def _of_run(folder: Path) -> _Judged:
             "instead of the run."
         )
     try:
-        dataset = load_dataset(source, record.reading)
+        dataset = load_dataset(source, record.reading, cache_dir=cache)
     except DataError as error:
         raise RunError(f"Cannot find the images of {folder}: {error}") from None
     wanted = frozenset(key for key, part in parts.items() if part != "test")

@@ -6,12 +6,14 @@ Images are found here but not opened.
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from headstart.data.annotations import load_annotations
+from headstart.data.archives import archives_alone, is_archive, other_archive, stem, unpack
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.folders import load_folder
 from headstart.data.manifests import (
     MANIFEST_EXTENSIONS,
@@ -23,6 +25,7 @@ from headstart.data.reading import Page, Reading
 from headstart.data.solar import load_solar
 from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
 from headstart.data.types import Dataset, Item
+from headstart.data.understanding import PassedOver
 from headstart.errors import DataError, did_you_mean
 from headstart.progress import Progress
 from headstart.recipes.options import SourceOptions
@@ -46,6 +49,7 @@ def load_dataset(
     options: SourceOptions | None = None,
     *,
     labels: Iterable[object] | None = None,
+    cache_dir: Path | None = None,
 ) -> Dataset:
     """Finds the labelled images of `source`, sorted by path, without opening them.
 
@@ -56,19 +60,20 @@ def load_dataset(
             a folder with Stanford Cars in an official form;
             a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the columns
             `path,label[,split,group]`;
+            a ZIP or tar archive of any of these, which is unpacked into the cache;
             `"demo:solar"`;
             a pandas DataFrame with the same columns;
             a list of paths, with `labels`, or of `(path, label)` pairs.
         options: Options for reading the source; defaults if None.
         labels: Label of each path if `source` is a list of paths.
+        cache_dir: Cache folder for archives; the user's by default.
 
     Raises:
         DataError: If the source is not usable for training; the message says why and where.
     """
     options = options or SourceOptions()
-    dataset = _load(source, options, labels)
-    is_folder = isinstance(source, str | os.PathLike) and os.path.isdir(source)  # noqa: PTH112
-    if options.layout is not None and not is_folder:
+    dataset = _load(source, options, labels, cache_dir)
+    if options.layout is not None and not _is_folder(source):
         raise DataError(f"--layout {options.layout} needs a folder as source.")
     named = [_in_one_form(item) for item in dataset.items]
     dataset = replace(dataset, items=tuple(named))
@@ -89,7 +94,19 @@ def say_understood(dataset: Dataset, progress: Progress) -> None:
         progress.say(line)
 
 
-def _load(source: Source, options: SourceOptions, labels: Iterable[object] | None) -> Dataset:
+def _is_folder(source: Source) -> bool:
+    """Whether a source is a folder, or an archive of one."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    return os.path.isdir(source) or is_archive(Path(source))  # noqa: PTH112
+
+
+def _load(
+    source: Source,
+    options: SourceOptions,
+    labels: Iterable[object] | None,
+    cache_dir: Path | None,
+) -> Dataset:
     pandas = sys.modules.get("pandas")  # who has a DataFrame has imported it
     is_frame = pandas is not None and isinstance(source, pandas.DataFrame)
     if labels is not None and (is_frame or isinstance(source, str | os.PathLike)):
@@ -97,7 +114,7 @@ def _load(source: Source, options: SourceOptions, labels: Iterable[object] | Non
     if is_frame:
         return load_frame(cast("DataFrame", source))
     if isinstance(source, str | os.PathLike):
-        return _load_place(os.fspath(source), options)
+        return _load_place(os.fspath(source), options, cache_dir)
     if isinstance(source, Iterable):
         return load_pairs(source, labels)
     raise DataError(
@@ -105,23 +122,69 @@ def _load(source: Source, options: SourceOptions, labels: Iterable[object] | Non
     )
 
 
-def _load_place(source: str, options: SourceOptions) -> Dataset:
+def _load_place(source: str, options: SourceOptions, cache_dir: Path | None) -> Dataset:
     if source.startswith("demo:"):
         return _load_demo(source.removeprefix("demo:"))
     path = Path(source)
     # os.path's tests say False where Path's raise: a NUL in the name, or a name too long.
     if source and os.path.isdir(source):  # noqa: PTH112
-        if options.layout is None and is_stanford_cars(path):
-            return load_stanford_cars(path, boxes=options.boxes)
-        return load_annotations(path, options) or load_folder(path, options)
+        archives, others = archives_alone(path)
+        if archives:
+            return _load_archives(path, archives, others, options, cache_dir)
+        return _load_folder(path, options)
     if not os.path.isfile(source):  # noqa: PTH113
         raise DataError(f"There is no folder or file {source!r}. Check the path.")
+    if is_archive(path):
+        return _load_archives(path, [path], [], options, cache_dir)
     if path.suffix.lower() not in MANIFEST_EXTENSIONS:
         raise DataError(
-            f"{source!r} is neither a folder nor a manifest. "
-            f"The name of a manifest ends in {listed(MANIFEST_EXTENSIONS, 'or')}."
+            other_archive(path)
+            or f"{source!r} is neither a folder nor a manifest nor an archive. "
+            f"The name of a manifest ends in {listed(MANIFEST_EXTENSIONS, 'or')}, and that of an "
+            "archive in .zip or .tar.gz."
         )
     return load_manifest(path, options)
+
+
+def _load_folder(path: Path, options: SourceOptions) -> Dataset:
+    if options.layout is None and is_stanford_cars(path):
+        return load_stanford_cars(path, boxes=options.boxes)
+    return load_annotations(path, options) or load_folder(path, options)
+
+
+def _load_archives(
+    path: Path,
+    archives: Sequence[Path],
+    others: Sequence[Path],
+    options: SourceOptions,
+    cache_dir: Path | None,
+) -> Dataset:
+    """Reads an archive, or a folder of archives, and those in them once more."""
+    cache = (cache_dir or default_cache_dir()).resolve()
+    place = unpack(archives, cache, others)
+    inner, beside = archives_alone(place.folder)
+    left_out = place.left_out
+    if inner:
+        place = unpack(inner, cache, beside)
+        left_out += place.left_out
+    try:
+        dataset = _load_folder(place.folder, options)
+    except DataError as error:
+        # Who gave an archive knows its name, not its place in the cache.
+        raise DataError(str(error).replace(str(place.folder), str(path))) from None
+    links = PassedOver(
+        reason="link_outside",
+        what="Links and devices in the archive",
+        names=tuple(sorted(left_out)),
+    )
+    layout = dataset.layout or "a data set as it was published"
+    return replace(
+        dataset,
+        name=stem(path) if path.is_file() else path.resolve().name,
+        layout=f"{layout}, unpacked from {listed([each.name for each in archives])} to "
+        f"{place.folder}",
+        passed_over=(*dataset.passed_over, *([links] if left_out else [])),
+    )
 
 
 def _load_demo(name: str) -> Dataset:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,25 +30,10 @@ Activations = NDArray[Any]
 
 DEFAULT_LIMIT_BYTES = 20 * 10**9
 
+UNPACKED_SECONDS = 7 * 24 * 3600
+"""Time for which unpacked archives stay: runs read them long after they were opened."""
+
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
-
-
-def default_cache_dir() -> Path:
-    """Returns `$HEADSTART_CACHE`, or `headstart` in the user's cache folder.
-
-    Raises:
-        InputError: If the user has no home folder.
-    """
-    if chosen := os.environ.get("HEADSTART_CACHE"):
-        return Path(chosen)
-    if users := os.environ.get("XDG_CACHE_HOME"):
-        return Path(users) / "headstart"
-    try:
-        return Path.home() / ".cache" / "headstart"
-    except RuntimeError:
-        raise InputError(
-            "There is no home folder for the cache. Set HEADSTART_CACHE to a folder."
-        ) from None
 
 
 def cache_limit() -> int:
@@ -213,6 +199,12 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
         files = _sizes(folder)
         if files:
             entries.append((max(at for at, _ in files), sum(size for _, size in files), folder))
+    for index in cache_dir.glob("unpacked/*/index.json"):
+        with suppress(OSError):  # another process deletes it
+            used = index.stat().st_mtime
+            if time.time() - used > UNPACKED_SECONDS:
+                sizes = [size for _, size in _sizes(index.parent, "**/*")]
+                entries.append((used, sum(sizes), index.parent))
     total = sum(size for _, size, _ in entries)
     freed = 0
     for _, size, folder in sorted(entries):
@@ -223,10 +215,10 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
     return freed
 
 
-def _sizes(folder: Path) -> list[tuple[float, int]]:
+def _sizes(folder: Path, pattern: str = "*") -> list[tuple[float, int]]:
     """Returns the time of last use and the size on disk of each file of an entry."""
     found = []
-    for file in folder.glob("*"):
+    for file in folder.glob(pattern):
         with suppress(OSError):  # another process deletes it
             status = file.stat()
             found.append((status.st_mtime, status.st_blocks * 512))

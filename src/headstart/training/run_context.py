@@ -10,8 +10,8 @@ from pathlib import Path
 
 from headstart.artifacts.records import PlanStep, Request, RunRecord
 from headstart.artifacts.run import write_record
+from headstart.data.cache_dir import default_cache_dir
 from headstart.errors import HeadstartError
-from headstart.features.cache import default_cache_dir
 from headstart.progress import SILENT, Progress
 from headstart.recipes.options import FitOptions
 from headstart.training.budget import Clock

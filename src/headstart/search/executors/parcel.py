@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.cache_dir import default_cache_dir
 from headstart.data.locks import this_process
-from headstart.features.cache import default_cache_dir
 from headstart.search.trial import Score, TrialContext, TrialJob, run_trial
 
 
