@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "headstart"
 
 LAYERS = (
-    {"errors", "progress", "text"},
+    {"errors", "inputs", "progress", "text"},
     {"methods"},
     {"recipes"},
     {"backbones"},

@@ -27,7 +27,7 @@ def made(count: int, rung: int = 0, alike: bool = False) -> list[Trial]:
         trials.append(
             Trial(
                 rung=rung, number=number, state="done", recipe=recipe.model_dump(mode="json"),
-                epochs=2, val_loss=0.3 if alike else loss,
+                epochs=2, val_loss=0.3 if alike else loss, val_images=10,
             )
         )  # fmt: skip
     return trials

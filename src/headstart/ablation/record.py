@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.files import read_model, write_model
 from headstart.artifacts.journal import Journal, Trial
 from headstart.artifacts.records import Acted
-from headstart.evaluation.statistics import Interval
+from headstart.inputs.quantities import Count, Difference, Finite, FiniteRange, Share, Size
 
 LEDGER = "ledger.json"
 
@@ -58,17 +58,17 @@ class LedgerRow(BaseModel):
     part: Literal["ladder", "left_out", "trial"]
     families: tuple[str, ...]
     change: str
-    epochs: int
-    seeds: int = 0
-    images: int = 0
-    accuracy: float | None = None
-    loss: float | None = None
-    gain: float | None = None
-    interval: Interval | None = None
-    loss_gain: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    seconds: float = 0.0
+    epochs: Count
+    seeds: Count = 0
+    images: Count = 0
+    accuracy: Share | None = None
+    loss: Size | None = None
+    gain: Difference | None = None
+    interval: FiniteRange | None = None
+    loss_gain: Finite | None = None
+    p: Share | None = None
+    p_holm: Share | None = None
+    seconds: Size = 0.0
     acted: tuple[Acted, ...] = ()
     failed: str = ""
 
@@ -96,13 +96,13 @@ class Ledger(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    epochs: int
-    seeds: int
-    folds: int
+    epochs: Count
+    seeds: Count
+    folds: Count
     rows: tuple[LedgerRow, ...]
     left_out: tuple[str, ...] = ()
     whole: bool = True
-    seconds: float = 0.0
+    seconds: Size = 0.0
 
 
 def write_ledger(folder: Path, ledger: Ledger) -> None:

@@ -26,6 +26,7 @@ from headstart.backbones.weights import Preprocessing
 from headstart.data.reading import Reading
 from headstart.errors import RunError
 from headstart.evaluation.retrieval import unit
+from headstart.inputs.regular_files import read_bytes
 from headstart.methods.activation import Activation, head_activation
 from headstart.methods.head import Head, HeadChoice
 
@@ -249,7 +250,7 @@ def load_bundle(folder: Path) -> Bundle:
     """
     weights, spec = folder / "model.safetensors", read_spec(folder)
     try:
-        content = weights.read_bytes()  # not mapped: not every file system can map files
+        content = read_bytes(weights)  # not mapped: not every file system can map files
         digest = hashlib.sha256(content).hexdigest()
         if spec.format != FORMAT:
             raise RunError(
@@ -297,7 +298,7 @@ def _gallery(folder: Path, known: DistributionSpec) -> NDArray[np.float32]:
         RunError: If it is damaged.
     """
     path = folder / "range.safetensors"
-    content = path.read_bytes()
+    content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != known.sha256:
         raise RunError(f"{path} is damaged: its hash differs from the one in bundle.json.")
     return unit(load_arrays(content)["gallery"])

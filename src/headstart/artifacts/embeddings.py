@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from headstart.artifacts.files import check_writable, replacing
 from headstart.errors import InputError, RunError
+from headstart.inputs.regular_files import check_regular
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def read_embeddings(path: Path) -> Embeddings:
         RunError: If the file is missing or damaged.
     """
     try:
+        check_regular(path)
         with safe_open(path, "numpy") as file:
             entries = file.metadata() or {}
             vectors = np.asarray(file.get_tensor("vectors"), np.float32)

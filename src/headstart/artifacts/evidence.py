@@ -7,12 +7,14 @@ folder alone.
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.artifacts.files import read_model, replacing, write_model
+from headstart.inputs.quantities import Finite, PathText
+from headstart.inputs.regular_files import read_bytes
 
 PICTURES = "pictures"
 """Folder inside the run that holds the pictures."""
@@ -40,9 +42,9 @@ class Neighbour(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    image: str
+    image: PathText
     label: str
-    similarity: float
+    similarity: Finite
 
 
 class Point(BaseModel):
@@ -58,11 +60,11 @@ class Point(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    image: str
+    image: PathText
     label: str
     prediction: str = ""
-    x: float
-    y: float
+    x: Finite
+    y: Finite
 
 
 class FeatureMap(BaseModel):
@@ -79,8 +81,8 @@ class FeatureMap(BaseModel):
 
     method: str
     points: tuple[Point, ...]
-    tile: int
-    columns: int
+    tile: Annotated[int, Field(ge=1, le=4096)]
+    columns: Annotated[int, Field(ge=1, le=4096)]
 
 
 class Evidence(BaseModel):
@@ -129,7 +131,7 @@ def write_jpeg(path: Path, picture: Image.Image) -> None:
 def read_picture(folder: Path, kind: Kind, image: str) -> bytes | None:
     """Returns the stored JPEG file of an image, or None if there is none."""
     try:
-        return _path(folder, kind, image).read_bytes()
+        return read_bytes(_path(folder, kind, image))
     except OSError:
         return None
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from headstart.artifacts.files import damaged, replacing
+from headstart.artifacts.files import read_table, replacing
 from headstart.data.types import Dataset
-from headstart.errors import RunError
 from headstart.text import counted, listed
 
 FINGERPRINT = "data.csv"
@@ -119,16 +118,8 @@ def read_fingerprint(folder: Path) -> list[Mark] | None:
     Raises:
         RunError: If it cannot be read.
     """
-    path = folder / FINGERPRINT
-    try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return [Mark(**row) for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RunError(f"Cannot read {path}: {error.strerror}.") from None
-    except (TypeError, csv.Error):
-        raise RunError(damaged(path)) from None
+    rows = read_table(folder / FINGERPRINT, Mark._fields)
+    return None if rows is None else [Mark(*(row[name] for name in Mark._fields)) for row in rows]
 
 
 def _by_name(marks: Sequence[Mark]) -> dict[str, list[Mark]]:

@@ -1,21 +1,30 @@
 """Journals with one JSON line per record, and the records that a search writes to them."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headstart.artifacts.files import damaged, read_model, write_model, write_text
+from headstart.artifacts.files import read_lines, read_model, write_model, write_text
 from headstart.artifacts.records import Acted
-from headstart.errors import RunError
+from headstart.inputs.quantities import Bits, Count, Positive, Share, Size
+from headstart.inputs.regular_files import read_bytes
+from headstart.recipes.parsing import parse_recipe
 
 M = TypeVar("M", bound=BaseModel)
 
 PLAN = "plan.json"
+
+
+def _whole(recipe: dict[str, Any]) -> dict[str, Any]:
+    return parse_recipe(recipe).model_dump(mode="json")
+
+
+PlainRecipe = Annotated[dict[str, Any], AfterValidator(_whole)]
+"""A whole recipe as plain data."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +63,14 @@ class Journal(Generic[M]):
         Raises:
             RunError: If any other line cannot be read.
         """
-        path = self.path(folder)
-        if not path.exists():
-            return []
-        data = path.read_bytes()
-        try:
-            lines = data[: data.rfind(b"\n") + 1].decode().split("\n")
-            return [self.model.model_validate(json.loads(line)) for line in lines if line]
-        except ValueError:  # not JSON, not this model, or not text
-            raise RunError(damaged(path)) from None
+        return read_lines(self.path(folder), self.model)
 
 
 def _drop_torn_line(path: Path) -> None:
-    if not path.exists():
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
         return
-    data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     if whole != len(data):
         os.truncate(path, whole)
@@ -104,28 +106,39 @@ class Trial(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    rung: int
-    number: int
+    rung: Count
+    number: Count
     state: Literal["done", "failed"]
-    recipe: dict[str, Any]
-    epochs: int
-    val_loss: float | None = None
-    val_right: int = 0
-    val_images: int = 0
-    val_bits: str = ""
-    temperature: float = 1.0
-    start_loss: float | None = None
-    start_temperature: float = 1.0
-    start_bits: str = ""
-    sets: tuple[float, ...] = ()
-    start_sets: tuple[float, ...] = ()
-    gain_noise: float = 0.0
+    recipe: PlainRecipe
+    epochs: Count
+    val_loss: Size | None = None
+    val_right: Count = 0
+    val_images: Count = 0
+    val_bits: Bits = ""
+    temperature: Positive = 1.0
+    start_loss: Size | None = None
+    start_temperature: Positive = 1.0
+    start_bits: Bits = ""
+    sets: tuple[Share, ...] = ()
+    start_sets: tuple[Share, ...] = ()
+    gain_noise: Size = 0.0
     note: str = ""
-    train_s: float = 0.0
+    train_s: Size = 0.0
     acted: tuple[Acted, ...] = ()
-    seconds: float = 0.0
+    seconds: Size = 0.0
     cause: str = ""
     traceback: str = ""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        counts = (len(self.val_bits), self.val_bits.count("1"))
+        if self.val_bits and counts != (self.val_images, self.val_right):
+            raise ValueError("The values val_images and val_right are not those of val_bits.")
+        if self.val_right > self.val_images:
+            raise ValueError("The value val_right is more than val_images.")
+        if self.state == "done" and (self.val_loss is None or not self.val_images):
+            raise ValueError("A trial that is done needs val_loss and val_images.")
+        return self
 
 
 class HeadRecord(BaseModel):
@@ -141,9 +154,9 @@ class HeadRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     head: dict[str, Any]
-    loss: float
-    right: int
-    images: int
+    loss: Size
+    right: Count
+    images: Count
 
 
 TRIALS = Journal("trials.jsonl", Trial)
@@ -162,9 +175,9 @@ class Rung(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    trials: int
-    epochs: int
-    planned: int = 0
+    trials: Count
+    epochs: Count
+    planned: Count = 0
     ended: str = ""
 
 
@@ -190,16 +203,16 @@ class SearchPlan(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     rungs: tuple[Rung, ...]
-    folds: int
-    epochs: int
-    fitted_epochs: int = 0
-    view_s: float = 0.0
-    train_s: float = 0.0
-    head_loss: float | None = None
-    head_right: int = 0
-    head_images: int = 0
-    head_temperature: float = 1.0
-    head_sets: tuple[float, ...] = ()
+    folds: Annotated[int, Field(ge=1, le=1000)]
+    epochs: Count
+    fitted_epochs: Count = 0
+    view_s: Size = 0.0
+    train_s: Size = 0.0
+    head_loss: Size | None = None
+    head_right: Count = 0
+    head_images: Count = 0
+    head_temperature: Positive = 1.0
+    head_sets: tuple[Share, ...] = ()
 
     @property
     def whole_epochs(self) -> int:

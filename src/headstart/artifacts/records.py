@@ -9,6 +9,7 @@ from typing import Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headstart.inputs.quantities import Count, Finite, Names, PathText, Share, Size
 from headstart.recipes.options import FitOptions, SourceOptions
 
 _PACKAGES = (
@@ -37,7 +38,7 @@ class PlanStep(BaseModel):
     stage: str
     planned: str
     happened: str = ""
-    seconds: float | None = None
+    seconds: Size | None = None
 
 
 class CheckedOperation(BaseModel):
@@ -107,7 +108,7 @@ class Acted(BaseModel):
     method: str
     state: State
     evidence: str
-    first_step: int | None = None
+    first_step: Count | None = None
 
 
 class RunRecord(BaseModel):
@@ -116,29 +117,29 @@ class RunRecord(BaseModel):
     status: Literal["running", "done", "interrupted", "failed"] = "running"
     command: str
     started_at: str
-    seconds: float = 0.0
-    budget_s: float | None = None
+    seconds: Size = 0.0
+    budget_s: Size | None = None
     request: Request | None = None
     stop_reason: str = ""
-    source: str | None = None  # empty for Python objects; None in older runs
+    source: PathText | None = None  # empty for Python objects; None in older runs
     reading: SourceOptions = SourceOptions()
     split_seed: int | None = None  # None if a split was given
     data_name: str
-    data_root: str
+    data_root: PathText
     data_sha256: str = ""  # hash of all names, labels and files; empty in older runs
     licence: str | None = None
-    n_train: int
-    n_val: int
-    n_test: int
-    classes: tuple[str, ...]
+    n_train: Count
+    n_val: Count
+    n_test: Count
+    classes: Names
     backbone: str
     backbone_source: str
     boundary: str = ""
-    views: int = 0
-    epochs: int = 0
+    views: Count = 0
+    epochs: Count = 0
     chosen: str = ""
-    cached_view_accuracy: float | None = None
-    fresh_view_accuracy: float | None = None
+    cached_view_accuracy: Share | None = None
+    fresh_view_accuracy: Share | None = None
     plan: list[PlanStep] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     acted: list[Acted] = Field(default_factory=list)
@@ -183,11 +184,11 @@ class TestPrediction(BaseModel):
     __test__ = False  # not a pytest test
     model_config = ConfigDict(frozen=True)
 
-    path: str
+    path: PathText
     label: str
     prediction: str
-    probability: float
-    probability_of_label: float
+    probability: Share
+    probability_of_label: Share
 
 
 def now() -> str:
@@ -241,13 +242,13 @@ class EpochRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    epoch: int
-    progress: float
-    lr: float
-    train_loss: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    images_per_s: float | None
-    seconds: float
+    epoch: Count
+    progress: Share
+    lr: Size
+    train_loss: Finite | None
+    val_loss: Size | None
+    val_accuracy: Share | None
+    images_per_s: Size | None
+    seconds: Size
     acted: tuple[Acted, ...] = ()
     val_right: str = Field("", exclude=True, repr=False)

@@ -29,8 +29,9 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from headstart.artifacts.files import (
-    damaged,
     read_model,
+    read_records,
+    read_table,
     replacing,
     write_json,
     write_model,
@@ -145,7 +146,7 @@ def read_record(folder: Path) -> RunRecord:
     Raises:
         RunError: If the folder is not a run.
     """
-    return _read(folder, "run.json", RunRecord)
+    return _read(folder, "run.json", RunRecord, strict=False)
 
 
 def asked_recipe(record: RunRecord) -> Recipe | None:
@@ -184,13 +185,10 @@ def read_predictions(folder: Path) -> list[TestPrediction]:
     Raises:
         RunError: If the folder is not a finished run.
     """
-    try:
-        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-            return [TestPrediction.model_validate(row) for row in csv.DictReader(file)]
-    except OSError:
-        raise RunError(f"{folder} is not a finished run: it has no predictions.csv.") from None
-    except (ValueError, csv.Error):
-        raise RunError(damaged(folder / "predictions.csv")) from None
+    found = read_records(folder / "predictions.csv", TestPrediction)
+    if found is None:
+        raise RunError(f"{folder} is not a finished run: it has no predictions.csv.")
+    return found
 
 
 def read_split_parts(folder: Path) -> dict[str, str]:
@@ -199,19 +197,14 @@ def read_split_parts(folder: Path) -> dict[str, str]:
     Raises:
         RunError: If the run has no readable split.
     """
-    path = folder / "split.csv"
-    try:
-        # surrogateescape: as it was written.
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return {row["path"]: row["split"] for row in csv.DictReader(file)}
-    except OSError:
-        raise RunError(f"{folder} is not a run: it has no split.csv.") from None
-    except (KeyError, csv.Error):
-        raise RunError(f"{path} is damaged: it needs the columns path and split.") from None
+    rows = read_table(folder / "split.csv", ("path", "split"))
+    if rows is None:
+        raise RunError(f"{folder} is not a run: it has no split.csv.")
+    return {row["path"]: row["split"] for row in rows}
 
 
-def _read(folder: Path, name: str, model: type[M]) -> M:
-    found = read_model(folder / name, model)
+def _read(folder: Path, name: str, model: type[M], *, strict: bool = True) -> M:
+    found = read_model(folder / name, model, strict=strict)
     if found is None:
         raise RunError(f"{folder} is not a finished run: it has no {name}.")
     return found

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from headstart.errors import BackboneError
+from headstart.inputs.regular_files import check_regular
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 State = dict[str, Tensor]
@@ -170,8 +171,12 @@ def read_weights(path: Path) -> State:
     Raises:
         BackboneError: If the file is missing, too large or damaged, or holds Python objects.
     """
-    if not path.is_file():
-        raise BackboneError(f"There is no weights file {path}; check the path.")
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        raise BackboneError(f"There is no weights file {path}; check the path.") from None
+    except OSError as error:
+        raise BackboneError(f"The weights file {path} cannot be read: {error.strerror}.") from None
     if path.stat().st_size > LARGEST_FILE_BYTES:
         raise BackboneError(f"The weights file {path} is larger than the limit of 20 GB.")
     try:

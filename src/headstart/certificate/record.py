@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.files import read_model, write_model
 from headstart.artifacts.journal import Journal
 from headstart.errors import RunError
-from headstart.evaluation.statistics import Interval
+from headstart.inputs.quantities import Bits, Count, Finite, FiniteRange, Positive, Share, Size
 
 ASKED = "asked.json"
 
@@ -48,7 +48,7 @@ class BenefitRequest(_Plain):
 
     pixels: str
     rows: str
-    split_seed: int
+    split_seed: Count
     recipe: dict[str, Any]
 
 
@@ -71,14 +71,14 @@ class BenefitPlan(_Plain):
 
     pixels: str
     recipe: dict[str, Any]
-    split_seed: int
-    epochs: int
-    images: int
-    held: int
-    fractions: tuple[float, ...]
-    seeds: int
-    rates: tuple[float, ...]
-    chosen: dict[ArmName, float]
+    split_seed: Count
+    epochs: Count
+    images: Count
+    held: Count
+    fractions: tuple[Share, ...]
+    seeds: Count
+    rates: tuple[Positive, ...]
+    chosen: dict[ArmName, Positive]
     notes: tuple[str, ...] = ()
 
 
@@ -93,11 +93,11 @@ class Evaluation(_Plain):
         right: One character per held-out image, `1` if it is classified correctly.
     """
 
-    epoch: int
-    seconds: float
-    train_loss: float | None
-    loss: float
-    right: str
+    epoch: Count
+    seconds: Size
+    train_loss: Finite | None
+    loss: Size
+    right: Bits
 
     @property
     def accuracy(self) -> float:
@@ -121,11 +121,11 @@ class ArmRun(_Plain):
 
     purpose: Literal["tuning", "curve"]
     arm: ArmName
-    fraction: float
-    seed: int
-    rate: float
-    images: int
-    epochs: int
+    fraction: Share
+    seed: Count
+    rate: Positive
+    images: Count
+    epochs: Count
     evaluations: tuple[Evaluation, ...]
 
     @property
@@ -152,10 +152,10 @@ class Verdict(_Plain):
 
     question: Question
     answer: Literal["yes", "no", "cannot tell"]
-    pretrained: float
-    scratch: float
-    advantage: float
-    interval: Interval
+    pretrained: Finite
+    scratch: Finite
+    advantage: Finite
+    interval: FiniteRange
     why: str
 
 
@@ -174,14 +174,14 @@ class Curve(_Plain):
         no_plateau: Why there is no plateau; empty if there is one.
     """
 
-    rate: float
-    accuracy: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    loss: tuple[float, ...]
-    seconds: tuple[float, ...]
-    plateau: float | None
-    plateau_interval: Interval | None
+    rate: Positive
+    accuracy: tuple[Share, ...]
+    low: tuple[Share, ...]
+    high: tuple[Share, ...]
+    loss: tuple[Size, ...]
+    seconds: tuple[Size, ...]
+    plateau: Finite | None
+    plateau_interval: FiniteRange | None
     no_plateau: str
 
 
@@ -195,10 +195,10 @@ class LevelReached(_Plain):
         seconds: Training time, by arm; None if the arm does not reach the level.
     """
 
-    share: float
-    accuracy: float
-    epochs: dict[ArmName, float | None]
-    seconds: dict[ArmName, float | None]
+    share: Share
+    accuracy: Share
+    epochs: dict[ArmName, Size | None]
+    seconds: dict[ArmName, Size | None]
 
 
 class OnFraction(_Plain):
@@ -213,9 +213,9 @@ class OnFraction(_Plain):
         levels: Training time to reach certain levels.
     """
 
-    fraction: float
-    images: int
-    seeds: int
+    fraction: Share
+    images: Count
+    seeds: Count
     curves: dict[ArmName, Curve]
     verdicts: tuple[Verdict, ...]
     levels: tuple[LevelReached, ...]
@@ -224,12 +224,12 @@ class OnFraction(_Plain):
 class Expected(_Plain):
     """A forecast; see `certificate.curves.Forecast`."""
 
-    labels: int
-    accuracy: float
-    interval: Interval
-    new_images: Interval
-    gain: float
-    gain_interval: Interval
+    labels: Count
+    accuracy: Finite
+    interval: FiniteRange
+    new_images: FiniteRange
+    gain: Finite
+    gain_interval: FiniteRange
 
 
 class HeldBack(_Plain):
@@ -242,9 +242,9 @@ class HeldBack(_Plain):
         held: Whether the measured accuracy lies in the interval of the forecast.
     """
 
-    hidden: float
+    hidden: Share
     expected: Expected
-    accuracy: float
+    accuracy: Share
     held: bool
 
 
@@ -264,11 +264,11 @@ class LabelForecast(_Plain):
         why: Explanation in words and numbers.
     """
 
-    images: int
-    sizes: tuple[int, ...]
-    accuracy: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    images: Count
+    sizes: tuple[Count, ...]
+    accuracy: tuple[Share, ...]
+    low: tuple[Share, ...]
+    high: tuple[Share, ...]
     expected: tuple[Expected, ...]
     band: tuple[Expected, ...]
     test: HeldBack
@@ -301,13 +301,13 @@ class Certificate(_Plain):
     name: str
     command: str
     started_at: str
-    seconds: float
-    budget_s: float | None
+    seconds: Size
+    budget_s: Size | None
     backbone: str
     weights: str
-    resolution: int
-    chance: float
-    held: int
+    resolution: Count
+    chance: Share
+    held: Count
     plan: BenefitPlan
     fractions: tuple[OnFraction, ...]
     labels: LabelForecast | None

@@ -10,6 +10,7 @@ from headstart.data.split_names import split_of
 from headstart.data.types import Dataset
 from headstart.data.understanding import PassedOver
 from headstart.errors import DataError
+from headstart.inputs.regular_files import read_text
 from headstart.recipes.options import SourceOptions
 
 ONE_HOT = "_classes.csv"
@@ -73,13 +74,13 @@ def _one_hot_rows(table: Path, root: Path) -> Iterator[TableRow]:
 
 def _synset_rows(root: Path) -> Iterator[TableRow]:
     """Yields the rows of the text files of an imagenet_txt export, one file per split."""
-    classes = (root / SYNSETS).read_text("utf-8").split("\n")
+    classes = read_text(root / SYNSETS).split("\n")
     for table in sorted(root.glob("*.txt")):
         split = split_of(table.stem)
         if table.name == SYNSETS or (split is None and table.stem != "default"):
             continue
         check_size(table)
-        for number, line in enumerate(table.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(table).splitlines(), start=1):
             if not line.strip():
                 continue
             where = f"row {number} of {table.name}"

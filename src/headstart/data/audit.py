@@ -19,6 +19,7 @@ from headstart.data.pixels import THUMBNAIL, Facts
 from headstart.data.types import SPLIT_NAMES, Dataset
 from headstart.data.understanding import Understanding
 from headstart.errors import DataError
+from headstart.inputs.quantities import Count
 from headstart.text import counted, listed
 
 MIN_PER_CLASS = 3
@@ -83,9 +84,9 @@ class Audit(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    n_images: int
-    n_usable: int
-    classes: dict[str, int]
+    n_images: Count
+    n_usable: Count
+    classes: dict[str, Count]
     dropped: dict[str, str]
     findings: tuple[Finding, ...]
     understood: Understanding | None = None

@@ -38,6 +38,7 @@ from headstart.data.readers.kinds import EXTRA_KINDS, has_extra
 from headstart.data.reading import EACH, Reading
 from headstart.data.types import Item
 from headstart.errors import DiskFullError, InputError
+from headstart.inputs.regular_files import open_regular
 from headstart.progress import SILENT, Progress
 
 DECODER_VERSION = 2
@@ -125,10 +126,7 @@ def hash_files(items: Sequence[Item], progress: Progress) -> list[str]:
 
 def _hash_file(path: Path) -> str:
     try:
-        # A named pipe would wait for ever.
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

@@ -6,7 +6,6 @@ Nothing here imports torch: the processes that decode import this module.
 import importlib
 import importlib.util
 import io
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -47,6 +46,7 @@ from headstart.data.readers.quiet import quiet
 from headstart.data.reading import Reading
 from headstart.data.types import Box
 from headstart.errors import DataError
+from headstart.inputs.regular_files import open_regular
 
 __all__ = ["BadImageError", "Header", "Learned", "Status", "load_image", "read_header"]
 
@@ -323,10 +323,7 @@ def _check_size(width: int, height: int) -> None:
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """Opens a file for `_decode`; a file that cannot be opened is a bad image."""
     try:
-        # Before opening it: opening a named pipe would wait for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadImageError("unreadable", "it is not a regular file")
-        file = path.open("rb")
+        file = open_regular(path)
     except OSError as error:
         raise BadImageError("unreadable", f"the file cannot be read ({error.strerror})") from error
     with file:

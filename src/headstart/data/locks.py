@@ -11,6 +11,8 @@ from platform import uname
 
 import psutil
 
+from headstart.inputs.regular_files import read_text
+
 
 def this_process() -> str:
     """Returns a name of this process that is unique on all machines that share the cache."""
@@ -79,7 +81,7 @@ def _try_file(path: Path) -> Iterator[bool]:
 def _is_left(path: Path) -> bool:
     """Returns whether a process of this machine that has ended left a lock file."""
     try:
-        machine, process, started = path.read_text(encoding="utf-8").split("-")
+        machine, process, started = read_text(path).split("-")
     except (OSError, ValueError):  # missing, or being written
         return False
     here = machine == this_process().partition("-")[0]

@@ -18,6 +18,7 @@ from headstart.data.rows import TableRow, read_rows
 from headstart.data.types import Dataset
 from headstart.data.understanding import PassedOver
 from headstart.errors import DataError
+from headstart.inputs.regular_files import check_regular, open_text, read_text
 from headstart.recipes.options import SourceOptions
 
 if TYPE_CHECKING:
@@ -98,7 +99,15 @@ def load_pairs(paths: Iterable[object], labels: Iterable[object] | None = None) 
 
 
 def check_size(path: Path) -> None:
-    """Refuses a file that is too large for a manifest or for annotations."""
+    """Refuses a file that is too large for a manifest or for annotations, or no file.
+
+    Raises:
+        DataError: It is too large, missing, or a named pipe, a socket or a device.
+    """
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise DataError(
             f"{path} is larger than {MAX_MANIFEST_BYTES >> 20} MB, too large for a manifest."
@@ -129,7 +138,7 @@ def read_csv(path: Path) -> Iterator[list[str]]:
     """
     tabs = path.suffix.lower() == ".tsv"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             lines = csv.reader(file, delimiter="\t" if tabs else ",")
             header = next(lines, [])
             yield header
@@ -177,7 +186,7 @@ def _csv_rows(path: Path) -> tuple[Columns, list[TableRow]]:
 
 def _json_rows(path: Path) -> tuple[Columns, list[TableRow]]:
     try:
-        lines = path.read_text("utf-8-sig").split("\n")
+        lines = read_text(path, "utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not a JSON Lines file in UTF-8: {error}.") from error
     except OSError as error:

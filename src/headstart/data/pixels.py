@@ -14,6 +14,7 @@ from headstart.data.ranges import common_range
 from headstart.data.rasters import Learned, Status
 from headstart.data.types import Dataset
 from headstart.errors import DataError, HeadstartError
+from headstart.inputs.regular_files import read_bytes, read_text
 
 THUMBNAIL = 64
 """Side in pixels of the square grey thumbnails by which the audit finds near duplicates."""
@@ -107,7 +108,7 @@ def open_pixels(cache_dir: Path, key: str) -> Pixels:
 def is_complete(folder: Path) -> bool:
     """Returns whether a folder holds all files of decoded images, with the right sizes."""
     try:
-        index = json.loads((folder / "index.json").read_text())
+        index = json.loads(read_text(folder / "index.json"))
         pixels, thumbnails = (folder / name for name in ("pixels.u8", "thumbnails.u8"))
         expected = (index["bytes"], len(index["facts"]) * THUMBNAIL_BYTES)
         return (pixels.stat().st_size, thumbnails.stat().st_size) == expected
@@ -117,8 +118,8 @@ def is_complete(folder: Path) -> bool:
 
 def read_pixels(folder: Path, key: str) -> Pixels:
     """Reads the decoded images of a complete folder; the pixels stay on the disk."""
-    index = json.loads((folder / "index.json").read_text())
-    thumbnails = (folder / "thumbnails.u8").read_bytes()
+    index = json.loads(read_text(folder / "index.json"))
+    thumbnails = read_bytes(folder / "thumbnails.u8")
     facts = []
     for number, known in enumerate(index["facts"]):
         start = number * THUMBNAIL_BYTES if known["status"] == "ok" else len(thumbnails)

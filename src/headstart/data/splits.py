@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.errors import DataError, DiskFullError, RecipeError, did_you_mean
+from headstart.inputs.regular_files import check_regular, open_text
 from headstart.text import counted, listed
 
 Indices = NDArray[np.int64]
@@ -242,10 +243,11 @@ def read_split(path: Path, keys: Sequence[str]) -> list[SplitName | None]:
 def _split_rows(path: Path) -> list[tuple[int, str, str]]:
     """Returns the line number, image and part of each row of a split file."""
     try:
+        check_regular(path)
         if path.stat().st_size > MAX_SPLIT_FILE_BYTES:
             raise DataError(f"The split file {path} is larger than {MAX_SPLIT_FILE_BYTES} bytes.")
         # utf-8-sig: spreadsheets write a byte order mark.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with open_text(path, "utf-8-sig", "surrogateescape") as file:
             reader = csv.DictReader(file, strict=True)
             if not {"path", "split"} <= set(reader.fieldnames or ()):
                 raise DataError(

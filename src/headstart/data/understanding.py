@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from headstart.inputs.quantities import Count
 from headstart.text import counted
 
 Reason = Literal[
@@ -63,7 +64,7 @@ class Understanding(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     layout: str
-    classes: dict[str, dict[str, int]]
+    classes: dict[str, dict[str, Count]]
     passed_over: tuple[PassedOver, ...] = ()
     notes: tuple[str, ...] = ()
 

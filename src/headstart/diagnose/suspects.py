@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.files import check_writable, replacing
+from headstart.artifacts.files import check_writable, read_table, replacing
 from headstart.data.audit import Finding
 from headstart.data.splits import folds
 from headstart.data.types import Dataset
-from headstart.errors import DataError, RunError
+from headstart.errors import DataError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.retrieval import unit
 from headstart.features.probe import LabelledFeatures, cross_validate, fit_probe
@@ -271,18 +271,7 @@ def read_suspects_csv(path: Path) -> list[dict[str, str]]:
     Raises:
         RunError: If it cannot be read.
     """
-    try:
-        # surrogateescape: as it was written.
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        return []
-    except (OSError, csv.Error) as error:
-        raise RunError(f"Cannot read {path}: {error}") from None
-    wanted = ("path", "label", "suggested", "kind", "score", "why")
-    if any(row.get(name) is None for row in rows for name in wanted):
-        raise RunError(f"{path} is damaged: it needs the columns {', '.join(wanted)}.")
-    return rows
+    return read_table(path, ("path", "label", "suggested", "kind", "score", "why")) or []
 
 
 def without_sealed(findings: Iterable[Finding], sealed: Container[str]) -> list[Finding]:

@@ -1,11 +1,11 @@
 """The metrics of an evaluation, each with its interval."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluation.calibration import (
@@ -22,6 +22,8 @@ from headstart.evaluation.statistics import (
     bootstrap_interval,
     wilson_interval,
 )
+from headstart.inputs.quantities import Count, Names, Positive, Share, ShareRange, Size
+from headstart.text import counted
 
 T = TypeVar("T")
 
@@ -43,11 +45,11 @@ class ClassMetrics(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    n: int
-    precision: float | None
-    recall: float | None
-    recall_interval: Interval
-    f1: float | None
+    n: Count
+    precision: Share | None
+    recall: Share | None
+    recall_interval: ShareRange
+    f1: Share | None
 
 
 class Confusion(BaseModel):
@@ -57,7 +59,7 @@ class Confusion(BaseModel):
 
     actual: str
     predicted: str
-    count: int
+    count: Count
 
 
 class Metrics(BaseModel):
@@ -89,23 +91,39 @@ class Metrics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n: int
-    correct: int
-    accuracy: float
-    accuracy_interval: Interval
-    balanced_accuracy: float
-    balanced_accuracy_interval: Interval
-    macro_f1: float
-    macro_f1_interval: Interval
-    log_loss: float
-    ece: float
-    ece_uncalibrated: float
-    temperature: float
-    class_names: tuple[str, ...]
+    n: Count
+    correct: Count
+    accuracy: Share
+    accuracy_interval: ShareRange
+    balanced_accuracy: Share
+    balanced_accuracy_interval: ShareRange
+    macro_f1: Share
+    macro_f1_interval: ShareRange
+    log_loss: Size
+    ece: Share
+    ece_uncalibrated: Share
+    temperature: Positive
+    class_names: Names
     classes: tuple[ClassMetrics, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[Count, ...], ...]
     top_confusions: tuple[Confusion, ...]
     retrieval: Retrieval | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        names, size = self.class_names, len(self.class_names)
+        if len(self.confusion) != size or any(len(row) != size for row in self.confusion):
+            raise ValueError(
+                f"The confusion is not a table of {counted(size, 'class', 'classes')}."
+            )
+        if tuple(each.name for each in self.classes) != names:
+            raise ValueError("The classes are not those of class_names, in their order.")
+        right = sum(self.confusion[number][number] for number in range(size))
+        if (sum(map(sum, self.confusion)), right) != (self.n, self.correct) or not self.n:
+            raise ValueError("The values n and correct are not those of confusion.")
+        if abs(self.accuracy - self.correct / self.n) > 1e-6:
+            raise ValueError("The accuracy is not correct / n.")
+        return self
 
 
 def calibrated_losses(

@@ -1,8 +1,12 @@
 """Retrieval metrics: how well distances between embeddings separate the classes."""
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from headstart.inputs.quantities import Share
 
 RANKS = (1, 5, 10)
 
@@ -18,8 +22,8 @@ class Retrieval(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recall_at: dict[int, float]
-    map_at_r: float
+    recall_at: dict[Annotated[int, Field(ge=1)], Share]
+    map_at_r: Share
 
 
 def unit(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:

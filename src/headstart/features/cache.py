@@ -22,6 +22,7 @@ from headstart.backbones.engine import Engine
 from headstart.data.array_files import open_array, reserve
 from headstart.data.locks import this_process
 from headstart.errors import DiskFullError, HeadstartError, InputError
+from headstart.inputs.regular_files import read_text
 from headstart.progress import SILENT, Progress
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ def _open(folder: Path) -> Activations | None:
     """Returns an entry; None if it is missing, damaged or being deleted."""
     index, data = folder / "index.json", folder / "data"
     try:
-        meta = json.loads(index.read_text(encoding="utf-8"))
+        meta = json.loads(read_text(index))
         dtype, shape = np.dtype(meta["dtype"]), tuple(meta["shape"])
         if data.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
             return None

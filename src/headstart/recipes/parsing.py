@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from headstart.errors import RecipeError, did_you_mean
+from headstart.inputs.regular_files import read_text
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.criterion import CrossEntropy
@@ -79,7 +80,7 @@ def load_recipe(name_or_file: str) -> Recipe:
             ".toml or .json file."
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from None

@@ -16,6 +16,7 @@ from headstart.artifacts.evidence import (
     read_picture,
 )
 from headstart.artifacts.records import TestPrediction
+from headstart.inputs.regular_files import read_bytes
 from headstart.report.figures import photograph
 
 MISTAKES_SHOWN = 24
@@ -117,7 +118,7 @@ class Album:
     def file(self, name: str, kind: str) -> str | None:
         """Returns a picture by its file name, or None if it is missing."""
         try:
-            return data_uri((self._folder / PICTURES / name).read_bytes(), kind)
+            return data_uri(read_bytes(self._folder / PICTURES / name), kind)
         except OSError:
             return None
 

@@ -1,0 +1,1 @@
+"""What may be read from outside: regular files, and values in their range."""
