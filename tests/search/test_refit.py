@@ -19,7 +19,7 @@ def test_a_head_alone_is_calibrated_by_the_more_images(seen_by_trial: int, by_tr
         rungs=(), folds=1, epochs=8, head_images=200, head_temperature=0.9, head_sets=(0.5,)
     )
     trial = Trial(
-        rung=0, number=0, state="done", recipe={}, epochs=2, val_images=seen_by_trial,
+        rung=0, number=0, state="done", recipe={}, epochs=2, val_loss=0.5, val_images=seen_by_trial,
         start_temperature=0.3, start_sets=(0.1,),
     )  # fmt: skip
     nothing: Any = None
