@@ -1,8 +1,12 @@
 import base64
+import csv
 import hashlib
+import json
 import re
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ from headstart.artifacts.records import EpochRecord, PlanStep, RunRecord, TestPr
 from headstart.artifacts.run import (
     EPOCHS,
     SEARCH_RECIPE,
+    read_metrics,
+    read_predictions,
     write_recipe,
     write_record,
     write_result,
@@ -139,11 +145,17 @@ def make_run(
         )
         EPOCHS.append(folder, epoch)
     write_result(folder, metrics, predictions)
+    write_split(folder, [prediction.path for prediction in predictions])
     return folder
 
 
-def read(folder: Path) -> tuple[str, Page]:
-    path = write_report(folder)
+def write_split(folder: Path, names: Sequence[str]) -> None:
+    with (folder / "split.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "split"), *((name, "test") for name in names)])
+
+
+def read(folder: Path, data: Path | None = None) -> tuple[str, Page]:
+    path = write_report(folder, data)
     assert path == folder / "report.html"
     html = path.read_text(encoding="utf-8")
     return html, Page(html)
@@ -185,7 +197,7 @@ def test_only_certainty_is_shown_as_certainty(share: float, digits: int, shown: 
 
 
 def test_page_needs_nothing_from_outside(small_run: Path) -> None:
-    html, page = read(small_run)
+    html, page = read(small_run, small_run.parent / "photos")
     assert "http:" not in html
     assert "https:" not in html
     assert page.every("script") == [{}], "one of its own, with no source elsewhere"
@@ -296,7 +308,7 @@ def test_mistakes_are_shown_surest_first_and_at_most_24(tmp_path: Path) -> None:
 def test_a_mistake_without_its_image_has_no_picture(small_run: Path, tmp_path: Path) -> None:
     (tmp_path / "photos" / "ant" / "1.png").unlink()
     (tmp_path / "photos" / "bee" / "2.png").write_bytes(b"broken")
-    _, page = read(small_run)
+    _, page = read(small_run, tmp_path / "photos")
     assert not page.every("img")
     assert page.text.count("No picture") == 4, "as mistakes, and as pairs"
     assert "ant/1.png" in page.text
@@ -326,7 +338,7 @@ def test_what_comes_from_the_data_stays_text(tmp_path: Path) -> None:
     finding = Finding(kind="truncated", severity="warning", files=(NASTY, quoted), message=NASTY)
     audit = AUDIT.model_copy(update={"findings": (finding,)})
     run = make_run(tmp_path / "run <i> 'x'", made, metrics, predictions, audit=audit)
-    html, page = read(run)
+    html, page = read(run, tmp_path / "photos")
     assert page.every("script") == [{}]
     assert not page.every("i")
     assert html.count("<script") == 1
@@ -390,7 +402,7 @@ def test_suspects_are_shown_with_their_pictures(small_run: Path, tmp_path: Path)
         Suspect(odd, 2, "bee", "", "outlier", 0.1, "unlike other images"),
     ]
     write_suspects_csv(small_run / SUSPECTS, suspects)
-    _, page = read(small_run)
+    _, page = read(small_run, tmp_path / "photos")
     shown = page.text[page.text.index("2 suspicious images") :]
     assert "perhaps bee" in shown
     assert "unlike other images" in shown
@@ -444,3 +456,91 @@ def test_the_leaderboard_says_how_optimistic_its_best_score_is(small_run: Path) 
     assert found is not None
     # The best of 5 standard normals is 1.163 on average, and a score varies by √(0.8 · 0.2 / 60).
     assert float(found[1]) == pytest.approx(6.0, abs=1.5)
+
+
+SECRET = (255, 0, 0)
+
+
+def tampered(run: Path, root: Path, name: str) -> None:
+    """Makes a run claim that an image of its test set lies at `name`, below `root`."""
+    made = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**made, "data_root": str(root), "source": str(root)}))
+    predictions = read_predictions(run)
+    wrong = next(row for row, each in enumerate(predictions) if each.prediction != each.label)
+    predictions[wrong] = predictions[wrong].model_copy(update={"path": name})
+    metrics = read_metrics(run)
+    write_result(run, metrics, predictions)
+    suspect = Suspect(name, 0, "ant", "bee", "label", 0.9, "labelled 'ant'")
+    write_suspects_csv(run / SUSPECTS, [suspect])
+    write_evidence(
+        run,
+        Evidence(neighbours={name: (Neighbour(image=name, label="bee", similarity=0.9),)}),
+    )
+    write_split(run, [prediction.path for prediction in predictions])
+
+
+def colours(page: Page) -> set[str]:
+    """Which of red and green the pictures of a page are."""
+    found = set()
+    for image in page.every("img"):
+        source = image["src"] or ""
+        content = base64.b64decode(source.partition("base64,")[2])
+        red, green, _ = Image.open(BytesIO(content)).convert("RGB").resize((1, 1)).getpixel((0, 0))
+        found.add("red" if red > green else "green")
+    return found
+
+
+@pytest.mark.parametrize("confirmed", [False, True], ids=["alone", "with its data"])
+@pytest.mark.parametrize("how", ["other root", "parent", "absolute", "link", "linked folder"])
+def test_a_tampered_run_shows_no_picture_from_outside(
+    how: str, confirmed: bool, small_run: Path, tmp_path: Path
+) -> None:
+    photos, private = tmp_path / "photos", tmp_path / "private"
+    private.mkdir()
+    Image.new("RGB", (30, 20), SECRET).save(private / "secret.png")
+    (photos / "link.png").symlink_to(private / "secret.png")
+    (photos / "linked").symlink_to(private, target_is_directory=True)
+    root, name = {
+        "other root": (private, "secret.png"),
+        "parent": (photos, "../private/secret.png"),
+        "absolute": (photos, str(private / "secret.png")),
+        "link": (photos, "link.png"),
+        "linked folder": (photos, "linked/secret.png"),
+    }[how]
+    tampered(small_run, root, name)
+    _, page = read(small_run, photos if confirmed else None)
+    assert colours(page) == ({"green"} if confirmed else set()), "its own pictures alone"
+    assert "No picture" in page.text
+
+
+@pytest.mark.parametrize("linked", ["file", "folder", "sheet"])
+def test_pictures_of_a_run_are_not_links_out_of_it(
+    linked: str, small_run: Path, tmp_path: Path
+) -> None:
+    private = tmp_path / "private"
+    write_pictures(private.parent, "photograph", [("ant/1.png", Image.new("RGB", (9, 9), SECRET))])
+    (tmp_path / "pictures").rename(private)
+    (kept,) = private.iterdir()
+    pictures = small_run / "pictures"
+    if linked == "folder":
+        pictures.symlink_to(private, target_is_directory=True)
+    else:
+        pictures.mkdir()
+        (pictures / (kept.name if linked == "file" else "augmentations.png")).symlink_to(kept)
+    _, page = read(small_run)
+    assert colours(page) == set()
+
+
+def test_pictures_that_a_run_lacks_are_counted_with_the_way_to_draw_them(
+    small_run: Path, tmp_path: Path, headstart: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    first = headstart("report", small_run)
+    assert "note: 2 images have no picture: the run keeps no copy." in first.stderr
+    assert (
+        f"headstart report {small_run} --data FOLDER"
+        in Page((small_run / "report.html").read_text()).text
+    )
+    second = headstart("report", small_run, "--data", tmp_path / "photos")
+    assert (second.returncode, second.stderr) == (0, "")
+    nowhere = headstart("report", small_run, "--data", tmp_path / "none")
+    assert nowhere.returncode == 2 and "is not a folder" in nowhere.stderr

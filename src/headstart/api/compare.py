@@ -128,7 +128,7 @@ def compare(
         if folder is not None:
             write_ledger(folder, ledger)
         if run is not None:
-            write_report(run)
+            write_report(run, progress=progress)
     return ledger
 
 

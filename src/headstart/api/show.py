@@ -1,12 +1,18 @@
 """Pictures of what the methods do to the user's own images."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from headstart.artifacts.evidence import Neighbour
+from PIL import Image
+
+from headstart.artifacts.evidence import Neighbour, read_picture
+from headstart.artifacts.originals import Originals, originals
 from headstart.backbones.catalog import load_backbone
 from headstart.data.images import load_image
+from headstart.data.reading import EACH
 from headstart.data.sources import load_dataset
 from headstart.data.types import Dataset
 from headstart.errors import DataError, InputError
@@ -87,21 +93,50 @@ def show(
     return files
 
 
-def show_similar(run: Run, image: str | Path, found: Sequence[Neighbour], out: Path) -> None:
-    """Draws an image next to those of its most similar training images that still exist.
+def show_similar(
+    run: Run,
+    image: str | Path,
+    found: Sequence[Neighbour],
+    out: Path,
+    data: Path | None = None,
+) -> list[str]:
+    """Draws an image next to its most similar training images.
+
+    These come from the folder `data`, or else from the pictures that the run keeps; what a run
+    folder says about this machine is never followed.
+
+    Args:
+        run: The run.
+        image: The image.
+        found: Its most similar training images.
+        out: PNG file.
+        data: Folder that the names of the training images start from.
+
+    Returns:
+        Names of the training images that have no picture; their squares are empty.
 
     Raises:
         DataError: If the image cannot be read.
+        InputError: If there is no folder `data`.
     """
-    root, reading = Path(run.record.data_root), run.bundle.spec.reading
-    drawn = []
-    for each in found:
-        try:
-            picture = load_image(root / each.image, None, 160, reading)
-        except DataError:
-            picture = None
-        drawn.append((picture, f"{each.label} {each.similarity:.2f}"))
-    draw_similar(out, load_image(Path(image), None, 160, reading), drawn)
+    reading, files = run.bundle.spec.reading, originals(run.folder, data)
+    query = load_image(Path(image), None, 160, reading)
+    pictures = [_training_image(run, files, each.image) for each in found]
+    titles = [f"{each.label} {each.similarity:.2f}" for each in found]
+    draw_similar(out, query, list(zip(pictures, titles, strict=True)))
+    return [each.image for each, drawn in zip(found, pictures, strict=True) if drawn is None]
+
+
+def _training_image(run: Run, files: Originals, name: str) -> Image.Image | None:
+    """Returns a training image, or None if there is no picture of it."""
+    file, kept = files.find(name), read_picture(run.folder, "photograph", name)
+    with suppress(DataError):
+        if file is not None:
+            return load_image(file, None, 160, run.bundle.spec.reading)
+    with suppress(DataError):
+        if kept is not None:
+            return load_image(BytesIO(kept), None, 160, EACH)
+    return None
 
 
 def _policies(own: AugmentationUnion) -> dict[str, AugmentationUnion]:

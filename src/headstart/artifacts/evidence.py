@@ -130,9 +130,15 @@ def write_jpeg(path: Path, picture: Image.Image) -> None:
 
 def read_picture(folder: Path, kind: Kind, image: str) -> bytes | None:
     """Returns the stored JPEG file of an image, or None if there is none."""
+    return read_kept(folder, _path(folder, kind, image).name)
+
+
+def read_kept(folder: Path, name: str) -> bytes | None:
+    """Returns a file of `pictures/`, or None if it is missing or leads out of the run folder."""
     try:
-        return read_bytes(_path(folder, kind, image))
-    except OSError:
+        path = (folder / PICTURES / name).resolve(strict=True)
+        return read_bytes(path) if path.is_relative_to(folder.resolve()) else None
+    except (OSError, RuntimeError):  # RuntimeError: circular links
         return None
 
 

@@ -17,6 +17,14 @@ from headstart.cli.output import (
 from headstart.progress import for_stream
 from headstart.text import counted
 
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that the names of the images start from, for pictures that the run does not "
+        "keep. What the run says about its place is not followed."
+    ),
+]
+
 
 @app.command()
 def leaderboard(
@@ -45,12 +53,13 @@ def leaderboard(
 def report(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Data = None,
 ) -> None:
     """Draw the report of a run again from its folder."""
     with reporting_errors(context):
         from headstart.report.page import write_report
 
-        print(write_report(run))
+        print(write_report(run, data, for_stream(sys.stderr)))
 
 
 @app.command()
@@ -142,6 +151,7 @@ def similar(
     k: Annotated[int, typer.Option("-k", help="Number of images to find.")] = 5,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help="PNG file for a picture of them.")] = None,
+    data: Data = None,
 ) -> None:
     """Find the training images that are most similar to an image."""
     with reporting_errors(context):
@@ -155,7 +165,14 @@ def similar(
         if out is not None:
             from headstart.api.show import show_similar
 
-            show_similar(opened, image, found, out)
+            absent = show_similar(opened, image, found, out, data)
+            if absent:
+                way_out = "" if data else " Give the folder of the images with --data."
+                print(
+                    f"note: {out} lacks {counted(len(absent), 'training image')}: the run keeps no "
+                    f"copy, and they were not found.{way_out}",
+                    file=sys.stderr,
+                )
         if as_json:
             print_json([each.model_dump() for each in found])
             return

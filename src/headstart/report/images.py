@@ -9,14 +9,14 @@ from pathlib import Path
 
 from headstart.artifacts.evidence import (
     AUGMENTATIONS,
-    PICTURES,
     TILES,
     Evidence,
     Neighbour,
+    read_kept,
     read_picture,
 )
+from headstart.artifacts.originals import Originals
 from headstart.artifacts.records import TestPrediction
-from headstart.inputs.regular_files import read_bytes
 from headstart.report.figures import photograph
 
 MISTAKES_SHOWN = 24
@@ -99,16 +99,26 @@ class Album:
 
     Args:
         folder: Run folder.
-        root: Folder of the original images.
+        originals: The images in the folder that the user names, if any.
+
+    Attributes:
+        absent: Names of the images without a picture, so far.
     """
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self._folder, self._root = folder, root
+    def __init__(self, folder: Path, originals: Originals) -> None:
+        self._folder, self._originals = folder, originals
+        self.absent: set[str] = set()
 
     def photograph(self, image: str) -> str | None:
         """Returns a small version of an image as a data URI, or None if there is none."""
         kept = read_picture(self._folder, "photograph", image)
-        return photograph(self._root / image) if kept is None else data_uri(kept, "jpeg")
+        if kept is not None:
+            return data_uri(kept, "jpeg")
+        file = self._originals.find(image)
+        drawn = None if file is None else photograph(file)
+        if drawn is None:
+            self.absent.add(image)
+        return drawn
 
     def heat(self, image: str) -> str | None:
         """Returns the heat map of an image as a data URI, or None if there is none."""
@@ -117,10 +127,8 @@ class Album:
 
     def file(self, name: str, kind: str) -> str | None:
         """Returns a picture by its file name, or None if it is missing."""
-        try:
-            return data_uri(read_bytes(self._folder / PICTURES / name), kind)
-        except OSError:
-            return None
+        kept = read_kept(self._folder, name)
+        return None if kept is None else data_uri(kept, kind)
 
     def views(self) -> str | None:
         """Returns the sheet of augmented views."""

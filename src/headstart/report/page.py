@@ -13,6 +13,7 @@ import numpy as np
 from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
 from headstart.artifacts.journal import TRIALS, Trial
+from headstart.artifacts.originals import originals
 from headstart.artifacts.records import EpochRecord, RunRecord
 from headstart.artifacts.run import (
     EPOCHS,
@@ -27,7 +28,7 @@ from headstart.data.audit import Finding
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
 from headstart.evaluation.metrics import ClassMetrics, Metrics, flags_of
 from headstart.evaluation.statistics import Interval, optimism_of_best
-from headstart.progress import format_duration
+from headstart.progress import SILENT, Progress, format_duration
 from headstart.report.ablation import what_each_brought
 from headstart.report.certificate import QUESTIONS, certificate_svg
 from headstart.report.figures import (
@@ -60,21 +61,35 @@ class Figure:
     meaning: str
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, data: Path | None = None, progress: Progress = SILENT) -> Path:
     """Renders `report.html` from the run folder and returns its path.
 
-    Pictures that the run did not keep are made from the original images. If these are gone, the
-    page leaves the pictures out.
+    The pictures are those that the run keeps. Further ones are made from the original images only
+    if their folder is given: what a run folder says about this machine is never followed.
+
+    Args:
+        folder: Run folder.
+        data: Folder that the names of the images start from.
+        progress: Display that says which pictures are left out.
 
     Raises:
+        InputError: If there is no folder `data`.
         RunError: If the folder is not a finished run.
         DiskFullError: If there is no space left.
     """
     record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
     epochs, predictions = EPOCHS.read(folder), read_predictions(folder)
     trials = TRIALS.read(folder)
-    evidence, album = read_evidence(folder), Album(folder, Path(record.data_root))
+    evidence, album = read_evidence(folder), Album(folder, originals(folder, data))
     looked_at = read_suspects_csv(folder / SUSPECTS)
+    pictures = {
+        "mistakes": mistakes(predictions, evidence, album),
+        "pairs": pairs(predictions, evidence, album),
+        "suspects": suspects(looked_at, album),
+    }
+    absent = _absent(album, folder, record, data)
+    if absent:
+        progress.say(f"note: {absent}")
     trained = any(epoch.epoch for epoch in epochs)
     validated = [epoch for epoch in epochs if epoch.val_accuracy is not None]
     small = len(metrics.class_names) <= MATRIX_AS_TABLE
@@ -106,13 +121,12 @@ def write_report(folder: Path) -> Path:
         brought=what_each_brought(folder),
         script=script,
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        mistakes=mistakes(predictions, evidence, album),
-        pairs=pairs(predictions, evidence, album),
+        **pictures,
+        absent=absent,
         evidence=evidence,
         map_svg=map_svg(evidence.map) if evidence.map else None,
         tiles=album.tiles() if evidence.map else None,
         views=album.views(),
-        suspects=suspects(looked_at, album),
         n_suspects=len(looked_at),
         judged=(folder / SUSPECTS).exists(),
         suspects_command=_suspects_command(record, folder),
@@ -130,6 +144,23 @@ def write_report(folder: Path) -> Path:
     # File names need not be valid Unicode.
     write_text(path, html.encode("utf-8", "replace").decode())
     return path
+
+
+def _absent(album: Album, folder: Path, record: RunRecord, data: Path | None) -> str:
+    """Returns how many images have no picture, and how to draw them; empty if all have one."""
+    if not album.absent:
+        return ""
+    number = len(album.absent)
+    what = f"{counted(number, 'image')} {'has' if number == 1 else 'have'} no picture:"
+    each = "it is" if number == 1 else "they are"
+    if data is not None:
+        return f"{what} {each} missing or damaged below {data}, and the run keeps no copy."
+    root = f" (the run names {record.data_root})" if record.data_root else ""
+    command = f"headstart report {shlex.quote(str(folder))} --data FOLDER"
+    return (
+        f"{what} the run keeps no copy. To draw {'it' if number == 1 else 'them'} from the folder "
+        f"of the images{root}, run `{command}`."
+    )
 
 
 def headline(metrics: Metrics) -> str:
