@@ -400,6 +400,16 @@ def test_similar_prints_and_draws(
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 4
     assert (tmp_path / "similar.png").stat().st_size > 1000
+    assert "training images: the run keeps no copy" in done.stderr, "its folder is not followed"
+    with_data = headstart(
+        "similar", out, image, "-k", 3, "--out", tmp_path / "with.png", "--data", pictures
+    )
+    assert (with_data.returncode, with_data.stderr) == (0, "")
+    assert (tmp_path / "with.png").stat().st_size > (tmp_path / "similar.png").stat().st_size
+    elsewhere = headstart(
+        "similar", out, image, "-k", 3, "--out", tmp_path / "3.png", "--data", tmp_path
+    )
+    assert "training images: the run keeps no copy" in elsewhere.stderr
     parsed = json.loads(headstart("similar", out, image, "--json").stdout)
     assert len(parsed) == 5
     assert headstart("similar", out, tmp_path / "none.png").returncode == 2

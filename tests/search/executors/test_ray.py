@@ -14,16 +14,28 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 OWN = """
-import ray, toy_work
+import os, subprocess, sys
+import toy_work
 from headstart.search.executors.local import open_executor
+os.environ["HOME"] = str(folder)
+for name in [name for name in os.environ if name.startswith("RAY_AUTH")]:
+    del os.environ[name]
 with open_executor("ray", toy_work.times, toy_work.Shared(folder), jobs=2, threads=1) as own:
+    import ray
     assert own.slots == 2
     assert {p: o.value for p, o in own.run([1, 2, 3])} == {0: 10, 1: 20, 2: 30}
     assert ray.cluster_resources()["CPU"] == 2
+    where = ray.get_runtime_context().gcs_address
+    join = [sys.executable, "-c", f"import ray; ray.init({where!r}, logging_level=50)"]
+    theirs = {name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}
+    wrong = {**theirs, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    for stranger in (theirs, wrong):
+        assert subprocess.run(join, env=stranger, capture_output=True).returncode != 0
     with open_executor("ray", toy_work.fail, None, threads=1) as inner:
         assert [outcome.value for _, outcome in inner.run(["good"])] == ["good"]
     assert ray.is_initialized(), "the inner one did not start it"
 assert not ray.is_initialized()
+assert not (folder / ".ray").exists(), "the token is kept in memory"
 """
 
 LOST = """

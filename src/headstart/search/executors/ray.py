@@ -2,13 +2,21 @@
 
 Every machine needs the same headstart, and sees the folders that jobs name. A job may use its
 machine's GPUs, all of them, as a process on this machine may.
+
+Who talks to a Ray cluster can run code on it, and Ray listens on every network interface. So a Ray
+that is started here wants a token (Ray 2.52 and newer), which is made for this process unless the
+user has one.
 """
 
 import logging
+import os
+import secrets
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headstart.errors import InputError, first_line
@@ -47,6 +55,8 @@ def open_ray(
     Raises:
         InputError: If Ray is not installed, or there is no cluster at the address.
     """
+    if address is None:
+        _want_token()
     try:
         ray = _ray()
     except ModuleNotFoundError:
@@ -100,6 +110,20 @@ def _ray() -> Any:
     import ray  # noqa: PLC0415
 
     return ray
+
+
+def _want_token() -> None:
+    """Makes a Ray that starts in this process refuse whoever lacks its token.
+
+    Ray reads the mode when it is imported; where that is done, it is left as it is.
+    """
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    with suppress(RuntimeError):  # no home folder
+        if (Path.home() / ".ray" / "auth_token").exists():
+            return
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # Otherwise Ray writes one into the home folder.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _connect(cpus: int, address: str | None) -> None:
