@@ -8,7 +8,8 @@
     │   ├── BudgetError                 a time budget that is too short for any path
     │   └── RunError                    a run folder in use, or an unreadable run or bundle
     ├── DivergedError                   the loss of a training is no longer finite
-    └── DiskFullError                   no disk space left
+    ├── DiskFullError                   no disk space left
+    └── OutputError                     standard output cannot be written: exit code 1 or 141
 
 A message is one or two sentences: what is wrong, where, and what to do.
 """
@@ -66,6 +67,24 @@ class DivergedError(HeadstartError):
 
 class DiskFullError(HeadstartError):
     """No space is left on the disk."""
+
+
+class OutputError(HeadstartError):
+    """Standard output cannot be written.
+
+    Attributes:
+        closed: Whether its reader ended, as `head` does when it has seen enough.
+
+    Example:
+        >>> OutputError("Nobody reads it.", closed=True).exit_code
+        141
+    """
+
+    def __init__(self, message: str, closed: bool = False) -> None:
+        super().__init__(message)
+        self.closed = closed
+        if closed:
+            self.exit_code = 141  # as of a program that SIGPIPE ends
 
 
 def first_line(error: BaseException) -> str:

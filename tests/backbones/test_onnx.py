@@ -1,7 +1,12 @@
+import ctypes
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -108,3 +113,57 @@ def test_the_newer_exporter_has_a_free_batch_size_too(tmp_path: Path) -> None:
     batch = torch.rand(5, 3, 8, 8)
     found = run_onnx(open_session(tmp_path / "newer.onnx"), batch.numpy())
     np.testing.assert_allclose(found, model(batch).detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
+class Printing(nn.Module):
+    """Prints as libraries in Python and in C do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        sys.stdout.write("from Python\n")
+        ctypes.CDLL(None).printf(b"from C\n")
+        os.write(1, b"from the system\n")
+        return x * 2
+
+
+def timm_prefix(name: str, **settings: object) -> tuple[nn.Module, Tensor]:
+    model = timm.create_model(name, num_classes=0, **settings).eval()
+    return model, torch.rand(2, *model.pretrained_cfg["input_size"])
+
+
+PRINTERS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "python, c and system": lambda: (Printing(), torch.rand(2, 3)),
+    "rms norm": lambda: timm_prefix("test_vit4"),
+    "naflex": lambda: timm_prefix(
+        "naflexvit_base_patch16_gap", embed_dim=24, depth=1, num_heads=1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "printer",
+    [
+        "python, c and system",
+        pytest.param("rms norm", marks=pytest.mark.slow),
+        pytest.param("naflex", marks=pytest.mark.slow),
+    ],
+)
+def test_what_exporters_print_is_kept_off_standard_output(
+    printer: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module, example = PRINTERS[printer]()
+    sys.stdout.write("before\n")
+    try:
+        to_onnx(module, example, tmp_path / "network.onnx")
+    except OnnxExportError:
+        assert printer == "naflex", "it may be beyond the exporters"
+    sys.stdout.write("after\n")
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+def test_standard_output_comes_back_after_an_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OnnxExportError):
+        to_onnx(Unexportable(), torch.rand(2, 3), tmp_path / "network.onnx")
+    os.write(1, b"after\n")
+    assert capfd.readouterr().out == "after\n"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from headstart import __version__
-from headstart.errors import HeadstartError, InputError
+from headstart.errors import HeadstartError, InputError, OutputError
 
 app = typer.Typer(
     name="headstart",
@@ -74,6 +74,8 @@ def reporting_errors(context: typer.Context) -> Iterator[None]:
     debug = bool(context.obj)
     try:
         yield
+    except OutputError:
+        raise  # for `main`, which also sees what is written after the command
     except HeadstartError as error:
         if debug:
             raise

@@ -1,16 +1,31 @@
 """The entry point of the command line."""
 
 import sys
-from io import TextIOWrapper
 
 from headstart.cli import explore, fit, runs  # noqa: F401 - importing registers the commands
 from headstart.cli.app import app
+from headstart.cli.streams import abandon_output, open_streams
+from headstart.errors import OutputError
 
 
 def main() -> None:
-    """Runs the command line."""
-    # File names may be invalid Unicode, and must be printed anyway.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    app()
+    """Runs the command line.
+
+    Exit codes: 0 is success; 1 is a failure of the machine, the work or the output, or that some
+    images could not be read; 2 is an input that cannot be used; 130 is an interruption; 141 is an
+    output that nobody reads any more, as behind `| head -1`.
+    """
+    open_streams()
+    code: object = 0
+    try:
+        try:
+            app()
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
+    except OutputError as error:
+        abandon_output()
+        code = error.exit_code
+        if not error.closed:
+            print(f"error: {error}", file=sys.stderr)
+    sys.exit(code)  # type: ignore[arg-type]

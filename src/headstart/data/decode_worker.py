@@ -1,6 +1,7 @@
 """A process that decodes images: a line of jobs in, a line of answers out, until its input ends."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ def main() -> None:
     Where the disk fails, the answer is an object with the system's error instead.
     """
     asked, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+    # What libraries print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     decoding = Decoding(asked["short_side"], reading_from(asked["reading"]))
     for line in sys.stdin:
         jobs = [_job(**job) for job in json.loads(line)]
@@ -22,8 +26,8 @@ def main() -> None:
             answer: object = [decode_job(job, decoding, folder) for job in jobs]
         except OSError as error:
             answer = {"errno": error.errno, "strerror": error.strerror}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 def _job(box: list[int] | None, **rest: Any) -> DecodeJob:

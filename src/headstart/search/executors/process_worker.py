@@ -36,6 +36,8 @@ def main() -> None:
     with suppress(OSError):  # If memory runs out, this process should be killed first.
         Path("/proc/self/oom_score_adj").write_text("500")
     os.set_inheritable(pipe, False)
+    with suppress(OSError):  # What libraries print does not belong to the command's output.
+        os.dup2(2, 1)
     loaded: Work | None = None
     with Connection(pipe) as connection, suppress(EOFError, ConnectionError):
         while True:

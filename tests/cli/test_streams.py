@@ -1,0 +1,136 @@
+"""Standard output that cannot be written: the right exit code, one line at most, no traceback."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from headstart.cli.main import app
+
+OLDER = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "finished"
+FAULTS = ("closed", "full", "pipe")
+FULL = Path("/dev/full")
+NAMES = (
+    "backbones", "benefit", "check", "compare", "diff", "embed", "fit", "leaderboard", "methods",
+    "predict", "report", "show", "similar", "suspects",
+)  # fmt: skip
+"""Every command; `resume` ends as `fit` does."""
+
+
+@contextmanager
+def unwritable(fault: str) -> Iterator[int | None]:
+    """A standard output for a process; None if it has to close its own."""
+    if fault == "closed":
+        yield None
+    elif fault == "full":
+        descriptor = os.open(FULL, os.O_WRONLY)
+        yield descriptor
+        os.close(descriptor)
+    else:
+        reading, writing = os.pipe()
+        os.close(reading)
+        yield writing
+        os.close(writing)
+
+
+def ended(fault: str, *arguments: object) -> tuple[int, str]:
+    """Exit code and messages of a command whose output cannot be written."""
+    command = [sys.executable, "-m", "headstart", *map(str, arguments)]
+    with unwritable(fault) as out:
+        if out is None:
+            command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+        done = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+            check=False,
+        )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def check(fault: str, code: int, messages: str) -> None:
+    errors = [line for line in messages.splitlines() if line.startswith("error:")]
+    assert "Traceback" not in messages and "Exception ignored" not in messages, messages
+    if fault == "pipe":
+        assert (code, errors) == (141, []), messages
+    else:
+        why = "Bad file descriptor" if fault == "closed" else "No space left on device"
+        assert (code, errors) == (1, [f"error: Cannot write to standard output: {why}."])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("command", [("methods", "--json"), ("check", "--help"), ("--version",)])
+def test_output_that_cannot_be_written(command: tuple[str, ...], fault: str) -> None:
+    check(fault, *ended(fault, *command))
+
+
+def commands(run: Path, images: Path, out: Path) -> dict[str, tuple[object, ...]]:
+    """A call of every command that prints something."""
+    image = next((images / "rings").iterdir())
+    benefit = ("--set", "augmentation=none", "--resolution", 64, "--seeds", 1, "--fractions", "100")
+    return {
+        "backbones": ("--json",),
+        "benefit": (images, "--epochs", 1, *benefit, "--out", out),
+        "check": (images,),
+        "compare": (images, "--recipe", "probe", "--epochs", 1, "--out", out),
+        "diff": (run, run),
+        "embed": (run, image, "--out", out.with_suffix(".csv")),
+        "fit": (images, "--recipe", "probe", "--out", out, *small()),
+        "leaderboard": (run,),
+        "methods": (),
+        "predict": (run, image),
+        "report": (run,),
+        "show": (images, "--out", out, *small()),
+        "similar": (run, image, "--json"),
+        "suspects": (images, "--out", out.with_suffix(".csv")),
+    }
+
+
+def small() -> tuple[str, ...]:
+    return ("--set", "backbone.name=test_efficientnet", "--set", "backbone.weights=random")
+
+
+def test_every_command_is_tried(tmp_path: Path, pictures: Path) -> None:
+    names = {each.name or each.callback.__name__ for each in app.registered_commands}  # type: ignore[union-attr]
+    assert names == {*NAMES, "resume"}
+    assert tuple(commands(OLDER, pictures, tmp_path)) == NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NAMES)
+def test_every_command_ends_well(command: str, tmp_path: Path, pictures: Path) -> None:
+    run = shutil.copytree(OLDER, tmp_path / "run")
+    arguments = commands(run, pictures, tmp_path / "out")[command]
+    for fault in ("full", "pipe"):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        check(fault, *ended(fault, command, *arguments))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_lost_message_is_no_error(fault: str) -> None:
+    command = [sys.executable, "-m", "headstart", "methods", "none"]
+    with unwritable(fault) as errors:
+        if errors is None:
+            command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+        )
+    assert (done.returncode, done.stdout) == (2, ""), "nothing that belongs to standard error"
+
+
+def test_progress_is_not_part_of_json_where_standard_error_is_closed(two_classes: Path) -> None:
+    command = [sys.executable, "-m", "headstart", "check", str(two_classes), "--json"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout)["n_images"] == 16
+
+
+def test_streams_of_a_caller_stay(headstart: Callable[..., object]) -> None:
+    before = sys.stdout, sys.stderr
+    headstart("--version")
+    assert (sys.stdout, sys.stderr) == before
