@@ -112,7 +112,7 @@ def test_every_command_ends_well(command: str, tmp_path: Path, pictures: Path) -
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_lost_message_is_no_error(fault: str) -> None:
-    command = [sys.executable, "-m", "headstart", "methods", "none"]
+    command = [sys.executable, "-m", "headstart", "methods", "nonsense"]
     with unwritable(fault) as errors:
         if errors is None:
             command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
