@@ -1,5 +1,6 @@
 """The commands as people type them: exit codes, one-line errors, output for machines."""
 
+import contextlib
 import csv
 import errno
 import io
@@ -19,6 +20,7 @@ import pytest
 import typer
 from PIL import Image
 
+from headstart.cli import main as _commands  # noqa: F401 - it registers the commands
 from headstart.cli.app import app, reporting_errors
 
 SMALL = ["--set", "backbone.resolution=64"]
@@ -433,3 +435,21 @@ def test_the_old_name_of_an_option_is_refused_with_the_new_one(
     assert "--engine is now called --executor." in done.stderr
     assert not (tmp_path / "run").exists()
     assert "--engine" not in headstart("fit", "--help").stdout
+
+
+@pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]
+def test_advice_for_more_memory_names_an_option_that_the_command_has(name: str) -> None:
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    context = typer.Context(command, obj=False)
+    stream = io.StringIO()
+    with (
+        contextlib.redirect_stderr(stream),
+        pytest.raises(typer.Exit) as ended,
+        reporting_errors(context),
+    ):
+        raise MemoryError
+    known = {option for parameter in command.params for option in parameter.opts}
+    named = set(re.findall(r"--[a-z-]+", stream.getvalue()))
+    assert ended.value.exit_code == 1
+    assert named <= known
+    assert bool(named) == bool(known & {"--set", "--workers"})

@@ -87,13 +87,23 @@ def reporting_errors(context: typer.Context) -> Iterator[None]:
     except MemoryError:
         if debug:
             raise
-        _fail("The machine ran out of memory. Try a smaller --set batch_size.", 1)
+        _fail(f"The machine ran out of memory. {_less_memory(context)}", 1)
     except OSError as error:
         if debug:
             raise
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _fail("No space is left on the disk. Free some and run the command again.", 1)
         _fail(_explained(error), 2)
+
+
+def _less_memory(context: typer.Context) -> str:
+    """Returns what to do where memory ran out, with an option that the command has."""
+    options = {name for option in context.command.params for name in option.opts}
+    if "--set" in options:
+        return "Try a smaller --set batch_size."
+    if "--workers" in options:
+        return "Try --workers 1, or close other programs."
+    return "Close other programs, or give fewer images at a time."
 
 
 def _explained(error: OSError) -> str:

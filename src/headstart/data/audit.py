@@ -37,6 +37,7 @@ _OwnKind = Literal[
     "not_an_image",
     "too_large",
     "needs_extra",
+    "no_memory",
     "exact_duplicate",
     "near_duplicate",
     "conflicting_labels",

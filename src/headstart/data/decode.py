@@ -25,6 +25,7 @@ from headstart.data.images import (
     stored_size,
 )
 from headstart.data.locks import try_lock
+from headstart.data.memory import decoding_gate, most_for_an_image
 from headstart.data.pixels import (
     THUMBNAIL,
     THUMBNAIL_BYTES,
@@ -69,12 +70,14 @@ def decode_dataset(
         reading: Page, channels and range; by default each deep image is stretched by itself.
 
     Raises:
-        InputError: If there would be no worker, or the cache folder is not writable.
+        InputError: If there would be no worker, the cache folder is not writable, or the limit of
+            memory is not a number.
         DiskFullError: If there is no space for the pixels.
         HeadstartError: If a worker was killed.
     """
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers cannot decode images: give 1 or more.")
+    decoding_gate()  # it checks the limit
     _check_cache(cache_dir)
     hashes = hash_files(items, progress)
     key = _key(items, hashes, short_side, reading)
@@ -84,10 +87,12 @@ def decode_dataset(
             _remove_leftovers(folder.parent)
             if is_complete(folder):
                 os.utime(folder / "index.json")  # the oldest are evicted first
-            else:
-                decoding = Decoding(short_side, reading)
-                plan = _plan(items, hashes, short_side, reading)
-                _write(folder, plan, decoding, workers or _cores(), progress)
+                known = read_pixels(folder, key)
+                if not _lacked_memory(known):
+                    return known
+            decoding = Decoding(short_side, reading)
+            plan = _plan(items, hashes, short_side, reading)
+            _write(folder, plan, decoding, workers or _cores(), progress)
             return read_pixels(folder, key)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -96,6 +101,12 @@ def decode_dataset(
             f"There is no space left in {cache_dir} for the decoded images: {error.strerror}. "
             "Make room there, or choose another cache folder."
         ) from error
+
+
+def _lacked_memory(pixels: Pixels) -> bool:
+    """Returns whether images were left out for a lack of memory that may be over."""
+    short = [each.memory for each in pixels.facts if each.status == "no_memory"]
+    return bool(short) and min(short) <= most_for_an_image()
 
 
 def _check_cache(cache_dir: Path) -> None:
@@ -208,13 +219,14 @@ def _plan(items: Sequence[Item], hashes: Sequence[str], short_side: int, reading
     total = 0
     for index, (item, digest) in enumerate(zip(items, hashes, strict=True)):
         try:
-            header = read_header(item.path, reading)
+            header = read_header(item.path, reading, item.box, short_side)
             width, height = stored_size(header.width, header.height, item.box, short_side)
         except BadImageError as bad:
             facts.append(Facts(bad.status, bad.reason, digest))
             continue
-        facts.append(Facts("ok", "", digest, header.width, header.height))
-        jobs.append(DecodeJob(index, str(item.path), item.box, total, width, height))
+        facts.append(Facts("ok", "", digest, header.width, header.height, memory=header.memory))
+        place = (total, width, height, header.memory)
+        jobs.append(DecodeJob(index, str(item.path), item.box, *place))
         total += width * height * 3
     return _Plan(tuple(facts), tuple(jobs), max(1, total))  # An empty file cannot be mapped.
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from headstart.data.memory import check_memory, decoding_gate, no_memory
 from headstart.data.rasters import (
     BadImageError,
     Learned,
@@ -27,8 +28,9 @@ from headstart.data.rasters import (
 )
 from headstart.data.rasters import to_rgb as raster_to_rgb
 from headstart.data.readers import kinds
-from headstart.data.readers.description import Description
+from headstart.data.readers.description import Description, largest_of
 from headstart.data.readers.kinds import Kind
+from headstart.data.readers.needs import bytes_of_picture, bytes_of_raster
 from headstart.data.readers.pillow import (
     TRANSPOSE,
     beyond_pillow,
@@ -66,6 +68,7 @@ class Header:
         mode: Pillow's name of the file's own colour mode.
         format: Pillow's name of the file's format.
         patient: Anonymous mark of the patient that the file names; empty if it names none.
+        memory: Bytes that decoding it takes at most.
     """
 
     width: int
@@ -74,6 +77,7 @@ class Header:
     mode: str
     format: str
     patient: str = ""
+    memory: int = 0
 
 
 def load_image(
@@ -112,14 +116,19 @@ def load_image(
         raise DataError(f"Cannot use {name}: {bad.reason}.") from bad
 
 
-def read_header(path: Path, reading: Reading | None = Reading()) -> Header:  # noqa: B008 - frozen
+def read_header(
+    path: Path,
+    reading: Reading | None = Reading(),  # noqa: B008 - frozen
+    box: Box | None = None,
+    short_side: int | None = None,
+) -> Header:
     """Returns what a file says of its image, without decoding it.
 
     Raises:
         BadImageError: No image, a broken one, or one of more than `MAX_PIXELS`.
     """
     with _reading(path) as file, _opened(file, reading) as opened:
-        return opened.header
+        return replace(opened.header, memory=_needs(opened, file, box, short_side))
 
 
 def read_image(
@@ -147,24 +156,57 @@ def stored_size(width: int, height: int, box: Box | None, short_side: int) -> tu
 def _decode(
     file: BinaryIO, box: Box | None, short_side: int | None, reading: Reading | None
 ) -> tuple[Image.Image, Header, Learned]:
-    with _opened(file, reading) as opened:
-        header = opened.header
-        region = _region(header.width, header.height, box, clamp_aspect=short_side is not None)
-        size = (region[2] - region[0], region[3] - region[1])
-        if short_side is not None:
-            size = stored_size(header.width, header.height, box, short_side)
-            if box is None and opened.image is not None:
-                _draft(opened.image, short_side)
-        rgb, learned = _pixels(opened, file, reading)
-        if header.orientation in TRANSPOSE:
-            rgb = rgb.transpose(TRANSPOSE[header.orientation])
-        # Not 1 where the JPEG decoder has already shrunk the image.
-        scale_x, scale_y = rgb.width / header.width, rgb.height / header.height
-        if scale_x == scale_y == 1 and size == (region[2] - region[0], region[3] - region[1]):
-            return rgb.crop(region), header, learned
-        left, top, right, bottom = region
-        source = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
-        return rgb.resize(size, Image.Resampling.BICUBIC, box=source), header, learned
+    """Decodes an image as soon as the memory for it is there.
+
+    One that runs out of memory beside others is decoded once more, alone.
+    """
+    gate, memory = decoding_gate(), 0
+    for alone in (False, True):
+        try:
+            with _opened(file, reading) as opened:
+                memory = _needs(opened, file, box, short_side)
+                check_memory(memory)
+                with gate.holding(gate.size if alone else memory):
+                    return _decoded(opened, file, box, short_side, reading)
+        except MemoryError:
+            file.seek(0)  # From here on the memory of this attempt is free again.
+    raise no_memory(memory)
+
+
+def _needs(opened: "_Opened", file: BinaryIO, box: Box | None, short_side: int | None) -> int:
+    """Returns the bytes that decoding an open file takes at most; a JPEG is set to its size."""
+    image = opened.image
+    if image is None:
+        assert opened.known is not None and opened.kind is not None
+        return bytes_of_raster(opened.known, opened.kind, file)
+    full = image.size
+    if box is None and short_side is not None:
+        _draft(image, short_side)
+    return bytes_of_picture(image, full)
+
+
+def _decoded(
+    opened: "_Opened",
+    file: BinaryIO,
+    box: Box | None,
+    short_side: int | None,
+    reading: Reading | None,
+) -> tuple[Image.Image, Header, Learned]:
+    header = opened.header
+    region = _region(header.width, header.height, box, clamp_aspect=short_side is not None)
+    size = (region[2] - region[0], region[3] - region[1])
+    if short_side is not None:
+        size = stored_size(header.width, header.height, box, short_side)
+    rgb, learned = _pixels(opened, file, reading)
+    if header.orientation in TRANSPOSE:
+        rgb = rgb.transpose(TRANSPOSE[header.orientation])
+    # Not 1 where the JPEG decoder has already shrunk the image.
+    scale_x, scale_y = rgb.width / header.width, rgb.height / header.height
+    if scale_x == scale_y == 1 and size == (region[2] - region[0], region[3] - region[1]):
+        return rgb.crop(region), header, learned
+    left, top, right, bottom = region
+    source = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+    return rgb.resize(size, Image.Resampling.BICUBIC, box=source), header, learned
 
 
 def _region(width: int, height: int, box: Box | None, clamp_aspect: bool) -> Box:
@@ -223,14 +265,14 @@ def _pixels(
         if not several:
             rgb = image.convert("RGB") if not_alpha else to_rgb(image)
         else:
-            largest = np.maximum.reduce([np.asarray(to_rgb(each)) for each in each_page(image)])
+            largest = largest_of(np.asarray(to_rgb(each)) for each in each_page(image))
             rgb = Image.fromarray(largest)
         unused = learned.unused + not_alpha
         return rgb, replace(learned, not_alpha=not_alpha, unused=unused)
     raster = raster_of(image, as_before=reading is None)
     if several:
-        values = [raster_of(each, as_before=False).values for each in each_page(image)]
-        raster = replace(raster, values=np.maximum.reduce(values))
+        values = (raster_of(each, as_before=False).values for each in each_page(image))
+        raster = replace(raster, values=largest_of(values))
     return _of_raster(raster, choice, learned)
 
 

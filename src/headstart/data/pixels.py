@@ -38,6 +38,7 @@ class Facts:
         thumbnail: The stored image squeezed to `THUMBNAIL` x `THUMBNAIL` grey values, if ok.
         patient: Anonymous mark of the patient that the file names; empty if it names none.
         learned: What its pixels say.
+        memory: Bytes that decoding it takes at most.
     """
 
     status: Status
@@ -51,6 +52,7 @@ class Facts:
     thumbnail: bytes = b""
     patient: str = ""
     learned: Learned = field(default=Learned())
+    memory: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """`Raster`: the values of an image as its file holds them, and how they become RGB."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,7 +11,12 @@ from PIL import Image
 from headstart.data.ranges import own_range, to_8_bits
 from headstart.data.reading import Reading
 
-Status = Literal["ok", "unreadable", "truncated", "not_an_image", "too_large", "needs_extra"]
+Status = Literal[
+    "ok", "unreadable", "truncated", "not_an_image", "too_large", "needs_extra", "no_memory"
+]
+
+_BLOCK = 1 << 20
+"""Number of values that become 8 bits at once."""
 
 
 class BadImageError(Exception):
@@ -49,7 +55,10 @@ class Raster:
     def missing(self) -> int:
         """Number of values that are not numbers."""
         kind = self.values.dtype.kind
-        return int(np.count_nonzero(~np.isfinite(self.values))) if kind == "f" else 0
+        if kind != "f":
+            return 0
+        blocks = (np.isfinite(self.values[rows]) for rows in _blocks(self.values))
+        return sum(int(np.count_nonzero(~finite)) for finite in blocks)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -154,18 +163,31 @@ def page_number(page: int | Literal["middle", "max"] | None, pages: int, default
 def to_rgb(raster: Raster, reading: Reading) -> Image.Image:
     """Returns an image of one or three channels as RGB uint8."""
     values = raster.values
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8) * 255
-    elif raster.is_deep:
-        values = to_8_bits(values, *_range(raster, reading))
-    if raster.inverted:
-        values = 255 - values
-    if raster.alpha is not None:
-        opacity = raster.alpha[..., None]
-        values = np.rint(values * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    deep = raster.is_deep
+    low, high = _range(raster, reading) if deep else (0.0, 0.0)
+    result = np.empty(values.shape, np.uint8)
+    for rows in _blocks(values):
+        block = values[rows]
+        if block.dtype == np.bool_:
+            block = block.astype(np.uint8) * 255
+        elif deep:
+            block = to_8_bits(block, low, high)
+        if raster.inverted:
+            block = 255 - block
+        if raster.alpha is not None:
+            opacity = raster.alpha[rows][..., None]
+            block = np.rint(block * opacity + 255 * (1 - opacity)).astype(np.uint8)
+        result[rows] = block
     if values.shape[2] == 1:
-        values = values.repeat(3, 2)
-    return Image.fromarray(np.ascontiguousarray(values))
+        return Image.fromarray(result[..., 0]).convert("RGB")
+    return Image.fromarray(result)
+
+
+def _blocks(values: NDArray[Any]) -> Iterator[slice]:
+    """Yields rows of an image, few at a time: arithmetic on all of them takes much memory."""
+    step = max(1, _BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), step):
+        yield slice(start, start + step)
 
 
 def _range(raster: Raster, reading: Reading) -> tuple[float, float]:
@@ -175,8 +197,12 @@ def _range(raster: Raster, reading: Reading) -> tuple[float, float]:
         return reading.range
     if raster.window is not None:
         return raster.window
-    finite = np.nan_to_num(raster.values.astype(np.float64))
-    low, high = float(finite.min()), float(finite.max())
+    lows, highs = [], []
+    for rows in _blocks(raster.values):
+        finite = np.nan_to_num(raster.values[rows].astype(np.float64))
+        lows.append(float(finite.min()))
+        highs.append(float(finite.max()))
+    low, high = min(lows), max(highs)
     tops = (1, 255) if raster.values.dtype.kind == "f" else (65535,)
     top = next((top for top in tops if low >= 0 and high <= top), None)
     return (low, high) if top is None else (0.0, float(top))

@@ -16,7 +16,6 @@ import toy_work
 from headstart.errors import InputError, first_line
 from headstart.search.executors.local import ExecutorName, Outcome, open_executor
 from headstart.search.executors.processes import (
-    _left_in_groups,
     default_memory_limit,
     private_memory,
 )
@@ -242,32 +241,6 @@ def test_memory_is_what_only_the_process_has() -> None:
     assert private_memory(os.getpid()) - before > 150 * MB
     assert len(kept) == 200 * MB
     assert 0 < default_memory_limit(2) < psutil.virtual_memory().total / 2
-
-
-@pytest.mark.parametrize(
-    ("line", "folder", "names", "stat"),
-    [
-        ("0::/a/b", "a", ("memory.max", "memory.current"), "active_file 1\ninactive_file 2\n"),
-        (
-            "4:memory:/a/b",
-            "memory/a",
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-            "active_file 7\ntotal_active_file 1\ntotal_inactive_file 2\n",
-        ),
-    ],
-)
-def test_control_groups_limit_memory(
-    line: str, folder: str, names: tuple[str, str], stat: str, tmp_path: Path
-) -> None:
-    groups = tmp_path / "cgroup"
-    groups.write_text(f"3:cpuset:/elsewhere\n{line}\n")
-    (tmp_path / folder / "b").mkdir(parents=True)
-    for path, limit in ((tmp_path / folder, "1000\n"), (tmp_path / folder / "b", "max\n")):
-        (path / names[0]).write_text(limit if "max" in names[0] else "1000\n")
-        (path / names[1]).write_text("300\n")
-        (path / "memory.stat").write_text(stat)
-    assert set(_left_in_groups(groups, tmp_path)) == {703}
-    assert _left_in_groups(tmp_path / "none", tmp_path) == []
 
 
 def test_arguments_are_checked() -> None:

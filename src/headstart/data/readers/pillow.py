@@ -64,7 +64,7 @@ def is_not_alpha(image: Image.Image) -> bool:
     """
     if image.format != "TIFF" or image.mode != "RGBA":
         return False
-    counts = np.bincount(np.asarray(image)[..., 3].reshape(-1), minlength=256)
+    counts = np.array(image.getchannel("A").histogram())
     extremes = counts[0] + counts[255]
     if np.count_nonzero(counts) <= 2:
         return False

@@ -19,11 +19,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 import psutil
 
+from headstart.data.memory import free_memory
 from headstart.search.executors.outcome import Outcome
 
 S = TypeVar("S")
@@ -159,46 +159,7 @@ def private_memory(process: int) -> int:
 
 def default_memory_limit(jobs: int) -> int:
     """Returns the bytes that each process may use: its share of the free memory."""
-    free = min([psutil.virtual_memory().available, *_left_in_groups()])
-    return int(_SHARE * free / jobs)
-
-
-def _left_in_groups(
-    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> list[int]:
-    """Returns the memory that the control groups of this process have left, in bytes.
-
-    Memory for cached files does not count, because the system can free it.
-    """
-    found = []
-    with suppress(OSError):
-        for line in groups.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers not in {"", "memory"}:
-                continue
-            # In a container the path may be that outside of it, and its own group is the root.
-            folder = root / controllers / path.lstrip("/")
-            for group in (folder, *folder.parents):
-                if (left := _left_in(group)) is not None:
-                    found.append(left)
-                if group == root:
-                    break
-    return found
-
-
-def _left_in(group: Path) -> int | None:
-    for limit, usage, prefix in (
-        ("memory.max", "memory.current", ""),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-    ):
-        if not (group / limit).exists() or (allowed := (group / limit).read_text()) == "max\n":
-            continue
-        used = int((group / usage).read_text())
-        lines = (group / "memory.stat").read_text().splitlines()
-        counts = {name: int(count) for name, count in map(str.split, lines)}
-        files = counts[f"{prefix}active_file"] + counts[f"{prefix}inactive_file"]
-        return max(0, int(allowed) - used + files)
-    return None
+    return int(_SHARE * free_memory() / jobs)
 
 
 def _start(packed: IO[bytes], threads: int) -> _Child:
