@@ -1,97 +1,181 @@
-"""Folders as annotation tools export them, with their labels in text files."""
+"""Exports of annotation tools: which one a folder or a file is, and the data set that it is."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
-from headstart.data.locate import Finder
-from headstart.data.manifests import check_size, find_near, read_csv
-from headstart.data.rows import TableRow, read_rows
-from headstart.data.split_names import split_of
-from headstart.data.types import Dataset
-from headstart.data.understanding import PassedOver
+from headstart.data.exports import coco, edge_impulse, google, label_studio, tables
+from headstart.data.exports.export import Export, Place, json_of
+from headstart.data.exports.imagenet_txt import read_synsets
+from headstart.data.exports.roboflow import read_one_hot
+from headstart.data.folder_names import is_split_word
+from headstart.data.manifests import check_size, find_near, raw_rows, read_json
+from headstart.data.rows import read_rows
+from headstart.data.tree import Tree, hub_blobs
+from headstart.data.types import Dataset, Item
+from headstart.data.understanding import PassedOver, Reason
 from headstart.errors import DataError
-from headstart.inputs.regular_files import read_text
+from headstart.inputs.regular_files import open_regular
 from headstart.recipes.options import SourceOptions
-
-ONE_HOT = "_classes.csv"
-SYNSETS = "synsets.txt"
 
 
 def load_annotations(folder: Path, options: SourceOptions) -> Dataset | None:
-    """Reads a folder that an annotation tool wrote; returns None for any other folder.
-
-    These are Roboflow's multi-class export (`train/_classes.csv`), and "imagenet_txt" of Datumaro
-    and CVAT (`synsets.txt`, `train.txt` and `images/`).
+    """Reads a folder that an annotation tool or a competition wrote; None for any other folder.
 
     Raises:
         DataError: A row cannot be used, or has several labels.
     """
-    root = folder.resolve()
-    tables = sorted([*root.glob(ONE_HOT), *root.glob(f"*/{ONE_HOT}")])
-    if tables:
-        rows = [row for table in tables for row in _one_hot_rows(table, root)]
-        return _dataset(root, Finder((root,), (root,), options.follow_links), rows, "Roboflow")
-    if (root / SYNSETS).is_file() and (root / "images").is_dir():
-        rows = list(_synset_rows(root))
-        return _dataset(root, find_near(root / SYNSETS, options), rows, "imagenet_txt")
+    place = Place(_inner(folder.resolve()), options.follow_links)
+    export = (
+        read_one_hot(place)
+        or read_synsets(place)
+        or edge_impulse.read_info(place)
+        or _json_export(place)
+        or _bucket_export(place)
+        or tables.read_tables(place)
+        or edge_impulse.read_names(place)
+    )
+    if export is None:
+        return None
+    items, dataset = _dataset(export, place, Path(place.root.name or "labels"), options)
+    passed = (*dataset.passed_over, *_not_used(place, items, export))
+    name = folder.resolve().name or "images"
+    return Dataset(name, place.root, items, None, dataset.notes, dataset.layout, passed)
+
+
+def load_annotation_file(path: Path, options: SourceOptions) -> Dataset | None:
+    """Reads a file that an annotation tool wrote; None for a plain manifest.
+
+    Raises:
+        DataError: The file is damaged, a row cannot be used, or it has several labels.
+    """
+    check_size(path)
+    finder = find_near(path, options)
+    root = finder.inside[0]
+    if options.root is None and root.name.lower() in {"annotations", "labels"}:
+        root = root.parent
+    place = Place(root, options.follow_links)
+    export = _file_export(path.resolve(), place)
+    if export is None:
+        return None
+    items, dataset = _dataset(export, place, path, options)
+    return Dataset(path.stem, root, items, None, dataset.notes, dataset.layout, dataset.passed_over)
+
+
+def why_no_table(folder: Path, options: SourceOptions) -> str:
+    """Returns why a table in a folder was not read, as a sentence after a space; else nothing."""
+    return tables.why_not(Place(_inner(folder.resolve()), options.follow_links))
+
+
+def _inner(root: Path) -> Path:
+    """Returns the folder that the only folder in another leads to."""
+    seen = set[Path]()
+    while root not in seen:
+        seen.add(root)
+        tree = Tree(root)
+        inside = [each for each in tree.entries(tree.start) if each.kind != "system"]
+        alone = len(inside) == 1 and inside[0].kind == "folder" and not inside[0].is_link
+        if alone and not is_split_word(inside[0].path.name):
+            root = inside[0].path
+    return root
+
+
+def _json_export(place: Place) -> Export | None:
+    found = [(path, content) for path, content in place.json_files if coco.is_coco(content)]
+    if found:
+        return coco.read_coco(found, place)
+    tasks = [
+        (path, content) for path, content in place.json_files if label_studio.is_tasks(content)
+    ]
+    if len(tasks) > 1:
+        names = ", ".join(repr(place.shown(path)) for path, _ in tasks)
+        raise DataError(f"{place.root} holds several exports: {names}. Give one as the source.")
+    return label_studio.read_tasks(*tasks[0], place) if tasks else None
+
+
+def _bucket_export(place: Place) -> Export | None:
+    """Reads a table whose own form says what wrote it."""
+    for ending in ("csv", "tsv", "jsonl"):
+        for path in sorted(place.root.glob(f"*.{ending}")):
+            try:
+                known = _table_kind(path)
+            except DataError:
+                continue
+            if known is not None:
+                return _file_export(path, place)
     return None
 
 
-def _dataset(root: Path, finder: Finder, rows: list[TableRow], tool: str) -> Dataset:
-    bare = tuple(sorted(str(row.path) for row in rows if row.label is None))
-    labelled = [row for row in rows if row.label is not None]
+def _table_kind(path: Path) -> str | None:
+    check_size(path)
+    if path.suffix.lower() == ".jsonl":
+        try:
+            with open_regular(path) as file:
+                line = file.readline(2**20).decode("utf-8-sig", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        is_line = '"imageGcsUri"' in line and google.is_import_line(read_json(path, line, "line 1"))
+        return "lines" if is_line else None
+    first = next(raw_rows(path), [])
+    if google.is_import(first):
+        return "import"
+    return "records" if label_studio.is_records(first) else None
+
+
+def _file_export(path: Path, place: Place) -> Export | None:
+    if path.suffix.lower() == ".json":
+        content = json_of(path)
+        if coco.is_coco(content):
+            return coco.read_coco([(path, content)], place)
+        tasks = label_studio.is_tasks(content)
+        return label_studio.read_tasks(path, content, place) if tasks else None
+    kind = _table_kind(path) if path.suffix.lower() in {".csv", ".tsv", ".jsonl"} else None
+    if kind == "lines":
+        return google.read_import_lines(path, place)
+    if kind == "import":
+        return google.read_import(path, place)
+    return label_studio.read_table(path, place) if kind == "records" else None
+
+
+def _dataset(
+    export: Export, place: Place, table: Path, options: SourceOptions
+) -> tuple[tuple[Item, ...], Dataset]:
+    bare = tuple(sorted(str(row.path) for row in export.rows if row.label is None))
+    labelled = [row for row in export.rows if row.label is not None]
     if not labelled:
-        raise DataError(f"No image in {root} has a label.")
-    items, notes = read_rows(labelled, finder, root.name)
+        raise DataError(f"No image in {place.root} has a label.")
+    finder = find_near(place.root / table.name, options)
+    blobs = hub_blobs(place.root)
+    if blobs is not None:
+        finder = replace(finder, inside=(*finder.inside, blobs))
+    items, notes = read_rows(labelled, finder, table.name)
     passed = PassedOver(reason="unlabelled", what="Images without a label", names=bare)
-    return Dataset(
-        name=root.name or "images",
-        root=root,
-        items=items,
-        notes=notes,
-        layout=f"an export in the form of {tool}",
-        passed_over=(passed,) if bare else (),
+    notes = (*export.notes, *notes)
+    return items, Dataset(
+        "", place.root, items, None, notes, export.form, (passed,) if bare else ()
     )
 
 
-def _one_hot_rows(table: Path, root: Path) -> Iterator[TableRow]:
-    """Yields the rows of a table with a column of 0 and 1 per class."""
-    check_size(table)
-    lines = read_csv(table)
-    classes = [name.strip() for name in next(lines)[1:]]
-    inside = table.parent.relative_to(root)
-    for number, cells in enumerate(lines, start=2):
-        if not any(cell.strip() for cell in cells):
+def _not_used(place: Place, items: Sequence[Item], export: Export) -> Iterator[PassedOver]:
+    """Yields what else lies in the folder of an export."""
+    used = {item.path for item in items} | set(export.files)
+    bare = {str(row.path) for row in export.rows if row.label is None}
+    shown = {place.shown(item.path) for item in items if item.path.is_relative_to(place.root)}
+    filled = {PurePosixPath(path).parts[0] for path in shown}
+    rest: dict[Reason, set[str]] = {"unlabelled": set(), "unknown_extension": set()}
+    for entry in place.entries:
+        name = place.shown(entry.path)
+        if entry.path in used or name in bare:
             continue
-        where = f"row {number} of {(inside / table.name).as_posix()}"
-        marks = [cell.strip() for cell in cells[1:]]
-        if any(mark not in {"0", "1"} for mark in marks):
-            raise DataError(f"A cell is neither 0 nor 1 ({where}).")
-        labels = tuple(name for name, mark in zip(classes, marks, strict=True) if mark == "1")
-        split = split_of(inside.name) if inside.parts else None
-        yield TableRow(where, (inside / cells[0].strip()).as_posix(), _only(labels), split)
-
-
-def _synset_rows(root: Path) -> Iterator[TableRow]:
-    """Yields the rows of the text files of an imagenet_txt export, one file per split."""
-    classes = read_text(root / SYNSETS).split("\n")
-    for table in sorted(root.glob("*.txt")):
-        split = split_of(table.stem)
-        if table.name == SYNSETS or (split is None and table.stem != "default"):
-            continue
-        check_size(table)
-        for number, line in enumerate(read_text(table).splitlines(), start=1):
-            if not line.strip():
-                continue
-            where = f"row {number} of {table.name}"
-            words = line.split()
-            numbers = [word for word in words[1:] if word.isdecimal() and int(word) < len(classes)]
-            if len(numbers) < len(words) - 1:
-                raise DataError(f"{line!r} is not a name and numbers of classes ({where}).")
-            labels = tuple(classes[int(each)].strip() for each in numbers)
-            yield TableRow(where, words[0], _only(labels), split)
-
-
-def _only(labels: tuple[str, ...]) -> object:
-    """Returns the label if there is one, None if there is none, or all for the refusal."""
-    return labels[0] if len(labels) == 1 else labels or None
+        top = PurePosixPath(name).parts[0]
+        if entry.kind == "image":
+            rest["unlabelled"].add(name if top in filled else top)
+        elif entry.kind == "other":
+            rest["unknown_extension"].add(name)
+    what: dict[Reason, str] = {
+        "unlabelled": "Images, or folders of images, that no row names",
+        "unknown_extension": "Files that are not images by their names",
+    }
+    for reason, names in rest.items():
+        if names:
+            yield PassedOver(reason=reason, what=what[reason], names=tuple(sorted(names)))

@@ -24,6 +24,7 @@ from typing import IO, Literal
 from headstart.data.locks import this_process
 from headstart.data.tree import Tree
 from headstart.errors import DataError, DiskFullError
+from headstart.inputs.regular_files import open_regular
 from headstart.text import listed
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -151,7 +152,7 @@ def _key(paths: Sequence[Path]) -> str:
     total = hashlib.sha256(b"1")
     for path in paths:
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 content = hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.") from None

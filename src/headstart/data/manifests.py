@@ -24,7 +24,7 @@ from headstart.recipes.options import SourceOptions
 if TYPE_CHECKING:
     import pandas
 
-MANIFEST_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
+MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 MAX_MANIFEST_BYTES = 256 * 2**20
 MAX_MANIFEST_ROWS = 10_000_000
 IMAGE_FOLDERS = ("images", "train_images", "imgs", "img")
@@ -45,7 +45,7 @@ def load_manifest(path: Path, options: SourceOptions) -> Dataset:
     match path.suffix.lower():
         case ".parquet":
             columns, rows = _parquet_rows(path)
-        case ".jsonl":
+        case ".json" | ".jsonl":
             columns, rows = _json_rows(path)
         case _:
             columns, rows = _csv_rows(path)
@@ -131,24 +131,38 @@ def find_near(path: Path, options: SourceOptions) -> Finder:
 
 
 def read_csv(path: Path) -> Iterator[list[str]]:
-    """Yields the rows of a UTF-8 CSV file, or of a TSV file by its name, the header first.
+    """Yields the rows of a UTF-8 CSV or TSV file, the header first.
 
     Raises:
         DataError: It is not such a file, or a row has more cells than the header.
     """
+    lines = raw_rows(path)
+    header = next(lines, [])
+    yield header
+    for number, cells in enumerate(lines, start=2):
+        if len(cells) > len(header):
+            raise DataError(
+                f"There are {len(cells)} cells but {len(header)} columns (row {number} of "
+                f'{path.name}); put a name that holds a comma into "quotes".'
+            )
+        yield cells + [""] * (len(header) - len(cells))
+
+
+def raw_rows(path: Path) -> Iterator[list[str]]:
+    """Yields the rows of a UTF-8 CSV file as they are; tabs separate cells in a TSV file.
+
+    A file whose first line has tabs and no comma is a TSV file by another name.
+
+    Raises:
+        DataError: It is not such a file.
+    """
     tabs = path.suffix.lower() == ".tsv"
     try:
         with open_text(path, "utf-8-sig") as file:
-            lines = csv.reader(file, delimiter="\t" if tabs else ",")
-            header = next(lines, [])
-            yield header
-            for number, cells in enumerate(lines, start=2):
-                if len(cells) > len(header):
-                    raise DataError(
-                        f"There are {len(cells)} cells but {len(header)} columns (row {number} of "
-                        f'{path.name}); put a name that holds a comma into "quotes".'
-                    )
-                yield cells + [""] * (len(header) - len(cells))
+            first = file.readline(MAX_MANIFEST_BYTES)
+            file.seek(0)
+            tabs = tabs or ("\t" in first and "," not in first)
+            yield from csv.reader(file, delimiter="\t" if tabs else ",")
     except (csv.Error, UnicodeDecodeError) as error:
         kind = "TSV" if tabs else "CSV"
         raise DataError(f"{path} is not a {kind} file in UTF-8: {error}.") from error
@@ -184,21 +198,60 @@ def _csv_rows(path: Path) -> tuple[Columns, list[TableRow]]:
     return columns, rows
 
 
-def _json_rows(path: Path) -> tuple[Columns, list[TableRow]]:
+def _json_objects(path: Path) -> dict[int, dict[str, Any]]:
+    """Returns the objects of a JSON Lines file by line, or of a JSON list by place, from 1."""
     try:
-        lines = read_text(path, "utf-8-sig").split("\n")
+        text = read_text(path, "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a JSON Lines file in UTF-8: {error}.") from error
+        raise DataError(f"{path} is not a JSON file in UTF-8: {error}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    whole = path.suffix.lower() == ".json"
     objects: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        found = read_json(path, line, f"line {number}")
-        if not isinstance(found, dict):
-            raise DataError(f"Line {number} of {path} is not a JSON object.")
-        objects[number] = found
+    if whole:
+        content = read_json(path, text, "the whole file")
+        if not isinstance(content, list):
+            raise DataError(
+                f"{path} is not a list of images, nor an export that headstart knows (Label "
+                "Studio, COCO)."
+            )
+        found = list(enumerate(content, start=1))
+    else:
+        lines = enumerate(text.split("\n"), start=1)
+        found = [(n, read_json(path, line, f"line {n}")) for n, line in lines if line.strip()]
+    for number, each in found:
+        if not isinstance(each, dict):
+            what = "Item" if whole else "Line"
+            raise DataError(f"{what} {number} of {path} is not a JSON object.")
+        objects[number] = each
+    return objects
+
+
+def text_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and the rows of a CSV, TSV, JSON or JSON Lines file as text.
+
+    Several values in one cell of JSON are joined by `; `, which a label may not hold.
+
+    Raises:
+        DataError: The file is too large, or damaged.
+    """
+    check_size(path)
+    if path.suffix.lower() not in {".json", ".jsonl"}:
+        lines = read_csv(path)
+        return next(lines), [cells for cells in lines if any(cell.strip() for cell in cells)]
+    objects = _json_objects(path).values()
+    header = list(dict.fromkeys(name for each in objects for name in each))
+    return header, [[_as_text(each.get(name)) for name in header] for each in objects]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(_as_text, value))
+    return "" if value is None else str(value)
+
+
+def _json_rows(path: Path) -> tuple[Columns, list[TableRow]]:
+    objects = _json_objects(path)
     header = list(dict.fromkeys(name for each in objects.values() for name in each))
     columns = find_columns(header, str(path))
     rows = [

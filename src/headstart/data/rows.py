@@ -130,8 +130,9 @@ def _read_row(row: TableRow, finder: Finder) -> tuple[Item, Found]:
 
 
 def _multi_label(row: TableRow) -> str:
+    several = "for one image" if isinstance(row.label, tuple) else "in one cell"
     return (
-        f"There are several labels in one cell, {_shown(row.label)!r} ({row.where}). Several "
+        f"There are several labels {several}, {_shown(row.label)!r} ({row.where}). Several "
         "labels per image (multi-label) are not supported yet, so give each image one label."
     )
 

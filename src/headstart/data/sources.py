@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from headstart.data.annotations import load_annotations
+from headstart.data.annotations import load_annotation_file, load_annotations, why_no_table
 from headstart.data.archives import archives_alone, is_archive, other_archive, stem, unpack
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.folders import load_folder
@@ -58,7 +58,8 @@ def load_dataset(
             a folder with one subfolder per class, or with folders of splits or groups (patients,
             days) that hold these, see `layouts`;
             a folder with Stanford Cars in an official form;
-            a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the columns
+            a folder or file that an annotation tool exported, see `annotations`;
+            a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file with the columns
             `path,label[,split,group]`;
             a ZIP or tar archive of any of these, which is unpacked into the cache;
             `"demo:solar"`;
@@ -143,13 +144,20 @@ def _load_place(source: str, options: SourceOptions, cache_dir: Path | None) -> 
             f"The name of a manifest ends in {listed(MANIFEST_EXTENSIONS, 'or')}, and that of an "
             "archive in .zip or .tar.gz."
         )
-    return load_manifest(path, options)
+    return load_annotation_file(path, options) or load_manifest(path, options)
 
 
 def _load_folder(path: Path, options: SourceOptions) -> Dataset:
     if options.layout is None and is_stanford_cars(path):
         return load_stanford_cars(path, boxes=options.boxes)
-    return load_annotations(path, options) or load_folder(path, options)
+    if options.layout is not None:
+        return load_folder(path, options)
+    if found := load_annotations(path, options):
+        return found
+    try:
+        return load_folder(path, options)
+    except DataError as error:
+        raise DataError(f"{error}{why_no_table(path, options)}") from None
 
 
 def _load_archives(

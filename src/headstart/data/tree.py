@@ -142,12 +142,21 @@ class Tree:
         The cache of the Hugging Face hub keeps `REPO/snapshots/REVISION/…` as links into
         `REPO/blobs`.
         """
-        if real.is_relative_to(self.root):
-            return True
-        for place in (self.root, *self.root.parents):
-            if place.parent.name == "snapshots":
-                return real.is_relative_to(place.parent.parent / "blobs")
-        return False
+        blobs = hub_blobs(self.root)
+        return real.is_relative_to(self.root) or (blobs is not None and real.is_relative_to(blobs))
+
+
+def hub_blobs(root: Path) -> Path | None:
+    """Returns where the links of a snapshot of the Hugging Face hub lead; None for other folders.
+
+    Example:
+        >>> hub_blobs(Path("/hub/datasets--pets/snapshots/abc/data")).as_posix()
+        '/hub/datasets--pets/blobs'
+    """
+    for place in (root, *root.parents):
+        if place.parent.name == "snapshots":
+            return place.parent.parent / "blobs"
+    return None
 
 
 def _kind(entry: os.DirEntry[str], path: Path) -> Kind:
