@@ -62,7 +62,7 @@ class Place:
     def files(self, name: str) -> list[Path]:
         """Returns the files of a name, or of a pattern, in the root or in a folder in it."""
         found = [*self.root.glob(name), *self.root.glob(f"*/{name}")]
-        return sorted(path for path in found if path.is_file())
+        return sorted(path for path in found if not path.is_dir())
 
     @cached_property
     def json_files(self) -> list[tuple[Path, Any]]:
