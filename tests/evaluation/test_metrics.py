@@ -11,8 +11,8 @@ from headstart.evaluation.calibration import (
     fit_temperature,
     softmax,
 )
+from headstart.evaluation.intervals import share_interval, wilson
 from headstart.evaluation.metrics import Confusion, Metrics, compute_metrics
-from headstart.evaluation.statistics import wilson_interval
 from headstart.inference.sealed_test import SealedTest
 
 NAMES = ("ant", "bee", "cat")
@@ -106,7 +106,8 @@ def test_metrics_by_hand():
     predicted = np.array([0, 0, 0, 1, 1, 1, 1, 2])
     m = compute_metrics(logits_for(predicted), labels, NAMES, temperature=2.0)
     assert (m.n, m.correct, m.accuracy) == (8, 6, 0.75)
-    assert m.accuracy_interval == wilson_interval(6, 8)
+    assert m.accuracy_interval == pytest.approx(wilson(6 / 8, 8))
+    assert m.groups == 8
     assert m.confusion == ((3, 1, 0), (0, 2, 0), (0, 1, 1))
     assert m.balanced_accuracy == pytest.approx((3 / 4 + 1 + 1 / 2) / 3)
     assert [c.precision for c in m.classes] == pytest.approx([1.0, 0.5, 1.0])
@@ -114,7 +115,7 @@ def test_metrics_by_hand():
     f1 = [6 / 7, 4 / 6, 2 / 3]
     assert [c.f1 for c in m.classes] == pytest.approx(f1)
     assert m.macro_f1 == pytest.approx(sum(f1) / 3)
-    assert m.classes[1].recall_interval == wilson_interval(2, 2)
+    assert m.classes[1].recall_interval == pytest.approx(wilson(1.0, 2))
     assert m.top_confusions == (
         Confusion(actual="ant", predicted="bee", count=1),
         Confusion(actual="cat", predicted="bee", count=1),
@@ -171,26 +172,69 @@ def test_intervals_by_group_are_wider_where_images_repeat():
     assert ratio == pytest.approx(np.sqrt(6), rel=0.2)
 
 
-def test_intervals_are_honest_where_the_bootstrap_sees_no_spread():
-    labels = np.array([0, 1, 2, 0])
+def test_intervals_are_honest_where_nothing_varies():
+    labels = np.array([0, 1, 2, 0, 1, 2])
     right = compute_metrics(logits_for(labels), labels, NAMES, 1.0)
     assert right.balanced_accuracy == right.macro_f1 == 1.0
-    assert right.balanced_accuracy_interval == right.macro_f1_interval == wilson_interval(4, 4)
+    # Six images, all right: by Wilson 6 / (6 + 1.96²).
+    for interval in (right.accuracy_interval, right.balanced_accuracy_interval):
+        assert interval == pytest.approx((6 / (6 + 1.959964**2), 1.0))
+    assert right.macro_f1_interval == pytest.approx(right.accuracy_interval)
     wrong = compute_metrics(logits_for((labels + 1) % 3), labels, NAMES, 1.0)
-    assert wrong.macro_f1_interval == wilson_interval(0, 4)
+    assert wrong.accuracy_interval == pytest.approx((0, 1.959964**2 / (6 + 1.959964**2)))
     one_group = compute_metrics(
-        logits_for([0, 1, 1, 0]), labels, NAMES, 1.0, groups=np.zeros(4, dtype=np.int64)
+        logits_for([0, 1, 1, 0]), np.array([0, 1, 2, 0]), NAMES, 1.0, groups=np.zeros(4, np.int64)
     )
-    assert one_group.balanced_accuracy_interval == (0.0, 1.0)
+    assert one_group.accuracy_interval == one_group.balanced_accuracy_interval == (0.0, 1.0)
+    assert one_group.macro_f1_interval == (0.0, 1.0)
+    assert one_group.groups == 1
 
 
-def test_metrics_are_the_same_for_the_same_seed():
+def recalls(metrics):
+    return [each.recall_interval for each in metrics.classes]
+
+
+def test_recalls_and_accuracy_come_by_group():
+    # Images in pairs that are always right or wrong together: each pair tells as much as one image.
+    logits, labels = random_case(0, n=80, n_classes=3)
+    twice, groups = np.repeat(labels, 2), np.repeat(np.arange(80) * 3 - 7, 2)
+    m = compute_metrics(np.repeat(logits, 2, axis=0), twice, NAMES, 1.0, groups=groups)
+    once = compute_metrics(logits, labels, NAMES, 1.0)
+    assert (m.groups, once.groups) == (80, 80)
+    assert (m.accuracy, m.macro_f1) == pytest.approx((once.accuracy, once.macro_f1))
+    for found, wanted in (
+        (m.accuracy_interval, once.accuracy_interval),
+        (m.balanced_accuracy_interval, once.balanced_accuracy_interval),
+        (m.macro_f1_interval, once.macro_f1_interval),
+        *(
+            (a.recall_interval, b.recall_interval)
+            for a, b in zip(m.classes, once.classes, strict=True)
+        ),
+    ):
+        assert found == pytest.approx(wanted, abs=0.006)
+    right = labels == logits.argmax(1)
+    assert once.classes[1].recall_interval == share_interval(right[labels == 1])
+
+
+def test_images_without_groups_are_groups_of_one():
     logits, labels = random_case(0)
     names = [str(i) for i in range(7)]
-    first = compute_metrics(logits, labels, names, 1.0, seed=1)
-    assert compute_metrics(logits, labels, names, 1.0, seed=1) == first
-    other = compute_metrics(logits, labels, names, 1.0, seed=2)
-    assert other.macro_f1_interval != first.macro_f1_interval
+    alone = np.random.default_rng(0).permutation(300)
+    by_group = json.loads(
+        compute_metrics(logits, labels, names, 1.0, groups=alone).model_dump_json()
+    )
+    by_image = json.loads(compute_metrics(logits, labels, names, 1.0).model_dump_json())
+    for key, value in by_image.items():
+        if key.endswith("_interval"):
+            assert by_group[key] == pytest.approx(value, abs=1e-9)
+    assert by_group["groups"] == by_image["groups"] == 300
+
+
+def test_metrics_of_older_runs_are_read():
+    m = compute_metrics(logits_for([0, 1, 1]), np.array([0, 1, 0]), NAMES, temperature=1.0)
+    old = json.loads(m.model_dump_json())
+    del old["groups"]
+    assert Metrics.model_validate(old).groups is None
 
 
 def test_metrics_survive_json():

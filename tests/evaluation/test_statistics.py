@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from headstart.evaluation.metrics import _balanced_accuracy_of
 from headstart.evaluation.statistics import (
-    Cell,
     bootstrap_interval,
     holm,
     mcnemar_exact,
     mean_over_seeds,
     optimism_of_best,
-    paired_difference,
     wilson_interval,
 )
 
@@ -128,22 +125,6 @@ def test_bootstrap_coverage_on_a_small_skewed_sample():
     assert 0.91 <= hits / 500 <= 0.97
 
 
-@pytest.mark.slow
-def test_bootstrap_coverage_of_balanced_accuracy():
-    # Four classes of 10 to 40 images, of which a class's own share is recognised.
-    recall = np.array([0.95, 0.6, 0.85, 0.7])
-    labels = np.repeat(np.arange(4), [10, 20, 30, 40])
-    hits = 0
-    for seed in range(2000):
-        rng = np.random.default_rng(seed)
-        right = rng.random(100) < recall[labels]
-        predicted = np.where(right, labels, (labels + rng.integers(1, 4, 100)) % 4)
-        statistic = _balanced_accuracy_of(labels, predicted, 4)
-        low, high = bootstrap_interval(statistic, 100, seed=seed, n_resamples=1000)
-        hits += low <= recall.mean() <= high
-    assert hits / 2000 >= 0.93
-
-
 def test_mcnemar_against_enumeration():
     # All 2^m ways in which m images of disagreement can fall, equally likely under the null.
     for only_a, only_b in product(range(5), range(5)):
@@ -247,90 +228,6 @@ def test_mean_over_seeds_coverage(seeds):
     intervals = np.array([mean_over_seeds(row)[1] for row in scores])
     covered = ((intervals[:, 0] <= 0.9) & (intervals[:, 1] >= 0.9)).mean()
     assert covered == pytest.approx(0.95, abs=0.011)
-
-
-def two_methods(rng, images, seeds, gain, test_set="t"):
-    """Cells of one test set, whose images are easy or hard for all seeds and both methods."""
-    ease = rng.normal(size=images)
-
-    def right(more):
-        return ease + 0.7 * rng.normal(size=images) + more > -1.2
-
-    return [Cell(test_set, right(0), right(gain)) for _ in range(seeds)]
-
-
-def true_gain(gain):
-    spread = np.sqrt(1 + 0.7**2)
-    return stats.norm.cdf((1.2 + gain) / spread) - stats.norm.cdf(1.2 / spread)
-
-
-def test_paired_difference_weighs_cells_alike():
-    small = Cell("s", np.zeros(4, bool), np.array([True, True, False, False]))
-    large = Cell("l", np.ones(100, bool), np.ones(100, bool))
-    assert paired_difference([small, large])[0] == pytest.approx(0.25)
-    assert paired_difference([small, small, large])[0] == pytest.approx(1 / 3)
-    mean, (low, high) = paired_difference([small, large])
-    assert low < mean < high
-
-
-def test_paired_difference_of_one_cell_is_the_bootstrap_of_a_mean():
-    (cell,) = two_methods(np.random.default_rng(0), 200, 1, 0.4)
-    difference = cell.correct_b.astype(float) - cell.correct_a
-    mean, interval = paired_difference([cell], seed=3)
-    assert mean == pytest.approx(difference.mean())
-    assert interval == pytest.approx(bootstrap_interval(mean_of(difference), 200, seed=3), abs=1e-9)
-
-
-def test_cells_of_one_test_set_are_drawn_together():
-    # The same models again, as it were: other names make believe that the images were others.
-    (cell,) = two_methods(np.random.default_rng(0), 200, 1, 0.4)
-    low, high = paired_difference([cell])[1]
-    assert paired_difference([cell] * 4)[1] == pytest.approx((low, high), abs=1e-9)
-    others = [Cell(name, cell.correct_a, cell.correct_b) for name in "abcd"]
-    naive_low, naive_high = paired_difference(others)[1]
-    assert naive_high - naive_low == pytest.approx((high - low) / 2, rel=0.15)
-
-
-def test_methods_that_differ_alike_on_every_image_may_do_otherwise_on_others():
-    cell = Cell("t", np.ones(50, bool), np.ones(50, bool))
-    largest = wilson_interval(0, 50)[1]
-    assert paired_difference([cell]) == (0.0, pytest.approx((-largest, largest)))
-    # Two test sets of 50 tell as much as one of 100.
-    twice = [cell, Cell("u", cell.correct_a, cell.correct_b)]
-    assert paired_difference(twice)[1][1] == pytest.approx(wilson_interval(0, 100)[1])
-    always = Cell("t", ~cell.correct_a, cell.correct_b)
-    assert paired_difference([always]) == (1.0, pytest.approx((1 - largest, 1.0)))
-
-
-def test_paired_difference_refuses_different_images():
-    short, long = np.ones(3, bool), np.ones(4, bool)
-    for cells in (
-        [Cell("t", short, long)],
-        [Cell("t", short, short), Cell("t", long, long)],
-        [Cell("t", short[:0], short[:0])],
-    ):
-        with pytest.raises(ValueError, match="same images"):
-            paired_difference(cells)
-    with pytest.raises(ValueError, match="at least one cell"):
-        paired_difference([])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("images", "seeds", "gain"), [((60, 60), 3, 0.0), ((60, 60), 3, 0.4), ((150,), 1, 0.3)]
-)
-def test_paired_difference_coverage(images, seeds, gain):
-    hits = 0
-    for run in range(2000):
-        rng = np.random.default_rng(run)
-        cells = [
-            cell
-            for name, n in enumerate(images)
-            for cell in two_methods(rng, n, seeds, gain, test_set=name)
-        ]
-        low, high = paired_difference(cells, seed=run, n_resamples=1000)[1]
-        hits += low <= true_gain(gain) <= high
-    assert 0.93 <= hits / 2000 <= 0.97
 
 
 @pytest.mark.parametrize(

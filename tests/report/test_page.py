@@ -181,6 +181,24 @@ def test_headline_says_how_often_it_is_right_with_an_interval() -> None:
 
 
 @pytest.mark.parametrize(
+    ("groups", "ending"),
+    [
+        (85, "to 98.8%, from 85 independent groups)"),
+        (5, "a rough guide from only 5 independent groups)"),
+        (340, "94.7% to 98.4%)"),
+        (None, "94.7% to 98.4%)"),
+    ],
+)
+def test_headline_says_on_how_many_groups_it_stands(groups: int | None, ending: str) -> None:
+    labels, answers = np.arange(340) % 2, np.arange(340) % 2
+    answers[::34] = 1
+    logits = 4.0 * np.eye(2)[answers]
+    number = None if groups is None else np.arange(340) % groups
+    metrics = compute_metrics(logits, labels, ["a", "b"], 1.0, groups=number)
+    assert headline(metrics).endswith(ending)
+
+
+@pytest.mark.parametrize(
     ("share", "digits", "shown"),
     [
         (0.9735, 1, "97.4%"),

@@ -6,13 +6,13 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.ablation.record import LedgerRow
 from headstart.artifacts.journal import Trial
 from headstart.artifacts.records import Acted
 from headstart.evaluation.metrics import flags_of
-from headstart.evaluation.statistics import Cell, holm, mcnemar_exact, paired_difference
+from headstart.evaluation.paired import Cell, paired_difference, sign_test
+from headstart.evaluation.statistics import holm
 from headstart.recipes.parsing import NAMED
 from headstart.recipes.recipe import Recipe, broken_rules
 from headstart.search.leaderboard import shown
@@ -248,25 +248,6 @@ def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]
         "gain": gain, "interval": interval, "loss_gain": float(np.mean(losses)),
         "p": sign_test(pairs),
     }  # fmt: skip
-
-
-def sign_test(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> float:
-    """Returns the exact two-sided p-value of the hypothesis of equal accuracy.
-
-    With one pair this is McNemar's exact test. With one pair per seed, each image counts once, for
-    the side that is correct more often: seeds are not independent, because hard images are hard for
-    all of them.
-
-    Args:
-        pairs: Correctness on each image of both sides, (n,) and (n,).
-
-    Example:
-        >>> never, always = np.zeros(6, bool), np.ones(6, bool)
-        >>> round(sign_test([(never, always)]), 5)
-        0.03125
-    """
-    difference = np.sum([b.astype(int) - a.astype(int) for a, b in pairs], axis=0)
-    return mcnemar_exact(difference < 0, difference > 0)
 
 
 def corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.records import RunRecord, TestPrediction
 from headstart.artifacts.run import read_audit, read_predictions, read_record, read_split_parts
 from headstart.errors import RunError
-from headstart.evaluation.statistics import Cell, Interval, mcnemar_exact, paired_difference
+from headstart.evaluation.paired import Cell, paired_difference, sign_test
+from headstart.evaluation.statistics import Interval
 from headstart.recipes.parsing import load_recipe
 from headstart.text import counted
 
@@ -94,7 +95,7 @@ def diff(a: str | Path, b: str | Path) -> RunDiff:
     """Returns the differences between two finished runs, and tests which is more accurate.
 
     Accuracy is compared on the test images that both runs share, matched by path, with McNemar's
-    exact test (McNemar 1947) and a paired bootstrap interval; see `evaluation.statistics`.
+    exact test (McNemar 1947) and the score interval of Tango (1998); see `evaluation.paired`.
 
     Args:
         a: Folder of the first run.
@@ -175,7 +176,7 @@ def compare(
     right_a = np.array([one.prediction == one.label for one, _ in pairs])
     right_b = np.array([other.prediction == other.label for _, other in pairs])
     difference, interval = paired_difference([Cell("shared", right_a, right_b)])
-    p_value = mcnemar_exact(right_a, right_b)
+    p_value = sign_test([(right_a, right_b)])
     compared = Comparison(
         shared=len(pairs),
         right_a=int(right_a.sum()),

@@ -23,12 +23,14 @@ def print_json(value: Any) -> None:
 
 def print_run(run: "Run") -> None:
     """Prints the results of a finished run, the sealed test first."""
+    from headstart.evaluation.intervals import basis
     from headstart.progress import format_duration
 
     metrics, record = run.metrics, run.record
     print(
         f"sealed test: {percent(metrics.accuracy)} of {counted(metrics.n, 'image')} correct "
-        f"(95% interval {percent_range(metrics.accuracy_interval)})"
+        f"(95% interval {percent_range(metrics.accuracy_interval)}"
+        f"{basis(metrics.groups, metrics.n)})"
     )
     print(
         f"balanced accuracy {percent(metrics.balanced_accuracy)}, "

@@ -17,13 +17,8 @@ from torchvision.transforms.v2 import functional
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.cut import Traced, space_dims
 from headstart.data.views import View
-from headstart.evaluation.statistics import (
-    Cell,
-    Interval,
-    holm,
-    mcnemar_exact,
-    paired_difference,
-)
+from headstart.evaluation.paired import Cell, paired_difference
+from headstart.evaluation.statistics import Interval, holm, mcnemar_exact
 from headstart.features.extractor import FeatureExtractor, activations, open_prefix
 from headstart.features.probe import LabelledFeatures, Probe, cross_validate, fit_probe
 from headstart.methods.augmentation import Colour, FlipCrop, Transform
@@ -217,7 +212,7 @@ def judge_operations(
         classes: Number of classes C.
         groups: Group numbers of the training images.
         operations: Operations to test.
-        seed: Seed for the folds and the resampling.
+        seed: Seed for the folds.
 
     Returns:
         One verdict per operation, in the same order.
@@ -232,13 +227,13 @@ def judge_operations(
 
     verdicts = []
     for operation, right, p_value in zip(operations, changed, p_values, strict=True):
-        drop, interval = paired_difference([Cell("val", right, plain)], seed=seed)
+        drop, interval = paired_difference([Cell("val", right, plain)])
         harm, safe = None, True
         if p_value <= LEVEL and interval[0] > TOLERANCE:
             both = np.concatenate([train, _float(features_of("train", operation))])
             twice = np.concatenate([labels["train"]] * 2)
             taught = _right(fit_probe(both, twice, classes, validated.strength), val, labels["val"])
-            harm, (least, _) = paired_difference([Cell("val", taught, plain)], seed=seed)
+            harm, (least, _) = paired_difference([Cell("val", taught, plain)])
             safe = least <= TOLERANCE or harm < HARM * drop
         evidence = _evidence(plain, right, p_value, harm, safe)
         verdicts.append(OperationVerdict(operation, safe, evidence, drop, interval, p_value, harm))

@@ -15,13 +15,10 @@ from headstart.evaluation.calibration import (
     log_softmax,
     softmax,
 )
+from headstart.evaluation.class_means import balanced_accuracy, macro_f1
+from headstart.evaluation.intervals import Groups, share_interval
 from headstart.evaluation.retrieval import Retrieval
-from headstart.evaluation.statistics import (
-    Interval,
-    WeightedStatistic,
-    bootstrap_interval,
-    wilson_interval,
-)
+from headstart.evaluation.statistics import Interval
 from headstart.inputs.quantities import Count, Names, Positive, Share, ShareRange, Size
 from headstart.text import counted
 
@@ -38,7 +35,7 @@ class ClassMetrics(BaseModel):
         n: Number of test images of the class.
         precision: Share of the predictions of the class that are right; None without predictions.
         recall: Share of the images of the class that are recognised; None without images.
-        recall_interval: Wilson's 95% interval; (0, 1) for a class without images.
+        recall_interval: 95% interval, as for the accuracy; (0, 1) for a class without images.
         f1: Harmonic mean of both; 0 if the class is never predicted, None without images.
     """
 
@@ -69,15 +66,15 @@ class Metrics(BaseModel):
         n: Number of images.
         correct: Number of images that are classified correctly.
         accuracy: Share of images that are classified correctly.
-        accuracy_interval: Wilson interval, which assumes independent images.
+        accuracy_interval: Wilson's interval, for the effective number of images where images
+            belong together in groups; see `evaluation.intervals`. With a single group of several
+            images, this and the next two are (0, 1).
         balanced_accuracy: Mean recall of the classes that have test images.
-        balanced_accuracy_interval: BCa bootstrap interval, by group if there are groups. If all
-            predictions are right or all are wrong, the bootstrap has no spread, and the interval
-            is that of the accuracy. With only one group, it is (0, 1).
+        balanced_accuracy_interval: Wilson's interval for its effective number of images; see
+            `evaluation.class_means`.
         macro_f1: Mean F1 of the classes that have test images.
-        macro_f1_interval: Interval as for the balanced accuracy. It is too narrow for many classes
-            with few images, where macro F1 is biased: simulated coverage is about 94% for 17
-            classes of 5 images, but 80% for 100 classes of 5 and for 196 classes of 10.
+        macro_f1_interval: The same, widened by the range of the bias that macro F1 has with few
+            images a class; see `evaluation.class_means`.
         log_loss: Mean of -ln p(true class), in nats, after temperature scaling.
         ece: Expected calibration error after temperature scaling, in 15 bins.
         ece_uncalibrated: The same at temperature 1.
@@ -87,6 +84,8 @@ class Metrics(BaseModel):
         confusion: Counts; row = true class, column = predicted class.
         top_confusions: The most frequent mistakes, most frequent first.
         retrieval: Metrics of retrieval among the training images.
+        groups: Number of independent groups of images, `n` if each image is one of its own; None
+            in older runs, whose accuracy and recalls took all images as independent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,6 +107,7 @@ class Metrics(BaseModel):
     confusion: tuple[tuple[Count, ...], ...]
     top_confusions: tuple[Confusion, ...]
     retrieval: Retrieval | None = None
+    groups: Count | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -123,6 +123,8 @@ class Metrics(BaseModel):
             raise ValueError("The values n and correct are not those of confusion.")
         if abs(self.accuracy - self.correct / self.n) > 1e-6:
             raise ValueError("The accuracy is not correct / n.")
+        if self.groups is not None and not 1 <= self.groups <= self.n:
+            raise ValueError("The value groups is not from 1 to n.")
         return self
 
 
@@ -166,8 +168,7 @@ def compute_metrics(
     class_names: Sequence[str],
     temperature: float,
     *,
-    groups: NDArray[np.int64] | None = None,
-    seed: int = 0,
+    groups: Groups | None = None,
 ) -> Metrics:
     """Returns all metrics of an evaluation.
 
@@ -177,7 +178,6 @@ def compute_metrics(
         class_names: Class names in the order of the logits.
         temperature: Result of `fit_temperature` on validation images.
         groups: Group number of each image, shape (n,), if the images are not independent.
-        seed: Seed for the bootstrap.
 
     Raises:
         DataError: If there are no images.
@@ -196,42 +196,41 @@ def compute_metrics(
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(confusion, (y, predicted), 1)
     correct = int(np.trace(confusion))
-    accuracy_interval = wilson_interval(correct, n)
-    n_units = n if groups is None else len(np.unique(groups))
+    right = y == predicted
+    balanced, balanced_interval = balanced_accuracy(y, predicted, n_classes, groups)
+    f1, f1_interval = macro_f1(y, predicted, n_classes, groups)
 
-    def figure(statistic: WeightedStatistic) -> tuple[float, Interval]:
-        value = float(statistic(np.ones((1, n)))[0])
-        if correct in (0, n):
-            return value, accuracy_interval
-        if n_units < 2:
-            return value, (0.0, 1.0)
-        return value, bootstrap_interval(statistic, n, groups=groups, seed=seed)
+    def recall_interval(index: int) -> Interval:
+        of = y == index
+        return share_interval(right[of], None if groups is None else groups[of])
 
-    balanced_accuracy, balanced_accuracy_interval = figure(
-        _balanced_accuracy_of(y, predicted, n_classes)
-    )
-    macro_f1, macro_f1_interval = figure(_macro_f1_of(y, predicted, n_classes))
     return Metrics(
         n=n,
         correct=correct,
         accuracy=correct / n,
-        accuracy_interval=accuracy_interval,
-        balanced_accuracy=balanced_accuracy,
-        balanced_accuracy_interval=balanced_accuracy_interval,
-        macro_f1=macro_f1,
-        macro_f1_interval=macro_f1_interval,
+        accuracy_interval=share_interval(right, groups),
+        balanced_accuracy=balanced,
+        balanced_accuracy_interval=balanced_interval,
+        macro_f1=f1,
+        macro_f1_interval=f1_interval,
         log_loss=-float(log_softmax(z, temperature)[np.arange(n), y].mean()),
         ece=expected_calibration_error(softmax(z, temperature), y),
         ece_uncalibrated=expected_calibration_error(softmax(z), y),
         temperature=temperature,
         class_names=tuple(class_names),
-        classes=tuple(_class_metrics(name, i, confusion) for i, name in enumerate(class_names)),
+        classes=tuple(
+            _class_metrics(name, i, confusion, recall_interval(i))
+            for i, name in enumerate(class_names)
+        ),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         top_confusions=_top_confusions(confusion, class_names),
+        groups=n if groups is None else len(np.unique(groups)),
     )
 
 
-def _class_metrics(name: str, index: int, confusion: NDArray[np.int64]) -> ClassMetrics:
+def _class_metrics(
+    name: str, index: int, confusion: NDArray[np.int64], recall_interval: Interval
+) -> ClassMetrics:
     hits = int(confusion[index, index])
     n, n_predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
     return ClassMetrics(
@@ -239,7 +238,7 @@ def _class_metrics(name: str, index: int, confusion: NDArray[np.int64]) -> Class
         n=n,
         precision=hits / n_predicted if n_predicted else None,
         recall=hits / n if n else None,
-        recall_interval=wilson_interval(hits, n),
+        recall_interval=recall_interval,
         f1=2 * hits / (n + n_predicted) if n else None,
     )
 
@@ -255,43 +254,3 @@ def _top_confusions(
         Confusion(actual=class_names[i], predicted=class_names[j], count=int(mistakes[i, j]))
         for i, j in pairs
     )
-
-
-def _balanced_accuracy_of(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
-) -> WeightedStatistic:
-    """Returns the mean recall over the classes in a resample, as a weighted statistic."""
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        n_true = _sums_by_class(weights, labels, n_classes)
-        hits = _sums_by_class(weights * (labels == predicted), labels, n_classes)
-        recall = hits / np.maximum(n_true, 1)
-        return np.asarray(recall.sum(axis=1) / (n_true > 0).sum(axis=1))
-
-    return statistic
-
-
-def _macro_f1_of(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int
-) -> WeightedStatistic:
-    """Returns the mean F1 over the classes in a resample, as a weighted statistic."""
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        n_true = _sums_by_class(weights, labels, n_classes)
-        n_predicted = _sums_by_class(weights, predicted, n_classes)
-        hits = _sums_by_class(weights * (labels == predicted), labels, n_classes)
-        f1 = 2 * hits / np.maximum(n_true + n_predicted, 1)  # 0 without hits, absent classes too
-        return np.asarray(f1.sum(axis=1) / (n_true > 0).sum(axis=1))
-
-    return statistic
-
-
-def _sums_by_class(
-    weights: NDArray[np.float64], classes: NDArray[np.int64], n_classes: int
-) -> NDArray[np.float64]:
-    """Returns the sums of weights (resamples, n) by class (n,), shape (resamples, classes)."""
-    from scipy.sparse import csr_array  # noqa: PLC0415
-
-    n = len(classes)
-    one_hot = csr_array((np.ones(n), (classes, np.arange(n))), shape=(n_classes, n))
-    return np.asarray((one_hot @ weights.T).T)

@@ -1,9 +1,7 @@
 """Confidence intervals for metrics on few images, and paired tests between methods."""
 
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,22 +12,6 @@ Interval = tuple[float, float]
 
 WeightedStatistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Maps weights (resamples, n), the count of each image in each resample, to values (resamples,)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """Two methods on the same test images, trained with one seed on one data set.
-
-    Attributes:
-        test_set: Identifies the test images. Cells that share them, for example several seeds with
-            one split, have the same value and the images in the same order.
-        correct_a: Whether method A is right on each image, shape (n,).
-        correct_b: Whether method B is right on each image, shape (n,).
-    """
-
-    test_set: Hashable
-    correct_a: NDArray[np.bool_]
-    correct_b: NDArray[np.bool_]
 
 
 _BATCH = 256
@@ -158,7 +140,7 @@ def mean_over_seeds(scores: Sequence[float], confidence: float = 0.95) -> tuple[
 
     The interval is for the mean over all possible seeds, of which these are a sample. For three
     seeds, it extends 2.5 standard deviations to either side. It does not cover the variation over
-    test images; see `paired_difference` for that.
+    test images; see `evaluation.paired` for that.
 
     Args:
         scores: One score per seed. For a single seed the interval is infinite.
@@ -183,67 +165,6 @@ def mean_over_seeds(scores: Sequence[float], confidence: float = 0.95) -> tuple[
         return mean, (-np.inf, np.inf)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
     return mean, (mean - half, mean + half)
-
-
-def paired_difference(
-    cells: Sequence[Cell], *, seed: int = 0, confidence: float = 0.95, n_resamples: int = 2000
-) -> tuple[float, Interval]:
-    """Returns the accuracy of B minus that of A, averaged over cells, and its interval.
-
-    All cells have the same weight. The interval is a BCa bootstrap interval (Efron 1987) that
-    resamples the images of each cell. Cells with the same test set are resampled together, because
-    an image that is hard for one seed is hard for the others. The interval is thus over new test
-    images of these data sets, for the models of these seeds. For an interval over seeds, pass one
-    difference per seed to `mean_over_seeds`.
-
-    If A and B agree on every image, or differ in the same way on all, the bootstrap has no spread.
-    The interval then extends to either side by the upper bound of the Wilson interval for no
-    success. The coverage is about 90% with one test set of 40 images, and at least 93% from 100
-    images.
-
-    Args:
-        cells: At least one cell.
-        seed: Seed for the resampling.
-        confidence: Nominal coverage.
-        n_resamples: Number of resamples.
-
-    Raises:
-        ValueError: If there is no cell, a cell has no images, or the methods of a cell or the
-            cells of a test set differ in their number of images.
-
-    Example:
-        >>> a, b = np.array([True, False] * 20), np.array([True] * 40)
-        >>> difference, (low, high) = paired_difference([Cell("test", a, b)])
-        >>> difference, low < difference < high
-        (0.5, True)
-    """
-    differences: dict[Hashable, list[NDArray[np.float64]]] = defaultdict(list)
-    for cell in cells:
-        a, b = (np.asarray(c, dtype=np.float64) for c in (cell.correct_a, cell.correct_b))
-        same = differences[cell.test_set]
-        if a.shape != b.shape or a.ndim != 1 or not len(a) or (same and len(same[0]) != len(a)):
-            raise ValueError(
-                f"Both methods need the same images, the same in every cell of {cell.test_set!r}; "
-                f"got {a.shape} and {b.shape}."
-            )
-        same.append(b - a)
-    if not differences:
-        raise ValueError("The comparison needs at least one cell.")
-    weights = np.array([len(same) for same in differences.values()]) / len(cells)
-    of_images = [np.mean(same, axis=0) for same in differences.values()]
-
-    def mean(*drawn: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        # Rounded as in `bootstrap_interval`.
-        means = [w * part.mean(axis=axis) for w, part in zip(weights, drawn, strict=True)]
-        return np.asarray(np.round(sum(means), 12))
-
-    point = float(mean(*of_images))
-    if not any(np.ptp(part) for part in of_images):
-        # Number of images with which a plain mean has the same variance as this weighted mean.
-        n = 1 / sum(w**2 / len(part) for w, part in zip(weights, of_images, strict=True))
-        unseen = wilson_interval(0, max(1, round(n)), confidence)[1]
-        return point, (max(-1.0, point - unseen), min(1.0, point + unseen))
-    return point, _bca(of_images, mean, point, confidence, n_resamples, seed)
 
 
 def optimism_of_best(

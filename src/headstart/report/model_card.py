@@ -14,6 +14,7 @@ from headstart.artifacts.files import write_text
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import read_metrics, read_record
 from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.evaluation.intervals import basis
 from headstart.evaluation.metrics import ClassMetrics, Metrics
 from headstart.progress import format_duration
 from headstart.report.templates import templates
@@ -67,7 +68,7 @@ def write_model_card(folder: Path) -> Path:
     environment.filters |= {
         "text": text, "percent": percent, "interval": percent_range, "duration": format_duration,
     }  # fmt: skip
-    environment.globals["counted"] = counted
+    environment.globals |= {"counted": counted, "basis": basis}
     tested = [each for each in metrics.classes if each.recall is not None]
     card = environment.get_template("model_card.md").render(
         front=front_matter(record, metrics, spec),

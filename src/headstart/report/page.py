@@ -26,6 +26,7 @@ from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.certificate.record import CERTIFICATE, read_certificate
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
+from headstart.evaluation.intervals import basis
 from headstart.evaluation.metrics import ClassMetrics, Metrics, flags_of
 from headstart.evaluation.statistics import Interval, optimism_of_best
 from headstart.progress import SILENT, Progress, format_duration
@@ -168,7 +169,8 @@ def headline(metrics: Metrics) -> str:
     digits = _digits(metrics.n)
     return (
         f"Correct on {percent(metrics.accuracy, digits)} of new images like these "
-        f"(95% interval {percent_range(metrics.accuracy_interval, digits)})"
+        f"(95% interval {percent_range(metrics.accuracy_interval, digits)}"
+        f"{basis(metrics.groups, metrics.n)})"
     )
 
 
