@@ -354,7 +354,7 @@ def test_a_budget_too_small_for_the_methods_says_so(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "headstart.training.finetune.choose_boundary", lambda *_: "features"
+        "headstart.training.reserve.choose_boundary", lambda *_: "features"
     )  # no time
     monkeypatch.setattr("headstart.search.budget.shape_search", lambda *_: None)
     with pytest.raises(BudgetError, match=r"only leaves time to train the head.*activation"):

@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from headstart.search.backbones import (
     screen,
     with_backbone,
 )
+from headstart.training.budget import Clock
 from headstart.training.experiment import Experiment
 from headstart.training.run_context import Resources
 
@@ -73,3 +77,38 @@ def test_backbones_are_scored_on_the_same_images(experiment: Experiment) -> None
     assert {len(each.losses) for each in found} == {images}
     assert all(each.right > 0.6 * images for each in found)
     assert all(0 <= each.loss < 1.2 for each in found)
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "slow_from", "names"),
+    [
+        (None, 0, LITE),
+        (400.0, 3, LITE),
+        (400.0, 1, LITE[:2]),
+        (100.0, 3, LITE[:1]),
+        (1.0, 0, LITE[:1]),
+    ],
+)
+def test_a_candidate_without_time_is_left_out(
+    budget_s: float | None, slow_from: int, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scoring takes 20 s for the first, so 31 s and 44 s for the others, and twice under load."""
+    now, scored = [0.0], list[str]()
+
+    def features(experiment: Any, recipe: Recipe, *_: Any) -> tuple[np.ndarray, int]:
+        name = recipe.backbone.name
+        cost = MULTIPLY_ADDS[name] / MULTIPLY_ADDS[LITE[0]]
+        now[0] += 20 * cost * (1 + (len(scored) >= slow_from))
+        scored.append(name)
+        return np.random.default_rng(0).normal(size=(30, 4)), 4
+
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("headstart.search.backbones._features", features)
+    monkeypatch.setattr("headstart.search.backbones.time", clock)
+    monkeypatch.setattr("headstart.training.budget.time", clock)
+    rows = np.arange(30)
+    development = SimpleNamespace(rows=rows, labels=rows % 2, groups=rows)
+    monkeypatch.setattr("headstart.search.backbones.development_set", lambda _: development)
+    experiment: Any = SimpleNamespace(extractor=SimpleNamespace(classes=("a", "b")))
+    found = screen(experiment, Recipe(), LITE, Resources(Clock(0.0, budget_s)))
+    assert [each.name for each in found] == names

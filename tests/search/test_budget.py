@@ -1,14 +1,28 @@
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.recipes.options import FitOptions
+from headstart.recipes.recipe import Recipe
 from headstart.search.budget import (
     MOST_TRIALS,
     SearchLimits,
     SearchShape,
+    end_of_trials,
+    fits_an_epoch,
     folds_for,
     least_search,
     passes,
     shape_search,
+    speed_by_trials,
 )
 from headstart.search.halving import trial_epochs
-from headstart.training.budget import MOST_EPOCHS, Speed
+from headstart.training.budget import MOST_EPOCHS, Clock, Speed
+from headstart.training.pace import Pace
 
 EARLY, LATE = Speed(0.01, 0.02, 1000), Speed(0.015, 0.002, 500)
 SPEEDS = {"early": EARLY, "late": LATE}
@@ -125,3 +139,68 @@ def test_a_given_length_is_kept_and_an_ensemble_takes_its_time() -> None:
     assert one is not None
     assert three is not None
     assert (one.boundary, three.boundary) == ("early", "late")
+
+
+def with_budget(budget_s: float | None, executor: str = "here") -> Any:
+    """A run of which 100 s are over, on a machine that became twice as slow."""
+    pace = Pace(now=2.0, slowest=2.0, contention=1.5, first_s=0.1)
+    clock = Clock(time.monotonic() - 100, budget_s, pace=pace)
+    options = FitOptions(trials=3, executor=executor, ensemble=2)
+    return SimpleNamespace(clock=clock, options=options)
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An experiment with 1,000 images, and nothing but 10 s to do after training."""
+    monkeypatch.setattr("headstart.training.reserve.proof_seconds", lambda *_: 10.0)
+    monkeypatch.setattr(Pace, "measure", lambda self: None)
+    rows = np.arange(1000)
+    monkeypatch.setattr(
+        "headstart.search.budget.development_set", lambda _: SimpleNamespace(rows=rows)
+    )
+    return SimpleNamespace()
+
+
+def test_trials_end_early_enough_for_the_shortest_whole_schedule(images: Any) -> None:
+    plan = SearchPlan(rungs=(), folds=1, epochs=12, train_s=0.005)
+    run = with_budget(300)
+    deadline = end_of_trials(run, images, Recipe(), plan)
+    assert deadline is not None
+    # Two networks, 4 epochs of 5 s: 40 s. Twice the 10 s of the proof, 1.5 times 10 s of closing.
+    ends = run.clock.started + 300
+    assert deadline.at == pytest.approx(ends - 40 - 20 - 15)
+    assert deadline.pace is run.clock.pace, "it moves with the pace of the run"
+    short = plan.model_copy(update={"epochs": 2})
+    other = end_of_trials(run, images, Recipe(), short)
+    assert other is not None
+    assert other.at == pytest.approx(ends - 20 - 20 - 15)
+    elsewhere = end_of_trials(with_budget(300, "processes"), images, Recipe(), plan)
+    assert elsewhere is not None
+    assert elsewhere.pace.first_s == 0.0, "another process measures its own"
+    assert end_of_trials(with_budget(300, "ray"), images, Recipe(), plan) is None
+    assert end_of_trials(with_budget(None), images, Recipe(), plan) is None
+
+
+def test_a_last_training_needs_time_for_an_epoch(images: Any) -> None:
+    # 300 s, of which 100 are over and 35 reserved: 165 s for 1,000 images.
+    assert fits_an_epoch(with_budget(300), images, Recipe(), Speed(0, 0.16, 0))
+    assert not fits_an_epoch(with_budget(300), images, Recipe(), Speed(0, 0.17, 0))
+    assert fits_an_epoch(with_budget(None), images, Recipe(), Speed(0, 9.0, 0))
+
+
+def test_a_machine_that_became_slower_is_planned_with_as_it_is() -> None:
+    plan = SearchPlan(rungs=(), folds=1, epochs=12, train_s=0.009, view_s=0.001)
+
+    def speed(*seconds: float, executor: str = "here") -> float:
+        trials = [
+            Trial(rung=0, number=n, state="done", recipe={}, epochs=1, train_s=each)
+            for n, each in enumerate(seconds)
+        ]
+        return speed_by_trials(with_budget(300, executor), plan, trials).train_s
+
+    assert speed() == 0.009
+    assert speed(0.010, 0.012, 0.011) == 0.011
+    assert speed(0.010, 0.012, 0.030) == 0.030
+    assert speed(0.030, 0.010, 0.011) == 0.011, "a load that is gone"
+    assert speed(0.010, 0.0) == 0.010, "a failed trial has no speed"
+    assert speed(0.030, executor="processes") == 0.009

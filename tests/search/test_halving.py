@@ -1,6 +1,7 @@
 """The study: rungs, journal, failures, and the same result however often it is stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -546,5 +547,7 @@ def test_a_trial_holds_all_that_a_score_says() -> None:
     assert (trial.val_right, trial.val_images, trial.note) == (3, 4, "a note")
     assert (trial.recipe["blend"], trial.recipe["test_time_flip"]) == (0.5, True)
     for name, value in vars(score).items():
-        if name not in {"blend", "flip"}:
+        if name not in {"blend", "flip", "cut"}:
             assert getattr(trial, name) == value
+    cut = as_trial(job, Outcome(replace(score, cut=2)), "a note")
+    assert cut.note == "a note; the time budget cut it to 2 of 6 epochs"

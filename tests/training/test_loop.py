@@ -17,6 +17,7 @@ from headstart.methods.schedule import Constant
 from headstart.recipes.recipe import Recipe
 from headstart.training.loop import TrainData, parameter_groups, predict, train
 from headstart.training.network import TrainableNetwork
+from headstart.training.pace import Deadline, Pace
 
 ROWS, CLASSES = 96, 3
 
@@ -133,9 +134,14 @@ def test_divergence_is_an_error_that_names_the_rate() -> None:
         run(recipe(optimizer=SGD(lr=10, clip_norm=0), schedule=Constant()), epochs=50)
 
 
+def ending(seconds: float) -> Deadline:
+    """A deadline so many seconds from now, with nothing reserved."""
+    return Deadline(time.monotonic() + seconds, Pace(), work_s=0.0, single_s=0.0)
+
+
 def test_deadline_shortens_the_schedule_and_still_ends_it() -> None:
     suffix, head = network()
-    deadline = time.monotonic() + 1.0
+    deadline = ending(1.0)
     records = list(
         train(TrainableNetwork(suffix, head), data(), recipe(), epochs=100_000, deadline=deadline)
     )
@@ -146,7 +152,7 @@ def test_deadline_shortens_the_schedule_and_still_ends_it() -> None:
 def test_a_deadline_in_the_past_trains_nothing() -> None:
     suffix, head = network()
     before = head.out[1].weight.detach().clone()
-    past = time.monotonic() - 1
+    past = ending(-1.0)
     assert (
         list(train(TrainableNetwork(suffix, head), data(), recipe(), epochs=3, deadline=past)) == []
     )

@@ -16,11 +16,11 @@ from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
 from headstart.features.cache import evict
 from headstart.inference.predict import Run
-from headstart.inference.sealed_test import prove
+from headstart.inference.sealed_test import Proof, prove
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
-from headstart.progress import SILENT, Progress
+from headstart.progress import SILENT, Progress, format_duration
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import NOTHING_TO_TRY, FitOptions
 from headstart.recipes.parsing import load_recipe, with_settings
@@ -29,14 +29,22 @@ from headstart.report.collect import keep_evidence
 from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report
 from headstart.search.search import search
-from headstart.text import counted
+from headstart.text import counted, percent
 from headstart.training.budget import Clock
-from headstart.training.experiment import Experiment, SplitChoice, prepare
-from headstart.training.finetune import train_recipe
+from headstart.training.experiment import CLOSING_S, Experiment, SplitChoice, prepare
+from headstart.training.finetune import FittedClassifier, train_recipe
+from headstart.training.pace import reserve
+from headstart.training.reserve import proof_seconds
 from headstart.training.run_context import Resources, RunContext, dated_folder
 
 MEASURED_ONCE = {"augmentations", "backbones", "frozen prefix", "heads"}
 """Stages before the plan of a search; a resumed search does not repeat them."""
+
+NOTED_UNUSED = 0.2
+"""Share of the budget that may be left at the end of a run without a note."""
+
+NOTED_SLOWDOWN = 1.5
+"""Slowdown of the machine during a run that is noted."""
 
 
 @lists_fields(FitOptions)
@@ -147,8 +155,7 @@ def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> 
         fitted = (
             search(run, experiment, recipe) if searched else train_recipe(run, experiment, recipe)
         )
-        proof = prove(run, fitted)
-        keep_evidence(run, fitted, proof)
+        proof = _proved(run, fitted)
         run.save()
         write_report(run.folder)
         write_model_card(run.folder)
@@ -157,6 +164,49 @@ def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> 
     run.save()
     evict(run.resources.cache_dir)
     return Run(run.folder, run.record, proof.metrics)
+
+
+def _proved(run: RunContext, fitted: FittedClassifier) -> Proof:
+    """Tests the classifier and stores the evidence; with a budget, says what was reserved."""
+    if run.clock.budget_s is None:
+        proof = prove(run, fitted)
+        keep_evidence(run, fitted, proof)
+        return proof
+    work_s = proof_seconds(fitted.experiment, fitted.recipe)
+    reserved = reserve(work_s, CLOSING_S, run.clock.pace)
+    planned = f"{format_duration(reserved)} reserved for the bundle, the sealed test and the report"
+    with run.step("proof", planned):
+        began = time.monotonic()
+        proof = prove(run, fitted)
+        keep_evidence(run, fitted, proof)
+        took = time.monotonic() - began
+    for note in filter(None, [slower(run.clock), unused(run, reserved, took)]):
+        run.note(note)
+        run.say(f"note: {note}")
+    return proof
+
+
+def slower(clock: Clock) -> str:
+    """Returns a sentence on how much slower the machine became; empty if it did not."""
+    if clock.pace.slowest < NOTED_SLOWDOWN:
+        return ""
+    return (
+        f"The machine became up to {clock.pace.slowest:.1f} times slower during the run, and what "
+        "was left was shortened to keep the budget."
+    )
+
+
+def unused(run: RunContext, reserved_s: float, took_s: float) -> str:
+    """Returns why much of the budget is left at the end of a run; empty if little is left."""
+    left, budget_s = run.clock.left(), run.clock.budget_s
+    if left is None or budget_s is None or left <= NOTED_UNUSED * budget_s:
+        return ""
+    return (
+        f"{percent(left / budget_s, 0)} of the budget of {format_duration(budget_s)} was not used. "
+        f"Why training ended: {run.record.stop_reason}. For the bundle, the sealed test and the "
+        f"report, {format_duration(reserved_s)} were reserved, and they took "
+        f"{format_duration(took_s)}."
+    )
 
 
 def _named(source: Any) -> str:

@@ -228,14 +228,17 @@ def _as_input(batch: NDArray[Any]) -> NDArray[Any]:
 
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
-    """Returns the shortest of several wall times, after one warm-up call."""
+    """Returns the mean of several wall times, after one warm-up call.
+
+    If that call took more than a second, one is timed.
+    """
+    start = time.monotonic()
     work()
-    times = []
+    began = time.monotonic()
+    repeats = 1 if began - start > 1 else repeats
     for _ in range(repeats):
-        start = time.monotonic()
         work()
-        times.append(time.monotonic() - start)
-    return min(times)
+    return (time.monotonic() - began) / repeats
 
 
 def _description(boundary: str, part: str, number: int, augmented: bool) -> str:

@@ -41,6 +41,7 @@ from headstart.report.images import (
 )
 from headstart.report.pictures import Subject, draw_augmentations
 from headstart.text import counted
+from headstart.training.budget import Clock
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier
 from headstart.training.run_context import RunContext
@@ -74,8 +75,7 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
         proof: Result of the sealed test.
     """
     experiment, recipe, folder = fitted.experiment, fitted.recipe, run.folder
-    left = run.clock.left()
-    until = None if left is None else time.monotonic() + max(left - _DRAWING_S, _LEAST_S)
+    until = _until(run.clock)
     tested, known = proof.tested, proof.known
     keys = [experiment.dataset.key(row) for row in range(len(experiment.dataset.items))]
     row_of = {key: row for row, key in enumerate(keys)}
@@ -101,12 +101,23 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
     feature_map = None
     points, vectors = _points(experiment, predictions, (test_rows, tested), (train_rows, known))
     if len(points) >= FEWEST:
-        if until is not None and time.monotonic() + _MAP_S * len(points) > until:
+        map_s = _MAP_S * len(points) * run.clock.pace.contention
+        if until is not None and time.monotonic() + map_s > until:
             notes.append("The time budget did not allow a map of the images.")
         else:
             with _at_leisure(notes, "map of the images"):
                 feature_map = _draw_map(experiment, points, vectors, row_of, folder, recipe.seed)
     write_evidence(folder, Evidence(neighbours=neighbours, map=feature_map, notes=tuple(notes)))
+
+
+def _until(clock: Clock) -> float | None:
+    """Returns when drawing the report must begin; None without a budget."""
+    left = clock.left()
+    if left is None:
+        return None
+    # The limit of a budget allows for a little more, but only once.
+    least = _LEAST_S if left > -_LEAST_S else 0.0
+    return time.monotonic() + max(left - _DRAWING_S * clock.pace.contention, least)
 
 
 @contextmanager
@@ -179,6 +190,9 @@ def _keep_heat(
     """Stores a heat map for each wrong prediction, and returns notes."""
     if not wrong:
         return []
+    mistakes = counted(len(wrong), "mistake")
+    if until is not None and time.monotonic() > until:
+        return [f"The time budget allowed heat maps for 0 of {mistakes}."]
     preprocessing = bundle.spec.preprocessing
     rows = [row_of[each.path] for each in wrong]
     views = np.stack(
@@ -195,7 +209,6 @@ def _keep_heat(
 
     write_pictures(folder, "heat", lit())
     if len(heat) < len(wrong):
-        mistakes = counted(len(wrong), "mistake")
         return [f"The time budget allowed heat maps for {len(heat)} of {mistakes}."]
     return []
 

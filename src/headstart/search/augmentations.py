@@ -104,8 +104,9 @@ def _affordable(experiment: Experiment, clock: Clock) -> int:
         return len(_BY_WEIGHT)
     rows = experiment.extractor.rows
     train, val = (min(MOST[part], len(rows[part])) for part in ("train", "val"))
-    seconds = _SHARE * left - _EXPORT_S - (train + val) * experiment.features_s
-    return max(0, int(seconds / max(val * experiment.features_s, 1e-9)))
+    features_s = experiment.features_s * clock.pace.now
+    seconds = _SHARE * left - _EXPORT_S * clock.pace.contention - (train + val) * features_s
+    return max(0, int(seconds / max(val * features_s, 1e-9)))
 
 
 def _named(operations: Sequence[Operation]) -> list[str]:

@@ -1,5 +1,6 @@
 """Stage 1 of a search: which backbone, by cross-validated probes on its frozen features."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from headstart.progress import SILENT
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
+from headstart.text import listed
 from headstart.training.experiment import Experiment, change_backbone, development_set
 from headstart.training.run_context import Resources, RunContext
 from headstart.training.transfer import stages_behind
@@ -30,6 +32,9 @@ MULTIPLY_ADDS = {
 """Candidates that need no download, with their cost per image (from their authors' README)."""
 
 MOST_IMAGES = 500
+
+SHARE = 0.25
+"""Largest share of the time for screening."""
 
 PASSES = 24
 """Passes over all images that must fit into the remaining time to screen a candidate."""
@@ -94,9 +99,13 @@ def screen(
     rows, labels, groups = all_of.rows, all_of.labels, all_of.groups
     random = np.random.default_rng(base.seed)
     some = np.sort(random.permutation(len(rows))[:MOST_IMAGES])
-    found = []
+    left = resources.clock.left()
+    until = math.inf if left is None else time.monotonic() + SHARE * left
+    found: list[Screened] = []
     for name in resources.progress.track(names, "screening backbones", len(names)):
         began = time.monotonic()
+        if found and began + expected_seconds(found[-1], name) > until:
+            continue
         features, width = _features(experiment, with_backbone(base, name), rows[some], resources)
         labels_here, groups_here = labels[some], groups[some]
         classes = len(experiment.extractor.classes)
@@ -111,6 +120,11 @@ def screen(
         losses, right = min(each, key=lambda pair: float(pair[0].mean()))
         found.append(Screened(name, losses, right, time.monotonic() - began))
     return found
+
+
+def expected_seconds(before: Screened, name: str) -> float:
+    """Returns how long scoring a backbone takes, from the one before it and their cost."""
+    return before.seconds * MULTIPLY_ADDS[name] / MULTIPLY_ADDS[before.name]
 
 
 def clearly_better(screened: Sequence[Screened]) -> Screened:
@@ -165,7 +179,8 @@ def with_best_backbone(
     """Stage 1: returns the data and the recipe for the backbone with the best frozen features."""
     families = drawn_families(run.options.by_hand, ("backbone",))
     images = len(development_set(experiment).rows)
-    names = candidates(base, experiment.features_s, images, run.clock.left()) if families else []
+    features_s = experiment.features_s * run.clock.pace.now
+    names = candidates(base, features_s, images, run.clock.left()) if families else []
     if len(names) < 2 or base.backbone != type(base.backbone)(name=base.backbone.name):
         return experiment, base
     with run.step("backbones", f"cross-validate a probe on {len(names)} backbones") as step:
@@ -176,7 +191,9 @@ def with_best_backbone(
             f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} correct"
             for each in screened
         )
-        step.happened(f"{scores}; chosen: {best.name}")
+        missing = names[len(screened) :]
+        late = f"; no time for {listed(missing)}" if missing else ""
+        step.happened(f"{scores}{late}; chosen: {best.name}")
     if best.name == base.backbone.name:
         return experiment, base
     base = with_backbone(base, best.name)

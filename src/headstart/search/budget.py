@@ -13,6 +13,7 @@ from headstart.training.boundary import candidate_boundaries, fixed_boundary
 from headstart.training.budget import (
     FEWEST_EPOCHS,
     FEWEST_VIEWS,
+    MEASURING_SHARE,
     MOST_EPOCHS,
     MOST_VIEWS,
     TARGET_EPOCHS,
@@ -23,7 +24,8 @@ from headstart.training.budget import (
     views_for,
 )
 from headstart.training.experiment import Experiment, development_set
-from headstart.training.reserve import seconds_for_training
+from headstart.training.pace import Deadline
+from headstart.training.reserve import deadline_of, seconds_for_training
 from headstart.training.run_context import RunContext
 from headstart.training.speed import disk_for_views, measure_speeds
 
@@ -171,13 +173,24 @@ def _grown(shape: SearchShape, limits: SearchLimits) -> SearchShape:
     return grow(shape, "trials", MOST_TRIALS)
 
 
-def boundary_speeds(experiment: Experiment, base: Recipe) -> dict[str, Speed]:
-    """Measures the cost of an image at the possible boundaries."""
+def boundary_speeds(
+    experiment: Experiment, base: Recipe, clock: Clock, boundary: str | None = None
+) -> dict[str, Speed]:
+    """Measures the cost of an image at the possible boundaries, at the present pace.
+
+    Args:
+        experiment: Experiment with data and backbone.
+        base: Recipe that trials start from.
+        clock: Clock of the budget.
+        boundary: The only boundary to measure; None for all that are possible.
+    """
     extractor = experiment.extractor
-    fixed = fixed_boundary(extractor, base)
+    only = boundary or fixed_boundary(extractor, base)
     traced = extractor.traced
-    bounds = [traced.boundary(fixed)] if fixed else candidate_boundaries(traced)
-    return measure_speeds(extractor, base, bounds, experiment.features_s)
+    bounds = [traced.boundary(only)] if only else candidate_boundaries(traced)
+    clock.pace.measure()
+    features_s = experiment.features_s * clock.pace.now
+    return measure_speeds(extractor, base, bounds, features_s, clock.until(MEASURING_SHARE))
 
 
 def measured_shape(
@@ -193,7 +206,8 @@ def measured_shape(
     images = len(development_set(experiment).rows)
     seconds = seconds_for_training(experiment, base, clock)
     if heads_too:
-        seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * experiment.features_s
+        features_s = experiment.features_s * clock.pace.now
+        seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * features_s
     disk = disk_for_views(experiment.extractor)
     limits = SearchLimits(speeds, images, seconds, disk, networks, base.epochs, base.views)
     return shape_search(limits, last_resort)
@@ -202,11 +216,13 @@ def measured_shape(
 def speed_by_trials(run: RunContext, plan: SearchPlan, trials: Sequence[Trial]) -> Speed:
     """Returns the cost of an image, from measurements and from the duration of trials.
 
-    Trials that ran elsewhere or in parallel do not show the speed of this process alone.
+    The last trial counts alone if it was slower than most, because the machine may have become
+    slower. Trials that ran elsewhere or in parallel do not show the speed of this process alone.
     """
     here = run.options.executor == "here"
     seen_s = [trial.train_s for trial in trials if trial.train_s and here]
-    return Speed(plan.view_s, float(np.median(seen_s)) if seen_s else plan.train_s, 0)
+    train_s = max(float(np.median(seen_s)), seen_s[-1]) if seen_s else plan.train_s
+    return Speed(plan.view_s, train_s, 0)
 
 
 def missing_views(plan: SearchPlan, views: int) -> int:
@@ -227,3 +243,30 @@ def fitted_plan(
     seconds = (left - more_views * images * speed.prefix_s) / networks
     epochs = choose_epochs(speed, images, seconds, views=0)
     return plan.model_copy(update={"fitted_epochs": max(FEWEST_EPOCHS, epochs)})
+
+
+def end_of_trials(
+    run: RunContext, experiment: Experiment, base: Recipe, plan: SearchPlan
+) -> Deadline | None:
+    """Returns when a trial must end, so that the shortest whole schedule fits.
+
+    None without a budget, and on a cluster, whose machines have other clocks.
+    """
+    if run.clock.budget_s is None or run.options.executor == "ray":
+        return None
+    epochs = run.options.ensemble * min(plan.epochs, FEWEST_EPOCHS)
+    whole_s = epochs * len(development_set(experiment).rows) * plan.train_s
+    deadline = deadline_of(experiment, base, run.clock, before_s=whole_s)
+    if deadline is None or run.options.executor == "here":
+        return deadline
+    # Another process has other threads: it compares its pace with that at its own start.
+    return replace(deadline, pace=replace(deadline.pace, first_s=0.0))
+
+
+def fits_an_epoch(run: RunContext, experiment: Experiment, base: Recipe, speed: Speed) -> bool:
+    """Returns whether one epoch on all images fits into the budget, if there is one."""
+    if run.clock.budget_s is None:
+        return True
+    run.clock.pace.measure()
+    images = len(development_set(experiment).rows)
+    return speed.seconds(images, 1, 0) <= seconds_for_training(experiment, base, run.clock)

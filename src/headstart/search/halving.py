@@ -278,6 +278,9 @@ def as_trial(job: TrialJob, outcome: Outcome[Score], note: str = "") -> Trial:
     recipe["blend"] = measured.pop("blend")
     if measured.pop("flip"):
         recipe["test_time_flip"] = True
+    if measured.pop("cut"):
+        cut = f"the time budget cut it to {score.cut} of {counted(job.epochs, 'epoch')}"
+        common["note"] = "; ".join(filter(None, [note, cut]))
     return Trial(
         state="done", recipe=recipe, val_right=score.val_bits.count("1"),
         val_images=len(score.val_bits), **measured, **common,

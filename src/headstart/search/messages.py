@@ -16,6 +16,8 @@ from headstart.training.budget import MOST_EPOCHS, views_for
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import RunContext
 
+NO_TIME = "the time budget left no time to train on all images, so the head is kept"
+
 
 def note_ensemble(run: RunContext, members: int, why: str) -> None:
     """Adds a note if the ensemble has fewer networks than requested."""
@@ -105,6 +107,8 @@ def describe_trial(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: 
     name = f"trial {trial.number + 1}, {counted(trial.epochs, 'epoch')}"
     changes = differences(trial.recipe, base.model_dump(mode="json"))
     what = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
+    if trial.note:
+        name += f" ({trial.note})"
     left = _seconds_left(finished, plan)
     ending = f"trials end in about {format_duration(left)} at most"
     if trial.val_loss is None:

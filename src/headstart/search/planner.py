@@ -43,7 +43,7 @@ def plan_search(
     speeds: dict[str, Speed] = {}
     networks = options.ensemble
     if options.trials is None:
-        speeds = boundary_speeds(experiment, base)
+        speeds = boundary_speeds(experiment, base, clock)
         shape = measured_shape(experiment, base, clock, speeds, networks, heads_too=True)
         if shape is None and (
             not searches_heads(run, base)
@@ -54,7 +54,7 @@ def plan_search(
     own = base.backbone
     experiment, base = with_best_backbone(run, experiment, base)
     if options.trials is None:
-        speeds = speeds if base.backbone == own else boundary_speeds(experiment, base)
+        speeds = speeds if base.backbone == own else boundary_speeds(experiment, base, clock)
         shape = measured_shape(
             experiment, base, clock, speeds, networks, heads_too=True, last_resort=True
         )
@@ -83,7 +83,8 @@ def plan_search(
         )  # fmt: skip
     if boundary not in speeds or not trainable:
         return experiment, base, None if plan.head_loss is None else plan
-    speed = speeds[boundary]
+    # The machine may have become slower during the search of heads.
+    speed = boundary_speeds(experiment, base, clock, boundary)[boundary]
     # It fitted before the search of heads; the schedule of the winner is cut to the remaining time.
     shape = measured_shape(
         experiment, base, clock, {boundary: speed}, networks, last_resort=True

@@ -1,6 +1,5 @@
 """The refit: the best recipes trained on all images for the whole schedule."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,10 +22,11 @@ from headstart.search.halving import short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, with_fold
 from headstart.text import counted, percent
 from headstart.training.activity import untrained
+from headstart.training.budget import VIEWS_SHARE
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier, train_blended
 from headstart.training.loop import predict
-from headstart.training.reserve import seconds_for_training
+from headstart.training.reserve import deadline_of
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import (
     TransferModel,
@@ -270,14 +270,12 @@ def _train(
     """
     extractor, record = experiment.extractor, run.record
     epochs = recipe.epochs
-    data = training_data(extractor, recipe, transfer, epochs)
+    deadline = deadline_of(experiment, recipe, run.clock, share=1 / left, least_s=1.0)
+    until = None if deadline is None else deadline.part(VIEWS_SHARE)
+    data = training_data(extractor, recipe, transfer, epochs, until)
     record.views = len(data.views)
     if not recipe.averaging.chooses_by_validation:
         data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))
-    deadline = None
-    if run.clock.budget_s is not None:
-        seconds = seconds_for_training(experiment, recipe, run.clock) / left
-        deadline = time.monotonic() + max(1.0, seconds)
     last: EpochRecord | None = None
     what = "training on all images"
     for last in train_blended(extractor, recipe, transfer, data, epochs, deadline, what):
@@ -289,6 +287,8 @@ def _train(
     if gap is not None:
         record.cached_view_accuracy, record.fresh_view_accuracy = gap
     happened = f"{last.epoch} of {counted(epochs, 'epoch')} on {counted(len(data.labels), 'image')}"
+    if last.epoch < epochs:
+        run.note(f"The time budget cut the last training to {last.epoch} of {epochs} epochs.")
     if recipe.blend < 1:
         happened += f", weights blended: {percent(recipe.blend, 0)} fine-tuned"
     return happened, last.acted

@@ -20,11 +20,18 @@ from headstart.recipes.options import FitOptions
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
 from headstart.search.augmentations import without_unsafe
-from headstart.search.budget import fitted_plan, missing_views, speed_by_trials
+from headstart.search.budget import (
+    end_of_trials,
+    fits_an_epoch,
+    fitted_plan,
+    missing_views,
+    speed_by_trials,
+)
 from headstart.search.executors.local import Executor, open_executor
 from headstart.search.executors.parcel import pack, run_sent_trial
 from headstart.search.halving import Asking, enough, pays, successive_halving
 from headstart.search.messages import (
+    NO_TIME,
     all_failed,
     describe_trial,
     describe_trials,
@@ -47,9 +54,10 @@ from headstart.search.trial import (
 )
 from headstart.text import counted
 from headstart.training.boundary import fixed_boundary
+from headstart.training.budget import VIEWS_SHARE, Speed, views_for
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier, train_recipe
-from headstart.training.reserve import seconds_for_training
+from headstart.training.reserve import deadline_of, seconds_for_training
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import build_transfer_model, training_data
 
@@ -85,27 +93,32 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
         write_plan(folder, plan)  # from here on it counts
     context = trial_context(experiment, base, plan)
     say_disk(run, experiment, base, plan)
+    speed = Speed(plan.view_s, plan.train_s, 0)
     ranking: list[Trial] = []
     if plan.rungs:
         context = replace(context, heads=solve_heads(context, base))
-        entries = _cache_views(run, context, base, plan)
+        entries, base = _cache_views(run, experiment, context, base, plan)
         with run.step("search", planned_trials(plan)) as step:
-            ranking, plan = _try_recipes(run, experiment, context, entries, base, plan)
+            limited = replace(context, deadline=end_of_trials(run, experiment, base, plan))
+            ranking, plan = _try_recipes(run, experiment, limited, entries, base, plan)
             trials = TRIALS.read(folder)
             step.seconds = sum(trial.seconds for trial in trials)
             step.happened(describe_trials(base, plan, trials, ranking[0] if ranking else None))
         if not ranking:
             _fall_back_on_head(run, context, trials)
+        speed = speed_by_trials(run, plan, trials)
         if run.clock.budget_s is not None and not base_epochs:
             left = seconds_for_training(experiment, base, run.clock)
             networks = len(_winners(run, ranking, plan))
-            speed = speed_by_trials(run, plan, trials)
             images = len(context.rows)
             plan = fitted_plan(plan, speed, left, images, base.views, max(1, networks))
         write_plan(folder, plan)
     winners = _winners(run, ranking, plan)
+    late = bool(winners) and not fits_an_epoch(run, experiment, base, speed)
+    if late:
+        winners = []
     head_asked = fixed_boundary(experiment.extractor, asked_recipe(record) or base) == FEATURES
-    record.stop_reason = why_ended(plan, head_asked, ranking, winners)
+    record.stop_reason = NO_TIME if late else why_ended(plan, head_asked, ranking, winners)
     head_of = ranking[0] if ranking and not winners else None
     fitted = finish(run, experiment, context, base, plan, winners, head_of)
     why = record.stop_reason
@@ -140,12 +153,13 @@ def _winners(run: RunContext, ranking: Sequence[Trial], plan: SearchPlan) -> lis
 
 
 def _cache_views(
-    run: RunContext, context: TrialContext, base: Recipe, plan: SearchPlan
-) -> list[Path]:
+    run: RunContext, experiment: Experiment, context: TrialContext, base: Recipe, plan: SearchPlan
+) -> tuple[list[Path], Recipe]:
     """Caches the views for the first trials, so the duration of a trial is that of training.
 
     Returns:
-        The folders of the cache that trials read.
+        The folders of the cache that trials read, and the recipe, with fewer views if the time
+        did not allow more.
     """
     extractor = replace(
         fresh_extractor(context, base), rows={"train": context.rows, "val": context.rows},
@@ -153,13 +167,21 @@ def _cache_views(
     )  # fmt: skip
     with run.step("views", "views for the first trials") as step:
         transfer = build_transfer_model(extractor, base, context.boundary, context.heads[0][0])
-        views = training_data(extractor, base, transfer, plan.rungs[0].epochs).views
+        deadline = deadline_of(experiment, base, run.clock)
+        until = None if deadline is None else deadline.part(VIEWS_SHARE)
+        views = training_data(extractor, base, transfer, plan.rungs[0].epochs, until).views
         step.planned = f"{counted(len(views), 'view')} for the first trials"
+        planned = 1 if base.augmentation.absent else base.views or views_for(plan.rungs[0].epochs)
+        if len(views) < planned:
+            base = base.model_copy(update={"views": len(views)})
+            write_recipe(run.folder, base, SEARCH_RECIPE)
+            step.happened(f"the time budget allowed {len(views)} of {counted(planned, 'view')}")
+            run.note(f"The time budget allowed {len(views)} of {planned} views of each image.")
     arrays = [
         each.array for each in (*views, *transfer.cached.values()) if isinstance(each, Picked)
     ]
     stored = [Path(str(array.filename)).parent for array in arrays if isinstance(array, np.memmap)]
-    return list(dict.fromkeys([context.cache_dir / "pixels" / context.pixels, *stored]))
+    return list(dict.fromkeys([context.cache_dir / "pixels" / context.pixels, *stored])), base
 
 
 def _try_recipes(
@@ -194,6 +216,7 @@ def _try_recipes(
         )
         if reason or run.clock.budget_s is None or not plan.train_s or not finished:
             return reason
+        run.clock.pace.measure()
         left = seconds_for_training(experiment, base, run.clock)
         epochs, missing = options.ensemble * plan.epochs, missing_views(plan, base.views)
         whole_s = speed_by_trials(run, plan, finished).seconds(len(context.rows), epochs, missing)

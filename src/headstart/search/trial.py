@@ -4,6 +4,7 @@ A trial is a function from plain data to plain data, so that it runs alike in th
 another one and on another machine.
 """
 
+import time
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -32,9 +33,11 @@ from headstart.recipes.recipe import Recipe
 from headstart.training.activity import untrained
 from headstart.training.averaging import blend
 from headstart.training.boundary import boundary_without_clock
+from headstart.training.budget import VIEWS_SHARE
 from headstart.training.experiment import Experiment, development_set
-from headstart.training.finetune import train_silently
+from headstart.training.finetune import Silent, train_silently
 from headstart.training.loop import predict
+from headstart.training.pace import Deadline
 from headstart.training.transfer import (
     Solved,
     build_transfer_model,
@@ -72,6 +75,7 @@ class TrialContext:
         folds: Folds by rung.
         heads: Solved heads by rung and fold; None for a random head.
         device: Device to train on.
+        deadline: Time at which a trial must end at the latest; its schedule is cut to fit.
     """
 
     cache_dir: Path
@@ -84,6 +88,7 @@ class TrialContext:
     folds: tuple[tuple[Fold, ...], ...]
     heads: tuple[tuple[Solved | None, ...], ...] = ()
     device: str = "cpu"
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ class Score:
         gain_noise: Standard error, over images, of the log loss that training saved.
         train_s: Training seconds per image and epoch.
         acted: Observed effect of each method in the first fold.
+        cut: Epochs that were trained, if the deadline cut the schedule; else 0.
     """
 
     val_loss: float
@@ -141,6 +147,7 @@ class Score:
     gain_noise: float = 0.0
     train_s: float = 0.0
     acted: tuple[Acted, ...] = ()
+    cut: int = 0
 
 
 def run_trial(context: TrialContext, job: TrialJob) -> Score:
@@ -155,8 +162,8 @@ def run_trial(context: TrialContext, job: TrialJob) -> Score:
     free = recipe.blend == 1 and not recipe.head.remembers_images
     shares = job.blends if free else ()
     logits: dict[tuple[float, bool], list[NDArray[np.float32]]] = {}
-    labels, rows, train_s = [], [], []
-    acted: tuple[Acted, ...] = ()
+    labels, rows = [], []
+    trainings: list[Silent] = []
     extractor = fresh_extractor(context, recipe)
     as_loaded = deepcopy(extractor.backbone.model.state_dict())
     for number, fold in enumerate(parts):
@@ -166,17 +173,26 @@ def run_trial(context: TrialContext, job: TrialJob) -> Score:
             extractor = fresh_extractor(context, recipe)
         here = with_fold(extractor, context, fold)
         known = context.heads[job.rung][number] if context.heads else None
-        held, seconds, seen = _held_logits(here, context, job, recipe, known, shares)
-        acted = acted or seen
+        deadline = context.deadline
+        if deadline is not None:  # the folds share the time
+            left = len(parts) - number
+            deadline = replace(deadline, began=time.monotonic(), share=1 / left)
+        held, done = _held_logits(here, context, job, recipe, known, shares, deadline)
+        trainings.append(done)
         for key, found in held.items():
             logits.setdefault(key, []).append(found)
-        train_s.append(seconds)
         labels.append(here.labels["val"])
         rows.append(fold.held)
     order = np.argsort(np.concatenate(rows))
     truth = np.concatenate(labels)[order]
     together = {key: np.concatenate(found)[order] for key, found in logits.items()}
-    return replace(_score(together, truth), train_s=float(np.mean(train_s)), acted=acted)
+    acted: tuple[Acted, ...] = next(filter(None, [done.acted for done in trainings]), ())
+    return replace(
+        _score(together, truth),
+        train_s=float(np.mean([done.image_s for done in trainings])),
+        acted=acted,
+        cut=min((done.cut for done in trainings if done.cut), default=0),
+    )
 
 
 def fresh_extractor(context: TrialContext, recipe: Recipe) -> FeatureExtractor:
@@ -236,11 +252,12 @@ def _held_logits(
     recipe: Recipe,
     known: Solved | None,
     shares: tuple[float, ...],
-) -> tuple[dict[tuple[float, bool], NDArray[np.float32]], float, tuple[Acted, ...]]:
+    deadline: Deadline | None,
+) -> tuple[dict[tuple[float, bool], NDArray[np.float32]], Silent]:
     """Trains once and returns the held-out logits (M, C) by share of the trained weights and flip.
 
-    Share 0 stands for the initial weights. Also returns the training seconds per image and the
-    observed effect of each method. A head solved on frozen features is not trained.
+    Share 0 stands for the initial weights. Also returns what is known of the training. A head
+    solved on frozen features is not trained.
     """
     transfer = build_transfer_model(extractor, recipe, context.boundary, known)
     nothing_moves = context.boundary == FEATURES and not recipe.head.has_hidden_layer
@@ -261,17 +278,19 @@ def _held_logits(
     look(0.0)
     if nothing_moves and recipe.head.init == "probe":
         look(recipe.blend)
-        return found, 0.0, (*transfer.acted, *untrained(recipe, "the head was solved"))
-    data = training_data(extractor, recipe, transfer, job.epochs)
+        acted = (*transfer.acted, *untrained(recipe, "the head was solved"))
+        return found, Silent(0.0, acted)
+    until = None if deadline is None else deadline.part(VIEWS_SHARE)
+    data = training_data(extractor, recipe, transfer, job.epochs, until)
     before = weights_of(transfer)
     if not recipe.averaging.chooses_by_validation:  # nothing else needs held-out images
         data = replace(data, val=None, val_mirrored=None)
-    train_s, acted = train_silently(extractor, transfer, data, recipe, job.epochs)
+    done = train_silently(extractor, transfer, data, recipe, job.epochs, deadline)
     after = weights_of(transfer)
     for share in shares or (recipe.blend,):
         model.load_state_dict(blend(before, after, share))
         look(share)
-    return found, train_s, (*transfer.acted, *acted)
+    return found, replace(done, acted=(*transfer.acted, *done.acted))
 
 
 def _score(

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headstart.backbones.boundaries import FEATURES
+from headstart.training.pace import Pace
 
 TARGET_EPOCHS = 12
 
@@ -18,6 +19,9 @@ FEWEST_VIEWS = 2
 
 VIEWS_SHARE = 0.5
 """Latest point, as a share of the time, for making views that take longer than planned."""
+
+MEASURING_SHARE = 0.08
+"""Largest share of the remaining time for measuring the speeds at the possible boundaries."""
 
 UNHURRIED = 0.9
 """Share of the time to plan with: a reserve, because machines slow down."""
@@ -108,11 +112,13 @@ class Clock:
         started: Start of the work, on the clock of `time.monotonic`.
         budget_s: The budget in seconds, or None if the recipe alone sets the length of training.
         earlier_s: Seconds of earlier attempts, which do not count towards the budget.
+        pace: Pace of the machine, measured again at every stage of a run with a budget.
     """
 
     started: float
     budget_s: float | None = None
     earlier_s: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     def elapsed(self) -> float:
         """Returns the seconds since the start."""
@@ -125,3 +131,8 @@ class Clock:
     def left(self) -> float | None:
         """Returns the seconds until the budget ends, or None without a budget."""
         return None if self.budget_s is None else self.budget_s - self.elapsed()
+
+    def until(self, share: float) -> float | None:
+        """Returns when a share of the remaining time is over, or None without a budget."""
+        left = self.left()
+        return None if left is None else time.monotonic() + share * left

@@ -28,7 +28,7 @@ from headstart.training.speed import measure_decoding, measure_features
 
 CLOSING_S = 10.0
 """Seconds reserved for comparing views, writing and reloading the bundle, storing pictures and
-drawing the report."""
+drawing the report, with a processor to itself."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def prepare(
         paths = [item.path for item in dataset.items]
         decode_s = measure_decoding(paths, preprocessing.resize) / (torch.get_num_threads())
         features_s = measure_features(extractor)
+        clock.pace.measure()
         _refuse_too_little(clock, len(dataset.items), decode_s, features_s)
     pixels = decode_dataset(
         dataset.items,
@@ -213,7 +214,11 @@ def change_backbone(experiment: Experiment, recipe: Recipe, resources: Resources
     traced = trace(network.model, preprocessing.resolution)
     extractor = replace(old, pixels=pixels, backbone=network, traced=traced)
     timed = resources.clock.budget_s is not None
-    features_s = measure_features(extractor) if timed else 0.0
+    features_s = 0.0
+    if timed:
+        pace = resources.clock.pace
+        pace.measure()
+        features_s = measure_features(extractor) / pace.now  # at the first pace, like decode_s
     return replace(experiment, pixels=pixels, extractor=extractor, features_s=features_s)
 
 
@@ -224,7 +229,8 @@ def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: f
         BudgetError: If it does not; the message names the smallest sufficient budget.
     """
     assert clock.budget_s is not None
-    least = clock.elapsed() + CLOSING_S + images * (1.3 * decode_s + features_s + 0.002)
+    closing_s = CLOSING_S * clock.pace.contention
+    least = clock.elapsed() + closing_s + images * (1.3 * decode_s + features_s + 0.002)
     if least > clock.budget_s:
         shown = 5 * ceil(least * 1.1 / 5)
         raise BudgetError(

@@ -15,6 +15,7 @@ from headstart.artifacts.run import EPOCHS, forget_epochs, write_recipe
 from headstart.backbones.boundaries import FEATURES
 from headstart.errors import (
     DivergedError,
+    HeadstartError,
     first_line,
     is_out_of_memory,
 )
@@ -38,9 +39,11 @@ from headstart.training.budget import (
 )
 from headstart.training.experiment import Experiment
 from headstart.training.loop import TrainData, train, validation_logits
+from headstart.training.pace import Deadline
 from headstart.training.reserve import (
     affordable_boundary,
     check_affordable,
+    deadline_of,
     seconds_for_training,
 )
 from headstart.training.run_context import RunContext
@@ -122,6 +125,7 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
             transfer = build_transfer_model(extractor, recipe, boundary)
         if boundary == FEATURES:
             run.note("The budget leaves too few epochs at any boundary: only the head is trained.")
+            run.record.stop_reason = "the budget left too few epochs at any boundary"
     if transfer.prefix.engine.note:
         run.note(transfer.prefix.engine.note + ".")
     run.record.boundary = boundary
@@ -162,7 +166,7 @@ def finetune(
     extractor, device, record = experiment.extractor, experiment.extractor.device, run.record
     val_labels = extractor.labels["val"]
     record.acted = list(transfer.acted)
-    before = _at_start(run, extractor, transfer)
+    before, zero = _at_start(run, extractor, transfer)
     loss, accuracy = calibrated_score(before, val_labels)
     epochs, views = _length(run, experiment, recipe, transfer)
     if not epochs:
@@ -175,13 +179,14 @@ def finetune(
     planned = f"{counted(epochs, 'epoch')} from {record.boundary!r}"
     run.say(f"training: {planned}")
     viewed = recipe.model_copy(update={"views": views})
-    data, deadline = _views(run, experiment, viewed, transfer, epochs), None
+    data = _views(run, experiment, viewed, transfer, epochs)
     saved = [
         copy.deepcopy(module.state_dict()) for module in (extractor.backbone.model, transfer.head)
     ]
     with run.step("training", planned) as step:
-        if run.clock.budget_s is not None:
-            deadline = time.monotonic() + seconds_for_training(experiment, recipe, run.clock)
+        least_s = 0.0 if transfer.solved else 1.0  # a random head is not worth keeping
+        deadline = deadline_of(experiment, recipe, run.clock, least_s=least_s)
+        last = zero
         try:
             for last in train_blended(
                 extractor, recipe, transfer, data, epochs, deadline, "training"
@@ -241,8 +246,8 @@ def _views(
 
 def _at_start(
     run: RunContext, extractor: FeatureExtractor, transfer: TransferModel
-) -> NDArray[np.float32]:
-    """Returns the validation logits (M, C) before training, and records them as epoch 0."""
+) -> tuple[NDArray[np.float32], EpochRecord]:
+    """Returns the validation logits (M, C) before training, and their record as epoch 0."""
     labels, device = extractor.labels, extractor.device
     data = TrainData(
         [transfer.cached["train"]],
@@ -258,7 +263,7 @@ def _at_start(
         images_per_s=None, seconds=0,
     )  # fmt: skip
     EPOCHS.append(run.folder, zero)
-    return logits
+    return logits, zero
 
 
 def _load(
@@ -316,7 +321,7 @@ def train_blended(
     transfer: TransferModel,
     data: TrainData,
     epochs: int,
-    deadline: float | None,
+    deadline: Deadline | None,
     what: str,
 ) -> Iterator[EpochRecord]:
     """Trains a whole schedule, yields and shows each epoch, and finally blends the weights.
@@ -327,7 +332,7 @@ def train_blended(
         transfer: Transfer model, trained in place.
         data: Training and validation data.
         epochs: Length of the schedule.
-        deadline: End of the schedule, on the clock of `time.monotonic`; None without a limit.
+        deadline: End of the schedule; None without a limit.
         what: Name on the progress display.
     """
     before = weights_of(transfer) if recipe.blend < 1 else {}
@@ -352,18 +357,38 @@ def describe_epoch(epoch: EpochRecord, planned: int) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Silent:
+    """What is known of a training that shows nothing.
+
+    Attributes:
+        image_s: Training seconds per image and epoch.
+        acted: Observed effect of each method.
+        cut: Epochs that were trained, if the deadline cut the schedule; else 0.
+    """
+
+    image_s: float
+    acted: tuple[Acted, ...]
+    cut: int = 0
+
+
 def train_silently(
     extractor: FeatureExtractor,
     transfer: TransferModel,
     data: TrainData,
     recipe: Recipe,
     epochs: int,
-) -> tuple[float, tuple[Acted, ...]]:
+    deadline: Deadline | None = None,
+) -> Silent:
     """Trains to the end of the schedule.
 
-    Returns:
-        The training seconds per image and epoch, and the observed effect of each method.
+    Raises:
+        HeadstartError: If the deadline has passed.
     """
-    records = list(train(trainable(extractor, transfer), data, recipe, epochs))
+    network = trainable(extractor, transfer)
+    records = list(train(network, data, recipe, epochs, deadline))
+    if not records:
+        raise HeadstartError("The time budget left no time to train.")
     image_s = float(np.mean([1 / (record.images_per_s or np.inf) for record in records]))
-    return image_s, records[-1].acted
+    cut = records[-1].epoch if records[-1].epoch < epochs else 0
+    return Silent(image_s, records[-1].acted, cut)

@@ -36,6 +36,7 @@ from headstart.training.freezing import (
     wake,
 )
 from headstart.training.network import TrainableNetwork
+from headstart.training.pace import Deadline, begin, watched
 from headstart.training.step import make_stepper, take_step
 
 
@@ -81,7 +82,7 @@ def train(
     data: TrainData,
     recipe: Recipe,
     epochs: int,
-    deadline: float | None = None,
+    deadline: Deadline | None = None,
 ) -> Iterator[EpochRecord]:
     """Trains a network in place and yields one record per epoch.
 
@@ -94,8 +95,8 @@ def train(
         recipe: Recipe. Its backbone, activation and augmentation are not read: they are already
             in the suffix and the data.
         epochs: Length of the schedule.
-        deadline: End of training, on the clock of `time.monotonic`. If steps are slower than
-            planned, the schedule follows the clock, so it is complete at the deadline.
+        deadline: End of training. If steps are slower than planned, the schedule follows the
+            clock, so it is complete at the deadline.
 
     Raises:
         RecipeError: If the recipe pastes boxes into activations without height and width.
@@ -116,13 +117,13 @@ def train(
     stepper = make_stepper(network, data.counts, recipe, optimizer, term, data.space, seen)
     total_steps = epochs * steps_an_epoch(len(data.labels), recipe.batch_size)
     torch.manual_seed(recipe.seed)
-    start, progress, epoch = time.monotonic(), 0.0, 0
+    start, progress, epoch = begin(deadline), 0.0, 0
     while progress < 1:
         epoch_start = time.monotonic()
         train_mode(model, guard)
         batches = _batches(data, recipe, epoch)
         losses, images = 0.0, 0
-        for rows in batches:
+        for rows in watched(batches, deadline):
             progress = max(seen.steps / total_steps, _share_of_time(start, deadline))
             if progress >= 1 and (images or not epoch):  # every epoch has at least one step
                 break
@@ -268,10 +269,10 @@ def _check_finite(losses: float, epoch: int) -> None:
         )
 
 
-def _share_of_time(start: float, deadline: float | None) -> float:
+def _share_of_time(start: float, deadline: Deadline | None) -> float:
     if deadline is None:
         return 0.0
-    return (time.monotonic() - start) / max(deadline - start, 1e-9)
+    return (time.monotonic() - start) / max(deadline.at - start, 1e-9)
 
 
 def _metric_term(network: TrainableNetwork, data: TrainData, recipe: Recipe) -> MetricTerm | None:

@@ -1,10 +1,19 @@
 """What a budget allows: the time for training, after all that follows it, and the boundary."""
 
+import time
+
 from headstart.errors import BudgetError, RecipeError
 from headstart.recipes.recipe import Recipe
 from headstart.training.boundary import candidate_boundaries, check_head_alone
-from headstart.training.budget import FEWEST_EPOCHS, MOST_EPOCHS, Clock, choose_boundary
+from headstart.training.budget import (
+    FEWEST_EPOCHS,
+    MEASURING_SHARE,
+    MOST_EPOCHS,
+    Clock,
+    choose_boundary,
+)
 from headstart.training.experiment import CLOSING_S, Experiment
+from headstart.training.pace import Deadline, reserve
 from headstart.training.speed import disk_for_views, measure_speeds
 
 REPORT_S_PER_IMAGE = 0.002
@@ -14,13 +23,43 @@ def seconds_for_training(experiment: Experiment, recipe: Recipe, clock: Clock) -
     """Returns the seconds left for training, after everything that follows the last step."""
     left = clock.left()
     assert left is not None
+    return left - reserve(proof_seconds(experiment, recipe), CLOSING_S, clock.pace)
+
+
+def deadline_of(
+    experiment: Experiment,
+    recipe: Recipe,
+    clock: Clock,
+    share: float = 1.0,
+    least_s: float = 0.0,
+    before_s: float = 0.0,
+) -> Deadline | None:
+    """Returns the end of a training that begins now; None without a budget.
+
+    Args:
+        experiment: Experiment with the data.
+        recipe: Recipe to train.
+        clock: Clock of the budget.
+        share: Share of the time that this training may use.
+        least_s: Seconds that this training may take in any case.
+        before_s: Seconds of other work to leave time for, at the present pace.
+    """
+    if clock.budget_s is None:
+        return None
+    work_s = proof_seconds(experiment, recipe) + before_s / clock.pace.now
+    ends = clock.started + clock.budget_s
+    began = time.monotonic()
+    return Deadline(ends, clock.pace, work_s, CLOSING_S, began, share, least_s)
+
+
+def proof_seconds(experiment: Experiment, recipe: Recipe) -> float:
+    """Returns the seconds at the first pace of what depends on the number of images."""
     passes = 2 if recipe.test_time_flip else 1
     test_s = passes * experiment.features_s + 1.5 * experiment.decode_s + REPORT_S_PER_IMAGE
     # The embeddings of the training images are computed again from the cached activations.
     gallery = len(experiment.split.train) + len(experiment.split.val)
-    closing: float = len(experiment.split.test) * test_s + gallery * experiment.features_s / 2
-    closing += _averaging_seconds(experiment, recipe)
-    return left - closing - CLOSING_S
+    seconds = len(experiment.split.test) * test_s + gallery * experiment.features_s / 2
+    return seconds + _averaging_seconds(experiment, recipe)
 
 
 def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
@@ -71,7 +110,9 @@ def affordable_boundary(
     """
     extractor = experiment.extractor
     candidates = candidate_boundaries(extractor.traced)
-    speeds = measure_speeds(extractor, recipe, candidates, experiment.features_s)
+    features_s = experiment.features_s * clock.pace.now
+    until = clock.until(MEASURING_SHARE)
+    speeds = measure_speeds(extractor, recipe, candidates, features_s, until)
     seconds = seconds_for_training(experiment, recipe, clock) - ahead_s
     images = len(extractor.labels["train"])
     return choose_boundary(speeds, images, seconds, disk_for_views(extractor), least_epochs)

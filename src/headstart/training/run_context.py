@@ -97,12 +97,16 @@ class RunContext:
     def step(self, stage: str, planned: str) -> Iterator[Step]:
         """Times a stage, and records and shows its outcome if it succeeds.
 
+        Under a budget, the pace of the machine is measured first.
+
         Args:
             stage: Name of the stage.
             planned: What the stage will do.
         """
         step = Step(stage, planned)
         began = time.monotonic()
+        if self.clock.budget_s is not None:
+            self.clock.pace.measure()
         yield step
         seconds = time.monotonic() - began if step.seconds is None else step.seconds
         self.record.plan.append(

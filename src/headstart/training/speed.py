@@ -45,25 +45,38 @@ def measure_features(extractor: FeatureExtractor) -> float:
 
 
 def measure_speeds(
-    extractor: FeatureExtractor, recipe: Recipe, boundaries: Sequence[Boundary], features_s: float
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    boundaries: Sequence[Boundary],
+    features_s: float,
+    until: float | None = None,
 ) -> dict[str, Speed]:
     """Measures, for each boundary, the cost of an image before and after it.
+
+    The last boundary is the cheapest to measure, and comes first.
 
     Args:
         extractor: Feature extractor.
         recipe: Recipe with augmentation and training methods.
-        boundaries: Names of the boundaries.
+        boundaries: Names of the boundaries, nearest the input first.
         features_s: Seconds per image of the whole frozen backbone.
+        until: Time on the clock of `time.monotonic` at which measuring should end. A further
+            boundary is left out if it would take longer, judged by the one before it.
     """
     view_s = _view_seconds(extractor, recipe)
-    return {
-        boundary.name: Speed(
+    found: dict[str, Speed] = {}
+    took = 0.0
+    for boundary in reversed(boundaries):
+        began = time.monotonic()
+        if found and until is not None and began + took > until:
+            break
+        found[boundary.name] = Speed(
             prefix_s=features_s * boundary.position + view_s,
             train_s=_training_seconds(extractor, recipe, boundary),
             bytes_per_view=2 * int(np.prod(boundary.shape)),
         )
-        for boundary in boundaries
-    }
+        took = time.monotonic() - began
+    return dict(reversed(found.items()))
 
 
 def _training_seconds(extractor: FeatureExtractor, recipe: Recipe, boundary: Boundary) -> float:

@@ -177,15 +177,18 @@ def training_data(
         recipe: Recipe with the augmentation and, optionally, the number of views.
         transfer: Transfer model with the prefix.
         epochs: Length of training.
-        until: Time on the clock of `time.monotonic` after which no further view is started.
+        until: Time on the clock of `time.monotonic` at which the views should be cached. A further
+            view is not started if it would take longer, judged by the view before it.
     """
     views: list[Activations] = [transfer.cached["train"]]
     if not recipe.augmentation.absent:
-        views = []
+        views, took = [], 0.0
         for number in range(recipe.views or views_for(epochs)):
-            if views and until is not None and time.monotonic() > until:
+            began = time.monotonic()
+            if views and until is not None and began + took > until:
                 break
             views.append(augmented(extractor, recipe, transfer, number))
+            took = time.monotonic() - began
     return TrainData(
         views=views,
         labels=extractor.labels["train"],
