@@ -55,6 +55,22 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def data_size(number: int) -> str:
+    """Returns a number of bytes in the unit that suits it; what is not 0 is never shown as 0.
+
+    Args:
+        number: Non-negative.
+
+    Example:
+        >>> data_size(3_420_000_000), data_size(420_000), data_size(42), data_size(0)
+        ('3.4 GB', '0.4 MB', '42 bytes', '0 bytes')
+    """
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if number >= size / 10:
+            return f"{number / size:.1f} {unit}"
+    return counted(number, "byte")
+
+
 def sentence(text: str) -> str:
     """Returns text with a capital and a period, as a sentence.
 

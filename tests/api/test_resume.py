@@ -18,10 +18,12 @@ from headstart.artifacts.fingerprint import (
     read_fingerprint,
     write_fingerprint,
 )
+from headstart.artifacts.run import read_record
 from headstart.data.decode import hash_files
 from headstart.data.sources import load_dataset
 from headstart.errors import RunError
 from headstart.progress import SILENT
+from headstart.training.run_context import RunContext
 
 STOPPED = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "stopped"
 
@@ -86,6 +88,25 @@ def test_labels_put_right_in_a_manifest_are_refused(stopped: tuple[Path, Path]) 
     (run / "run.json").write_text(json.dumps({**record, "source": str(table)}))
     table.write_text(table.read_text().replace("rings/001.png,rings", "rings/001.png,stripes"))
     with pytest.raises(RunError, match=r"label .rings/001.png: rings is now stripes."):
+        resume(run)
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed", "running"])
+def test_a_resumed_run_is_running(
+    status: str, stopped: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = stopped
+    record = json.loads((run / "run.json").read_text())
+    stopped_at = {"status": status, "stop_reason": "KeyboardInterrupt"}
+    (run / "run.json").write_text(json.dumps({**record, **stopped_at}))
+
+    def look(context: RunContext, *_: object) -> None:
+        now = read_record(context.folder)
+        assert (now.status, now.stop_reason) == ("running", "")
+        raise BlockingIOError("seen")
+
+    monkeypatch.setattr("headstart.api.resume.train_and_prove", look)
+    with pytest.raises(BlockingIOError, match="seen"):
         resume(run)
 
 

@@ -455,7 +455,9 @@ def test_full_disk_names_what_is_needed(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     items = write_pictures(tmp_path / "a", 2)
-    with pytest.raises(DiskFullError, match=r"need 0\.00 GB in .*cache") as caught:
+    with pytest.raises(
+        DiskFullError, match=r"need \d,\d{3} bytes in .*cache.*, which has [\d.]+ [GM]B left"
+    ) as caught:
         decode_all(items, tmp_path)
     assert caught.value.exit_code == 1
     assert leftovers(tmp_path) == []

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def test_places_and_limits_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
     assert default_cache_dir() == tmp_path
-    for wrong in ("much", "inf", "20GB"):
+    for wrong in ("much", "inf", "20GB", "-1", "-0.001", "nan"):
         monkeypatch.setenv("HEADSTART_CACHE_LIMIT_GB", wrong)
         with pytest.raises(InputError, match="HEADSTART_CACHE_LIMIT_GB"):
             evict(tmp_path)
@@ -208,3 +209,28 @@ def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:
         (tmp_path / "activations" / name).mkdir(parents=True)
     evict(tmp_path, 10**9)
     assert {p.name for p in (tmp_path / "activations").iterdir()} == alive
+
+
+@pytest.mark.parametrize(
+    ("name", "hours", "written", "stays"),
+    [
+        (".draft-elsewhere-12-abc", 25, None, False),
+        (".draft-elsewhere-12-abc", 23, None, True),
+        (".draft-elsewhere-12-abc", 25, 1, True),
+        (".draft-elsewhere-12-abc", 48, 25, False),
+        (".draft-odd", 25, None, False),
+        (".draft-", 1, None, True),
+    ],
+)
+def test_drafts_of_other_machines_are_removed_after_a_day_without_writing(
+    name: str, hours: int, written: int | None, stays: bool, tmp_path: Path
+) -> None:
+    draft = tmp_path / "activations" / name
+    draft.mkdir(parents=True)
+    now = time.time()
+    if written is not None:
+        (draft / "data").touch()
+        os.utime(draft / "data", (now - 3600 * written,) * 2)
+    os.utime(draft, (now - 3600 * hours,) * 2)
+    evict(tmp_path, 10**9)
+    assert draft.exists() == stays

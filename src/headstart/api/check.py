@@ -7,6 +7,7 @@ from typing import Any
 from headstart.data.audit import Audit, examine
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.decode import decode_dataset
+from headstart.data.division import why_undividable
 from headstart.data.sources import load_dataset
 from headstart.progress import SILENT, Progress
 from headstart.recipes.keywords import lists_fields, with_keywords
@@ -60,4 +61,6 @@ def check(
         progress=progress,
         reading=dataset.reading,
     )
-    return examine(dataset, pixels.facts).audit
+    examined = examine(dataset, pixels.facts)
+    problem = examined.audit.problem or why_undividable(dataset, examined)
+    return examined.audit.model_copy(update={"problem": problem})

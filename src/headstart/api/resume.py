@@ -97,6 +97,7 @@ def resume(
             **described(experiment),
         )
         run = RunContext(path, record, resources)
+        run.save()  # it is no longer interrupted
         for note in filter(None, (unknown, moved)):
             run.note(note)
             run.say(f"note: {note}")

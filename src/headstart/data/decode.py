@@ -41,6 +41,7 @@ from headstart.data.types import Item
 from headstart.errors import DiskFullError, InputError
 from headstart.inputs.regular_files import open_regular
 from headstart.progress import SILENT, Progress
+from headstart.text import data_size
 
 DECODER_VERSION = 2
 """Part of every key: raise it whenever the same file would give other pixels or other facts."""
@@ -244,8 +245,8 @@ def _reserve(path: Path, size: int) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DiskFullError(
-            f"The decoded images need {size / 1e9:.2f} GB in {path.parent.parent}, which has "
-            f"{shutil.disk_usage(path.parent).free / 1e9:.2f} GB left. Make room there, or "
+            f"The decoded images need {data_size(size)} in {path.parent.parent}, which has "
+            f"{data_size(shutil.disk_usage(path.parent).free)} left. Make room there, or "
             "choose another cache folder."
         ) from error
 

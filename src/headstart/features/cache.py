@@ -24,6 +24,7 @@ from headstart.data.locks import this_process
 from headstart.errors import DiskFullError, HeadstartError, InputError
 from headstart.inputs.regular_files import read_text
 from headstart.progress import SILENT, Progress
+from headstart.text import data_size
 
 T = TypeVar("T")
 
@@ -34,6 +35,9 @@ DEFAULT_LIMIT_BYTES = 20 * 10**9
 UNPACKED_SECONDS = 7 * 24 * 3600
 """Time for which unpacked archives stay: runs read them long after they were opened."""
 
+DRAFT_LIFE_S = 24 * 3600.0
+"""Seconds after which a draft of another machine that nothing writes to is deleted."""
+
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
@@ -41,17 +45,20 @@ def cache_limit() -> int:
     """Returns the size limit of the cache in bytes: `$HEADSTART_CACHE_LIMIT_GB`, or 20 GB.
 
     Raises:
-        InputError: If the variable is not a number.
+        InputError: If the variable is not a number of gigabytes.
     """
     chosen = os.environ.get("HEADSTART_CACHE_LIMIT_GB")
     if not chosen:
         return DEFAULT_LIMIT_BYTES
     try:
-        return int(float(chosen) * 1e9)
+        limit = int(float(chosen) * 1e9)
     except (ValueError, OverflowError):
+        limit = -1
+    if limit < 0:
         raise InputError(
-            f"HEADSTART_CACHE_LIMIT_GB is {chosen!r}. Set it to a number of gigabytes."
-        ) from None
+            f"HEADSTART_CACHE_LIMIT_GB is {chosen!r}. Set it to a number of gigabytes, 0 or more."
+        )
+    return limit
 
 
 def cache_key(depends_on: Mapping[str, Any]) -> str:
@@ -169,7 +176,7 @@ def _reserve(file: BinaryIO, folder: Path, size: int) -> None:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise
         raise DiskFullError(
-            f"No space for {size / 1e9:.1f} GB of activations in {folder.parent}. "
+            f"No space for {data_size(size)} of activations in {folder.parent}. "
             "Free some space, or point HEADSTART_CACHE at a larger disk."
         ) from None
 
@@ -188,10 +195,8 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
     """
     if limit_bytes is None:
         limit_bytes = cache_limit()
-    for draft in cache_dir.glob("*/.draft-*"):  # left by killed processes
-        _, machine, process, *_ = draft.name.removeprefix(".").split("-")
-        here = machine == this_process().partition("-")[0]
-        if here and process.isdigit() and not psutil.pid_exists(int(process)):
+    for draft in cache_dir.glob("*/.draft-*"):
+        if _is_left(draft):
             shutil.rmtree(draft, ignore_errors=True)
     entries = []
     for folder in [*cache_dir.glob("activations/*"), *cache_dir.glob("pixels/*")]:
@@ -214,6 +219,21 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
         _remove(folder)
         freed += size
     return freed
+
+
+def _is_left(draft: Path) -> bool:
+    """Returns whether a killed process left a draft.
+
+    Processes of other machines cannot be seen: what they have not written to for a day is left.
+    """
+    _, machine, process, *_ = [*draft.name.removeprefix(".").split("-"), "", ""]
+    if machine == this_process().partition("-")[0] and process.isdigit():
+        return not psutil.pid_exists(int(process))
+    try:
+        times = [each.stat().st_mtime for each in (draft, *draft.glob("*"))]
+    except OSError:  # another process deletes it
+        return False
+    return time.time() - max(times) > DRAFT_LIFE_S
 
 
 def _sizes(folder: Path, pattern: str = "*") -> list[tuple[float, int]]:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from headstart.backbones.cut import trace
 from headstart.data.audit import MIN_PER_CLASS, AuditResult, audit
 from headstart.data.decode import decode_dataset
+from headstart.data.division import divide
 from headstart.data.pixels import Pixels, with_range
-from headstart.data.splits import Split, make_split, read_split
+from headstart.data.splits import Split, read_split
 from headstart.data.types import Dataset
-from headstart.errors import BudgetError, DataError
+from headstart.errors import BudgetError
 from headstart.features.cache import cache_limit
 from headstart.features.extractor import FeatureExtractor, backbone_of
 from headstart.progress import SILENT, format_duration
@@ -115,17 +116,11 @@ def prepare(
     )
     audited = audit(dataset, pixels.facts, preprocessing.resolution)
     kept = audited.kept
-    keys = [dataset.key(int(index)) for index in kept]
     names = [dataset.items[int(index)].label for index in kept]
-    given = [dataset.items[int(index)].split for index in kept]
+    given = None
     if split.file is not None:
-        given = read_split(split.file, keys)
-    divided = make_split(names, audited.groups, given=given, seed=split.seed, keys=keys)
-    if not len(divided.val):
-        raise DataError(
-            f"{dataset.name} has too few images to validate on: at least one class needs 4 that "
-            "are not copies of each other. Add images to the small classes."
-        )
+        given = read_split(split.file, [dataset.key(int(index)) for index in kept])
+    divided = divide(dataset, audited, split.seed, given)
     measured = with_range(dataset, pixels.facts, kept[divided.train])
     if measured != dataset:
         dataset = measured

@@ -57,6 +57,22 @@ def run(
     return [ended[position] for position in range(len(todo))]
 
 
+@pytest.mark.parametrize(
+    ("asked", "jobs", "threads"),
+    [("1", 1, 1), ("1", 2, 1), ("2", 1, 2), ("2", 2, 1), ("64", 1, 4), ("4,2", 1, 4), ("", 2, 2)],
+)
+def test_jobs_compute_with_no_more_threads_than_the_user_allows(
+    asked: str, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    with open_executor("processes", toy_work.environment, None, jobs=jobs) as executor:
+        ((_, outcome),) = executor.run([["OMP_NUM_THREADS", "OMP_WAIT_POLICY"]])
+    assert outcome.value == [str(threads), "PASSIVE"]
+
+
 def is_gone(process: int) -> bool:
     try:
         return psutil.Process(process).status() == psutil.STATUS_ZOMBIE

@@ -65,8 +65,8 @@ def open_executor(
         work: A function of a module, called with `shared` and a job.
         shared: Data for all jobs, sent once to each process; pickled unless `here`.
         jobs: Jobs that run at a time. A running cluster decides by its CPUs instead.
-        threads: Threads per job; by default this machine's cores shared by
-            the jobs, and one on a running cluster. Not for `here`.
+        threads: Threads per job; by default this machine's cores, or as many as OMP_NUM_THREADS
+            allows, shared by the jobs, and one on a running cluster. Not for `here`.
         memory_limit: Bytes of private memory at which a process is killed; by default a share of
             what is free. For `processes` only: Ray has a limit of its own.
         address: Address of a running Ray cluster; None starts Ray on this machine.
@@ -82,7 +82,7 @@ def open_executor(
     if threads is not None and threads < 1:
         raise InputError(f"The number of threads per job is {threads}; it must be at least 1.")
     if threads is None:
-        threads = 1 if address else max(1, len(os.sched_getaffinity(0)) // jobs)
+        threads = 1 if address else max(1, _cores() // jobs)
     if name == "here":
         yield _Here(work, shared)
     elif name == "processes":
@@ -92,6 +92,13 @@ def open_executor(
     else:
         with open_ray(work, shared, jobs, threads, address) as on_ray:
             yield on_ray
+
+
+def _cores() -> int:
+    """Returns the cores of this process that its user allows it to compute with."""
+    cores = len(os.sched_getaffinity(0))
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores
 
 
 class _Here(Generic[J, T]):
