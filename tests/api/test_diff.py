@@ -29,8 +29,17 @@ def predictions(right: str, label: str = "ant", start: int = 0) -> list[TestPred
             prediction=label if each == "1" else "bee",
             probability=0.8,
             probability_of_label=0.8,
+            group=number,
         )
         for number, each in enumerate(right, start)
+    ]
+
+
+def in_groups(found: list[TestPrediction], size: int) -> list[TestPrediction]:
+    """The same predictions with `size` images in a group; 0 as an older run wrote them."""
+    return [
+        each.model_copy(update={"group": number // size if size else ""})
+        for number, each in enumerate(found)
     ]
 
 
@@ -48,6 +57,36 @@ def test_a_real_difference_by_hand() -> None:
         "B classifies 30.0 percentage points more of 20 shared test images correctly (95% "
         f"interval {100 * low:.1f} to {100 * high:.1f}; p = 0.03)."
     )
+
+
+def test_images_of_a_group_count_together() -> None:
+    a, b = predictions("1" * 40 + "0" * 40), predictions("1" * 52 + "0" * 28)
+    alone, _ = compare(a, b)
+    alike, warnings = compare(in_groups(a, 4), in_groups(b, 4))
+    assert not warnings
+    assert (alone.groups, alike.groups) == (80, 20)
+    # Three groups of four on which B alone is right: p = 2 · (1/2)^3.
+    assert alike.p_value == pytest.approx(0.25)
+    assert alone.p_value == pytest.approx(2 / 2**12)
+    assert alike.difference == alone.difference == pytest.approx(0.15)
+    assert alike.interval[0] < 0 < alone.interval[0]
+    assert "No significant difference: B" in alike.verdict
+    assert ", from 20 independent groups; p = 0.25)." in alike.verdict
+    few, _ = compare(in_groups(a, 20), in_groups(b, 20))
+    assert ", a rough guide from only 4 independent groups; p = 1.00)." in few.verdict
+
+
+def test_groups_of_either_run_hold_images_together() -> None:
+    a, b = predictions("1" * 40 + "0" * 40), predictions("1" * 52 + "0" * 28)
+    known, _ = compare(in_groups(a, 4), in_groups(b, 4))
+    for one, other in ((in_groups(a, 4), b), (in_groups(a, 0), in_groups(b, 4))):
+        found, warnings = compare(one, other)
+        assert found == known
+        assert not warnings
+    found, warnings = compare(in_groups(a, 0), in_groups(b, 0))
+    assert found.groups is None
+    assert found.interval == compare(a, b)[0].interval
+    assert any("Neither run recorded which test images belong together" in w for w in warnings)
 
 
 def test_the_better_one_is_named_with_its_own_interval() -> None:

@@ -1,6 +1,6 @@
 """Differences between two runs, and a test of the difference in accuracy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.records import RunRecord, TestPrediction
 from headstart.artifacts.run import read_audit, read_predictions, read_record, read_split_parts
 from headstart.errors import RunError
+from headstart.evaluation.intervals import Groups, basis, joined
 from headstart.evaluation.paired import Cell, paired_difference, sign_test
 from headstart.evaluation.statistics import Interval
 from headstart.recipes.parsing import load_recipe
@@ -46,7 +47,8 @@ class Comparison(BaseModel):
         only_b: Number of images that only B classifies correctly.
         difference: Accuracy of B minus accuracy of A.
         interval: 95% interval of the difference, paired on the images.
-        p_value: p-value of McNemar's exact test, two-sided.
+        groups: Number of independent groups of shared images; None if neither run recorded them.
+        p_value: p-value of McNemar's exact test, two-sided, in which each group counts once.
         verdict: The result in words.
     """
 
@@ -59,6 +61,7 @@ class Comparison(BaseModel):
     only_b: int
     difference: float
     interval: Interval
+    groups: int | None
     p_value: float
     verdict: str
 
@@ -175,8 +178,16 @@ def compare(
         )
     right_a = np.array([one.prediction == one.label for one, _ in pairs])
     right_b = np.array([other.prediction == other.label for _, other in pairs])
-    difference, interval = paired_difference([Cell("shared", right_a, right_b)])
-    p_value = sign_test([(right_a, right_b)])
+    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+    groups = joined(_groups(ours), _groups(theirs), len(pairs))
+    if groups is None:
+        warnings.append(
+            "Neither run recorded which test images belong together. The interval and p take all "
+            "of them as independent."
+        )
+    difference, interval = paired_difference([Cell("shared", right_a, right_b, groups)])
+    p_value = sign_test([(right_a, right_b)], groups)
+    n_groups = None if groups is None else len(np.unique(groups))
     compared = Comparison(
         shared=len(pairs),
         right_a=int(right_a.sum()),
@@ -185,9 +196,11 @@ def compare(
         only_b=int((right_b & ~right_a).sum()),
         difference=difference,
         interval=interval,
+        groups=n_groups,
         p_value=p_value,
-        verdict=_verdict(len(pairs), difference, interval, p_value),
+        verdict="",
     )
+    compared = compared.model_copy(update={"verdict": _verdict(compared)})
     return compared, tuple(warnings)
 
 
@@ -205,23 +218,32 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _verdict(shared: int, difference: float, interval: Interval, p_value: float) -> str:
-    low, high = (100 * end for end in interval)
-    better = "B" if difference >= 0 else "A"
-    if difference < 0:
+def _groups(predictions: Sequence[TestPrediction]) -> Groups | None:
+    """Returns the group number of each prediction, or None for a run that did not record them."""
+    numbers = [each.group for each in predictions if each.group != ""]
+    return np.array(numbers, np.int64) if len(numbers) == len(predictions) else None
+
+
+def _verdict(compared: Comparison) -> str:
+    low, high = (100 * end for end in compared.interval)
+    better = "B" if compared.difference >= 0 else "A"
+    if compared.difference < 0:
         low, high = -high, -low
-    p = f"p = {p_value:.2f}" if p_value >= 0.01 else f"p = {p_value:.1g}"
-    images = counted(shared, "shared test image")
-    what = (
-        f"{better} classifies {abs(100 * difference):.1f} percentage points more of {images} "
-        f"correctly (95% interval {low:z.1f} to {high:z.1f}; {p})"
+    p = compared.p_value
+    tail = f"{basis(compared.groups, compared.shared)}; p = " + (
+        f"{p:.2f}" if p >= 0.01 else f"{p:.1g}"
     )
-    if difference == 0:
+    images = counted(compared.shared, "shared test image")
+    what = (
+        f"{better} classifies {abs(100 * compared.difference):.1f} percentage points more of "
+        f"{images} correctly (95% interval {low:z.1f} to {high:z.1f}{tail})"
+    )
+    if compared.difference == 0:
         what = (
             f"both classify equally many of {images} correctly (95% interval of B minus A "
-            f"{low:z.1f} to {high:z.1f} percentage points; {p})"
+            f"{low:z.1f} to {high:z.1f} percentage points{tail})"
         )
-    return f"{what}." if p_value <= REAL else f"No significant difference: {what}."
+    return f"{what}." if p <= REAL else f"No significant difference: {what}."
 
 
 def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:

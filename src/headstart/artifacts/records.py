@@ -179,7 +179,17 @@ class RunRecord(BaseModel):
 
 
 class TestPrediction(BaseModel):
-    """The prediction for one test image."""
+    """The prediction for one test image.
+
+    Attributes:
+        path: Name of the image.
+        label: Its class.
+        prediction: Predicted class.
+        probability: Probability of the predicted class.
+        probability_of_label: Probability of its class.
+        group: Number that the copies, near-duplicates and images of one group share; empty in
+            older runs, which did not record it.
+    """
 
     __test__ = False  # not a pytest test
     model_config = ConfigDict(frozen=True)
@@ -189,6 +199,7 @@ class TestPrediction(BaseModel):
     prediction: str
     probability: Share
     probability_of_label: Share
+    group: Count | Literal[""] = ""
 
 
 def now() -> str:

@@ -55,6 +55,29 @@ def numbered(groups: Groups | None, n: int) -> Groups:
     return np.asarray(np.unique(groups, return_inverse=True)[1], np.int64)
 
 
+def joined(first: Groups | None, second: Groups | None, n: int) -> Groups | None:
+    """Returns groups that hold together what either of two groupings does; None without either.
+
+    Args:
+        first: Group number of each image, shape (n,), or None.
+        second: The same of another grouping of these images.
+        n: Number of images.
+
+    Example:
+        >>> joined(np.array([0, 0, 1, 2]), np.array([5, 6, 6, 7]), 4).tolist()
+        [0, 0, 0, 1]
+    """
+    from scipy.sparse import coo_array  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+    if first is None or second is None:
+        return second if first is None else first
+    a, b = numbered(first, n), numbered(second, n)
+    shape = (int(a.max()) + 1 + int(b.max()) + 1,) * 2
+    graph = coo_array((np.ones(n), (a, b + int(a.max()) + 1)), shape=shape)
+    return numbered(connected_components(graph, directed=False)[1][a].astype(np.int64), n)
+
+
 def effective_images(sample: Sample, confidence: float = 0.95) -> float:
     """Returns the number of independent images from which an estimate would be as precise.
 

@@ -32,6 +32,7 @@ from headstart.evaluation.conformal import (
     gallery_rows,
     out_of_distribution,
 )
+from headstart.evaluation.intervals import numbered
 from headstart.evaluation.metrics import Metrics, T, compute_metrics
 from headstart.evaluation.retrieval import retrieval, unit
 from headstart.features.extractor import features_of
@@ -155,7 +156,7 @@ def _test(
         experiment.dataset.key(int(index))
         for index in experiment.audited.kept[experiment.split.test]
     ]
-    best = probabilities.argmax(1)
+    best, group = probabilities.argmax(1), numbered(groups, len(labels))
     predictions = [
         TestPrediction(
             path=keys[row],
@@ -163,6 +164,7 @@ def _test(
             prediction=classes[best[row]],
             probability=float(probabilities[row, best[row]]),
             probability_of_label=float(probabilities[row, labels[row]]),
+            group=int(group[row]),
         )
         for row, item in enumerate(items)
     ]

@@ -18,7 +18,7 @@ from headstart.data.images import load_image
 from headstart.data.reading import EACH
 from headstart.errors import DataError
 from headstart.evaluation.calibration import calibration_bins
-from headstart.evaluation.statistics import wilson_interval
+from headstart.evaluation.intervals import share_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,15 +87,17 @@ def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
 
 
 def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
-    """Returns an inline SVG of accuracy over probability in ten bins, with Wilson intervals."""
+    """Returns an inline SVG of accuracy over probability in ten bins, with intervals by group."""
     probability = np.array([p.probability for p in predictions])
     wrong = np.array([p.prediction != p.label for p in predictions], np.int64)
     # Two columns stand for all classes: the predicted class and any other.
     bins = calibration_bins(np.stack([probability, np.zeros_like(probability)], 1), wrong, 10)
     filled = np.flatnonzero(bins.count)
     x, y, n = 100 * bins.confidence[filled], 100 * bins.accuracy[filled], bins.count[filled]
-    hits = np.rint(bins.accuracy[filled] * n).astype(int)
-    ends = 100 * np.array([wilson_interval(k, m) for k, m in zip(hits, n, strict=True)])
+    place = (np.searchsorted(bins.edges, probability) - 1).clip(0)
+    groups = np.array([-1 - row if p.group == "" else p.group for row, p in enumerate(predictions)])
+    inside = [place == number for number in filled]
+    ends = 100 * np.array([share_interval(wrong[each] == 0, groups[each]) for each in inside])
     figure, axes = _axes("predicted probability, %", "share of correct predictions, %")
     axes.plot([0, 100], [0, 100], "--", color=_MUTED, linewidth=1)
     axes.vlines(x, ends[:, 0], ends[:, 1], color=_FIRST, linewidth=1.5)
