@@ -457,9 +457,10 @@ def test_tables_of_splits(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (table(("id", "age", "weight"), ("a1", 3, 4), ("b1", 5, 6)), "'age', 'weight'.*'label'"),
-        (b"id,label\na1,\xff\n".decode("latin-1"), "There are no|At least|is empty|classes"),
         (table(("id", "label"), ("a1", "ants"), ("b1", "bees"), ("zz", "ants")), "no file 'zz'"),
         (table(("id", "label"), ("a1", "ants", "x")), "3 cells but 2 columns"),
+        (table(("id", "label"), ("x1", "a1"), ("x2", "b1")), "None of the images that train.csv"),
+        ("id;label\na1;ants\n", "separates its cells by semicolons. Save it with commas"),
     ],
 )
 @pytest.mark.parametrize("folder", ["train", "train_images"])
@@ -468,6 +469,50 @@ def test_competition_that_cannot_be_used(
 ) -> None:
     images = [f"{folder}/{image}" for image in LABELS]
     refused(written(tmp_path, {"train.csv": text}, *images, "test/t.jpg"), message)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("train.csv", "not a CSV file in UTF-8"),
+        ("metadata.jsonl", "not a JSON file in UTF-8"),
+        ("info.labels", "not text in UTF-8"),
+        ("annotations/a.json", "not text in UTF-8"),
+        ("_annotations.coco.json", "not text in UTF-8"),
+        ("_classes.csv", "not a CSV file in UTF-8"),
+    ],
+)
+def test_files_that_are_not_utf8(name: str, message: str, tmp_path: Path) -> None:
+    written(tmp_path, {name: ""}, *(f"train/{image}" for image in LABELS))
+    (tmp_path / name).write_bytes("id,label\na1,caf\xe9\n".encode("latin-1"))
+    refused(tmp_path, message)
+
+
+def test_a_table_whose_label_is_not_clear_is_noted(tmp_path: Path) -> None:
+    images = [f"part_{n}/{image}" for n, image in enumerate(LABELS)]
+    rows = [(Path(image).stem, label, "left") for image, label in LABELS.items()]
+    files = {"metadata.csv": table(("image_id", "dx", "side"), *rows)}
+    dataset = load_dataset(written(tmp_path, files, *images))
+    assert dataset.classes == ("part_0", "part_1", "part_2", "part_3")
+    (note,) = dataset.notes
+    assert note == (
+        "metadata.csv names the images, but it is not clear which of its columns is the label: "
+        "'dx', 'side'. Call it 'label'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("annotations.xml", "<?xml?><annotations></annotations>", "'CVAT for images'.*ImageNet"),
+        ("annotations/x.json", {"dm_format_version": "1.0", "items": []}, "Datumaro.*imagenet_txt"),
+        ("labels/a1.txt", "0 0.5 0.5 0.1 0.1", "boxes in the form of YOLO"),
+        ("Annotations/a1.xml", "<annotation><object/></annotation>", "boxes .* Pascal VOC"),
+    ],
+)
+def test_forms_that_are_not_read(file: str, content: Any, message: str, tmp_path: Path) -> None:
+    images = [f"images/{image}" for image in LABELS]
+    refused(written(tmp_path, {file: content}, *images), message)
 
 
 def test_class_folders_come_before_a_table_that_says_the_same(tmp_path: Path) -> None:

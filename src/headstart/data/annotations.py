@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from headstart.data.exports import coco, edge_impulse, google, label_studio, tables
 from headstart.data.exports.export import Export, Place, json_of
 from headstart.data.exports.imagenet_txt import read_synsets
+from headstart.data.exports.not_read import why_not_read
 from headstart.data.exports.roboflow import read_one_hot
 from headstart.data.folder_names import is_split_word
 from headstart.data.manifests import check_size, find_near, raw_rows, read_json
@@ -62,9 +63,15 @@ def load_annotation_file(path: Path, options: SourceOptions) -> Dataset | None:
     return Dataset(path.stem, root, items, None, dataset.notes, dataset.layout, dataset.passed_over)
 
 
-def why_no_table(folder: Path, options: SourceOptions) -> str:
-    """Returns why a table in a folder was not read, as a sentence after a space; else nothing."""
-    return tables.why_not(Place(_inner(folder.resolve()), options.follow_links))
+def unread_table(folder: Path, options: SourceOptions) -> str:
+    """Returns why a table that names the images was not read, as a sentence; else nothing."""
+    return tables.why_not(Place(_inner(folder.resolve()), options.follow_links)).strip()
+
+
+def why_no_labels(folder: Path, options: SourceOptions) -> str:
+    """Returns what a folder holds in place of class folders, after a space; else nothing."""
+    place = Place(_inner(folder.resolve()), options.follow_links)
+    return tables.why_not(place) or why_not_read(place)
 
 
 def _inner(root: Path) -> Path:

@@ -151,7 +151,7 @@ def read_csv(path: Path) -> Iterator[list[str]]:
 def raw_rows(path: Path) -> Iterator[list[str]]:
     """Yields the rows of a UTF-8 CSV file as they are; tabs separate cells in a TSV file.
 
-    A file whose first line has tabs and no comma is a TSV file by another name.
+    So do tabs in a CSV file whose first line has no comma.
 
     Raises:
         DataError: It is not such a file.

@@ -11,7 +11,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from headstart.data.annotations import load_annotation_file, load_annotations, why_no_table
+from headstart.data.annotations import (
+    load_annotation_file,
+    load_annotations,
+    unread_table,
+    why_no_labels,
+)
 from headstart.data.archives import archives_alone, is_archive, other_archive, stem, unpack
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.folders import load_folder
@@ -155,9 +160,12 @@ def _load_folder(path: Path, options: SourceOptions) -> Dataset:
     if found := load_annotations(path, options):
         return found
     try:
-        return load_folder(path, options)
+        dataset = load_folder(path, options)
+        _check_classes(dataset)
     except DataError as error:
-        raise DataError(f"{error}{why_no_table(path, options)}") from None
+        raise DataError(f"{error}{why_no_labels(path, options)}") from None
+    unread = unread_table(path, options)
+    return replace(dataset, notes=(*dataset.notes, unread)) if unread else dataset
 
 
 def _load_archives(

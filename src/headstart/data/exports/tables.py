@@ -15,6 +15,9 @@ from headstart.data.understanding import quoted
 from headstart.errors import DataError
 
 _ENDINGS = (".csv", ".tsv", ".jsonl")
+_TELLING = frozenset({"train", "metadata", "labels"})
+"""Names of tables that must hold labels."""
+
 _TRIED = 20
 _SAMPLE = re.compile(r"sample.?submission|submission", re.IGNORECASE)
 
@@ -109,7 +112,7 @@ def _open(path: Path, place: Place) -> _Table | None:
     try:
         header, rows = text_table(path)
     except DataError:
-        if path.stem in {"train", "metadata", "labels"} and place.images.paths:
+        if path.stem in _TELLING and place.images.paths:
             raise
         return None
     if not rows:
@@ -117,17 +120,28 @@ def _open(path: Path, place: Place) -> _Table | None:
     names = [name.strip().lower() for name in header]
     known = [names.index(name) for name in COLUMNS["path"] if name in names]
     near = _near(path, place)
-    image = next(
-        (
-            column
-            for column in [*known, *range(len(names))]
-            if _names_images(rows, column, place, near)
-        ),
-        None,
-    )
+    order = [*known, *(n for n, name in enumerate(names) if name not in COLUMNS["label"])]
+    image = next((each for each in order if _names_images(rows, each, place, near)), None)
     if image is None:
+        if path.stem in _TELLING and place.is_flat:
+            _refuse(path, header, rows, known, place)
         return None
     return _Table(path, header, rows, image, _labels(names, rows, image))
+
+
+def _refuse(
+    path: Path, header: list[str], rows: list[list[str]], known: list[int], place: Place
+) -> None:
+    """Refuses a table that must hold the labels of images without class folders."""
+    name = place.shown(path)
+    if len(header) == 1 and ";" in header[0]:
+        raise DataError(f"{name} separates its cells by semicolons. Save it with commas.")
+    if known and _labels([each.strip().lower() for each in header], rows, known[0]):
+        first = quoted(row[known[0]] for row in rows)
+        raise DataError(
+            f"None of the images that {name} names ({first}) is in {place.root}. Put them beside "
+            f"it, or correct its column {header[known[0]]!r}."
+        )
 
 
 def _near(path: Path, place: Place) -> str:
@@ -136,7 +150,10 @@ def _near(path: Path, place: Place) -> str:
 
 
 def _names_images(rows: Sequence[Sequence[str]], column: int, place: Place, near: str) -> bool:
-    cells = [row[column] for row in rows[:_TRIED] if row[column].strip()]
+    every = [row[column] for row in rows if row[column].strip()]
+    if 2 * len(set(every)) < len(every):  # a class called 1 is not the image 1.jpg
+        return False
+    cells = every[:_TRIED]
     found = sum(bool(place.images.find(cell, near)) for cell in cells)
     return found > 0 and 2 * found >= len(cells)
 
