@@ -30,6 +30,7 @@ class Measurement:
         peak_anon_mb: Largest sum of Pss_Anon over the process tree, in 10^6 bytes.
         peak_rss_anon_mb: The same of RssAnon, which counts a page once for each forked process
             that shares it, in 10^6 bytes.
+        peak_rss_mb: The same of all resident pages, those of mapped files included, in 10^6 bytes.
     """
 
     returncode: int
@@ -37,6 +38,7 @@ class Measurement:
     wall_s: float
     peak_anon_mb: float
     peak_rss_anon_mb: float
+    peak_rss_mb: float = 0.0
 
 
 def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> Measurement:
@@ -45,7 +47,7 @@ def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> M
     The command is stopped with all its children if this process is interrupted.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    peak_pss = peak_rss = 0
+    peak_pss = peak_rss = peak_all = 0
     with log.open("wb") as output:
         started, clock = time.time(), time.monotonic()
         process = subprocess.Popen(
@@ -59,6 +61,7 @@ def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> M
         try:
             while True:
                 pss, rss = tree_anonymous(process.pid)
+                peak_all = max(peak_all, tree_resident(process.pid))
                 peak_pss, peak_rss = max(peak_pss, pss), max(peak_rss, rss)
                 try:
                     process.wait(timeout=EVERY_S)
@@ -70,19 +73,30 @@ def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> M
             process.wait()
             raise
         wall_s = time.monotonic() - clock
-    return Measurement(process.returncode, started, wall_s, peak_pss / 1e6, peak_rss / 1e6)
+    return Measurement(
+        process.returncode, started, wall_s, peak_pss / 1e6, peak_rss / 1e6, peak_all / 1e6
+    )
 
 
 def tree_anonymous(pid: int) -> tuple[int, int]:
     """Returns the summed Pss_Anon and RssAnon, in bytes, of a process and all that it started."""
-    try:
-        root = psutil.Process(pid)
-        pids = [pid, *(child.pid for child in root.children(recursive=True))]
-    except psutil.NoSuchProcess:
-        return 0, 0
+    pids = _tree(pid)
     pss = sum(_kilobytes(Path(f"/proc/{each}/smaps_rollup"), "Pss_Anon:") for each in pids)
     rss = sum(_kilobytes(Path(f"/proc/{each}/status"), "RssAnon:") for each in pids)
     return pss * 1024, rss * 1024
+
+
+def tree_resident(pid: int) -> int:
+    """Returns the summed resident pages, in bytes, of a process and all that it started."""
+    return 1024 * sum(_kilobytes(Path(f"/proc/{each}/status"), "VmRSS:") for each in _tree(pid))
+
+
+def _tree(pid: int) -> list[int]:
+    try:
+        root = psutil.Process(pid)
+        return [pid, *(child.pid for child in root.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _kilobytes(path: Path, name: str) -> int:

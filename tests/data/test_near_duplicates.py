@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
+from headstart.data import similar_crops
 from headstart.data.decode import decode_dataset
 from headstart.data.near_duplicates import AGREEMENT, near_duplicates
 from headstart.data.pixels import THUMBNAIL
@@ -81,6 +82,41 @@ def test_changed_copy_of_a_photograph_is_found(change) -> None:  # type: ignore[
 def test_whole_copies_are_found_under_another_label_too() -> None:
     images = [photograph(seed) for seed in range(6)]
     assert found([*images, saved_again(images[2])], [0, 0, 0, 1, 1, 1, 1]) == {(2, 6)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [saved_again, ImageOps.mirror, lambda image: ImageEnhance.Brightness(image).enhance(1.15)],
+    ids=["again", "mirror", "bright"],
+)
+def test_copies_are_found_in_sets_too_large_for_all_pairs(  # type: ignore[no-untyped-def]
+    change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar_crops, "PAIRWISE", 60)
+    monkeypatch.setattr(similar_crops, "_NEIGHBOURHOOD", 25)
+    images = [photograph(seed, 64, 64) for seed in range(100)]
+    copies = [change(image) for image in images[::10]]
+    assert found([*images, *copies]) == {(10 * place, 100 + place) for place in range(10)}
+
+
+def test_neighbourhoods_hold_every_image_several_times_and_are_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(similar_crops, "_NEIGHBOURHOOD", 25)
+    described = np.random.default_rng(0).standard_normal((201, 77)).astype(np.float32)
+    groups = list(similar_crops.neighbourhoods(described))
+    assert max(map(len, groups)) <= 25
+    assert np.bincount(np.concatenate(groups)).tolist() == [6] * 201
+
+
+def test_only_the_best_candidates_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [photograph(seed, 64, 64) for seed in range(12)]
+    some = thumbnails([*images, *images])
+    candidates, _ = similar_crops.propose([*some], np.zeros(24, np.int64), 5)
+    assert len(candidates) == 5
+    assert all(
+        similar == 1 and (first - second) % 12 == 0 for similar, first, second, *_ in candidates
+    )
 
 
 def test_two_images_are_enough() -> None:

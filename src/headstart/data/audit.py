@@ -244,8 +244,7 @@ def _note_copies(notes: _Notes) -> list[_Link]:
 def _note_near_duplicates(notes: _Notes) -> list[_Link]:
     copies = _gather(notes.left(), lambda index: notes.facts[index].pixels)
     originals = [same[0] for same in copies]
-    joined = b"".join(notes.facts[index].thumbnail for index in originals)
-    thumbnails = np.frombuffer(joined, dtype=np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+    thumbnails = [_thumbnail(notes.facts[index]) for index in originals]
     numbers = {label: number for number, label in enumerate(notes.dataset.classes)}
     labels = np.array([numbers[notes.label(index)] for index in originals], dtype=np.int64)
     links: list[_Link] = []
@@ -263,6 +262,10 @@ def _note_near_duplicates(notes: _Notes) -> list[_Link]:
             )
             notes.add("near_duplicate", "warning", both, message)
     return links
+
+
+def _thumbnail(facts: Facts) -> NDArray[np.uint8]:
+    return np.frombuffer(facts.thumbnail, dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
 
 
 def _groups(notes: _Notes, links: list[_Link]) -> NDArray[np.int64]:

@@ -10,8 +10,7 @@ copies of a photograph score above 0.75, and all other pairs below 0.7.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +18,12 @@ from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from headstart.data.similar_crops import Candidate, Floats, Region, cut, kept, propose, scaled
+
 AGREEMENT = 0.75
 """Lowest agreement at which two images count as the same photograph."""
 
-_Region = tuple[float, float, float, float]
-_Floats = NDArray[np.floating[Any]]
-_Candidate = tuple[float, int, int, bool, int]
-"""Similarity, the image that is cropped, the other one, whether mirrored, number of the crop."""
-
-_SIDE = 16  # Candidates are compared at 16 x 16 pixels,
-_DIAGONALS = 12  # by the DCT coefficients whose indices add up to less than this,
-_MIN_SIMILARITY = 0.45  # and are worth a proof from this cosine similarity.
-_PROPOSALS = 5
 _MAX_PROOFS = 12_000
-_MAX_PRODUCTS = 2e11  # Multiplications for candidates: some 5 s on one core.
 _BLOCK = 512
 
 _FINE_SIDE = 32  # Alignment and proof are made at 32 x 32 pixels.
@@ -69,49 +60,37 @@ class DuplicatePair:
 
 
 def near_duplicates(
-    thumbnails: NDArray[np.uint8], labels: NDArray[np.int64]
+    thumbnails: Sequence[NDArray[np.uint8]], labels: NDArray[np.int64]
 ) -> list[DuplicatePair]:
     """Returns the pairs of images that show the same photograph, exact duplicates included.
 
     Whole images are compared across all labels, crops only within a label. Large sets use fewer
-    crops.
+    crops, and sets of more than `similar_crops.PAIRWISE` images compare each image with its
+    neighbourhoods alone.
 
     Args:
-        thumbnails: (N, S, S) grey images, resized to squares.
+        thumbnails: N grey images (S, S), resized to squares.
         labels: (N,) class numbers.
 
     Example:
         >>> noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64)).astype(np.uint8)
         >>> copies = np.concatenate([noise, noise[:1]])
-        >>> [(pair.first, pair.second) for pair in near_duplicates(copies, np.zeros(4, np.int64))]
-        [(0, 3)]
+        >>> pair, *others = near_duplicates([*copies], np.zeros(4, np.int64))
+        >>> pair.first, pair.second, others
+        (0, 3, [])
     """
     if len(thumbnails) < 2:
         return []
     # Threads do not speed up such small products, and cost ten times more on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        regions = _regions(np.unique(labels, return_counts=True)[1], thumbnails.shape[1])
-        candidates = _propose(thumbnails, labels, regions)
-        return _prove(thumbnails, sorted(candidates, reverse=True)[:_MAX_PROOFS], regions)
-
-
-def _propose(
-    thumbnails: NDArray[np.uint8], labels: NDArray[np.int64], regions: Sequence[_Region]
-) -> set[_Candidate]:
-    whole = np.concatenate([_describe(thumbnail, regions[:1]) for thumbnail in thumbnails])
-    # Mirroring an image changes the sign of its odd columns of DCT coefficients.
-    mirror = np.where(_kept(_SIDE, _DIAGONALS)[1] % 2 == 0, 1, -1).astype(np.float32)
-    everyone = np.arange(len(thumbnails))
-    candidates = _candidates(whole[:, None], whole, whole * mirror, everyone)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        crops = np.stack([_describe(thumbnails[member], regions) for member in members])
-        candidates |= _candidates(crops, whole[members], whole[members] * mirror, members)
-    return candidates
+        candidates, regions = propose(thumbnails, labels, _MAX_PROOFS)
+        return _prove(thumbnails, candidates, regions)
 
 
 def _prove(
-    thumbnails: NDArray[np.uint8], candidates: Sequence[_Candidate], regions: Sequence[_Region]
+    thumbnails: Sequence[NDArray[np.uint8]],
+    candidates: Sequence[Candidate],
+    regions: Sequence[Region],
 ) -> list[DuplicatePair]:
     common = _common(thumbnails)
     pairs: dict[tuple[int, int], DuplicatePair] = {}
@@ -121,99 +100,28 @@ def _prove(
             continue
         image = thumbnails[cropped].astype(np.float32)
         other = thumbnails[target].astype(np.float32)
-        goal = _cut(other[:, ::-1] if mirrored else other, regions[:1], _FINE_SIDE)[0]
+        goal = cut(other[:, ::-1] if mirrored else other, regions[:1], _FINE_SIDE)[0]
         crop = _align(image, goal, regions[region])
         if crop is not None and (agreement := _agreement(crop, goal, common)) >= AGREEMENT:
             pairs[key] = DuplicatePair(*key, agreement, mirrored)
     return sorted(pairs.values(), key=lambda pair: (pair.first, pair.second))
 
 
-def _regions(counts: NDArray[np.int64], side: int) -> list[_Region]:
-    """Returns the crops to describe, whole image first, within the limit of `_MAX_PRODUCTS`."""
-    grids = ((1.0, 1), (0.85, 3), (0.7, 4), (0.6, 4), (0.5, 6))
-    coefficients = len(_kept(_SIDE, _DIAGONALS)[0])
-    regions: list[_Region] = []
-    for scale, places in grids:
-        # Quarters of a pixel, so that few different weights are ever needed.
-        offsets = np.round(np.linspace(0, side * (1 - scale), places) * 4) / 4
-        length = round(side * scale)
-        more = [(x, y, x + length, y + length) for x in offsets for y in offsets]
-        work = float((counts.astype(np.float64) ** 2).sum()) * 2 * coefficients
-        if regions and work * (len(regions) + len(more)) > _MAX_PRODUCTS:
-            break
-        regions += more
-    return regions
-
-
-@cache
-def _kept(side: int, diagonals: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns rows and columns of the low-frequency DCT coefficients, without the mean."""
-    rows, columns = np.indices((side, side))
-    total = rows + columns
-    kept = np.nonzero((total > 0) & (total < diagonals))
-    return kept[0], kept[1]
-
-
-def _describe(thumbnail: NDArray[np.uint8], regions: Sequence[_Region]) -> _Floats:
-    """Returns (regions, D) unit vectors: DCT coefficients times their frequency.
-
-    The amplitude of natural images falls in proportion to frequency (Field 1987). Undoing that
-    gives each coefficient equal weight, so that coarse brightness alone makes no pair similar.
-    """
-    rows, columns = _kept(_SIDE, _DIAGONALS)
-    crops = _cut(thumbnail.astype(np.float32), regions, _SIDE)
-    spectrum = dctn(crops, axes=(1, 2), norm="ortho")[:, rows, columns]
-    return _scaled(spectrum * np.hypot(rows, columns))
-
-
-def _candidates(
-    described: _Floats,
-    whole: _Floats,
-    mirrored: _Floats,
-    names: NDArray[np.int64],
-) -> set[_Candidate]:
-    """Returns the images with the crops most similar to each whole image."""
-    found: set[_Candidate] = set()
-    images, crops, _ = described.shape
-    for start in range(0, images, _BLOCK):
-        stop = min(start + _BLOCK, images)
-        best = np.full((stop - start, images), -1, dtype=np.float32)
-        which = np.zeros(best.shape, dtype=np.int16)
-        for crop in range(crops):
-            for flip, targets in enumerate((whole, mirrored)):
-                similar = targets[start:stop] @ described[:, crop].T
-                better = similar > best
-                np.copyto(best, similar, where=better)
-                which[better] = 2 * crop + flip
-        best[np.arange(stop - start), np.arange(start, stop)] = -1
-        count = min(_PROPOSALS, images - 1)
-        if count < 1:
-            continue
-        top = np.argpartition(best, images - count, axis=1)[:, images - count :]
-        for row, column in zip(np.repeat(np.arange(stop - start), count), top.ravel(), strict=True):
-            similarity = float(best[row, column])
-            if similarity >= _MIN_SIMILARITY:
-                crop, flip = divmod(int(which[row, column]), 2)
-                pair = (int(names[column]), int(names[start + row]))
-                found.add((similarity, *pair, bool(flip), crop))
-    return found
-
-
-def _align(image: _Floats, goal: _Floats, region: _Region) -> _Floats | None:
+def _align(image: Floats, goal: Floats, region: Region) -> Floats | None:
     """Returns the crop of `image` that matches `goal`; None if no match is likely.
 
     The crop starts at `region` and is shifted and scaled to maximize the correlation.
     """
     side = image.shape[0]
     goal_unit, goal_fine = _flat(goal[None])[0], _flat(_fine(goal[None]))[0]
-    crop = _cut(image, [region], _FINE_SIDE)
+    crop = cut(image, [region], _FINE_SIDE)
     best = float(_flat(crop)[0] @ goal_unit)
     for step in _STEPS:
         for _ in range(_ROUNDS):
             moves = _moves(region, step, side)
             if not moves:
                 break
-            moved = _cut(image, moves, _FINE_SIDE)
+            moved = cut(image, moves, _FINE_SIDE)
             alike = _flat(moved) @ goal_unit
             choice = int(alike.argmax())
             if alike[choice] <= best:
@@ -221,11 +129,11 @@ def _align(image: _Floats, goal: _Floats, region: _Region) -> _Floats | None:
             best, region, crop = float(alike[choice]), moves[choice], moved[choice : choice + 1]
         if best < _UNALIKE or _flat(_fine(crop))[0] @ goal_fine < _HOPELESS:
             return None
-    aligned: _Floats = crop[0]
+    aligned: Floats = crop[0]
     return aligned
 
 
-def _agreement(crop: _Floats, goal: _Floats, common: "_Common") -> float:
+def _agreement(crop: Floats, goal: Floats, common: "_Common") -> float:
     """Returns the lower of two correlations: without straight lines, without common structure."""
     both = np.stack([crop, goal])
     fine = _fine(both)
@@ -249,20 +157,20 @@ class _Common:
         directions: (K, D) orthonormal: where the scaled coefficients vary most.
     """
 
-    scale: _Floats
-    directions: _Floats
+    scale: Floats
+    directions: Floats
 
 
-def _common(thumbnails: NDArray[np.uint8]) -> _Common:
-    side = thumbnails.shape[1]
+def _common(thumbnails: Sequence[NDArray[np.uint8]]) -> _Common:
+    side = len(thumbnails[0])
     some = thumbnails[:: -(-len(thumbnails) // _COMMON_FROM)]
-    whole = [_cut(t.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE) for t in some]
+    whole = [cut(t.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE) for t in some]
     crops = np.concatenate(whole)
     weights = _weights_of_copies(crops)
     images = float(weights.sum())
     spectra = _spectra(crops)
     # In a set of few images their own spectrum says little: it begins as that of natural images.
-    prior = 1 / np.hypot(*_kept(_FINE_SIDE, _FINE_SIDE)) ** 2
+    prior = 1 / np.hypot(*kept(_FINE_SIDE, _FINE_SIDE)) ** 2
     prior *= _FINE_SIDE**2 / prior.sum()
     power = (weights @ spectra**2 + _PRIOR * prior) / (images + _PRIOR)
     scale = np.sqrt(power).astype(np.float32)
@@ -278,7 +186,7 @@ def _common(thumbnails: NDArray[np.uint8]) -> _Common:
     return _Common(scale, directions[sharing >= max(_SHARED_BY, images / 40)])
 
 
-def _weights_of_copies(crops: _Floats) -> _Floats:
+def _weights_of_copies(crops: Floats) -> Floats:
     """Returns (N,) weights of whole images (N, side, side); the weights of copies sum to 1.
 
     Copies must agree in their fine structure, as recompressed or brightened files do. If more than
@@ -292,19 +200,19 @@ def _weights_of_copies(crops: _Floats) -> _Floats:
         alike = (block @ fine.T >= _SAME) | (block @ mirrored.T >= _SAME)
         copies[start : start + _BLOCK] = alike.sum(axis=1)
     copies[copies > len(crops) / 2] = 1
-    weights: _Floats = 1 / np.maximum(copies, 1).astype(np.float32)
+    weights: Floats = 1 / np.maximum(copies, 1).astype(np.float32)
     return weights
 
 
-def _spectra(crops: _Floats) -> _Floats:
+def _spectra(crops: Floats) -> Floats:
     """Returns (N, D) DCT coefficients of crops, normalized in brightness and contrast."""
     flat = _flat(crops).reshape(crops.shape) * _FINE_SIDE
-    rows, columns = _kept(_FINE_SIDE, _FINE_SIDE)
-    spectra: _Floats = dctn(flat, axes=(1, 2), norm="ortho")[:, rows, columns]
+    rows, columns = kept(_FINE_SIDE, _FINE_SIDE)
+    spectra: Floats = dctn(flat, axes=(1, 2), norm="ortho")[:, rows, columns]
     return spectra
 
 
-def _moves(region: _Region, step: float, side: int) -> list[_Region]:
+def _moves(region: Region, step: float, side: int) -> list[Region]:
     """Returns the region shifted in each direction, and with one side moved in or out."""
     left, top, right, bottom = region
     moved = [
@@ -328,49 +236,19 @@ _DIRECTIONS = (
 )
 
 
-def _cut(image: _Floats, regions: Sequence[_Region], side: int) -> _Floats:
-    """Returns (regions, side, side) crops, resized."""
-    size = image.shape[0]
-    columns = np.stack([_weights(left, right, size, side) for left, _, right, _ in regions])
-    rows = np.stack([_weights(top, bottom, size, side) for _, top, _, bottom in regions])
-    crops: _Floats = rows @ image @ columns.transpose(0, 2, 1)
-    return crops
-
-
-@lru_cache(maxsize=20_000)
-def _weights(start: float, stop: float, size: int, side: int) -> _Floats:
-    """Returns the (side, size) matrix that resizes `start`..`stop` of `size` pixels to `side`.
-
-    Linear interpolation, antialiased by a triangle as wide as two target pixels. Thousands of crops
-    share few positions, so products with cached weights cost a tenth of a resize each.
-    """
-    scale = (stop - start) / side
-    centres = start + (np.arange(side)[:, None] + 0.5) * scale
-    distance = np.abs(np.arange(size)[None] + 0.5 - centres) / max(scale, 1)
-    weights = np.maximum(0, 1 - distance)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return np.asarray(weights, dtype=np.float32)
-
-
-def _fine(crops: _Floats) -> _Floats:
+def _fine(crops: Floats) -> Floats:
     """Returns crops minus a blurred copy of themselves."""
     blur = _blur(crops.shape[-1])
     return np.asarray(crops - blur @ crops @ blur.T)
 
 
 @cache
-def _blur(side: int) -> _Floats:
-    matrix: _Floats = gaussian_filter1d(np.eye(side, dtype=np.float32), 2.0, axis=0, mode="nearest")
+def _blur(side: int) -> Floats:
+    matrix: Floats = gaussian_filter1d(np.eye(side, dtype=np.float32), 2.0, axis=0, mode="nearest")
     return matrix
 
 
-def _flat(crops: _Floats) -> _Floats:
+def _flat(crops: Floats) -> Floats:
     """Returns crops as vectors of mean 0 and length 1."""
     vectors = crops.reshape(len(crops), -1)
-    return _scaled(vectors - vectors.mean(axis=1, keepdims=True))
-
-
-def _scaled(vectors: _Floats) -> _Floats:
-    """Returns vectors scaled to length 1; vectors near zero become 0."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), 0).astype(np.float32)
+    return scaled(vectors - vectors.mean(axis=1, keepdims=True))

@@ -14,7 +14,7 @@ from headstart.data.ranges import common_range
 from headstart.data.rasters import Learned, Status
 from headstart.data.types import Dataset
 from headstart.errors import DataError, HeadstartError
-from headstart.inputs.regular_files import read_bytes, read_text
+from headstart.inputs.regular_files import read_text
 
 THUMBNAIL = 64
 """Side in pixels of the square grey thumbnails by which the audit finds near duplicates."""
@@ -49,7 +49,7 @@ class Facts:
     mode: str = ""
     format: str = ""
     pixels: str = ""
-    thumbnail: bytes = b""
+    thumbnail: bytes | memoryview = b""
     patient: str = ""
     learned: Learned = field(default=Learned())
     memory: int = 0
@@ -121,7 +121,8 @@ def is_complete(folder: Path) -> bool:
 def read_pixels(folder: Path, key: str) -> Pixels:
     """Reads the decoded images of a complete folder; the pixels stay on the disk."""
     index = json.loads(read_text(folder / "index.json"))
-    thumbnails = read_bytes(folder / "thumbnails.u8")
+    shape = (len(index["facts"]) * THUMBNAIL_BYTES,)
+    thumbnails = open_array(folder / "thumbnails.u8", np.uint8, shape).data
     facts = []
     for number, known in enumerate(index["facts"]):
         start = number * THUMBNAIL_BYTES if known["status"] == "ok" else len(thumbnails)
