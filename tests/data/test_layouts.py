@@ -38,7 +38,7 @@ def examples() -> list[Example]:
 
 
 def build(root: Path, paths: tuple[str, ...]) -> Path:
-    """Writes empty files: sources never open an image."""
+    """Writes empty files, as sources never open an image; `NAME << A / B` has the lines A and B."""
     for label in ("ants", "bees"):
         for number in range(1, 4):
             place = root / "DISK" / label / f"{number}.jpg"
@@ -46,6 +46,11 @@ def build(root: Path, paths: tuple[str, ...]) -> Path:
             place.touch()
     folder = root / "FOLDER"
     for path in paths:
+        name, _, content = path.partition(" << ")
+        if content:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content.replace(" / ", "\n"))
+            continue
         name, _, target = path.partition(" -> ")
         if target:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
