@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headstart.ablation.steps import (
@@ -11,19 +12,22 @@ from headstart.ablation.steps import (
     LedgerStep,
     change_between,
     endpoints,
+    gain_of,
     ladder,
     ledger_rows,
     left_out,
     rows_of_trials,
-    sign_test,
     with_seed,
 )
 from headstart.artifacts.journal import Trial
 from headstart.artifacts.records import Acted
+from headstart.evaluation.intervals import wilson
 from headstart.evaluation.metrics import flags_of
+from headstart.evaluation.paired import sign_test
 from headstart.recipes.parsing import NAMED, parse_recipe
 from headstart.recipes.recipe import FAMILIES, Recipe
 from headstart.recipes.space import RandomSuggest, draw_recipe
+from headstart.report.ablation import shown
 
 NAIVE, CHOSEN = endpoints(Recipe(blend=0.5, test_time_flip=True), 3)
 
@@ -169,6 +173,31 @@ def test_a_row_is_the_mean_of_its_own_seeds_and_gains_of_shared_ones() -> None:
     _, row = ledger_rows([naive, other], trials, 2)
     assert (row.seeds, row.accuracy) == (2, pytest.approx((0.5 + 0.75) / 2))
     assert row.gain == pytest.approx(0.25)
+
+
+def test_held_out_images_of_a_group_count_together() -> None:
+    groups = tuple((np.arange(40) // 5).tolist())
+    low, high = "1" * 20 + "0" * 20, "1" * 35 + "0" * 5
+    alone = gain_of([trial(NAIVE, low)], [trial(CHOSEN, high)])
+    alike = gain_of(
+        [trial(NAIVE, low, val_groups=groups)], [trial(CHOSEN, high, val_groups=groups)]
+    )
+    assert alike["gain"] == alone["gain"] == pytest.approx(0.375)
+    assert alike["interval"][0] < alone["interval"][0]
+    # Three groups of five on which the chosen recipe alone is right.
+    assert alike["p"] == pytest.approx(2 / 2**3)
+    assert alone["p"] == pytest.approx(2 / 2**15)
+
+
+def test_the_accuracy_of_a_row_has_an_interval_by_group() -> None:
+    steps = ladder(NAIVE, CHOSEN)
+    groups = tuple((np.arange(40) // 5).tolist())
+    trials = [trial(step.recipe, "1" * 30 + "0" * 10, val_groups=groups) for step in steps]
+    row = ledger_rows(steps, trials, 1)[0]
+    assert row.accuracy_interval == pytest.approx(wilson(0.75, 8))
+    assert shown(row).accuracy.startswith("75.0% (")
+    older = row.model_copy(update={"accuracy_interval": None})
+    assert shown(older).accuracy != shown(row).accuracy
 
 
 def test_the_sign_test_of_one_pair_is_mcnemars() -> None:

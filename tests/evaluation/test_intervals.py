@@ -39,6 +39,9 @@ def test_wilson_near_the_ends_by_hand() -> None:
     low, high = wilson(2 / 3, 3)
     assert high == pytest.approx(1 + np.log(0.95) / 3)
     assert wilson(1 / 3, 3) == pytest.approx((1 - high, 1 - low))
+    # Two of whatever number, whichever way rounding goes.
+    for n in range(5, 51):
+        assert wilson((n - 2) / n, n)[1] > wilson_interval(n - 2, n)[1]
     assert wilson(2 / 60, 60) == pytest.approx(wilson_interval(2, 60))  # more than 50 images
 
 

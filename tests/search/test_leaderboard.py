@@ -10,9 +10,15 @@ import pytest
 
 from headstart.artifacts.journal import TRIALS, Trial
 from headstart.errors import RunError
+from headstart.evaluation.intervals import wilson
 from headstart.recipes.recipe import SEARCHED, Recipe
 from headstart.recipes.space import RandomSuggest, draw_recipe
-from headstart.search.leaderboard import FEWEST_TRIALS, importance, importance_of
+from headstart.search.leaderboard import (
+    FEWEST_TRIALS,
+    importance,
+    importance_of,
+    leaderboard,
+)
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -73,3 +79,20 @@ def test_the_leaderboard_prints_it(
     assert done.returncode == 0
     assert words in done.stderr
     assert bool(json.loads(done.stdout)) is (count == 12)
+
+
+@pytest.mark.parametrize(
+    ("groups", "independent"), [((), 24), (tuple(range(24)), 24), (tuple(np.arange(24) // 4), 6)]
+)
+def test_intervals_of_trials_count_groups(groups: tuple[int, ...], independent: int) -> None:
+    # The images of a group are right or wrong together: 16 of 24, or 4 of 6.
+    bits = "1" * 16 + "0" * 8
+    plain = made(1)[0].model_dump() | {"val_images": 24, "val_right": 16, "val_bits": bits}
+    trial = Trial.model_validate(plain | {"val_groups": groups})
+    (row,) = leaderboard([trial], Recipe().model_dump(mode="json"))
+    assert row.interval == pytest.approx(wilson(2 / 3, independent))
+    # Trials of older runs, without bits, count every image.
+    older = trial.model_copy(update={"val_groups": (), "val_bits": ""})
+    assert older.interval == pytest.approx(wilson(2 / 3, 24))
+    with pytest.raises(ValueError, match="val_groups and val_bits"):
+        Trial.model_validate(plain | {"val_groups": (0, 1)})

@@ -104,6 +104,17 @@ def test_a_trial_travels_with_what_it_reads(
     trial_module.open_once.cache_clear()
 
 
+def test_groups_of_held_out_images_are_kept_in_their_order(context: TrialContext) -> None:
+    held = context.folds[1][0].held
+    assert trial_module._groups_of(context, held) == ()
+    alike = replace(context, groups=np.arange(len(context.rows)) // 2)
+    found = trial_module._groups_of(alike, held)
+    place = {int(row): number for number, row in enumerate(context.rows)}
+    pairs = [place[int(row)] // 2 for row in held]
+    assert len(set(found)) == max(found) + 1 == len(set(pairs))
+    assert len(set(zip(pairs, found, strict=True))) == len(set(pairs))
+
+
 def logits(right: list[bool], margin: float) -> np.ndarray:
     """Two classes; the label is always 0."""
     return np.array([[margin, 0.0] if each else [0.0, margin] for each in right], np.float32)

@@ -8,7 +8,15 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.files import read_model, write_model
 from headstart.artifacts.journal import Journal, Trial
 from headstart.artifacts.records import Acted
-from headstart.inputs.quantities import Count, Difference, Finite, FiniteRange, Share, Size
+from headstart.inputs.quantities import (
+    Count,
+    Difference,
+    Finite,
+    FiniteRange,
+    Share,
+    ShareRange,
+    Size,
+)
 
 LEDGER = "ledger.json"
 
@@ -42,6 +50,8 @@ class LedgerRow(BaseModel):
         seeds: Number of trainings that the results are averaged over.
         images: Number of held-out images.
         accuracy: Share of the held-out images that are classified correctly.
+        accuracy_interval: 95% interval of the accuracy, for the networks of these seeds; None in
+            older ledgers.
         loss: Log loss in nats at the best temperature.
         gain: Accuracy with the changed methods minus accuracy without them.
         interval: 95% interval of the gain, over new images of the same kind.
@@ -62,6 +72,7 @@ class LedgerRow(BaseModel):
     seeds: Count = 0
     images: Count = 0
     accuracy: Share | None = None
+    accuracy_interval: ShareRange | None = None
     loss: Size | None = None
     gain: Difference | None = None
     interval: FiniteRange | None = None

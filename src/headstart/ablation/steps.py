@@ -10,6 +10,7 @@ import numpy as np
 from headstart.ablation.record import LedgerRow
 from headstart.artifacts.journal import Trial
 from headstart.artifacts.records import Acted
+from headstart.evaluation.intervals import share_interval
 from headstart.evaluation.metrics import flags_of
 from headstart.evaluation.paired import Cell, paired_difference, sign_test
 from headstart.evaluation.statistics import holm
@@ -220,6 +221,9 @@ def _row(
     figures = {
         "images": trials[0].val_images,
         "accuracy": float(np.mean([trial.val_right / trial.val_images for trial in trials])),
+        "accuracy_interval": share_interval(
+            np.mean([flags_of(trial.val_bits) for trial in trials], axis=0), trials[0].groups
+        ),
         "loss": float(np.mean([trial.val_loss for trial in trials])),
     }
     shared = sorted(_done(without).keys() & _done(having).keys())
@@ -241,12 +245,13 @@ def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]
     pairs = [
         (flags_of(a.val_bits), flags_of(b.val_bits)) for a, b in zip(without, having, strict=True)
     ]
-    gain, interval = paired_difference([Cell("held out", a, b) for a, b in pairs])
+    groups = having[0].groups
+    gain, interval = paired_difference([Cell("held out", a, b, groups) for a, b in pairs])
     losses = [a.val_loss - b.val_loss for a, b in zip(without, having, strict=True)
               if a.val_loss is not None and b.val_loss is not None]  # fmt: skip
     return {
         "gain": gain, "interval": interval, "loss_gain": float(np.mean(losses)),
-        "p": sign_test(pairs),
+        "p": sign_test(pairs, groups),
     }  # fmt: skip
 
 
@@ -309,6 +314,7 @@ def _trial_row(without: Trial, having: Trial, families: tuple[str, ...], change:
     return LedgerRow(
         part="trial", families=families, change=change, epochs=having.epochs,
         images=having.val_images, accuracy=having.val_right / having.val_images,
+        accuracy_interval=having.interval,
         loss=having.val_loss, seconds=having.seconds, acted=acted, seeds=1,
         **gain_of([without], [having]),
     )  # fmt: skip

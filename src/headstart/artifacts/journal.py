@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from headstart.artifacts.files import read_lines, read_model, write_model, write_text
 from headstart.artifacts.records import Acted
+from headstart.evaluation.intervals import Groups, share_interval, wilson
+from headstart.evaluation.metrics import flags_of
+from headstart.evaluation.statistics import Interval
 from headstart.inputs.quantities import Bits, Count, Positive, Share, Size
 from headstart.inputs.regular_files import read_bytes
 from headstart.recipes.parsing import parse_recipe
@@ -89,6 +93,8 @@ class Trial(BaseModel):
         val_right: Number of validation images that are classified correctly.
         val_images: Number of validation images.
         val_bits: One character per validation image, `1` if it is classified correctly.
+        val_groups: Group number of each validation image; empty if each is one of its own, and in
+            older runs, which did not record it.
         temperature: Best temperature.
         start_loss: Validation log loss before training, with the initial head.
         start_temperature: Best temperature before training.
@@ -115,6 +121,7 @@ class Trial(BaseModel):
     val_right: Count = 0
     val_images: Count = 0
     val_bits: Bits = ""
+    val_groups: tuple[Count, ...] = ()
     temperature: Positive = 1.0
     start_loss: Size | None = None
     start_temperature: Positive = 1.0
@@ -134,11 +141,27 @@ class Trial(BaseModel):
         counts = (len(self.val_bits), self.val_bits.count("1"))
         if self.val_bits and counts != (self.val_images, self.val_right):
             raise ValueError("The values val_images and val_right are not those of val_bits.")
+        if self.val_groups and len(self.val_groups) != len(self.val_bits):
+            raise ValueError("The values val_groups and val_bits do not have the same length.")
         if self.val_right > self.val_images:
             raise ValueError("The value val_right is more than val_images.")
         if self.state == "done" and (self.val_loss is None or not self.val_images):
             raise ValueError("A trial that is done needs val_loss and val_images.")
         return self
+
+    @property
+    def groups(self) -> Groups | None:
+        """Group number of each validation image; None if each is one of its own."""
+        return np.array(self.val_groups, np.int64) if self.val_groups else None
+
+    @property
+    def interval(self) -> Interval:
+        """95% interval of the share of validation images that are classified correctly."""
+        if self.val_bits:
+            return share_interval(flags_of(self.val_bits), self.groups)
+        if not self.val_images:
+            return 0.0, 1.0
+        return wilson(self.val_right / self.val_images, self.val_images)
 
 
 class HeadRecord(BaseModel):

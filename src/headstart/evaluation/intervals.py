@@ -158,10 +158,11 @@ def wilson(share: float, n: float, confidence: float = 0.95) -> Interval:
     # Rounding must not take the ends of 0 and of 1 away from them.
     low = 0.0 if share == 0 else max(0.0, middle - half)
     high = 1.0 if share == 1 else min(1.0, middle + half)
-    right, wrong = share * n, (1 - share) * n
-    if n <= SMALL and 0 < right <= RARE:
+    right, wrong = (round(part * n, 9) for part in (share, 1 - share))
+    small = round(n, 9) <= SMALL
+    if small and 0 < right <= RARE:
         low = min(low, float(gammaincinv(right, 1 - confidence)) / n)
-    if n <= SMALL and 0 < wrong <= RARE:
+    if small and 0 < wrong <= RARE:
         high = max(high, 1 - float(gammaincinv(wrong, 1 - confidence)) / n)
     return low, high
 
@@ -184,7 +185,7 @@ def basis(groups: int | None, images: int) -> str:
 
 
 def share_interval(
-    right: NDArray[np.bool_], groups: Groups | None = None, confidence: float = 0.95
+    right: NDArray[np.bool_] | Floats, groups: Groups | None = None, confidence: float = 0.95
 ) -> Interval:
     """Returns the interval of the share of images that are right.
 
@@ -193,7 +194,8 @@ def share_interval(
     single group of several, give (0, 1): they do not tell how much groups differ.
 
     Args:
-        right: Shape (n,).
+        right: Whether each image is right, shape (n,), or the share of several seeds that are right
+            about it; the interval is then for these seeds.
         groups: Group number of each image, shape (n,); any integers.
         confidence: Nominal coverage.
 
@@ -208,11 +210,12 @@ def share_interval(
     unit = numbered(groups, n)
     if n == 0 or (n > 1 and unit.max() == 0):
         return 0.0, 1.0
-    share = float(np.mean(right))
+    values = np.asarray(right, np.float64)
+    share = float(values.mean())
     weights = np.full(n, 1 / n)
     scale = small_sample_scale(np.zeros(n, np.int64), unit, 0.0)
-    influence = weights * (right - share) * scale[0]
-    sample = Sample(influence, weights, ~right, share * (1 - share), unit)
+    influence = weights * (values - share) * scale[0]
+    sample = Sample(influence, weights, values < 1, share * (1 - share), unit)
     return wilson(share, effective_images(sample, confidence), confidence)
 
 

@@ -9,7 +9,7 @@ from headstart.ablation.record import Ledger, LedgerRow, read_ledger
 from headstart.ablation.steps import rows_of_trials
 from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.run import SEARCH_RECIPE
-from headstart.evaluation.statistics import wilson_interval
+from headstart.evaluation.intervals import wilson
 from headstart.recipes.parsing import load_recipe
 from headstart.report.figures import gain_chart, waterfall
 from headstart.search.leaderboard import TOO_FEW, importance
@@ -109,12 +109,13 @@ def shown(row: LedgerRow) -> BroughtRow:
     """Returns a row as text; gains are in percentage points."""
     if row.accuracy is None:
         return BroughtRow(row.name, row.change, f"failed: {row.failed}", "–", "–", "–", "–", "–")
-    low, high = wilson_interval(round(row.accuracy * row.images), row.images)
+    # Older ledgers have no interval.
+    ends = row.accuracy_interval or wilson(row.accuracy, max(1, row.images))
     seeds = f", mean of {row.seeds} seeds" if row.seeds > 1 else ""
     return BroughtRow(
         name=row.name,
         change=row.change,
-        accuracy=f"{percent(row.accuracy)} ({percent_range((low, high))}){seeds}",
+        accuracy=f"{percent(row.accuracy)} ({percent_range(ends)}){seeds}",
         gain="–" if row.gain is None else points(row.gain),
         interval="–" if row.interval is None else " to ".join(map(points, row.interval)),
         p="–" if row.p_holm is None else _p(row.p_holm),

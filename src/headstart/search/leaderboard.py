@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from headstart.artifacts.journal import TRIALS, Trial
 from headstart.artifacts.run import SEARCH_RECIPE
 from headstart.errors import RunError
-from headstart.evaluation.statistics import wilson_interval
 from headstart.methods.method import Choices, Method, Range, searched
 from headstart.recipes.parsing import load_recipe, parse_recipe
 from headstart.recipes.recipe import FAMILIES
@@ -147,7 +146,7 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the leaderboard; shares are between 0 and 1, the interval is Wilson's at 95%."""
+    """One line of the leaderboard; shares are from 0 to 1, the interval is at 95%, by group."""
 
     rank: int
     trial: int
@@ -186,7 +185,7 @@ def leaderboard(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[Row]:
                 epochs=trial.epochs,
                 val_loss=trial.val_loss,
                 val_accuracy=right / images if images else None,
-                interval=wilson_interval(right, images) if images else None,
+                interval=trial.interval if images else None,
                 seconds=trial.seconds,
                 changes=", ".join(f"{path} = {shown(v)}" for path, v in changes.items()),
                 failed=trial.cause,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from headstart.artifacts.journal import SearchPlan, Trial
-from headstart.evaluation.statistics import wilson_interval
 from headstart.progress import format_duration
 from headstart.recipes.recipe import Recipe
 from headstart.search.halving import ALL_FAILED, NOT_PAYING, ranked
@@ -114,11 +113,10 @@ def describe_trial(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: 
     if trial.val_loss is None:
         return f"{name}: failed ({trial.cause}); {ending}"
     best = ranked([each for each in finished if each.rung == trial.rung])[0]
-    low, high = wilson_interval(best.val_right, best.val_images)
     return (
         f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} correct "
         f"({what or 'the starting recipe'}); best so far {best.val_loss:.3f} "
-        f"({percent_range((low, high))} correct); "
+        f"({percent_range(best.interval)} correct); "
         f"{ending}"
     )
 
@@ -134,9 +132,8 @@ def trial_board(finished: Sequence[Trial], plan: SearchPlan) -> list[tuple[str, 
         best = "–"
         if good:
             first = ranked(good)[0]
-            interval = wilson_interval(first.val_right, first.val_images)
             share = percent(first.val_right / first.val_images)
-            best = f"{share} ({percent_range(interval)}), log loss {first.val_loss:.3f}"
+            best = f"{share} ({percent_range(first.interval)}), log loss {first.val_loss:.3f}"
         epochs = sum(trial.epochs for trial in finished)
         seconds = sum(trial.seconds for trial in finished) / max(1, epochs)
         left = max(0, rung.trials - len(here)) * rung.epochs * seconds

@@ -120,6 +120,7 @@ class Score:
     Attributes:
         val_loss: Log loss in nats at the best temperature.
         val_bits: One character per image in the order of rows, `1` if correct.
+        val_groups: Group number of each image in the order of rows; empty if none share one.
         temperature: Best temperature.
         blend: Best share of the trained weights.
         flip: True if averaging logits with mirror images is clearly better.
@@ -142,6 +143,7 @@ class Score:
     start_loss: float
     start_bits: str
     start_temperature: float
+    val_groups: tuple[int, ...] = ()
     sets: tuple[float, ...] = ()
     start_sets: tuple[float, ...] = ()
     gain_noise: float = 0.0
