@@ -1,5 +1,6 @@
 """Trials on small pictures: what they score, that they repeat, and that they travel."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search import trial as trial_module
-from headstart.search.executors.parcel import pack, run_sent_trial, unpack
+from headstart.search.executors.parcel import pack, run_sent_trial, unpacked
 from headstart.search.trial import (
     Fold,
     Score,
@@ -46,6 +47,7 @@ def context(experiment: Experiment) -> TrialContext:
     return TrialContext(
         cache_dir=extractor.cache_dir,
         pixels=extractor.pixels.key,
+        source=experiment.source,
         rows=rows,
         labels=labels,
         groups=np.arange(len(rows)),
@@ -91,17 +93,44 @@ def test_a_trial_travels_with_what_it_reads(
 ) -> None:
     here = run_trial(context, job(rung=1))
     parcel = pack(context, [context.cache_dir / "pixels" / context.pixels])
-    assert unpack(parcel) is context, "a machine that has the entries needs no other"
+    with unpacked(parcel) as same:
+        assert same == context, "a machine that has the entries needs no other"
     away = replace(parcel, context=replace(context, cache_dir=tmp_path / "not" / "here"))
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
-    trial_module.open_once.cache_clear()
+    trial_module._opened.clear()
     score = run_sent_trial(away, job(rung=1))
     assert score.val_loss == pytest.approx(here.val_loss, rel=1e-6)
     assert score.val_bits == here.val_bits
     assert (tmp_path / "cache" / "pixels" / context.pixels / "index.json").exists()
     assert not list((tmp_path / "cache").rglob(".draft-*"))
     shutil.rmtree(tmp_path / "cache")
-    trial_module.open_once.cache_clear()
+    trial_module._opened.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["lost", "flipped", "cut"])
+def test_a_trial_whose_cache_is_lost_or_damaged_scores_the_same(
+    damage: str, context: TrialContext, tmp_path: Path
+) -> None:
+    here = run_trial(context, job(rung=1))
+    cache = tmp_path / "cache"
+    shutil.copytree(
+        context.cache_dir / "pixels" / context.pixels, cache / "pixels" / context.pixels
+    )
+    away = replace(context, cache_dir=cache)
+    run_trial(away, job(rung=1))
+    for data in (*cache.glob("activations/*/data"), *cache.glob("pixels/*/pixels.u8")):
+        trial_module._opened.clear()
+        if damage == "lost":
+            shutil.rmtree(data.parent)
+        elif damage == "cut":
+            os.truncate(data, 7)
+        else:
+            with data.open("r+b") as file:
+                file.write(bytes([file.read(1)[0] ^ 64]))
+    again = run_trial(away, job(rung=1))
+    assert replace(again, train_s=0.0) == replace(here, train_s=0.0)
+    trial_module._opened.clear()
 
 
 def test_groups_of_held_out_images_are_kept_in_their_order(context: TrialContext) -> None:

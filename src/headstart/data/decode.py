@@ -18,27 +18,28 @@ from PIL import features
 
 from headstart.data.array_files import reserve
 from headstart.data.decode_pool import DecodeJob, Decoding, decode_all
+from headstart.data.entries import discard, publish
 from headstart.data.formats import readable_formats
 from headstart.data.images import (
     BadImageError,
     read_header,
     stored_size,
 )
-from headstart.data.locks import try_lock
+from headstart.data.locks import Share, try_lock
 from headstart.data.memory import decoding_gate, most_for_an_image
 from headstart.data.pixels import (
     THUMBNAIL,
     THUMBNAIL_BYTES,
     Facts,
     Pixels,
-    is_complete,
     learned_from,
+    open_pixels,
     read_pixels,
 )
 from headstart.data.readers.kinds import EXTRA_KINDS, has_extra
 from headstart.data.reading import EACH, Reading
 from headstart.data.types import Item
-from headstart.errors import DiskFullError, InputError
+from headstart.errors import DiskFullError, HeadstartError, InputError, RunError
 from headstart.inputs.regular_files import open_regular
 from headstart.progress import SILENT, Progress
 from headstart.text import data_size
@@ -59,7 +60,7 @@ def decode_dataset(
 ) -> Pixels:
     """Returns all images of a data set, decoded now or by an earlier run.
 
-    They are kept in `cache_dir/pixels/KEY/`; every use renews the index's modification time.
+    They are kept in `cache_dir/pixels/KEY/`, an entry of the cache (`entries`).
     Processes that want the same images at the same time wait for the first one.
 
     Args:
@@ -79,22 +80,26 @@ def decode_dataset(
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers cannot decode images: give 1 or more.")
     decoding_gate()  # it checks the limit
-    _check_cache(cache_dir)
     hashes = hash_files(items, progress)
     key = _key(items, hashes, short_side, reading)
     folder = cache_dir / "pixels" / key
+    found = open_pixels(cache_dir, key, progress)  # before any lock: a cache may be read-only
+    if found is not None and not _lacked_memory(found):
+        return found
+    _check_cache(cache_dir)
     try:
         with _locked(folder.with_suffix(".lock"), progress):
             _remove_leftovers(folder.parent)
-            if is_complete(folder):
-                os.utime(folder / "index.json")  # the oldest are evicted first
-                known = read_pixels(folder, key)
-                if not _lacked_memory(known):
-                    return known
+            found = open_pixels(cache_dir, key, progress)
+            if found is not None:
+                if not _lacked_memory(found):
+                    return found
+                discard(folder)
             decoding = Decoding(short_side, reading)
             plan = _plan(items, hashes, short_side, reading)
-            _write(folder, plan, decoding, workers or _cores(), progress)
-            return read_pixels(folder, key)
+            held = _write(folder, plan, decoding, workers or _cores(), progress)
+            if held is not None and (found := read_pixels(folder, key, held)) is not None:
+                return found
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -102,6 +107,46 @@ def decode_dataset(
             f"There is no space left in {cache_dir} for the decoded images: {error.strerror}. "
             "Make room there, or choose another cache folder."
         ) from error
+    raise HeadstartError(f"Another process deleted {folder} while it was written. Run again.")
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """What images are decoded from, to decode them once more.
+
+    Attributes:
+        items: Images.
+        short_side: Length of the shorter side in pixels.
+        reading: Page, channels and range.
+    """
+
+    items: tuple[Item, ...]
+    short_side: int
+    reading: Reading
+
+
+def pixels_again(key: str, source: ImageSource, cache_dir: Path) -> Pixels:
+    """Returns decoded images from the cache; those that were lost or damaged are decoded again.
+
+    Args:
+        key: Key of the pixels.
+        source: What they were decoded from.
+        cache_dir: Folder of all caches.
+
+    Raises:
+        RunError: If they have to be decoded, and the files are no longer the same.
+        DiskFullError: If there is no space for them.
+    """
+    found = open_pixels(cache_dir, key)
+    if found is not None:
+        return found
+    found = decode_dataset(source.items, source.short_side, cache_dir, 1, reading=source.reading)
+    if found.key != key:
+        raise RunError(
+            f"The decoded images {key} are no longer in the cache, and the image files have "
+            "changed since the run began. Put them back and resume the run, or start a new one."
+        )
+    return found
 
 
 def _lacked_memory(pixels: Pixels) -> bool:
@@ -177,12 +222,11 @@ def _remove_leftovers(pixels_dir: Path) -> None:
 
 def _write(
     folder: Path, plan: "_Plan", decoding: Decoding, workers: int, progress: Progress
-) -> None:
-    """Decodes into a temporary folder and renames it when it is complete."""
+) -> Share | None:
+    """Decodes into a temporary folder, which becomes the entry when it is complete."""
     facts, sizes, offsets = list(plan.facts), [(0, 0)] * len(plan.facts), [0] * len(plan.facts)
     temporary = folder.with_suffix(".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir()
     try:
         _reserve(temporary / "pixels.u8", plan.total)
@@ -199,7 +243,7 @@ def _write(
             del one["thumbnail"]
         index = {"bytes": plan.total, "sizes": sizes, "offsets": offsets, "facts": known}
         (temporary / "index.json").write_text(json.dumps(index))
-        temporary.rename(folder)
+        return publish(temporary, folder, {})
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

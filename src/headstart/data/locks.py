@@ -8,10 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from platform import uname
+from threading import RLock
+from weakref import finalize
 
 import psutil
 
 from headstart.inputs.regular_files import read_text
+
+_shares: dict[Path, "Share"] = {}
+
+_guard = RLock()  # a finalizer may run in the thread that holds it
 
 
 def this_process() -> str:
@@ -57,6 +63,132 @@ def try_lock(path: Path) -> Iterator[bool]:
                 yield free
     finally:
         os.close(descriptor)  # this releases the lock of the system
+
+
+class Share:
+    """A lock on a file that keeps other processes from having it alone (`try_alone`).
+
+    It ends with `close`, or with the last object that it is kept for, or with the process.
+    """
+
+    def __init__(self, path: Path, descriptor: int, marker: Path | None) -> None:
+        self.path = path
+        self.marker = marker
+        self.descriptor = descriptor
+        self.users = 1
+
+    def keep_for(self, owner: object) -> None:
+        """Keeps the lock for as long as an object lives."""
+        with _guard:
+            self.users += 1
+        finalize(owner, self.close)
+
+    def close(self) -> None:
+        """Ends one use; the last one ends the lock."""
+        with _guard:
+            self.users -= 1
+            if self.users:
+                return
+            if _shares.get(self.path) is self:
+                del _shares[self.path]
+                if self.marker is not None:
+                    with suppress(OSError):  # deleted with its folder
+                        self.marker.unlink()
+            os.close(self.descriptor)
+
+
+def share(path: Path, renamed: Path | None = None) -> Share | None:
+    """Locks a file that exists together with other processes.
+
+    Where the system has no locks, a file beside it names this process. Nothing can be deleted
+    where not even that can be written.
+
+    Args:
+        path: File.
+        renamed: What its path will be, if its folder is about to be renamed.
+
+    Returns:
+        The lock; None if there is no such file, or another process has it alone.
+    """
+    place = renamed or path
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait
+    except OSError:
+        return None
+    with _guard:
+        known = _shares.get(place)
+        if known is not None and known.users and _same_file(known.descriptor, descriptor):
+            known.users += 1
+            os.close(descriptor)
+            return known
+        marker = None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            name = f"{path.name}.used-{this_process()}-{_started(os.getpid())}"
+            with suppress(OSError):
+                (path.parent / name).touch()
+            marker = place.parent / name
+        found = Share(place, descriptor, marker)
+        _shares[place] = found
+    try:
+        is_there = os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        is_there = False
+    if not is_there:  # another process deleted it before the lock
+        found.close()
+        return None
+    return found
+
+
+@contextmanager
+def try_alone(path: Path) -> Iterator[bool]:
+    """Locks a file against `share`, and yields whether no other process shares it.
+
+    What this process itself shares does not count.
+    """
+    with _guard:
+        own = _shares.get(path)
+        if own is not None:
+            own.users += 1
+    if own is None or own.marker is not None:
+        try:
+            with try_lock(path) as free:
+                yield free and not _is_shared(path)
+        finally:
+            if own is not None:
+                own.close()
+        return
+    try:
+        try:
+            fcntl.flock(own.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free
+    finally:
+        with suppress(OSError):
+            fcntl.flock(own.descriptor, fcntl.LOCK_SH)
+        own.close()
+
+
+def _same_file(one: int, other: int) -> bool:
+    return os.path.samestat(os.fstat(one), os.fstat(other))
+
+
+def _is_shared(path: Path) -> bool:
+    """Returns whether another living process has left its name beside a file."""
+    prefix = f"{path.name}.used-"
+    for marker in path.parent.glob(f"{prefix}*"):
+        machine, process, started = marker.name.removeprefix(prefix).split("-")
+        if machine != this_process().partition("-")[0]:
+            return True  # nothing is known of it
+        if int(process) != os.getpid() and _started(int(process)) == started:
+            return True
+    return False
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.array_files import open_array
+from headstart.data.entries import discard, use
+from headstart.data.locks import Share
 from headstart.data.ranges import common_range
 from headstart.data.rasters import Learned, Status
 from headstart.data.types import Dataset
-from headstart.errors import DataError, HeadstartError
+from headstart.errors import DataError
 from headstart.inputs.regular_files import read_text
+from headstart.progress import SILENT, Progress
 
 THUMBNAIL = 64
 """Side in pixels of the square grey thumbnails by which the audit finds near duplicates."""
@@ -91,35 +95,39 @@ class Pixels:
         return self.data[start : start + height * width * 3].reshape(height, width, 3)
 
 
-def open_pixels(cache_dir: Path, key: str) -> Pixels:
-    """Returns images that were decoded before.
+def open_pixels(cache_dir: Path, key: str, progress: Progress = SILENT) -> Pixels | None:
+    """Returns images that were decoded before; None if they are not there as they were written.
+
+    Other processes do not delete them while the pixels are mapped.
 
     Args:
         cache_dir: Folder of all caches.
         key: Key of the pixels.
-
-    Raises:
-        HeadstartError: If they are no longer there.
+        progress: Progress display, which says what is damaged.
     """
     folder = cache_dir / "pixels" / key
-    if not is_complete(folder):
-        raise HeadstartError(f"The decoded images in {folder} were removed. Run the command again.")
-    return read_pixels(folder, key)
+    held = use(folder, progress)
+    return None if held is None else read_pixels(folder, key, held, progress)
 
 
-def is_complete(folder: Path) -> bool:
-    """Returns whether a folder holds all files of decoded images, with the right sizes."""
-    try:
-        index = json.loads(read_text(folder / "index.json"))
-        pixels, thumbnails = (folder / name for name in ("pixels.u8", "thumbnails.u8"))
-        expected = (index["bytes"], len(index["facts"]) * THUMBNAIL_BYTES)
-        return (pixels.stat().st_size, thumbnails.stat().st_size) == expected
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def read_pixels(folder: Path, key: str, held: Share, progress: Progress = SILENT) -> Pixels | None:
+    """Reads the decoded images of an entry that is locked; the pixels stay on the disk.
+
+    Returns None if another version wrote it.
+    """
+    with closing(held):
+        try:
+            found = _read(folder, key)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            progress.say(f"{folder} is an entry of another version of headstart; made again.")
+            discard(folder)
+            return None
+        if isinstance(found.data, np.memmap):
+            held.keep_for(found.data.base)  # the map, which its slices share
+        return found
 
 
-def read_pixels(folder: Path, key: str) -> Pixels:
-    """Reads the decoded images of a complete folder; the pixels stay on the disk."""
+def _read(folder: Path, key: str) -> Pixels:
     index = json.loads(read_text(folder / "index.json"))
     shape = (len(index["facts"]) * THUMBNAIL_BYTES,)
     thumbnails = open_array(folder / "thumbnails.u8", np.uint8, shape).data

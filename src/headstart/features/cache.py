@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from headstart.backbones.engine import Engine
 from headstart.data.array_files import open_array, reserve
-from headstart.data.locks import this_process
+from headstart.data.entries import discard, discard_unused, publish, use
+from headstart.data.locks import Share, this_process
 from headstart.errors import DiskFullError, HeadstartError, InputError
 from headstart.inputs.regular_files import read_text
 from headstart.progress import SILENT, Progress
@@ -31,6 +32,9 @@ T = TypeVar("T")
 Activations = NDArray[Any]
 
 DEFAULT_LIMIT_BYTES = 20 * 10**9
+
+_ATTEMPTS = 5
+"""How often an entry is made that other processes delete at once."""
 
 UNPACKED_SECONDS = 7 * 24 * 3600
 """Time for which unpacked archives stay: runs read them long after they were opened."""
@@ -99,31 +103,36 @@ def cached_activations(
 
     Raises:
         DiskFullError: If there is no space left for them.
+        InputError: If they are not in the cache, and it cannot be written to.
     """
     folder = cache_dir / "activations" / cache_key({**depends_on, "engine": engine.identity})
-    stored = _open(folder)
-    if stored is None:
-        for dtype in (np.float16, np.float32):
-            tracked = progress.track(batches(), description, -(-rows // engine.batch_size))
-            if _write(folder, rows, map(engine.run, prefetched(tracked)), dtype, depends_on):
-                break
-        stored = _open(folder)
-    assert stored is not None
-    return stored
+    for _ in range(_ATTEMPTS):
+        held = use(folder, progress)
+        if held is None:
+            for dtype in (np.float16, np.float32):
+                tracked = progress.track(batches(), description, -(-rows // engine.batch_size))
+                outputs = map(engine.run, prefetched(tracked))
+                fits, held = _write(folder, rows, outputs, dtype, depends_on)
+                if fits:
+                    break
+        if held is not None and (stored := _open(folder, held, progress)) is not None:
+            return stored
+    raise HeadstartError(f"Other processes delete {folder} as soon as it is written. Try again.")
 
 
-def _open(folder: Path) -> Activations | None:
-    """Returns an entry; None if it is missing, damaged or being deleted."""
-    index, data = folder / "index.json", folder / "data"
-    try:
-        meta = json.loads(read_text(index))
-        dtype, shape = np.dtype(meta["dtype"]), tuple(meta["shape"])
-        if data.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
+def _open(folder: Path, held: Share, progress: Progress) -> Activations | None:
+    """Returns an entry that is locked; None if another version wrote it."""
+    with closing(held):
+        try:
+            meta = json.loads(read_text(folder / "index.json"))
+            array = open_array(folder / "data", np.dtype(meta["dtype"]), tuple(meta["shape"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            progress.say(f"{folder} is an entry of another version of headstart; made again.")
+            discard(folder)
             return None
-        os.utime(index)  # the oldest are evicted first
-        return open_array(data, dtype, shape)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        if isinstance(array, np.memmap):
+            held.keep_for(array.base)  # the map, which its slices share
+        return array
 
 
 def _write(
@@ -132,14 +141,21 @@ def _write(
     outputs: Iterable[NDArray[Any]],
     dtype: type[np.floating[Any]],
     depends_on: Mapping[str, Any],
-) -> bool:
-    """Writes all outputs and returns True; returns False if a value does not fit into `dtype`."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=folder.parent))
+) -> tuple[bool, Share | None]:
+    """Writes all outputs.
+
+    Returns:
+        Whether all values fit into `dtype`; and the lock of the entry, or None if another process
+        was faster.
+    """
+    draft = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=folder.parent))
         stored: np.dtype[Any] | None = None
         shape: tuple[int, ...] = ()
         written = 0
+        digest = hashlib.sha256()
         with (draft / "data").open("wb") as file:
             for output in outputs:
                 if stored is None:
@@ -147,25 +163,37 @@ def _write(
                     shape = (rows, *output.shape[1:])
                     _reserve(file, draft, int(np.prod(shape)) * stored.itemsize)
                 if stored == np.float16 and np.abs(output).max() > LARGEST_FLOAT16:
-                    return False
-                file.write(np.ascontiguousarray(output, stored).data)
+                    return False, None
+                block = np.ascontiguousarray(output, stored).data
+                file.write(block)
+                digest.update(block)
                 written += len(output)
         assert stored is not None
         if written != rows:
             raise HeadstartError(f"The prefix returned {written} activations for {rows} views.")
         index = {"dtype": str(stored), "shape": shape, "depends_on": dict(depends_on)}
         (draft / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-        if folder.exists() and _open(folder) is None:
-            _remove(folder)  # it was damaged
-        try:
-            draft.rename(folder)
-        except OSError:
-            # Another process was faster and wrote the same data.
-            if _open(folder) is None:
-                raise
-        return True
+        return True, publish(draft, folder, {"data": digest.hexdigest()})
+    except OSError as error:
+        raise _explained(error, folder.parent) from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _explained(error: OSError, place: Path) -> Exception:
+    """Returns the error for people if the cache cannot be written to, else the error."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(
+            f"There is no space left in {place} for activations. "
+            "Free some space, or point HEADSTART_CACHE at a larger disk."
+        )
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return InputError(
+            f"Cannot write activations to {place}: {error.strerror}. "
+            "Set HEADSTART_CACHE to a folder that you can write to."
+        )
+    return error
 
 
 def _reserve(file: BinaryIO, folder: Path, size: int) -> None:
@@ -184,7 +212,8 @@ def _reserve(file: BinaryIO, folder: Path, size: int) -> None:
 def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
     """Deletes the least recently used entries until the cache is within its limit.
 
-    Arrays that are still mapped stay readable, because the system keeps mapped files.
+    Entries that other processes use are kept. Arrays of this process that are still mapped stay
+    readable, because the system keeps mapped files.
 
     Args:
         cache_dir: Cache folder.
@@ -216,8 +245,7 @@ def evict(cache_dir: Path, limit_bytes: int | None = None) -> int:
     for _, size, folder in sorted(entries):
         if total - freed <= limit_bytes:
             break
-        _remove(folder)
-        freed += size
+        freed += size if discard_unused(folder) else 0
     return freed
 
 
@@ -244,14 +272,6 @@ def _sizes(folder: Path, pattern: str = "*") -> list[tuple[float, int]]:
             status = file.stat()
             found.append((status.st_mtime, status.st_blocks * 512))
     return found
-
-
-def _remove(folder: Path) -> None:
-    """Deletes an entry atomically."""
-    draft = folder.parent / f".draft-{this_process()}-{folder.name}"
-    with suppress(OSError):  # another process deletes it
-        folder.rename(draft)
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,10 +98,10 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
     ranking: list[Trial] = []
     if plan.rungs:
         context = replace(context, heads=solve_heads(context, base))
-        entries, base = _cache_views(run, experiment, context, base, plan)
+        views, base = _cache_views(run, experiment, context, base, plan)
         with run.step("search", planned_trials(plan)) as step:
             limited = replace(context, deadline=end_of_trials(run, experiment, base, plan))
-            ranking, plan = _try_recipes(run, experiment, limited, entries, base, plan)
+            ranking, plan = _try_recipes(run, experiment, limited, views, base, plan)
             trials = TRIALS.read(folder)
             step.seconds = sum(trial.seconds for trial in trials)
             step.happened(describe_trials(base, plan, trials, ranking[0] if ranking else None))
@@ -154,12 +155,12 @@ def _winners(run: RunContext, ranking: Sequence[Trial], plan: SearchPlan) -> lis
 
 def _cache_views(
     run: RunContext, experiment: Experiment, context: TrialContext, base: Recipe, plan: SearchPlan
-) -> tuple[list[Path], Recipe]:
+) -> tuple[Sequence["np.memmap[Any, np.dtype[Any]]"], Recipe]:
     """Caches the views for the first trials, so the duration of a trial is that of training.
 
     Returns:
-        The folders of the cache that trials read, and the recipe, with fewer views if the time
-        did not allow more.
+        The arrays, which other processes do not evict while they live, and the recipe, with fewer
+        views if the time did not allow more.
     """
     extractor = replace(
         fresh_extractor(context, base), rows={"train": context.rows, "val": context.rows},
@@ -180,15 +181,14 @@ def _cache_views(
     arrays = [
         each.array for each in (*views, *transfer.cached.values()) if isinstance(each, Picked)
     ]
-    stored = [Path(str(array.filename)).parent for array in arrays if isinstance(array, np.memmap)]
-    return list(dict.fromkeys([context.cache_dir / "pixels" / context.pixels, *stored])), base
+    return [array for array in arrays if isinstance(array, np.memmap)], base
 
 
 def _try_recipes(
     run: RunContext,
     experiment: Experiment,
     context: TrialContext,
-    entries: list[Path],
+    views: Sequence["np.memmap[Any, np.dtype[Any]]"],
     base: Recipe,
     plan: SearchPlan,
 ) -> tuple[list[Trial], SearchPlan]:
@@ -225,7 +225,7 @@ def _try_recipes(
 
     run.progress.board(trial_board(finished, plan))
     try:
-        with _open_executor(options, context, entries) as executor:
+        with _open_executor(options, context, views) as executor:
             return successive_halving(
                 asking, plan, known, executor, journal, why_stop, partial(write_plan, run.folder)
             )
@@ -234,10 +234,12 @@ def _try_recipes(
 
 
 def _open_executor(
-    options: FitOptions, context: TrialContext, entries: list[Path]
+    options: FitOptions, context: TrialContext, views: Sequence["np.memmap[Any, np.dtype[Any]]"]
 ) -> AbstractContextManager[Executor[TrialJob, Score]]:
     if options.executor == "ray":
-        parcel = pack(context, entries)
+        stored = [Path(str(array.filename)).parent for array in views]
+        entries = dict.fromkeys([context.cache_dir / "pixels" / context.pixels, *stored])
+        parcel = pack(context, list(entries))
         return open_executor(
             "ray", run_sent_trial, parcel, jobs=options.jobs, address=options.address
         )

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from headstart.artifacts.journal import SearchPlan
 from headstart.artifacts.records import Acted
 from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
-from headstart.data.pixels import Pixels, open_pixels
+from headstart.data.decode import ImageSource, pixels_again
+from headstart.data.pixels import Pixels
 from headstart.data.views import View
 from headstart.evaluation.calibration import calibrated_score, fit_temperature
 from headstart.evaluation.conformal import set_thresholds
@@ -49,7 +49,8 @@ from headstart.training.transfer import (
 BLENDS = (0.5, 0.75, 1.0)
 """Shares of the trained weights that are compared on validation images."""
 
-open_once = lru_cache(maxsize=2)(open_pixels)
+_opened: dict[tuple[Path, str], Pixels] = {}
+"""The decoded images that this process has open: those of the last trial."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class TrialContext:
     Attributes:
         cache_dir: Cache folder.
         pixels: Cache key of the decoded images.
+        source: What they are decoded from again if the cache loses them.
         rows: Rows of the pixels in the development set (N,).
         labels: Class numbers (N,).
         groups: Group numbers (N,).
@@ -80,6 +82,7 @@ class TrialContext:
 
     cache_dir: Path
     pixels: str
+    source: ImageSource
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
@@ -244,7 +247,11 @@ def solve_heads(context: TrialContext, recipe: Recipe) -> tuple[tuple[Solved | N
 
 
 def _pixels(context: TrialContext) -> Pixels:
-    return open_once(context.cache_dir, context.pixels)
+    place = (context.cache_dir, context.pixels)
+    if place not in _opened:
+        _opened.clear()
+        _opened[place] = pixels_again(context.pixels, context.source, context.cache_dir)
+    return _opened[place]
 
 
 def _held_logits(
@@ -348,6 +355,7 @@ def trial_context(experiment: Experiment, base: Recipe, plan: SearchPlan) -> Tri
     return TrialContext(
         cache_dir=extractor.cache_dir,
         pixels=experiment.pixels.key,
+        source=experiment.source,
         rows=plain.rows,
         labels=plain.labels,
         groups=plain.groups,

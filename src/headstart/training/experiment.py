@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones.cut import trace
 from headstart.data.audit import MIN_PER_CLASS, AuditResult, audit
-from headstart.data.decode import decode_dataset
+from headstart.data.decode import ImageSource, decode_dataset
 from headstart.data.division import divide
 from headstart.data.pixels import Pixels, with_range
 from headstart.data.splits import Split, read_split
@@ -56,6 +56,12 @@ class Experiment:
     extractor: FeatureExtractor
     decode_s: float
     features_s: float
+
+    @property
+    def source(self) -> ImageSource:
+        """What the pixels are decoded from, to decode them once more."""
+        short_side = self.extractor.backbone.preprocessing.resize
+        return ImageSource(tuple(self.dataset.items), short_side, self.dataset.reading)
 
     @property
     def left_out(self) -> str:

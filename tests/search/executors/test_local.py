@@ -13,7 +13,13 @@ import psutil
 import pytest
 import toy_work
 
-from headstart.errors import InputError, first_line
+from headstart.errors import (
+    DiskFullError,
+    HeadstartError,
+    InputError,
+    RunError,
+    first_line,
+)
 from headstart.search.executors.local import ExecutorName, Outcome, open_executor
 from headstart.search.executors.processes import (
     default_memory_limit,
@@ -126,6 +132,16 @@ def test_a_job_that_fails_is_an_outcome_and_the_others_go_on(place: ExecutorName
     assert "can't allocate memory" in torch.cause
     outcomes = [data, arithmetic, good, memory, numpy, torch]
     assert [o.out_of_memory for o in outcomes] == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("job", "error"), [("full", DiskFullError), ("changed", RunError)], ids=["full", "changed"]
+)
+def test_what_no_job_would_escape_ends_the_run(
+    place: ExecutorName, job: str, error: type[HeadstartError]
+) -> None:
+    with pytest.raises(error, match=r"^(there is no space left|the images changed)"):
+        run(place, toy_work.fail, None, ["good", job])
 
 
 def test_a_mistake_in_the_program_is_raised(place: ExecutorName) -> None:

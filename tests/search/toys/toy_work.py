@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.errors import DataError
+from headstart.errors import DataError, DiskFullError, RunError
 
 
 @dataclass
@@ -49,6 +49,10 @@ def times(shared: Shared, job: int) -> int:
 def fail(shared: Any, job: str) -> str:
     if job == "data":
         raise DataError("the images are gone.\nAnd more that nobody reads.")
+    if job == "full":
+        raise DiskFullError("there is no space left.")
+    if job == "changed":
+        raise RunError("the images changed.")
     if job == "arithmetic":
         return str(1 // 0)
     if job == "memory":

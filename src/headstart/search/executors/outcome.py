@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from headstart.errors import HeadstartError, first_line, is_out_of_memory
+from headstart.errors import DiskFullError, HeadstartError, RunError, first_line, is_out_of_memory
 
 S = TypeVar("S")
 
@@ -20,6 +20,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 FAILURES = (HeadstartError, RuntimeError, MemoryError, ArithmeticError)
 """Errors that fail only their job; any other error is a bug and ends the run."""
+
+_ENDING = (DiskFullError, RunError)
+"""Of these, the ones that no other job would escape: the run ends, and can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ def attempt(work: Callable[[S, J], T], shared: S, job: J) -> Outcome[T]:
     began = time.monotonic()
     try:
         value = work(shared, job)
+    except _ENDING:
+        raise
     except FAILURES as error:
         return Outcome(
             cause=first_line(error),

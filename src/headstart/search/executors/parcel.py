@@ -6,7 +6,8 @@ folder or has worked on the same data before. Other machines write the entries t
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.cache_dir import default_cache_dir
-from headstart.data.locks import this_process
+from headstart.data.entries import SUMS, files_of, publish, use
+from headstart.data.locks import Share, this_process
+from headstart.progress import SILENT
 from headstart.search.trial import Score, TrialContext, TrialJob, run_trial
 
 
@@ -39,30 +42,39 @@ def pack(context: TrialContext, folders: list[Path]) -> Parcel:
         context: Trial context.
         folders: Folders of its cache.
     """
-    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()]
+    files = [file for folder in folders for file in files_of(folder)]
     root = context.cache_dir
     return Parcel(context, {str(f.relative_to(root)): np.fromfile(f, np.uint8) for f in files})
 
 
 def run_sent_trial(parcel: Parcel, job: TrialJob) -> Score:
     """Runs a trial on the machine that received the parcel."""
-    return run_trial(unpack(parcel), job)
+    with unpacked(parcel) as context:
+        return run_trial(context, job)
 
 
-def unpack(parcel: Parcel) -> TrialContext:
-    """Returns the context for this machine; entries that it lacks are written into its cache."""
-    cache = parcel.context.cache_dir
-    folders = {str(Path(name).parent) for name in parcel.entries}
-    if all((cache / folder / "index.json").exists() for folder in folders):
-        return parcel.context
-    cache = default_cache_dir()
-    for folder in sorted(folders):
-        if not (cache / folder / "index.json").exists():
-            _write(cache / folder, parcel, folder)
-    return replace(parcel.context, cache_dir=cache)
+@contextmanager
+def unpacked(parcel: Parcel) -> Iterator[TrialContext]:
+    """Yields the context for this machine; entries that it lacks are written into its cache.
+
+    They are locked against eviction by other processes meanwhile.
+    """
+    folders = sorted({str(Path(name).parent) for name in parcel.entries})
+    with ExitStack() as locks:
+        for cache in (parcel.context.cache_dir, default_cache_dir()):
+            held = [use(cache / folder, SILENT) for folder in folders]
+            for each in filter(None, held):
+                locks.enter_context(closing(each))
+            if all(held):
+                break
+        else:
+            for folder, lock in zip(folders, held, strict=True):
+                if lock is None and (written := _write(cache / folder, parcel, folder)) is not None:
+                    locks.enter_context(closing(written))
+        yield replace(parcel.context, cache_dir=cache)
 
 
-def _write(target: Path, parcel: Parcel, folder: str) -> None:
+def _write(target: Path, parcel: Parcel, folder: str) -> Share | None:
     """Writes an entry under a temporary name and renames it: others may do the same.
 
     `cache.evict` knows the name, and removes what a killed process left.
@@ -71,12 +83,8 @@ def _write(target: Path, parcel: Parcel, folder: str) -> None:
     draft = Path(tempfile.mkdtemp(prefix=f".draft-{this_process()}-", dir=target.parent))
     try:
         for name, data in parcel.entries.items():
-            if str(Path(name).parent) == folder:
+            if str(Path(name).parent) == folder and Path(name).name != SUMS:
                 data.tofile(draft / Path(name).name)
-        try:
-            draft.rename(target)
-        except OSError:
-            if not (target / "index.json").exists():
-                raise
+        return publish(draft, target, {})
     finally:
         shutil.rmtree(draft, ignore_errors=True)

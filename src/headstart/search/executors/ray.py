@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from headstart.errors import InputError, first_line
+from headstart.errors import HeadstartError, InputError, first_line
 from headstart.search.executors.outcome import Outcome, attempt, use_threads
 from headstart.text import counted
 
@@ -178,8 +178,10 @@ def _outcome(ended: "ray.ObjectRef[Outcome[T]]") -> Outcome[T]:
     errors = _ray().exceptions
     try:
         outcome: Outcome[T] = _ray().get(ended)
-    except errors.RayTaskError:  # Raised by the job, but not its own failure: a bug.
-        raise
+    except errors.RayTaskError as error:  # Raised by the job, but not its own failure.
+        if isinstance(error.cause, HeadstartError):
+            raise error.cause from None
+        raise  # a bug
     except errors.OutOfMemoryError as error:
         return Outcome(
             cause="its machine ran out of memory", traceback=str(error), out_of_memory=True
