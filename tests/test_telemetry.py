@@ -1,8 +1,15 @@
-"""No dependency keeps an identity of the machine or reports on its use."""
+"""No dependency keeps an identity of the machine or reports on its use.
+
+Where the system allows it, commands run in a network namespace without any network. The kernel
+counts each packet that leaves and each address that something wanted to reach, whatever the
+language of the library.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,3 +39,125 @@ def test_every_switch_is_off_and_the_user_has_the_last_word(tmp_path: Path) -> N
     show = f"import headstart, os; print(*(os.environ[name] for name in {SWITCHES}))"
     assert run(show, tmp_path) == "1 0 1"
     assert run(show, tmp_path, RAY_USAGE_STATS_ENABLED="1") == "1 1 1"
+
+
+COMMANDS = """
+import sys
+from headstart.cli.main import main
+images, run = sys.argv[1:]
+image = f"{images}/checks/000.png"
+small = ["--set", "backbone.name=test_efficientnet", "--set", "backbone.weights=random"]
+for command in (
+    ["check", images],
+    ["fit", images, "--epochs", "1", "--seed", "1", "--out", run, *small],
+    ["predict", run, image, "--json"],
+    ["embed", run, image, "--out", f"{run}.csv"],
+    ["similar", run, image],
+    ["report", run],
+    ["diff", run, run],
+    ["suspects", run, "--out", f"{run}-suspects.csv"],
+    ["show", images, "--out", f"{run}-pictures", *small],
+    ["backbones", "efficientnet"],
+    ["methods"],
+):
+    sys.argv = ["headstart", *command]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            sys.exit(f"{command} ended with {end.code}")
+"""
+
+IDLE = """
+import sys, time
+import headstart.backbones.onnx
+time.sleep(float(sys.argv[1]))
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a program left behind: files in its home folder, and attempts to reach the network."""
+
+    files: tuple[str, ...]
+    attempts: int | None
+
+
+def watched(home: Path, code: str, *arguments: object) -> Seen:
+    """Runs a program in an empty home folder; `attempts` is None where they cannot be counted."""
+    home.mkdir()
+    dropped = ("XDG_", "MPL", "HEADSTART_", "TORCH_HOME", "HF_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in SWITCHES and not name.startswith(dropped)
+    }
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    counted = can_count()
+    if counted:
+        counters = "cat /proc/net/snmp /proc/net/snmp6 >&3"
+        shell = f'"$@" >/dev/null; code=$?; {counters}; exit $code'
+        command = ["unshare", "-rn", "sh", "-c", f"exec 3>&1; {shell}", "sh", *command]
+    done = subprocess.run(
+        command, env={**kept, "HOME": str(home)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    files = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+    return Seen(tuple(files), attempts(done.stdout) if counted else None)
+
+
+def attempts(counters: str) -> int:
+    """Packets that left, and addresses that were not reached, of IPv4 and IPv6."""
+    lines = [line.split() for line in counters.splitlines()]
+    names, values = (line for line in lines if line[0] == "Ip:")
+    ip4 = dict(zip(names, values, strict=True))
+    ip6 = {line[0]: line[1] for line in lines if len(line) == 2}
+    found = [ip4["OutRequests"], ip4["OutNoRoutes"]]
+    return sum(map(int, [*found, ip6["Ip6OutRequests"], ip6["Ip6OutNoRoutes"]]))
+
+
+def can_count() -> bool:
+    return shutil.which("unshare") is not None and (
+        subprocess.run(
+            ["unshare", "-rn", "cat", "/proc/net/snmp", "/proc/net/snmp6"],
+            capture_output=True, check=False,
+        ).returncode == 0
+    )  # fmt: skip
+
+
+CALLS = {
+    "a name": "import socket\ntry: socket.getaddrinfo('example.org', 80)\nexcept OSError: pass",
+    "an address": "import socket\nsocket.socket().connect_ex(('192.0.2.1', 80))",
+    "a datagram": (
+        "import socket\ntry: socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9))\n"
+        "except OSError: pass"
+    ),
+}
+
+
+@pytest.mark.skipif(not can_count(), reason="the system allows no network namespace")
+@pytest.mark.parametrize("call", CALLS)
+def test_attempts_are_seen(call: str, tmp_path: Path) -> None:
+    seen = watched(tmp_path / "home", CALLS[call])
+    assert seen.attempts is not None and seen.attempts > 0
+    assert watched(tmp_path / "other", "import socket").attempts == 0
+
+
+@pytest.mark.slow
+def test_commands_leave_no_file_but_ours_and_reach_for_nothing(
+    pictures: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    seen = watched(home, COMMANDS, pictures, tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").exists()
+    # Matplotlib keeps the list of the fonts of this machine, as for every program that draws.
+    known = (".cache/headstart/", ".cache/matplotlib/fontlist-")
+    assert [name for name in seen.files if not name.startswith(known)] == []
+    assert any(name.startswith(".cache/headstart/pixels/") for name in seen.files)
+    assert seen.attempts in {0, None}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_count(), reason="the system allows no network namespace")
+def test_a_process_that_is_idle_for_half_a_minute_reaches_for_nothing(tmp_path: Path) -> None:
+    assert watched(tmp_path / "ours", IDLE, 35) == Seen((), 0)

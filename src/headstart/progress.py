@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
+from headstart.names import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
@@ -66,7 +68,7 @@ class PlainProgress:
 
     def say(self, message: str) -> None:
         """Prints one line."""
-        print(message, file=self._stream, flush=True)
+        print(printable(message, keep="\n"), file=self._stream, flush=True)
 
     def board(self, rows: Sequence[Sequence[str]]) -> None:
         """Shows nothing: a table that updates in place needs a terminal."""
@@ -104,7 +106,8 @@ class RichProgress:
 
     def say(self, message: str) -> None:
         """Prints one line above any bar."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        text = printable(message, keep="\n")
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def board(self, rows: Sequence[Sequence[str]]) -> None:
         """Shows a table above the bars; no rows remove it."""
@@ -115,9 +118,9 @@ class RichProgress:
         if rows:
             self._table = Table()
             for name in rows[0]:
-                self._table.add_column(Text(name))
+                self._table.add_column(Text(printable(name)))
             for row in rows[1:]:
-                self._table.add_row(*map(Text, row))
+                self._table.add_row(*(Text(printable(cell)) for cell in row))
         self._draw()
 
     def _draw(self) -> None:

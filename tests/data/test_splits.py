@@ -317,7 +317,7 @@ def test_a_split_file_can_be_given_back(tmp_path):
     save_split(path, split, keys)
     assert path.read_bytes().splitlines()[:2] == [
         b"path,split",
-        f"-0.jpg,{split.names()[0]}".encode(),
+        f"'-0.jpg,{split.names()[0]}".encode(),
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["split.csv"]
     given = read_split(path, keys[::-1])

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from headstart.artifacts.files import check_writable, replacing
 from headstart.errors import InputError, RunError
 from headstart.inputs.regular_files import check_regular
+from headstart.names import to_cell
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def export_embeddings(path: Path, images: Sequence[str], vectors: NDArray[np.flo
             writer = csv.writer(file)
             writer.writerow(["image", *(f"e{number}" for number in range(vectors.shape[1]))])
             rows = zip(images, vectors.tolist(), strict=True)
-            writer.writerows([image, *vector] for image, vector in rows)
+            writer.writerows([to_cell(image), *vector] for image, vector in rows)
 
 
 def read_embeddings(path: Path) -> Embeddings:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from headstart.errors import DiskFullError, InputError, RunError
 from headstart.inputs.regular_files import open_text, read_bytes
+from headstart.names import from_cell
 from headstart.text import counted, listed
 
 M = TypeVar("M", bound=BaseModel)
@@ -107,7 +108,7 @@ def read_table(path: Path, columns: Collection[str]) -> list[dict[str, str]] | N
             for row in reader:
                 if None in row or None in row.values():
                     raise RunError(damaged(path, f"line {reader.line_num}: the number of cells"))
-                rows.append(row)
+                rows.append({name: from_cell(cell) for name, cell in row.items()})
             return rows
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -1,6 +1,5 @@
 """The fingerprint of a run's data: label and content of every image, by which changes are named."""
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 from headstart.artifacts.files import read_table, replacing
 from headstart.data.types import Dataset
+from headstart.names import to_cell, write_rows
 from headstart.text import counted, listed
 
 FINGERPRINT = "data.csv"
@@ -107,9 +107,7 @@ def write_fingerprint(folder: Path, marks: Sequence[Mark]) -> None:
         replacing(folder / FINGERPRINT) as draft,
         draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Mark._fields)
-        writer.writerows(marks)
+        write_rows(file, [Mark._fields, *([*map(to_cell, mark)] for mark in marks)])
 
 
 def read_fingerprint(folder: Path) -> list[Mark] | None:

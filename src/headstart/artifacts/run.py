@@ -43,6 +43,7 @@ from headstart.data.audit import Audit
 from headstart.data.locks import lock_file, try_lock
 from headstart.errors import RunError
 from headstart.evaluation.metrics import Metrics
+from headstart.names import to_cell
 from headstart.recipes.parsing import parse_recipe, to_toml
 from headstart.recipes.recipe import Recipe
 
@@ -135,7 +136,10 @@ def write_result(folder: Path, metrics: Metrics, predictions: Sequence[TestPredi
     ):
         writer = csv.DictWriter(file, list(TestPrediction.model_fields))
         writer.writeheader()
-        writer.writerows(prediction.model_dump() for prediction in predictions)
+        for prediction in predictions:
+            names = {"path", "label", "prediction"}
+            cells = {name: to_cell(getattr(prediction, name)) for name in names}
+            writer.writerow(prediction.model_dump() | cells)
     # Written last: a run with metrics is a finished run.
     write_json(folder / "metrics.json", metrics.model_dump(mode="json"))
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from headstart import __version__
+from headstart.cli.output import say
 from headstart.errors import HeadstartError, InputError, OutputError
 
 app = typer.Typer(
@@ -64,7 +65,7 @@ def root(
     """Train, test and ship an image classifier from a small folder of labelled images."""
     context.obj = debug
     if version:
-        print(f"headstart {__version__}")
+        say(f"headstart {__version__}")
         raise typer.Exit
 
 
@@ -127,7 +128,7 @@ def one_format(as_json: bool, as_csv: bool) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}", error=True)
     raise typer.Exit(code)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from headstart.cli.app import AsJson, Source, app, reporting_errors
 from headstart.cli.options import given, takes_options
-from headstart.cli.output import print_json, print_methods, print_table
+from headstart.cli.output import print_json, print_methods, print_model, print_table, say
 from headstart.errors import DataError
 from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
@@ -28,15 +28,15 @@ def check(context: typer.Context, source: Source, as_json: AsJson = False, **val
         options = parse_options(SourceOptions, given(values))
         found = run_check(source, options, progress=for_stream(sys.stderr))
         if as_json:
-            print(found.model_dump_json(indent=1))
+            print_model(found)
         else:
             if found.understood is not None:
-                print(found.understood)
+                say(found.understood)
             rows = summary_rows(found)
             if rows:
                 print_table(("subject", "severity", "finding"), rows)
             elif not found.problem:
-                print("No problems found.")
+                say("No problems found.")
         if found.problem:
             raise DataError(found.problem)
 
@@ -73,7 +73,7 @@ def suspects(
             sealed = f" The {counted(found.sealed, 'test image')} stayed sealed."
         checked = counted(found.images, "image")
         verb = "is" if len(found.suspects) == 1 else "are"
-        print(f"{len(found.suspects):,} of {checked} {verb} suspicious; see {out}.{sealed}")
+        say(f"{len(found.suspects):,} of {checked} {verb} suspicious; see {out}.{sealed}")
 
 
 @app.command()
@@ -159,4 +159,4 @@ def show(
             source, options, out=out, image=image, recipe=recipe, settings=settings or [], seed=seed
         )
         for file in files:
-            print(file)
+            say(file)

@@ -17,7 +17,7 @@ from headstart.cli.app import (
     reporting_errors,
 )
 from headstart.cli.options import given, takes_options
-from headstart.cli.output import print_ledger, print_run, print_table
+from headstart.cli.output import print_ledger, print_model, print_run, print_table, say
 from headstart.errors import RecipeError
 from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
@@ -80,7 +80,7 @@ def compare(
         )
         print_ledger(ledger, as_json, as_csv)
         if options.run is not None:
-            print(f"report: {options.run / 'report.html'}", file=sys.stderr)
+            say(f"report: {options.run / 'report.html'}", error=True)
 
 
 @app.command()
@@ -101,12 +101,12 @@ def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **v
             started=process_start(),
         )
         if as_json:
-            print(certificate.model_dump_json(indent=1))
+            print_model(certificate)
             return
         print_table(("question", "answer", "why"), answers(certificate))
         for note in certificate.notes:
-            print(f"note: {note}")
-        print(f"certificate: {folder / 'certificate.html'}")
+            say(f"note: {note}")
+        say(f"certificate: {folder / 'certificate.html'}")
 
 
 def _shares(percentages: str | None) -> tuple[float, ...] | None:

@@ -4,6 +4,7 @@ import sys
 
 from headstart.cli import explore, fit, runs  # noqa: F401 - importing registers the commands
 from headstart.cli.app import app
+from headstart.cli.output import say
 from headstart.cli.streams import abandon_output, open_streams
 from headstart.errors import OutputError
 
@@ -27,5 +28,5 @@ def main() -> None:
         abandon_output()
         code = error.exit_code
         if not error.closed:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", error=True)
     sys.exit(code)  # type: ignore[arg-type]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
+from headstart.names import printable, printable_json, to_cell
 from headstart.text import counted, percent, percent_range
 
 if TYPE_CHECKING:
@@ -16,9 +19,24 @@ if TYPE_CHECKING:
     from headstart.search.leaderboard import Row
 
 
+def say(text: object = "", *, error: bool = False) -> None:
+    """Prints a text; characters in it that would control the terminal are shown as escapes.
+
+    Args:
+        text: One or more lines.
+        error: Whether it goes to standard error.
+    """
+    print(printable(str(text), keep="\n"), file=sys.stderr if error else sys.stdout)
+
+
 def print_json(value: Any) -> None:
     """Prints plain data as JSON."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(printable_json(json.dumps(value, indent=1, ensure_ascii=False)))
+
+
+def print_model(model: BaseModel) -> None:
+    """Prints a model as JSON."""
+    print(printable_json(model.model_dump_json(indent=1)))
 
 
 def print_run(run: "Run") -> None:
@@ -27,19 +45,19 @@ def print_run(run: "Run") -> None:
     from headstart.progress import format_duration
 
     metrics, record = run.metrics, run.record
-    print(
+    say(
         f"sealed test: {percent(metrics.accuracy)} of {counted(metrics.n, 'image')} correct "
         f"(95% interval {percent_range(metrics.accuracy_interval)}"
         f"{basis(metrics.groups, metrics.n)})"
     )
-    print(
+    say(
         f"balanced accuracy {percent(metrics.balanced_accuracy)}, "
         f"macro-F1 {percent(metrics.macro_f1)}, log loss {metrics.log_loss:.3f}, "
         f"calibration error {percent(metrics.ece)}"
     )
     if metrics.retrieval is not None:
         recalls = metrics.retrieval.recall_at.items()
-        print(
+        say(
             "nearest training images: "
             + ", ".join(f"recall@{k} {percent(share)}" for k, share in recalls)
             + f", MAP@R {percent(metrics.retrieval.map_at_r)}"
@@ -49,8 +67,8 @@ def print_run(run: "Run") -> None:
         for each in record.acted
     ]
     print_table(("family", "method", "state", "first step", "effect"), acted)
-    print(f"kept: {record.chosen}")
-    print(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
+    say(f"kept: {record.chosen}")
+    say(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
     if len(metrics.classes) <= 30:
         rows = [
             (each.name, str(each.n), *map(percent, (each.precision, each.recall, each.f1)))
@@ -59,9 +77,9 @@ def print_run(run: "Run") -> None:
         print_table(("class", "images", "precision", "recall", "F1"), rows)
     for mistake in metrics.top_confusions[:5]:
         times = counted(mistake.count, "time")
-        print(f"confused: {mistake.actual!r} taken for {mistake.predicted!r} {times}")
-    print(f"report: {run.folder / 'report.html'}")
-    print(f"use it: headstart predict {run.folder} IMAGE …")
+        say(f"confused: {mistake.actual!r} taken for {mistake.predicted!r} {times}")
+    say(f"report: {run.folder / 'report.html'}")
+    say(f"use it: headstart predict {run.folder} IMAGE …")
 
 
 def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> None:
@@ -95,7 +113,7 @@ def print_importance(shares: Sequence[tuple[str, float]], as_json: bool, as_csv:
     from headstart.search.leaderboard import TOO_FEW
 
     if not shares:
-        print(TOO_FEW, file=sys.stderr)
+        say(TOO_FEW, error=True)
     if as_json:
         print_json([{"choice": name, "share": share} for name, share in shares])
     elif as_csv:
@@ -107,7 +125,7 @@ def print_importance(shares: Sequence[tuple[str, float]], as_json: bool, as_csv:
 def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
     """Prints the effect of each method."""
     if as_json:
-        print(ledger.model_dump_json(indent=1))
+        print_model(ledger)
         return
     if as_csv:
         columns = [
@@ -134,7 +152,7 @@ def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
     ]
     print_table(names, rows)
     if ledger.left_out:
-        print(f"not measured for lack of time: {', '.join(ledger.left_out)}", file=sys.stderr)
+        say(f"not measured for lack of time: {', '.join(ledger.left_out)}", error=True)
 
 
 def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:
@@ -149,9 +167,12 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
         for p in predictions:
             # Class names may contain any separator; JSON quotes them.
             classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
+            classes = printable_json(classes)
             outside = "" if p.distance is None else str(p.out_of_distribution).lower()
             found = (classes, p.distance, p.limit, outside)
-            writer.writerow((p.image, p.label, p.probability, p.error, *found))
+            names = (printable_on_terminal(to_cell(name)) for name in (p.image, p.label))
+            error = printable_on_terminal(p.error)
+            writer.writerow((*names, p.probability, error, *found))
         return
     rows = [
         (p.image, "–", "–", "")
@@ -178,12 +199,17 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
         print_table(columns, rows)
     warned = sum(p.out_of_distribution for p in predictions)
     if warned:
-        print(
+        say(
             f"warning: {warned:,} of {counted(len(predictions), 'image')} "
             f"{'is' if warned == 1 else 'are'} out of distribution (unlike the training images). "
             "Do not rely on the predicted class there.",
-            file=sys.stderr,
+            error=True,
         )
+
+
+def printable_on_terminal(text: str) -> str:
+    """Returns text as it is for a program, and without control characters for a terminal."""
+    return printable(text) if sys.stdout.isatty() else text
 
 
 def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -195,19 +221,19 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
     console = Console(soft_wrap=not sys.stdout.isatty())
     if not console.is_terminal:
         for row in (columns, *rows):
-            print("\t".join(row))
+            print("\t".join(map(printable, row)))
         return
-    table = Table(*(Column(Text(column)) for column in columns), box=None)
+    table = Table(*(Column(Text(printable(column))) for column in columns), box=None)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
 
 
 def print_methods(pages: "Sequence[MethodPage]") -> None:
     """Prints the full description of methods."""
     for page in pages:
-        print(f"{page.family} = {page.name}\n{page.what}\nOn small data: {page.advice}")
+        say(f"{page.family} = {page.name}\n{page.what}\nOn small data: {page.advice}")
         rows = [(f.name, f.default, f.allowed, f.searched or "–", f.meaning) for f in page.fields]
         if rows:
             print_table(("field", "default", "allowed", "searched", "meaning"), rows)
-        print()
+        say()

@@ -11,8 +11,10 @@ from headstart.cli.output import (
     print_importance,
     print_json,
     print_leaderboard,
+    print_model,
     print_predictions,
     print_table,
+    say,
 )
 from headstart.progress import for_stream
 from headstart.text import counted
@@ -59,7 +61,7 @@ def report(
     with reporting_errors(context):
         from headstart.report.page import write_report
 
-        print(write_report(run, data, for_stream(sys.stderr)))
+        say(write_report(run, data, for_stream(sys.stderr)))
 
 
 @app.command()
@@ -75,17 +77,17 @@ def diff(
 
         found = run_diff(a, b)
         if as_json:
-            print(found.model_dump_json(indent=1))
+            print_model(found)
             return
         for warning in found.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            say(f"warning: {warning}", error=True)
         rows = [
             (part, change.what, *("–" if v is None else str(v) for v in (change.a, change.b)))
             for part in ("recipe", "data", "backbone", "budget", "software")
             for change in getattr(found, part)
         ]
         print_table(("part", "value", f"A: {a}", f"B: {b}"), rows)
-        print(found.accuracy.verdict)
+        say(found.accuracy.verdict)
 
 
 @app.command()
@@ -136,9 +138,9 @@ def embed(
         good = [row for row in range(len(files)) if row not in failed]
         export_embeddings(out, [files[row].name for row in good], vectors[good])
         for row, why in failed.items():
-            print(f"left out: {files[row].name}: {why}", file=sys.stderr)
+            say(f"left out: {files[row].name}: {why}", error=True)
         written = counted(len(good), "embedding")
-        print(f"{written} of dimension {vectors.shape[1]}: {out}")
+        say(f"{written} of dimension {vectors.shape[1]}: {out}")
         if failed:
             raise typer.Exit(1)
 
@@ -168,10 +170,10 @@ def similar(
             absent = show_similar(opened, image, found, out, data)
             if absent:
                 way_out = "" if data else " Give the folder of the images with --data."
-                print(
+                say(
                     f"note: {out} lacks {counted(len(absent), 'training image')}: the run keeps no "
                     f"copy, and they were not found.{way_out}",
-                    file=sys.stderr,
+                    error=True,
                 )
         if as_json:
             print_json([each.model_dump() for each in found])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.errors import DataError, DiskFullError, RecipeError, did_you_mean
 from headstart.inputs.regular_files import check_regular, open_text
+from headstart.names import from_cell, to_cell, write_rows
 from headstart.text import counted, listed
 
 Indices = NDArray[np.int64]
@@ -189,9 +190,8 @@ def save_split(path: Path, split: Split, keys: Sequence[str]) -> None:
     try:
         # surrogateescape: a file name need not be valid UTF-8.
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["path", "split"])
-            writer.writerows(rows)
+            cells = ((to_cell(key), part) for key, part in rows)
+            write_rows(file, [("path", "split"), *cells])
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -253,7 +253,10 @@ def _split_rows(path: Path) -> list[tuple[int, str, str]]:
                 raise DataError(
                     f"The split file {path} needs a first line that names the columns path,split."
                 )
-            return [(reader.line_num, row["path"] or "", row["split"] or "") for row in reader]
+            return [
+                (reader.line_num, from_cell(row["path"] or ""), row["split"] or "")
+                for row in reader
+            ]
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"The split file {path} cannot be read: {reason}.") from None

@@ -1,6 +1,5 @@
 """Suspicious images: probably wrong labels, copies with different labels, and outliers."""
 
-import csv
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from headstart.errors import DataError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.retrieval import unit
 from headstart.features.probe import LabelledFeatures, cross_validate, fit_probe
+from headstart.names import to_cell, write_rows
 from headstart.text import percent
 
 Kind = Literal["label", "copies", "outlier"]
@@ -258,11 +258,11 @@ def write_suspects_csv(path: Path, suspects: Iterable[Suspect]) -> None:
         replacing(path) as draft,
         draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "label", "suggested", "kind", "score", "why"])
-        writer.writerows(
-            [s.path, s.label, s.suggested, s.kind, f"{s.score:.4f}", s.why] for s in suspects
+        cells = (
+            [*map(to_cell, (s.path, s.label, s.suggested)), s.kind, f"{s.score:.4f}", s.why]
+            for s in suspects
         )
+        write_rows(file, [("path", "label", "suggested", "kind", "score", "why"), *cells])
 
 
 def read_suspects_csv(path: Path) -> list[dict[str, str]]:
