@@ -190,11 +190,13 @@ def test_a_last_training_needs_time_for_an_epoch(images: Any) -> None:
 
 def test_a_machine_that_became_slower_is_planned_with_as_it_is() -> None:
     plan = SearchPlan(rungs=(), folds=1, epochs=12, train_s=0.009, view_s=0.001)
+    common: dict[str, Any] = {
+        "rung": 0, "state": "done", "recipe": {}, "epochs": 1, "val_loss": 0.5, "val_images": 9,
+    }  # fmt: skip
 
     def speed(*seconds: float, executor: str = "here") -> float:
         trials = [
-            Trial(rung=0, number=n, state="done", recipe={}, epochs=1, train_s=each)
-            for n, each in enumerate(seconds)
+            Trial(**common, number=number, train_s=each) for number, each in enumerate(seconds)
         ]
         return speed_by_trials(with_budget(300, executor), plan, trials).train_s
 

@@ -17,7 +17,7 @@ from headstart.artifacts.run import EPOCHS
 from headstart.errors import DivergedError, HeadstartError
 from headstart.inference.predict import Run
 from headstart.recipes.parsing import load_recipe
-from headstart.search.refit import worse_than_head
+from headstart.search.worth import worse_than_head
 
 SETTINGS = ["backbone.resolution=64", "freezing.boundary=blocks.5", "batch_size=16", "views=2"]
 GENTLE = [*SETTINGS, "optimizer.lr=1e-5"]
@@ -36,7 +36,8 @@ def compared(
     experiment: Any = SimpleNamespace(extractor=extractor)
     cached = {"train": np.concatenate([trained] * 2), "val": trained}
     transfer: Any = SimpleNamespace(model=nn.Identity(), cached=cached, solved=solved)
-    trial = Trial(rung=0, number=0, state="done", recipe={}, epochs=1, **of_trial)
+    known = {"val_loss": 0.5, "val_images": 4, **of_trial}
+    trial = Trial(rung=0, number=0, state="done", recipe={}, epochs=1, **known)
     return worse_than_head(experiment, transfer, trial, start)
 
 
@@ -50,6 +51,10 @@ def test_without_held_out_images_the_head_of_the_trial_is_the_measure(images: in
     )
     # As it would be shipped: at half of the confidence, log(1 + exp(-1)) = 0.313.
     assert "0.313" in compared(RIGHT, None, val_images=images, start_loss=0.13, temperature=2.0)
+    # Of the log(2) = 0.693 of guessing, a network must save 5% on its own images: 0.658.
+    # log(1 + exp(-0.1)) = 0.644, log(1 + exp(-0.06)) = 0.664
+    assert not compared(RIGHT * 0.05, None, val_images=images, start_loss=0.69)
+    assert "0.664" in compared(RIGHT * 0.03, None, val_images=images, start_loss=0.69)
     assert "nan" in compared(RIGHT * np.nan, None, val_images=images, start_loss=9.0)
     assert not compared(RIGHT, None, val_images=images), "a trial of a random head has no score"
 

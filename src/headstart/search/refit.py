@@ -11,21 +11,20 @@ from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.records import Acted, EpochRecord
 from headstart.artifacts.run import EPOCHS, forget_epochs
 from headstart.errors import first_line
-from headstart.evaluation.calibration import fit_temperature, score
+from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.conformal import set_thresholds
-from headstart.evaluation.metrics import calibrated_losses
 from headstart.features.probe import parted
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search.executors.outcome import FAILURES
 from headstart.search.halving import short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, with_fold
+from headstart.search.worth import held_logits, worse_than_head
 from headstart.text import counted, percent
 from headstart.training.activity import untrained
 from headstart.training.budget import VIEWS_SHARE
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier, train_blended
-from headstart.training.loop import predict
 from headstart.training.reserve import deadline_of
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import (
@@ -164,54 +163,6 @@ def _forget(run: RunContext, why: str, others: bool) -> None:
     run.record.cached_view_accuracy = run.record.fresh_view_accuracy = None
 
 
-def worse_than_head(
-    experiment: Experiment,
-    transfer: TransferModel,
-    trial: Trial,
-    start: NDArray[np.float32] | None,
-) -> str:
-    """Returns why a trained network is worse than the head it started from; empty if it is not.
-
-    On images that were kept out, both are compared at their best temperatures, and the network
-    is worse if it loses more than the standard error of the difference. Without such images, the
-    network is measured on the images of its trial, which it has been trained on, as it would be
-    shipped; it is worse if its log loss is higher than that of the trial's head, which had not
-    seen them.
-
-    Args:
-        experiment: Experiment with the images that the network was trained on.
-        transfer: Transfer model with the trained weights.
-        trial: Trial of its recipe.
-        start: Logits (M, C) of the head on the images that were kept out; None without any.
-    """
-    if not transfer.solved:
-        return ""  # a random head is not worth keeping
-    device, labels = experiment.extractor.device, experiment.extractor.labels
-    if start is not None:
-        seen, known = (
-            calibrated_losses(logits, labels["val"])
-            for logits in (held_logits(experiment, transfer), start)
-        )
-        noise = float((seen - known).std() / len(seen) ** 0.5)
-        loss, head_loss, which = float(seen.mean()), float(known.mean()), "held-out"
-        worse = not loss <= head_loss + noise
-    elif trial.start_loss is not None:
-        part = "val" if trial.val_images == len(labels["val"]) else "train"
-        logits = predict(transfer.model, transfer.cached[part], device=device)
-        loss, _ = score((logits / trial.temperature).astype(np.float32), labels[part])
-        head_loss, which = trial.start_loss, "its own training"
-        worse = not loss <= head_loss
-    else:
-        return ""
-    if not worse:
-        return ""
-    unseen = "" if start is not None else ", which had not seen them"
-    return (
-        f"was dropped: its log loss on {which} images is {loss:.3f}, and that of the head alone "
-        f"is {head_loss:.3f}{unseen}."
-    )
-
-
 def _with_all_images(
     run: RunContext,
     experiment: Experiment,
@@ -339,14 +290,6 @@ def calibrated_by_folds(
     temperature = fit_temperature(held, truth)
     sets = set_thresholds(held, truth, temperature)
     return replace(fitted, temperature=temperature, sets=sets, held=len(truth))
-
-
-def held_logits(experiment: Experiment, transfer: TransferModel) -> NDArray[np.float32]:
-    """Returns the logits (M, C) of the validation images, averaged with any mirror images."""
-    views = [transfer.cached[part] for part in ("val", "val_mirrored") if part in transfer.cached]
-    device = experiment.extractor.device
-    logits = np.mean([predict(transfer.model, view, device=device) for view in views], axis=0)
-    return np.asarray(logits, np.float32)
 
 
 def to_calibrate_by(
