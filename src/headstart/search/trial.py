@@ -24,6 +24,7 @@ from headstart.data.pixels import Pixels
 from headstart.data.views import View
 from headstart.evaluation.calibration import calibrated_score, fit_temperature
 from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.intervals import numbered
 from headstart.evaluation.metrics import calibrated_losses, right_bits
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of
 from headstart.features.probe import parted
@@ -194,10 +195,18 @@ def run_trial(context: TrialContext, job: TrialJob) -> Score:
     acted: tuple[Acted, ...] = next(filter(None, [done.acted for done in trainings]), ())
     return replace(
         _score(together, truth),
+        val_groups=_groups_of(context, np.concatenate(rows)[order]),
         train_s=float(np.mean([done.image_s for done in trainings])),
         acted=acted,
         cut=min((done.cut for done in trainings if done.cut), default=0),
     )
+
+
+def _groups_of(context: TrialContext, held: NDArray[np.int64]) -> tuple[int, ...]:
+    """Returns the group number of each held-out image; empty if none share one."""
+    groups = dict(zip(context.rows.tolist(), context.groups.tolist(), strict=True))
+    found = numbered(np.array([groups[row] for row in held.tolist()], np.int64), len(held))
+    return () if found.max() + 1 == len(found) else tuple(found.tolist())
 
 
 def fresh_extractor(context: TrialContext, recipe: Recipe) -> FeatureExtractor:
