@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from headstart import fit, resume
-from headstart.api.resume import _check_unchanged
 from headstart.artifacts.fingerprint import (
     FINGERPRINT,
     combined,
@@ -19,6 +18,7 @@ from headstart.artifacts.fingerprint import (
     write_fingerprint,
 )
 from headstart.artifacts.run import read_record
+from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
 from headstart.data.decode import hash_files
 from headstart.data.sources import load_dataset
 from headstart.errors import RunError
@@ -113,7 +113,8 @@ def test_a_resumed_run_is_running(
 def test_a_moved_data_set_is_the_same(stopped: tuple[Path, Path]) -> None:
     run, images = stopped
     moved = images.rename(images.with_name("elsewhere"))
-    assert _check_unchanged(run, load_dataset(moved), SILENT) == ""
+    record = read_record(run)
+    assert check_unchanged(run, record, load_dataset(moved), ANOTHER_RUN, SILENT) == ""
 
 
 def test_a_run_keeps_the_fingerprint_of_its_data(pictures: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Original images are found below the folder that the user names, and nowhere else."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -46,6 +47,24 @@ def test_no_absolute_path_no_other_name_and_nothing_without_a_folder(root: Path)
     assert Originals(root.resolve(), frozenset({secret})).find(secret) is None
     assert Originals(root.resolve(), frozenset({"ant/2.png"})).find("ant/1.png") is None
     assert Originals(None, frozenset({"ant/1.png"})).find("ant/1.png") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "known", "there"),
+    [
+        (b"as it was", b"as it was", True),
+        (b"painted over", b"as it was", False),
+        (b"", b"as it was", False),
+        (b"as it was", None, True),
+    ],
+)
+def test_an_image_that_changed_since_the_run_began_is_another_one(
+    content: bytes, known: bytes | None, there: bool, root: Path
+) -> None:
+    (root / "ant" / "1.png").write_bytes(content)
+    hashes = {} if known is None else {"ant/1.png": hashlib.sha256(known).hexdigest()[:16]}
+    found = Originals(root.resolve(), frozenset({"ant/1.png"}), hashes).find("ant/1.png")
+    assert (found is not None) == there
 
 
 def test_names_come_from_the_split(root: Path, tmp_path: Path) -> None:

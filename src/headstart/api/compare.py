@@ -14,6 +14,7 @@ from headstart.ablation.record import MEASURED, Ledger, write_ledger
 from headstart.ablation.steps import endpoints, ladder, ledger_rows, left_out
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import asked_recipe, check_unclaimed, claim_folder, locked, read_record
+from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
 from headstart.backbones.boundaries import FEATURES
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
@@ -107,6 +108,10 @@ def compare(
     assert source is not None
     dataset = load_dataset(source, reading, cache_dir=resources.cache_dir)
     say_understood(dataset, progress)
+    if run is not None and record is not None:
+        unknown = check_unchanged(run, record, dataset, ANOTHER_RUN, progress)
+        if unknown:
+            progress.say(f"note: {unknown}")
     first = (asked_recipe(record) if record else None) or chosen
     experiment = prepare_again(
         dataset, first, chosen, SplitChoice(split, options.split_seed), resources

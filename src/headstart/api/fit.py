@@ -114,10 +114,12 @@ def fit(
     run = RunContext(options.out or dated_folder(dataset.name), record, resources)
     claim_folder(run.folder)
     with locked(run.folder):
-        write_start(run.folder, record, recipe, experiment.audited.audit)
-        write_fingerprint(run.folder, marks(experiment))
+        # Before run.json: a run that was killed here is none, rather than one whose data changed.
         keys = [experiment.dataset.key(int(index)) for index in experiment.audited.kept]
         save_split(run.folder / "split.csv", experiment.split, keys)
+        parts = dict(zip(keys, experiment.split.names(), strict=True))
+        write_fingerprint(run.folder, marks(experiment), parts)
+        write_start(run.folder, record, recipe, experiment.audited.audit)
         return train_and_prove(run, experiment, recipe)
 
 

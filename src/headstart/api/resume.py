@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from headstart.api.fit import MEASURED_ONCE, described, train_and_prove
-from headstart.artifacts.fingerprint import changes, fingerprint, read_fingerprint
 from headstart.artifacts.journal import read_plan
 from headstart.artifacts.records import Request, RunRecord
 from headstart.artifacts.run import (
@@ -15,10 +14,9 @@ from headstart.artifacts.run import (
     locked,
     read_record,
 )
+from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
 from headstart.data.cache_dir import default_cache_dir
-from headstart.data.decode import hash_files
-from headstart.data.sources import load_dataset
-from headstart.data.types import Dataset
+from headstart.data.sources import load_dataset, say_understood
 from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import RunError
 from headstart.inference.predict import Run
@@ -75,7 +73,8 @@ def resume(
         first = asked_recipe(before) or load_recipe(str(path / "recipe.toml"))
         recipe = load_recipe(str(path / SEARCH_RECIPE)) if planned else first
         dataset = load_dataset(source, before.reading, cache_dir=resources.cache_dir)
-        unknown = _check_unchanged(path, dataset, progress)
+        say_understood(dataset, progress)
+        unknown = check_unchanged(path, before, dataset, ANOTHER_RUN, progress)
         split_file = path / "split.csv"
         split = SplitChoice(split_file if split_file.exists() else None, request.options.split_seed)
         experiment = prepare_again(dataset, first, recipe, split, resources)
@@ -116,32 +115,6 @@ def placed_request(request: Request, options: ResumeOptions) -> tuple[Request, s
         f"with --executor {options.executor} --jobs {options.jobs}: where trials run is not taken "
         "from the run folder."
     )
-
-
-def _check_unchanged(folder: Path, dataset: Dataset, progress: Progress) -> str:
-    """Checks that a run's labels and images are those that it began with.
-
-    Returns:
-        Why that cannot be known; empty if it is known.
-
-    Raises:
-        RunError: If they changed; the message names what.
-    """
-    before = read_fingerprint(folder)
-    if before is None:
-        return (
-            "An older version of headstart began this run and kept no fingerprint of its data. "
-            "It is not known whether labels or images have changed since then."
-        )
-    hashes = hash_files(dataset.items, progress)
-    found = changes(before, fingerprint(dataset, hashes))
-    if found:
-        raise RunError(
-            f"The data of {folder} changed since the run began: {'; '.join(map(str, found))}. "
-            "The results so far belong to the former data. Restore it, or run `fit` on the new "
-            "data with another --out."
-        )
-    return ""
 
 
 def _resumable(folder: Path, record: RunRecord) -> tuple[Request, str]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.run import read_record, read_split_parts
+from headstart.artifacts.unchanged import THE_FOLDER, check_unchanged
 from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
 from headstart.data.audit import audit
@@ -97,7 +98,7 @@ def suspects(
     """
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     if _is_run(source):
-        judged = _of_run(Path(source), cache)
+        judged = _of_run(Path(source), cache, progress)
     else:
         options = with_keywords(SourceOptions, options, keywords)
         dataset = load_dataset(source, options, labels=labels, cache_dir=cache)
@@ -167,11 +168,11 @@ def _is_run(source: Any) -> bool:
     return isinstance(source, str | Path) and (Path(source) / "run.json").is_file()
 
 
-def _of_run(folder: Path, cache: Path) -> _Judged:
+def _of_run(folder: Path, cache: Path, progress: Progress) -> _Judged:
     """Returns the development set of a run and its recipe.
 
     Raises:
-        RunError: If the images are no longer there.
+        RunError: If the images are no longer there, or they, their labels or the split changed.
     """
     record = read_record(folder)
     parts = read_split_parts(folder)
@@ -193,6 +194,9 @@ def _of_run(folder: Path, cache: Path) -> _Judged:
             f"{source} no longer contains {len(absent)} of the {len(wanted)} images that {folder} "
             f"was trained on, for example {absent[0]}. Pass the folder of images instead."
         )
+    unknown = check_unchanged(folder, record, dataset, THE_FOLDER, progress)
+    if unknown:
+        progress.say(f"note: {unknown}")
     # Images outside the split are damaged or copies; only the test images are sealed.
     sealed = frozenset(key for key, part in parts.items() if part == "test")
     recipe = load_recipe(str(folder / "recipe.toml"))

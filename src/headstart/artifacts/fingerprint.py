@@ -1,7 +1,7 @@
 """The fingerprint of a run's data: label and content of every image, by which changes are named."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,8 @@ from headstart.text import counted, listed
 
 FINGERPRINT = "data.csv"
 """The file of the run that holds the fingerprint, one row per image."""
+
+_PART = "part"
 
 DIGITS = 16
 MOST_NAMES = 10
@@ -100,14 +102,24 @@ def changes(before: Sequence[Mark], after: Sequence[Mark]) -> list[DataChange]:
     return [change for change in found if change.images]
 
 
-def write_fingerprint(folder: Path, marks: Sequence[Mark]) -> None:
-    """Writes the fingerprint of a run."""
+def write_fingerprint(
+    folder: Path, marks: Sequence[Mark], parts: Mapping[str, str] | None = None
+) -> None:
+    """Writes the fingerprint of a run.
+
+    Args:
+        folder: Run folder.
+        marks: The images.
+        parts: Part of the split (`train`, `val` or `test`) of each used image, by its name.
+    """
+    known = parts or {}
     # surrogateescape: a file name need not be valid UTF-8.
     with (
         replacing(folder / FINGERPRINT) as draft,
         draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        write_rows(file, [Mark._fields, *([*map(to_cell, mark)] for mark in marks)])
+        rows = [[*map(to_cell, mark), known.get(mark.path, "")] for mark in marks]
+        write_rows(file, [[*Mark._fields, _PART], *rows])
 
 
 def read_fingerprint(folder: Path) -> list[Mark] | None:
@@ -118,6 +130,16 @@ def read_fingerprint(folder: Path) -> list[Mark] | None:
     """
     rows = read_table(folder / FINGERPRINT, Mark._fields)
     return None if rows is None else [Mark(*(row[name] for name in Mark._fields)) for row in rows]
+
+
+def read_parts(folder: Path) -> dict[str, str]:
+    """Returns the part of each used image when a run began; empty if the run did not keep it.
+
+    Raises:
+        RunError: If the fingerprint cannot be read.
+    """
+    rows = read_table(folder / FINGERPRINT, Mark._fields) or []
+    return {row["path"]: row[_PART] for row in rows if row.get(_PART)}
 
 
 def _by_name(marks: Sequence[Mark]) -> dict[str, list[Mark]]:

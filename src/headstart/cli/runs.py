@@ -172,7 +172,7 @@ def similar(
                 way_out = "" if data else " Give the folder of the images with --data."
                 say(
                     f"note: {out} lacks {counted(len(absent), 'training image')}: the run keeps no "
-                    f"copy, and they were not found.{way_out}",
+                    f"copy, and they were not found or have changed.{way_out}",
                     error=True,
                 )
         if as_json:

@@ -177,11 +177,12 @@ def _check_cache(cache_dir: Path) -> None:
 def hash_files(items: Sequence[Item], progress: Progress) -> list[str]:
     """Returns the SHA-256 of each file, or an empty string where it cannot be read."""
     with ThreadPoolExecutor(_cores() * 2) as pool:
-        hashes = pool.map(_hash_file, [item.path for item in items])
+        hashes = pool.map(hash_file, [item.path for item in items])
         return list(progress.track(hashes, "Reading files", len(items)))
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Returns the SHA-256 of a file, or an empty string where it cannot be read."""
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -155,7 +155,11 @@ def _absent(album: Album, folder: Path, record: RunRecord, data: Path | None) ->
     what = f"{counted(number, 'image')} {'has' if number == 1 else 'have'} no picture:"
     each = "it is" if number == 1 else "they are"
     if data is not None:
-        return f"{what} {each} missing or damaged below {data}, and the run keeps no copy."
+        shown = ", ".join(sorted(album.absent)[:10]) + (", …" if number > 10 else "")
+        return (
+            f"{what} {each} missing, damaged or changed since the run began below {data}, and the "
+            f"run keeps no copy ({shown})."
+        )
     root = f" (the run names {record.data_root})" if record.data_root else ""
     command = f"headstart report {shlex.quote(str(folder))} --data FOLDER"
     return (
