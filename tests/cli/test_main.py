@@ -122,6 +122,32 @@ def test_check_says_what_was_understood(headstart: Command, pictures: Path, tmp_
     }
 
 
+def test_check_reads_an_archive_of_an_export(
+    headstart: Command, pictures: Path, tmp_path: Path
+) -> None:
+    lines = ["id,label"]
+    (tmp_path / "in" / "train").mkdir(parents=True)
+    for label in ("rings", "stripes"):
+        for path in sorted((pictures / label).glob("*.png"))[:4]:
+            shutil.copy(path, tmp_path / "in" / "train" / f"{label}{path.name}")
+            lines.append(f"{label}{path.stem},{label}")
+    (tmp_path / "in" / "train.csv").write_text("\n".join(lines))
+    archive = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "in")
+    told = headstart("check", archive).stdout.splitlines()
+    assert told[0].startswith(
+        "understood: images with the table 'train.csv', with 'id' as path and 'label' as label, "
+        "unpacked from pets.zip to "
+    )
+    assert told[1] == "classes: 'rings' (4), 'stripes' (4)"
+    understood = json.loads(headstart("check", archive, "--json").stdout)["understood"]
+    assert "unpacked from pets.zip to " in understood["layout"]
+    Path(archive).write_bytes(Path(archive).read_bytes()[:-30])
+    refused = headstart("check", archive)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"error: {archive} is damaged or cut off")
+    assert refused.stderr.count("\n") == 1
+
+
 def test_check_says_which_files_are_at_fault_before_it_refuses(
     headstart: Command, pictures: Path, tmp_path: Path
 ) -> None:

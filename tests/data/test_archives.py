@@ -67,6 +67,16 @@ def test_an_archive_is_unpacked_once(tmp_path: Path, cache: Path) -> None:
     assert load_dataset(moved, cache_dir=cache).root == other.root
 
 
+def test_what_was_deleted_from_the_cache_is_unpacked_again(tmp_path: Path, cache: Path) -> None:
+    source = packed(tmp_path / "a.zip")
+    load_dataset(source, cache_dir=cache).items[0].path.unlink()
+    assert len(load_dataset(source, cache_dir=cache).items) == 6
+    (index,) = (cache / "unpacked").glob("*/index.json")
+    for damaged in ("", "{}", "[]"):
+        index.write_text(damaged)
+        assert len(load_dataset(source, cache_dir=cache).items) == 6
+
+
 def test_options_reach_what_is_in_an_archive(tmp_path: Path, cache: Path) -> None:
     names = tuple(f"{place}/{label}/1.jpg" for place in ("leeds", "york") for label in "ab")
     source = packed(tmp_path / "a.zip", names)
@@ -192,6 +202,16 @@ def test_a_password_is_named(tmp_path: Path, cache: Path) -> None:
         data[place + (6 if start[2] == 3 else 8)] |= 1
     source.write_bytes(data)
     with pytest.raises(DataError, match="protected by a password"):
+        load_dataset(source, cache_dir=cache)
+
+
+def test_a_compression_that_python_lacks_is_named(tmp_path: Path, cache: Path) -> None:
+    source = packed(tmp_path / "a.zip")
+    data = bytearray(source.read_bytes())
+    for start, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.find(start) + place] = 9  # Deflate64, as Windows writes large archives
+    source.write_bytes(data)
+    with pytest.raises(DataError, match=r"in a way that Python does not read.*Unpack it"):
         load_dataset(source, cache_dir=cache)
 
 

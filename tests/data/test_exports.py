@@ -655,6 +655,36 @@ def test_exports_in_a_zip(kind: str, tmp_path: Path) -> None:
     assert ", unpacked from pets.zip to " in dataset.layout
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"annotations/other.json": coco(ONE)},
+        {"tasks.json": [task("/data/upload/1/0a1b2c3d-z.jpg", ["ants"])]},
+        {"bucket.csv": table(("TRAIN", "gs://b/z.jpg", "ants"))},
+        {"train.csv": table(("id", "label"), ("z", "ants"))},
+    ],
+)
+def test_labels_of_other_images_beside_class_folders(files: dict[str, Any], tmp_path: Path) -> None:
+    images = [f"{label}/other_{image}" for image, label in LABELS.items()]
+    dataset = load_dataset(written(tmp_path, files, *images))
+    assert dataset.layout == "one folder per class"
+    assert dataset.ignored == tuple(files) or "annotations" in dataset.passed_over[0].names[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        coco({**ONE, "a1.jpg": ["ants", "bees"]}),
+        coco({**ONE, "gone.jpg": ["ants"]}),
+    ],
+)
+def test_labels_that_cannot_be_used_beside_class_folders(content: Any, tmp_path: Path) -> None:
+    images = [f"{label}/{image}" for image, label in LABELS.items()]
+    root = written(tmp_path, {"x.json": content}, *images)
+    refused(root, r"Use --layout classes if the folders beside it are the classes\.")
+    assert classes(root, layout="classes") == BOTH
+
+
 def test_an_unrelated_json_file_changes_nothing(tmp_path: Path) -> None:
     images = [f"{label}/{image}" for image, label in LABELS.items()]
     files = {"notes.json": {"a": 1}, "broken.json": "{", "list.csv": "x,y\n1,2\n"}

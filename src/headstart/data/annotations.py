@@ -27,6 +27,21 @@ def load_annotations(folder: Path, options: SourceOptions) -> Dataset | None:
         DataError: A row cannot be used, or has several labels.
     """
     place = Place(_inner(folder.resolve()), options.follow_links)
+    try:
+        found = _read(place, options)
+    except DataError as error:
+        tops = {PurePosixPath(path).parts[0] for path in place.images.paths}
+        if place.is_flat or len(tops) < 2 or "--layout" in str(error):
+            raise
+        hint = " Use --layout classes if the folders beside it are the classes."
+        raise DataError(f"{error}{hint}") from None
+    if found is None:
+        return None
+    name = folder.resolve().name or "images"
+    return replace(found, name=name)
+
+
+def _read(place: Place, options: SourceOptions) -> Dataset | None:
     export = (
         read_one_hot(place)
         or read_synsets(place)
@@ -38,10 +53,12 @@ def load_annotations(folder: Path, options: SourceOptions) -> Dataset | None:
     )
     if export is None:
         return None
+    known = frozenset(place.images.paths)
+    none = known.isdisjoint(str(row.path) for row in export.rows)
+    if none and known and not place.is_flat and options.root is None:
+        return None  # class folders, and labels of other images
     items, dataset = _dataset(export, place, Path(place.root.name or "labels"), options)
-    passed = (*dataset.passed_over, *_not_used(place, items, export))
-    name = folder.resolve().name or "images"
-    return Dataset(name, place.root, items, None, dataset.notes, dataset.layout, passed)
+    return replace(dataset, passed_over=(*dataset.passed_over, *_not_used(place, items, export)))
 
 
 def load_annotation_file(path: Path, options: SourceOptions) -> Dataset | None:

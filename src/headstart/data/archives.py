@@ -124,8 +124,9 @@ def unpack(archives: Sequence[Path], cache_dir: Path, beside: Sequence[Path] = (
                 left_out += _extract(path, into)
             for path in tables:
                 shutil.copyfile(path, content / path.name)
-            meta = {"left_out": left_out, "from": [path.name for path in archives]}
+            meta = {"left_out": left_out, "files": _count(content)}
             (draft / "index.json").write_text(json.dumps(meta), encoding="utf-8")
+            shutil.rmtree(entry, ignore_errors=True)  # files were deleted from it
             try:
                 draft.rename(entry)
             except OSError:
@@ -164,11 +165,18 @@ def _key(paths: Sequence[Path]) -> str:
 def _stored(entry: Path) -> Unpacked | None:
     index = entry / "index.json"
     try:
-        left_out = json.loads(index.read_text(encoding="utf-8"))["left_out"]
+        meta = json.loads(index.read_text(encoding="utf-8"))
+        left_out = meta["left_out"]
+        if _count(entry / "content") != meta["files"]:
+            return None
         os.utime(index)  # the oldest are evicted first
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return Unpacked(entry / "content", tuple(left_out))
+
+
+def _count(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def stem(path: Path) -> str:
