@@ -1,5 +1,6 @@
 """Archives as sources: what is unpacked, and what never leaves its folder."""
 
+import errno
 import io
 import os
 import stat
@@ -12,7 +13,7 @@ import pytest
 
 from headstart.data import archives
 from headstart.data.sources import load_dataset
-from headstart.errors import DataError
+from headstart.errors import DataError, DiskFullError
 from headstart.features.cache import UNPACKED_SECONDS, evict
 from headstart.recipes.options import SourceOptions
 
@@ -233,6 +234,26 @@ def test_one_archive_for_each_class(outer: str, tmp_path: Path, cache: Path) -> 
     dataset = load_dataset(source, cache_dir=cache)
     assert dataset.understanding.classes == {"cats": {"unassigned": 3}, "dogs": {"unassigned": 3}}
     assert dataset.name == ("pets" if outer == "folder" else "all")
+
+
+@pytest.mark.parametrize(
+    "names", [("cats.zip", "cats.tar"), ("a/x.zip", "b/x.zip"), ("x-samples.zip", "x.tar.gz")]
+)
+def test_archives_of_one_name(names: tuple[str, str], tmp_path: Path, cache: Path) -> None:
+    for name in names:
+        packed(tmp_path / "in" / name)
+    with pytest.raises(DataError, match=r"Several archives or files are called '(cats|x)'"):
+        load_dataset(tmp_path / "in", cache_dir=cache)
+
+
+def test_a_full_disk_is_named(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives, "_write", full)
+    with pytest.raises(DiskFullError, match=r"No space to unpack a\.zip .*HEADSTART_CACHE"):
+        load_dataset(packed(tmp_path / "a.zip"), cache_dir=cache)
+    assert not list((cache / "unpacked").iterdir())
 
 
 def test_an_archive_beside_images_is_another_file(tmp_path: Path, cache: Path) -> None:

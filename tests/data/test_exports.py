@@ -111,6 +111,13 @@ def test_label_studio_records(form: str, tmp_path: Path) -> None:
     refused(root, r"several labels for one image, 'ants, bees' .*are not supported yet")
 
 
+def test_a_manifest_with_an_annotation_id_is_a_manifest(tmp_path: Path) -> None:
+    rows = [(image, label, 7, "train") for image, label in LABELS.items()]
+    text = table(("path", "label", "annotation_id", "split"), *rows)
+    root = written(tmp_path, {"m.csv": text}, *LABELS)
+    assert classes(root / "m.csv") == {"ants": {"train": 2}, "bees": {"train": 2}}
+
+
 def test_label_studio_column_that_is_not_clear(tmp_path: Path) -> None:
     header = ("annotation_id", "annotator", "species", "age", "image", "lead_time")
     root = written(tmp_path, {"r.csv": table(header, (1, 1, "ants", "2", "a1.jpg", 3))}, *LABELS)

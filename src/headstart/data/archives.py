@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -110,6 +111,11 @@ def unpack(archives: Sequence[Path], cache_dir: Path, beside: Sequence[Path] = (
         DiskFullError: There is no space for the content.
     """
     tables = [path for path in beside if path.stat().st_size < _CHUNK * 256]
+    names = Counter(stem(path) for path in archives) + Counter(path.name for path in tables)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise DataError(
+            f"Several archives or files are called {twice[0]!r}. Unpack them and give the folder."
+        )
     entry = cache_dir / "unpacked" / _key([*archives, *tables])
     try:
         if (found := _stored(entry)) is not None:
@@ -135,14 +141,14 @@ def unpack(archives: Sequence[Path], cache_dir: Path, beside: Sequence[Path] = (
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        names = listed([path.name for path in archives])
+        shown = listed([path.name for path in archives])
         if error.errno == errno.ENOSPC:
             raise DiskFullError(
-                f"No space to unpack {names} in {entry.parent}. Free some space, or point "
+                f"No space to unpack {shown} in {entry.parent}. Free some space, or point "
                 "HEADSTART_CACHE at a larger disk."
             ) from None
         raise DataError(
-            f"{names} cannot be unpacked in {entry.parent}: {error.strerror or error}. Set "
+            f"{shown} cannot be unpacked in {entry.parent}: {error.strerror or error}. Set "
             "HEADSTART_CACHE to a folder that can be written to."
         ) from None
     return Unpacked(entry / "content", tuple(left_out))

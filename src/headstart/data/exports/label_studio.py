@@ -28,7 +28,7 @@ def is_records(header: Sequence[str]) -> bool:
         >>> is_records(["annotation_id", "annotator", "choice", "id", "image", "lead_time"])
         True
     """
-    return "annotation_id" in header or {"annotator", "lead_time"} <= set(header)
+    return "annotator" in header and bool({"annotation_id", "lead_time"} & set(header))
 
 
 def is_tasks(content: Any) -> bool:
