@@ -188,12 +188,22 @@ def test_where_every_trial_fails_a_head_by_hand_is_calibrated_on_held_out_images
 
 
 @pytest.mark.slow
-def test_under_a_budget_the_head_is_shipped_too(
-    failing: list[Exception], pictures: Path, shared_cache: Path, tmp_path: Path
+def test_under_a_budget_the_head_is_shipped_too_and_the_time_that_is_left_is_explained(
+    failing: list[Exception],
+    pictures: Path,
+    shared_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failing.append(MemoryError("no memory"))
-    run = fit(pictures, out=tmp_path / "run", cache_dir=shared_cache, budget=90, settings=GENTLE)
+    monkeypatch.setattr("headstart.search.budget.MOST_TRIALS", 3)
+    run = fit(pictures, out=tmp_path / "run", cache_dir=shared_cache, budget="20m", settings=GENTLE)
     head_was_shipped(run, "no memory")
+    steps = {step.stage: step for step in run.record.plan}
+    assert "reserved for the bundle, the sealed test and the report" in steps["proof"].planned
+    (note,) = [note for note in run.record.notes if "was not used" in note]
+    assert "of the budget of 20 min 00 s was not used. Why training ended: every trial" in note
+    assert "was not used" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
