@@ -98,3 +98,22 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def shortened(value: object, most: int = 60) -> str:
+    r"""Returns text that comes from a file or a user, in one line and cut where it is long.
+
+    Args:
+        value: Text, or anything else, which is written as `repr` does.
+        most: Most characters.
+
+    Example:
+        >>> shortened("two\nlines"), shortened([1, 2]), shortened("x" * 100, most=5)
+        ('two lines', '[1, 2]', 'xxxx…')
+    """
+    try:
+        written = value if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # more digits than Python writes, or too deep
+        return f"a {type(value).__name__}"
+    line = "".join(c if c.isprintable() else " " for c in written[: 2 * most])
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -14,6 +14,7 @@ from headstart.artifacts.records import machine, now, versions
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked
 from headstart.certificate.arms import ArmImages, order_images, train_all
 from headstart.certificate.forecast import forecast_labels
+from headstart.certificate.labels import LabelForecast
 from headstart.certificate.plan import Design, make_plan
 from headstart.certificate.record import (
     ASKED,
@@ -22,7 +23,6 @@ from headstart.certificate.record import (
     BenefitPlan,
     BenefitRequest,
     Certificate,
-    LabelForecast,
     read_arms,
     read_asked,
     read_certificate,

@@ -3,19 +3,26 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load, save_file
 from torch import nn
 
+from headstart.artifacts.bundle_checks import (
+    built,
+    check_outputs,
+    check_tensors,
+    load_tensors,
+)
 from headstart.artifacts.files import read_model, replacing, write_model
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
@@ -26,11 +33,15 @@ from headstart.backbones.weights import Preprocessing
 from headstart.data.reading import Reading
 from headstart.errors import RunError
 from headstart.evaluation.retrieval import unit
+from headstart.inputs.quantities import Count, Names, Positive, Share, Size
 from headstart.inputs.regular_files import read_bytes
 from headstart.methods.activation import Activation, head_activation
 from headstart.methods.head import Head, HeadChoice
+from headstart.text import shortened
 
 FORMAT = 1
+MOST_FEATURES, MOST_MEMBERS, MOST_PIXELS = 1_000_000, 100, 4096
+"""Largest sizes that a bundle may state; more is damage."""
 
 
 class SetSpec(BaseModel):
@@ -44,9 +55,9 @@ class SetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    coverage: float
-    threshold: float
-    images: int
+    coverage: Share
+    threshold: Share
+    images: Count
 
 
 class DistributionSpec(BaseModel):
@@ -62,9 +73,9 @@ class DistributionSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    k: int
-    threshold: float
-    false_alarm: float
+    k: Annotated[int, Field(ge=1, le=1000)]
+    threshold: Size
+    false_alarm: Share
     calibrated_on: str
     sha256: str = ""
 
@@ -74,20 +85,20 @@ class BundleSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: int = FORMAT
+    format: Count = FORMAT
     backbone: str
-    features: int
+    features: Annotated[int, Field(ge=1, le=MOST_FEATURES)]
     boundary: str
     taps: tuple[str, ...]
     head: HeadChoice
     activation: Activation
     test_time_flip: bool
-    classes: tuple[str, ...]
+    classes: Annotated[Names, Field(min_length=2)]
     preprocessing: Preprocessing
     reading: Reading | None = None  # None in older bundles
-    temperature: float
+    temperature: Positive
     recipe: dict[str, Any]
-    members: int = 1
+    members: Annotated[int, Field(ge=1, le=MOST_MEMBERS)] = 1
     weights_sha256: str
     pretrained_sha256: str
     licence: str
@@ -97,6 +108,25 @@ class BundleSpec(BaseModel):
     distribution: DistributionSpec | None = Field(  # bundles of before call it range
         None, validation_alias=AliasChoices("distribution", "range")
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        views, reading = self.preprocessing, self.reading
+        limits = (views.mean, views.std)
+        if not 1 <= views.resolution <= MOST_PIXELS or not 1 <= views.resize <= 4 * MOST_PIXELS:
+            raise ValueError(f"The resolution and resize are not from 1 to {MOST_PIXELS}.")
+        if not all(abs(mean) <= 100 and 0 < std <= 100 for mean, std in zip(*limits, strict=True)):
+            raise ValueError("The mean and std are not those of channels.")
+        if reading is None:
+            return self
+        ends = reading.range
+        if isinstance(ends, tuple) and not (all(map(isfinite, ends)) and ends[0] < ends[1]):
+            raise ValueError("The range of values is not from a lower to a higher one.")
+        if reading.channels is not None and (
+            len(reading.channels) not in (1, 3) or min(reading.channels) < 0
+        ):
+            raise ValueError("The channels are not one or three numbers from 0.")
+        return self
 
 
 @dataclass(frozen=True)
@@ -259,28 +289,48 @@ def load_bundle(folder: Path) -> Bundle:
         if digest != spec.weights_sha256:
             raise RunError(f"{weights} is damaged: its hash differs from the one in bundle.json.")
         tensors = load(content)
-        gallery = _gallery(folder, spec.distribution) if spec.distribution else None
     except FileNotFoundError as error:
         raise RunError(
             f"{folder} is not a bundle: it has no {Path(error.filename).name}."
         ) from None
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"Cannot read the bundle {folder}: {error}") from None
-    members = [_load_member(spec, tensors, number) for number in range(spec.members)]
-    return Bundle(spec, assemble(members, spec), gallery)
+    except OSError as error:
+        raise RunError(f"Cannot read {error.filename}: {error.strerror}.") from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{weights} is damaged: {shortened(str(error), 200)}.") from None
+    whole = folder / "bundle.json"
+    members = [_load_member(spec, tensors, number, folder) for number in range(spec.members)]
+    network = built(lambda: assemble(members, spec), whole)
+    width = check_outputs(network, spec.preprocessing.resolution, len(spec.classes), whole)
+    gallery = _gallery(folder, spec.distribution, width) if spec.distribution else None
+    assert isinstance(network, Classifier)
+    return Bundle(spec, network, gallery)
 
 
-def _load_member(spec: BundleSpec, tensors: dict[str, torch.Tensor], number: int) -> Member:
-    backbone = build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)
-    head = spec.head.build(spec.features, len(spec.classes), head_activation(spec.activation))
+def _load_member(
+    spec: BundleSpec, tensors: dict[str, torch.Tensor], number: int, folder: Path
+) -> Member:
+    whole, weights = folder / "bundle.json", folder / "model.safetensors"
     own = f"member{number}."
     mine = {k.removeprefix(own): v for k, v in tensors.items() if k.startswith(own)}
-    parts: tuple[tuple[str, nn.Module], ...] = (("backbone", backbone), ("head", head))
-    for part, module in parts:
-        start = part + "."
-        state = {k: v for k, v in {**tensors, **mine}.items() if k.startswith(start)}
-        module.load_state_dict({k.removeprefix(start): v for k, v in state.items()})
-    return Member(backbone, head)
+    of_part: dict[str, dict[str, torch.Tensor]] = {"backbone": {}, "head": {}}
+    for name, tensor in {**tensors, **mine}.items():
+        part, _, inner = name.partition(".")
+        if part in of_part:
+            of_part[part][inner] = tensor
+
+    def head() -> nn.Module:
+        activation = head_activation(spec.activation)
+        return spec.head.build(spec.features, len(spec.classes), activation)
+
+    with torch.device("meta"):  # no memory for a head that is larger than its weights
+        check_tensors(built(head, whole), of_part["head"], weights)
+    resolution = spec.preprocessing.resolution
+    backbone = built(lambda: build_backbone(spec.backbone, resolution=resolution), whole)
+    top = built(head, whole)
+    load_tensors(backbone, of_part["backbone"], weights)
+    load_tensors(top, of_part["head"], weights)
+    assert isinstance(top, Head)
+    return Member(backbone, top)
 
 
 def _tensors(member: Member) -> dict[str, torch.Tensor]:
@@ -291,14 +341,25 @@ def _tensors(member: Member) -> dict[str, torch.Tensor]:
     }
 
 
-def _gallery(folder: Path, known: DistributionSpec) -> NDArray[np.float32]:
-    """Reads the gallery of a range.
+def _gallery(folder: Path, known: DistributionSpec, width: int) -> NDArray[np.float32]:
+    """Reads the gallery of a range: embeddings (G, E) of a width E.
 
     Raises:
         RunError: If it is damaged.
     """
     path = folder / "range.safetensors"
-    content = read_bytes(path)
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise RunError(f"Cannot read {path}: {error.strerror}.") from None
     if hashlib.sha256(content).hexdigest() != known.sha256:
         raise RunError(f"{path} is damaged: its hash differs from the one in bundle.json.")
-    return unit(load_arrays(content)["gallery"])
+    try:
+        gallery = load_arrays(content)["gallery"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{path} is damaged: {shortened(str(error), 200)}.") from None
+    if gallery.ndim != 2 or gallery.shape[1] != width or len(gallery) < known.k:
+        raise RunError(f"{path} is damaged: its gallery has the shape {gallery.shape}.")
+    if gallery.dtype.kind != "f" or not np.isfinite(gallery).all():
+        raise RunError(f"{path} is damaged: its gallery has values that are not finite numbers.")
+    return unit(gallery)

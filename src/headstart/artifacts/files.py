@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from headstart.errors import DiskFullError, InputError, RunError
 from headstart.inputs.regular_files import open_text, read_bytes
 from headstart.names import from_cell
-from headstart.text import counted, listed
+from headstart.text import counted, listed, shortened
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -159,8 +159,8 @@ def explained(error: ValidationError, where: str = "") -> str:
         where: Part of the file, such as its line.
     """
     first, *others = error.errors(include_url=False)
-    place = ".".join(_shown(str(part)) for part in first["loc"])
-    what = _shown(first["msg"].removeprefix("Value error, ").rstrip("."), 200)
+    place = ".".join(shortened(str(part)) for part in first["loc"])
+    what = shortened(first["msg"].removeprefix("Value error, ").rstrip("."), 200)
     more = f", and {counted(len(others), 'more problem')}" if others else ""
     return ": ".join(part for part in (where, place, what[:1].lower() + what[1:]) if part) + more
 
@@ -179,12 +179,6 @@ def _parsed(path: Path, model: type[M], content: bytes, where: str, strict: bool
         return model.model_validate_json(content, strict=strict or None)
     except ValidationError as error:
         raise RunError(damaged(path, explained(error, where))) from None
-
-
-def _shown(text: str, most: int = 60) -> str:
-    """Returns text of a file, in one short line."""
-    line = "".join(c if c.isprintable() else " " for c in text)
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def check_writable(path: Path) -> None:

@@ -19,12 +19,12 @@ import huggingface_hub
 import torch
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from headstart.errors import BackboneError
 from headstart.inputs.regular_files import check_regular
+from headstart.text import shortened
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 State = dict[str, Tensor]
@@ -35,6 +35,8 @@ PACKAGES = {
 """Backbones whose ImageNet weights the dependencies ship (Apache-2.0), and the package of each."""
 
 LARGEST_FILE_BYTES = 20 * 10**9
+DEEPEST = 8
+"""How deep a state dict may lie in a file."""
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT_S = 5.0
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
@@ -191,12 +193,26 @@ def read_weights(path: Path) -> State:
             f"The weights file {path} holds Python objects that could run code, so it was not "
             "loaded. Save only the state dict, preferably as safetensors."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except Exception as error:  # PyTorch's reader answers damage with almost any exception
         raise BackboneError(f"The weights file {path} is damaged or has another format.") from error
     state = _tensors_in(content)
     if not state:
         raise BackboneError(f"The weights file {path} holds no named tensors; save a state dict.")
     return _unwrapped(state)
+
+
+def _unusable(tensor: Tensor, own: Tensor) -> str:
+    """Returns why a tensor cannot replace one of a network, as a clause; empty if it can."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return "is sparse, quantized or without values"
+    if tensor.is_complex():
+        return "has complex values"
+    # A damaged file can stand for more values than it holds.
+    if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), 1):
+        return "has more values than are stored"
+    if torch.isfinite(own).all() and not torch.isfinite(tensor).all():  # masks may hold -inf
+        return "has values that are not finite"
+    return ""
 
 
 def load_packaged(model: nn.Module, path: Path) -> None:
@@ -240,6 +256,11 @@ def load_state(
         problem = still and problem
     if problem:
         raise BackboneError(f"The weights file {path} does not fit this backbone: {problem}.")
+    own = model.state_dict()
+    for name, tensor in fitting.items():
+        wrong = _unusable(tensor, own[name])
+        if wrong:
+            raise BackboneError(f"The tensor {name!r} in the weights file {path} {wrong}.")
     model.load_state_dict(fitting, strict=False)
 
 
@@ -282,17 +303,22 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
 
 def _some(names: Iterable[str]) -> str:
     first, *others = names
-    return f"{first!r} and {len(others)} more" if others else repr(first)
+    shown = repr(shortened(first))
+    return f"{shown} and {len(others)} more" if others else shown
 
 
-def _tensors_in(content: Any) -> State:
+def _tensors_in(content: Any, depth: int = 0) -> State:
     """Returns the state dict in a file's content; averaged weights take precedence, as in timm."""
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or depth > DEEPEST:  # a damaged one can hold itself
         return {}
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
         if isinstance(content.get(key), Mapping):
-            return _tensors_in(content[key])
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+            return _tensors_in(content[key], depth + 1)
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
 
 
 def _unwrapped(state: State) -> State:

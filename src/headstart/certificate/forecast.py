@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.boundaries import FEATURES
+from headstart.certificate.labels import LabelForecast
 from headstart.certificate.learning_curve import (
     classifiers_of_full_size,
     measure_curve,
     nested_order,
 )
-from headstart.certificate.record import LabelForecast, read_forecast, write_forecast
+from headstart.certificate.record import read_forecast, write_forecast
 from headstart.certificate.verdicts import KNOWN, describe_test, judge_labels
 from headstart.errors import DataError
 from headstart.features.extractor import activations, open_prefix

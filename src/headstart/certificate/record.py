@@ -10,12 +10,13 @@ certificate.svg   the picture; also as .png, and as a page in .html
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headstart.artifacts.files import read_model, write_model
 from headstart.artifacts.journal import Journal
+from headstart.certificate.labels import LabelForecast
 from headstart.errors import RunError
 from headstart.inputs.quantities import Bits, Count, Finite, FiniteRange, Positive, Share, Size
 
@@ -184,6 +185,13 @@ class Curve(_Plain):
     plateau_interval: FiniteRange | None
     no_plateau: str
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        epochs = len(self.accuracy)
+        if epochs < 2 or {*map(len, (self.low, self.high, self.loss, self.seconds))} != {epochs}:
+            raise ValueError("A curve needs two epochs or more, with all its values.")
+        return self
+
 
 class LevelReached(_Plain):
     """The training time that the arms need to reach a level.
@@ -214,66 +222,19 @@ class OnFraction(_Plain):
     """
 
     fraction: Share
-    images: Count
+    images: Annotated[Count, Field(ge=1)]
     seeds: Count
     curves: dict[ArmName, Curve]
     verdicts: tuple[Verdict, ...]
     levels: tuple[LevelReached, ...]
 
-
-class Expected(_Plain):
-    """A forecast; see `certificate.curves.Forecast`."""
-
-    labels: Count
-    accuracy: Finite
-    interval: FiniteRange
-    new_images: FiniteRange
-    gain: Finite
-    gain_interval: FiniteRange
-
-
-class HeldBack(_Plain):
-    """A tested forecast: made from a part of the labels, for all of them.
-
-    Attributes:
-        hidden: Share of the labels that were hidden from the forecast.
-        expected: The forecast.
-        accuracy: Measured accuracy on the same images.
-        held: Whether the measured accuracy lies in the interval of the forecast.
-    """
-
-    hidden: Share
-    expected: Expected
-    accuracy: Share
-    held: bool
-
-
-class LabelForecast(_Plain):
-    """Accuracy over the number of labels, for a head on frozen pretrained features.
-
-    Attributes:
-        images: Number of images in the cross-fitting.
-        sizes: Numbers of labels that heads were trained on.
-        accuracy: Accuracy by size.
-        low: Lower bounds of the 95% intervals of the accuracy (Wilson).
-        high: Upper bounds.
-        expected: Forecasts for the present number of labels and for more.
-        band: Forecasts in between, for the picture.
-        test: Test of the forecast on hidden labels.
-        answer: Whether twice as many labels would help.
-        why: Explanation in words and numbers.
-    """
-
-    images: Count
-    sizes: tuple[Count, ...]
-    accuracy: tuple[Share, ...]
-    low: tuple[Share, ...]
-    high: tuple[Share, ...]
-    expected: tuple[Expected, ...]
-    band: tuple[Expected, ...]
-    test: HeldBack
-    answer: Literal["yes", "no", "cannot tell"]
-    why: str
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if len(self.curves) != 2 or len({len(each.accuracy) for each in self.curves.values()}) != 1:
+            raise ValueError("A fraction needs a curve of each arm, with the same epochs.")
+        if tuple(each.question for each in self.verdicts) != get_args(Question):
+            raise ValueError("A fraction needs a verdict on start, slope and asymptote.")
+        return self
 
 
 class Certificate(_Plain):
@@ -309,7 +270,7 @@ class Certificate(_Plain):
     chance: Share
     held: Count
     plan: BenefitPlan
-    fractions: tuple[OnFraction, ...]
+    fractions: Annotated[tuple[OnFraction, ...], Field(min_length=1)]
     labels: LabelForecast | None
     notes: tuple[str, ...]
     versions: dict[str, str]

@@ -21,15 +21,13 @@ from headstart.certificate.curves import (
     plateau,
     why_no_plateau,
 )
+from headstart.certificate.labels import Expected, HeldBack, LabelForecast
 from headstart.certificate.learning_curve import MeasuredCurve
 from headstart.certificate.record import (
     ArmName,
     ArmRun,
     Certificate,
     Curve,
-    Expected,
-    HeldBack,
-    LabelForecast,
     LevelReached,
     OnFraction,
     Verdict,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.errors import DataError
-from headstart.text import listed
+from headstart.text import listed, shortened
 
 Column = Literal["path", "label", "split", "group"]
 
@@ -74,7 +74,8 @@ def find_columns(header: Sequence[str], where: str) -> Columns:
     if missing:
         raise DataError(
             f"{where} has no column {' and no column '.join(map(repr, missing))}; wanted are "
-            f"path,label[,split,group], separated by commas, and found {', '.join(header)!r}."
+            "path,label[,split,group], separated by commas, and found "
+            f"{shortened(', '.join(header), 300)!r}."
         )
     return Columns(
         places,

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from headstart.data.locks import Share, share, this_process, try_alone, unsupported
+from headstart.inputs.regular_files import open_regular, read_text
 from headstart.progress import Progress
 
 SUMS = "SHA256SUMS"
@@ -114,7 +115,7 @@ def discard_unused(folder: Path) -> bool:
 
 def file_sum(path: Path) -> str:
     """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -159,7 +160,7 @@ def _sums(folder: Path) -> dict[str, str]:
         ValueError: If they are damaged.
     """
     found = {}
-    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+    for line in read_text(folder / SUMS).splitlines():
         digest, separator, name = line.partition("  ")
         if not separator or len(digest) != 64 or "/" in name or "\0" in name:
             raise ValueError(line)

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from headstart.data.array_files import open_array
 from headstart.data.entries import discard, use
@@ -17,7 +18,8 @@ from headstart.data.ranges import common_range
 from headstart.data.rasters import Learned, Status
 from headstart.data.types import Dataset
 from headstart.errors import DataError
-from headstart.inputs.regular_files import read_text
+from headstart.inputs.quantities import Count
+from headstart.inputs.regular_files import read_bytes
 from headstart.progress import SILENT, Progress
 
 THUMBNAIL = 64
@@ -95,6 +97,41 @@ class Pixels:
         return self.data[start : start + height * width * 3].reshape(height, width, 3)
 
 
+class _Facts(BaseModel):
+    """The stored facts about one file; see `Facts`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Status
+    reason: str
+    sha256: str
+    width: Count
+    height: Count
+    mode: str
+    format: str
+    pixels: str
+    patient: str
+    learned: Learned | None
+
+
+class _Index(BaseModel):
+    """The stored index of decoded images; see `Pixels`."""
+
+    bytes: Count
+    sizes: list[tuple[Count, Count]]
+    offsets: list[Count]
+    facts: list[_Facts]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if not len(self.sizes) == len(self.offsets) == len(self.facts):
+            raise ValueError("The index does not have one entry per image.")
+        for start, (height, width) in zip(self.offsets, self.sizes, strict=True):
+            if start + height * width * 3 > self.bytes:
+                raise ValueError("An image lies behind the end of the pixels.")
+        return self
+
+
 def open_pixels(cache_dir: Path, key: str, progress: Progress = SILENT) -> Pixels | None:
     """Returns images that were decoded before; None if they are not there as they were written.
 
@@ -128,7 +165,9 @@ def read_pixels(folder: Path, key: str, held: Share, progress: Progress = SILENT
 
 
 def _read(folder: Path, key: str) -> Pixels:
-    index = json.loads(read_text(folder / "index.json"))
+    content = read_bytes(folder / "index.json")
+    _Index.model_validate_json(content)
+    index = json.loads(content)
     shape = (len(index["facts"]) * THUMBNAIL_BYTES,)
     thumbnails = open_array(folder / "thumbnails.u8", np.uint8, shape).data
     facts = []

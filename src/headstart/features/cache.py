@@ -126,7 +126,7 @@ def _open(folder: Path, held: Share, progress: Progress) -> Activations | None:
         try:
             meta = json.loads(read_text(folder / "index.json"))
             array = open_array(folder / "data", np.dtype(meta["dtype"]), tuple(meta["shape"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             progress.say(f"{folder} is an entry of another version of headstart; made again.")
             discard(folder)
             return None
@@ -255,7 +255,8 @@ def _is_left(draft: Path) -> bool:
     Processes of other machines cannot be seen: what they have not written to for a day is left.
     """
     _, machine, process, *_ = [*draft.name.removeprefix(".").split("-"), "", ""]
-    if machine == this_process().partition("-")[0] and process.isdigit():
+    known = process.isdecimal() and len(process) < 10  # else it is not one of ours
+    if machine == this_process().partition("-")[0] and known:
         return not psutil.pid_exists(int(process))
     try:
         times = [each.stat().st_mtime for each in (draft, *draft.glob("*"))]

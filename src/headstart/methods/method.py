@@ -81,8 +81,9 @@ def family(union: Any, **aliases: str) -> Any:
 
     def by_name(value: Any) -> Any:
         value = named(value)
-        if isinstance(value, dict) and value.get("name") in aliases:
-            return {**value, "name": aliases[value["name"]]}
+        name = value.get("name") if isinstance(value, dict) else None
+        if isinstance(name, str) and name in aliases:
+            return {**value, "name": aliases[name]}
         return value
 
     return Annotated[union, BeforeValidator(by_name), Field(discriminator="name")]

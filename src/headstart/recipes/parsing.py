@@ -20,7 +20,9 @@ from headstart.methods.method import method_name
 from headstart.methods.optimizer import AdamW
 from headstart.methods.schedule import Constant
 from headstart.recipes.recipe import FAMILIES, Recipe
-from headstart.text import listed
+from headstart.text import counted, listed, shortened
+
+MOST_PROBLEMS = 10
 
 NAMED: dict[str, Recipe] = {
     "default": Recipe(),
@@ -55,7 +57,10 @@ def parse_recipe(data: Mapping[str, Any], source: str = "") -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(_explain(detail) for detail in error.errors())
+        found = error.errors()
+        problems = "; ".join(_explain(detail) for detail in found[:MOST_PROBLEMS])
+        if len(found) > MOST_PROBLEMS:
+            problems += f"; and {counted(len(found) - MOST_PROBLEMS, 'more problem')}"
         if source:
             problems = f"{source}: {problems}"
         elif problems.startswith("unknown"):
@@ -84,8 +89,9 @@ def load_recipe(name_or_file: str) -> Recipe:
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise RecipeError(f"{path} is not valid {path.suffix[1:].upper()}: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        why = shortened(str(error), 200)
+        raise RecipeError(f"{path} is not valid {path.suffix[1:].upper()}: {why}.") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{path} must hold one table of recipe fields.")
     return parse_recipe(data, str(path))
@@ -107,14 +113,17 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         path, equals, value = setting.partition("=")
         if not equals or not path:
             raise RecipeError(
-                f"'--set {setting}' has no value; write for example --set optimizer.lr=3e-4."
+                f"'--set {shortened(setting)}' has no value; write for example --set "
+                "optimizer.lr=3e-4."
             )
         head, *rest = path.strip().split(".")
         if not rest:
             data[head] = _scalar(value) if head not in FAMILIES else value.strip()
         elif len(rest) > 1 or head not in FAMILIES:
-            parse_recipe({**data, path: value}, f"--set {setting}")
-            raise RecipeError(f"'--set {setting}': {head!r} has no fields; use --set {head}=VALUE.")
+            parse_recipe({**data, path: value}, f"--set {shortened(setting)}")
+            raise RecipeError(
+                f"'--set {shortened(setting)}': {head!r} has no fields; use --set {head}=VALUE."
+            )
         else:
             current = data[head]
             if isinstance(current, str):
@@ -143,34 +152,36 @@ def _scalar(text: str) -> Any:
     """Returns a value parsed as TOML, or as plain text if it is not valid TOML."""
     try:
         return tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also too many digits, or nested too deep
         return text.strip()
 
 
 def _explain(detail: ErrorDetails) -> str:
     """Returns one clause that says what is wrong, with the closest known name."""
     # pydantic adds the method's name to the location of a union's errors; users do not write it.
-    location = [str(part) for part in detail["loc"]]
+    location = [shortened(str(part)) for part in detail["loc"]]
     if len(location) > 1 and location[0] in FAMILIES:
         names = {method_name(method) for method in FAMILIES[location[0]]}
         location = [location[0], *[part for part in location[1:] if part not in names]]
     path = ".".join(location)
     if detail["type"] == "union_tag_invalid":
         known = [method_name(method) for method in FAMILIES[location[0]]]
-        name = str(detail["ctx"]["tag"])
+        name = shortened(detail["ctx"]["tag"])
         hint = did_you_mean(name, known) or f"; use {listed(known, 'or')}"
         return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
     if detail["type"] == "extra_forbidden":
         return f"unknown key {path!r}{did_you_mean(location[-1], _known_keys(location))}"
     if detail["type"] == "literal_error" and location[-1] == "name":
         known = [method_name(method) for method in FAMILIES[location[0]]]
-        name = str(detail["input"])
+        name = shortened(detail["input"])
         hint = did_you_mean(name, known) or f"; use {listed(known, 'or')}"
         return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
     if detail["type"] == "value_error" and not location:  # RULES hold complete clauses
         return str(detail["ctx"]["error"])
     message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{path} = {detail['input']!r}: {message}"
+    given = detail["input"]
+    shown = repr(shortened(given)) if isinstance(given, str) else shortened(given)
+    return f"{path} = {shown}: {message}"
 
 
 def _known_keys(location: list[str]) -> list[str]:

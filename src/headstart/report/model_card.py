@@ -183,8 +183,8 @@ def _scalar(value: str | float) -> str:
 
 def _hub_name(spec: BundleSpec) -> str:
     """Returns the name of the pretrained network on the Hub, or an empty string."""
-    choice = spec.recipe.get("backbone", {})
-    if choice.get("weights", "pretrained") != "pretrained":
+    choice = spec.recipe.get("backbone")
+    if isinstance(choice, dict) and choice.get("weights", "pretrained") != "pretrained":
         return ""
     from timm.models import get_pretrained_cfg  # noqa: PLC0415 - heavy
 
