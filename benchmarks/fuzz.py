@@ -21,7 +21,7 @@ import traceback
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -496,7 +496,8 @@ def fuzz(kind: str, mutations: int, seed: int = 0, seconds: int = 20) -> Outcome
                     KEPT.mkdir(parents=True, exist_ok=True)
                     kept = f"{kind.replace(' ', '_')}-{seed}-{number}-{path.name}"
                     shutil.copy(path, KEPT / kept)
-        cases.close()
+        if isinstance(cases, Generator):
+            cases.close()
     torch.set_num_threads(before)
     return outcome
 

@@ -318,9 +318,10 @@ def _load_member(
         if part in of_part:
             of_part[part][inner] = tensor
 
-    def head() -> nn.Module:
+    def head() -> Head:
         activation = head_activation(spec.activation)
-        return spec.head.build(spec.features, len(spec.classes), activation)
+        made: Head = spec.head.build(spec.features, len(spec.classes), activation)
+        return made
 
     with torch.device("meta"):  # no memory for a head that is larger than its weights
         check_tensors(built(head, whole), of_part["head"], weights)

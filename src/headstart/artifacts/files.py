@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 
 from headstart.errors import DiskFullError, InputError, RunError
 from headstart.inputs.regular_files import open_text, read_bytes
@@ -34,14 +35,26 @@ def replacing(path: Path) -> Iterator[Path]:
         yield draft
         draft.chmod(0o644)
         draft.replace(path)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFullError(
-                f"There is no space left for {path}. Free some space and run the command again."
-            ) from None
-        raise
+    except (OSError, SafetensorError) as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(
+            f"There is no space left for {path}. Free some space and run the command again."
+        ) from None
     finally:
         draft.unlink(missing_ok=True)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Returns whether a disk is full; safetensors says so only in its message.
+
+    Example:
+        >>> is_disk_full(OSError(errno.ENOSPC, "")), is_disk_full(OSError(errno.EACCES, ""))
+        (True, False)
+    """
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return any(f"os error {code})" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 def write_text(path: Path, text: str) -> None:
