@@ -49,7 +49,8 @@ from headstart.backbones.catalog import build_backbone
 from headstart.backbones.weights import load_state, read_weights
 from headstart.certificate.record import BenefitPlan, Certificate, write_certificate
 from headstart.cli.output import print_leaderboard, print_run
-from headstart.data.pixels import is_complete, read_pixels
+from headstart.data.entries import SUMS, file_sum
+from headstart.data.pixels import open_pixels
 from headstart.data.sources import load_dataset
 from headstart.data.splits import read_split
 from headstart.errors import HeadstartError
@@ -405,17 +406,20 @@ def fuzz_caches(work: Path, draw: random.Random) -> Iterator[tuple[Path, Callabl
     facts |= dict.fromkeys(("reason", "sha256", "mode", "format", "pixels", "patient"), "")
     index = {"facts": [facts], "sizes": [[4, 4]], "offsets": [0], "bytes": 48}
     whole[pixels / "index.json"] = json.dumps(index).encode()
+    whole[pixels / SUMS] = b"0" * 64 + b"  index.json\n"
     whole[pixels / "pixels.u8"], whole[pixels / "thumbnails.u8"] = bytes(48), bytes(64 * 64)
 
     def decoded() -> None:
-        if is_complete(pixels):
-            read_pixels(pixels, "b").image(0)
+        found = open_pixels(work, "b")
+        if found is not None and found.facts and found.facts[0].status == "ok":
+            assert found.image(0).shape[2] == 3
 
     while True:
         for path, content in whole.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         path = draw.choice([*[path for path in whole if path.suffix == ".json"] * 3, *whole])
+        content = whole[path]
         if draw.random() < 0.15:
             name = odd_text(draw)[:40].replace("/", "-").replace("\0", "0")
             stray = work / draw.choice(("activations", "pixels")) / f".draft-{name}"
@@ -424,9 +428,15 @@ def fuzz_caches(work: Path, draw: random.Random) -> Iterator[tuple[Path, Callabl
             continue
         if path.suffix == ".json":
             damage = damaged_json if draw.random() < 0.7 else damaged_bytes
-            path.write_bytes(damage(whole[path], draw))
+            path.write_bytes(damage(content, draw))
+        elif path.name == SUMS:
+            path.write_bytes(damaged_bytes(content, draw))
         else:
-            path.write_bytes(whole[path][: draw.randrange(len(whole[path]))])
+            path.write_bytes(content[: draw.randrange(len(content))])
+        if draw.random() < 0.8:  # as a forger or another version would: the checksums are right
+            names = sorted({each.name for each in whole if each.parent == path.parent} - {SUMS})
+            lines = [f"{file_sum(path.parent / each)}  {each}\n" for each in names]
+            (path.parent / SUMS).write_text("".join(lines))
         yield path, decoded if path.parent == pixels else activations
 
 

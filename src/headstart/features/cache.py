@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -41,6 +42,8 @@ UNPACKED_SECONDS = 7 * 24 * 3600
 
 DRAFT_LIFE_S = 24 * 3600.0
 """Seconds after which a draft of another machine that nothing writes to is deleted."""
+
+_TYPES = frozenset(map(np.dtype, (np.uint8, np.float16, np.float32)))
 
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
@@ -115,18 +118,23 @@ def cached_activations(
                 fits, held = _write(folder, rows, outputs, dtype, depends_on)
                 if fits:
                     break
-        if held is not None and (stored := _open(folder, held, progress)) is not None:
+        if held is not None and (stored := _open(folder, rows, held, progress)) is not None:
             return stored
     raise HeadstartError(f"Other processes delete {folder} as soon as it is written. Try again.")
 
 
-def _open(folder: Path, held: Share, progress: Progress) -> Activations | None:
+def _open(folder: Path, rows: int, held: Share, progress: Progress) -> Activations | None:
     """Returns an entry that is locked; None if another version wrote it."""
     with closing(held):
         try:
             meta = json.loads(read_text(folder / "index.json"))
-            array = open_array(folder / "data", np.dtype(meta["dtype"]), tuple(meta["shape"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            dtype, shape = np.dtype(meta["dtype"]), tuple(meta["shape"])
+            size = (folder / "data").stat().st_size
+            whole = rows == shape[0] and dtype in _TYPES
+            if not whole or size != math.prod(shape) * dtype.itemsize:
+                raise ValueError(folder)
+            array = open_array(folder / "data", dtype, shape)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError):
             progress.say(f"{folder} is an entry of another version of headstart; made again.")
             discard(folder)
             return None
