@@ -12,6 +12,7 @@ import typer
 from headstart import __version__
 from headstart.cli.output import say
 from headstart.errors import HeadstartError, InputError, OutputError
+from headstart.text import shortened
 
 app = typer.Typer(
     name="headstart",
@@ -27,6 +28,7 @@ _UNSUPPORTED = (
     "Its file system does not support this. Choose a folder on another one with --out and "
     "HEADSTART_CACHE."
 )
+_ASK_DEBUG = "Run the command with `headstart --debug`"
 _WAYS_OUT = {
     errno.EACCES: "Check its permissions.",
     errno.EPERM: "Check its permissions.",
@@ -72,29 +74,28 @@ def root(
 @contextmanager
 def reporting_errors(context: typer.Context) -> Iterator[None]:
     """Turns errors into one line and an exit code; `--debug` shows their tracebacks instead."""
-    debug = bool(context.obj)
+    if context.obj:  # --debug
+        yield
+        return
     try:
         yield
     except OutputError:
         raise  # for `main`, which also sees what is written after the command
     except HeadstartError as error:
-        if debug:
-            raise
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        if debug:
-            raise
         _fail("Interrupted.", 130)
     except MemoryError:
-        if debug:
-            raise
         _fail(f"The machine ran out of memory. {_less_memory(context)}", 1)
     except OSError as error:
-        if debug:
-            raise
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             _fail("No space is left on the disk. Free some and run the command again.", 1)
         _fail(_explained(error), 2)
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:
+        what = shortened(f"{type(error).__name__}: {error}", 200)
+        _fail(f"This is a bug of headstart ({what}). {_ASK_DEBUG} and report what it prints.", 1)
 
 
 def _less_memory(context: typer.Context) -> str:
@@ -117,7 +118,7 @@ def _explained(error: OSError) -> str:
     what = "The system refused an operation" if error.filename is None else "Cannot use "
     name = "" if error.filename is None else str(error.filename)
     reason = error.strerror or str(error) or type(error).__name__
-    way_out = _WAYS_OUT.get(error.errno or 0, "Run the command with `headstart --debug` for more.")
+    way_out = _WAYS_OUT.get(error.errno or 0, f"{_ASK_DEBUG} for more.")
     return f"{what}{name}: {reason}. {way_out}"
 
 
