@@ -1,0 +1,553 @@
+"""Commands that are killed, starved, fed with damaged files and disturbed must lose nothing.
+
+    python benchmarks/torture.py --minutes 30
+    python benchmarks/torture.py --short
+
+Everything is drawn from `--seed`. A kill meets a command at a moment drawn uniformly from the time
+that it takes undisturbed; then it is continued, and must end with the bytes of the undisturbed one.
+Full disks are small file systems of memory in a mount namespace of this program; where the
+system does not allow that, no file may grow beyond a limit instead. Prints for each kind what was
+tried and survived, and ends with exit code 1 if anything was lost, wrong or hung. The commands run
+in forks of one process that has imported everything once.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from _torture import (
+    CLASSES,
+    FORMATS,
+    MARK,
+    MOUNTS,
+    Command,
+    Ended,
+    begin,
+    encoded,
+    mutated,
+    picture,
+    preload,
+    read_only,
+    small_disk,
+    strays,
+    unmount,
+    write_pictures,
+)
+
+SMALL = ["--set", "backbone.resolution=64"]
+SEARCH = ["--trials", "2", "--epochs", "1", *SMALL]
+HEAD = ["--strategy", "head", "--epochs", "0", *SMALL]
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+ROOM = 400 << 20
+
+
+@dataclass
+class World:
+    """The place of all work, the dice, and the counts.
+
+    Attributes:
+        root: Folder for everything.
+        dice: Source of every choice.
+        timeout: Seconds after which a command hangs.
+        mounts: Whether small disks can be mounted.
+    """
+
+    root: Path
+    dice: random.Random
+    timeout: float
+    mounts: bool
+    tried: Counter[str] = field(default_factory=Counter)
+    survived: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    number: int = 0
+
+    @property
+    def pictures(self) -> Path:
+        return self.root / "pictures"
+
+    def new(self, name: str) -> Path:
+        self.number += 1
+        return self.root / f"{name}{self.number}"
+
+    def start(self, *arguments: object, **options: object) -> Command:
+        largest = options.pop("largest", None)
+        environment = {
+            "HEADSTART_CACHE": str(options.pop("cache", self.root / "cache")),
+            "TMPDIR": str(options.pop("tmp", self.root / "tmp")),
+        }
+        return Command([str(each) for each in arguments], environment, largest)  # type: ignore[arg-type]
+
+    def run(self, *arguments: object, **options: object) -> Ended:
+        return self.start(*arguments, **options).ended(self.timeout)
+
+    def count(self, kind: str, problems: list[str], times: int = 1) -> None:
+        """Counts what was tried, and says at once what did not survive."""
+        left = strays(str(self.root))
+        for process in left:
+            problems = [*problems, f"left a process: {' '.join(process.cmdline())[:100]}"]
+            process.kill()
+        self.tried[kind] += times
+        self.survived[kind] += 0 if problems else times
+        for problem in problems:
+            self.faults.append(f"{kind}: {problem}")
+            print(f"FAULT {kind}: {problem}", flush=True)
+
+
+def digest(run: Path) -> str:
+    """Hash of what a run must end with: the network, the recipe and the predictions."""
+    names = ("bundle/model.safetensors", "recipe.toml", "predictions.csv")
+    data = b"".join((run / name).read_bytes() for name in names if (run / name).exists())
+    return hashlib.sha256(data).hexdigest()
+
+
+def same(run: Path, whole: Path) -> list[str]:
+    if not (run / "bundle" / "model.safetensors").exists():
+        return ["the run has no network"]
+    return [] if digest(run) == digest(whole) else ["the result is not that of the whole run"]
+
+
+def rows_of(folder: Path, name: str) -> object:
+    """What compare and benefit found, without times."""
+
+    def timeless(value: object) -> object:
+        if isinstance(value, dict):
+            return {
+                k: timeless(v) for k, v in value.items() if "second" not in k and k not in _TIMES
+            }
+        return [timeless(each) for each in value] if isinstance(value, list) else value
+
+    return timeless(json.loads((folder / name).read_text()))
+
+
+_TIMES = {"command", "machine", "spent", "started_at", "finished_at"}
+
+
+def continued(run: Path, command: list[object]) -> list[object]:
+    """The command that continues a run: what stopped before it had a record is begun again."""
+    return ["resume", run] if (run / "search.toml").exists() else command
+
+
+def status(run: Path) -> str:
+    try:
+        return str(json.loads((run / "run.json").read_text())["status"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def kill(
+    world: World, kind: str, command: list[object], moment: float, name: signal.Signals
+) -> bool:
+    """Kills a command at a moment; returns False if it had ended before."""
+    process = world.start(*command)
+    time.sleep(moment)
+    alive = process.running()
+    if alive:
+        process.kill(name)
+    ended = process.ended(world.timeout)
+    # What comes in the last moments may still end well, or say that it was interrupted.
+    problems = ended.problems(0, -name, 130, 128 + name)
+    if alive or problems:
+        world.count(f"{kind}: {name.name}", problems)
+    return alive
+
+
+def kill_fit(world: World, whole: Path, seconds: float, kills: int) -> None:
+    run = world.new("fit")
+    command: list[object] = ["fit", world.pictures, *SEARCH, "--out", run]
+    for _ in range(kills):
+        name = world.dice.choice(SIGNALS)
+        asked = continued(run, command)
+        # A resumed run has less to do.
+        most = seconds * (0.95 if asked is command else 0.6)
+        kill(world, "fit", asked, world.dice.uniform(0, most), name)
+        if status(run) == "done":
+            break
+    problems = []
+    if status(run) != "done":
+        problems = world.run(*continued(run, command)).problems(0)
+    drafts = [str(path) for path in (world.root / "cache").glob("*/.draft-*")]
+    problems += same(run, whole) + [f"left {path}" for path in drafts]
+    world.count("fit: continued after kills", problems)
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def kill_study(world: World, name: str, whole: Path, seconds: float, kills: int) -> None:
+    """Kills compare or benefit, repeats the command, and compares what they found."""
+    out = world.new(name)
+    command = study(world, name, out)
+    for _ in range(kills):
+        if not kill(
+            world, name, command, world.dice.uniform(0, 0.9 * seconds), world.dice.choice(SIGNALS)
+        ):
+            break
+    problems = world.run(*command).problems(0)
+    if not problems and rows_of(out, RESULT[name]) != rows_of(whole, RESULT[name]):
+        problems = ["the result is not that of the whole command"]
+    world.count(f"{name}: continued after kills", problems)
+    shutil.rmtree(out, ignore_errors=True)
+
+
+RESULT = {"compare": "ledger.json", "benefit": "certificate.json"}
+
+
+def study(world: World, name: str, out: Path) -> list[object]:
+    if name == "compare":
+        chosen = ["--recipe", "naive", "--set", "optimizer=adam", "--epochs", "1", *SMALL]
+        return ["compare", world.pictures, *chosen, "--out", out]
+    few = ["--epochs", "1", "--seeds", "1", "--fractions", "0.5,1", "--resolution", "64"]
+    return ["benefit", world.pictures, *few, "--out", out]
+
+
+def kill_predict(world: World, run: Path, expected: Ended, kills: int) -> None:
+    command: list[object] = ["predict", run, world.pictures, "--csv"]
+    for _ in range(kills):
+        process, name = world.start(*command), world.dice.choice(SIGNALS)
+        time.sleep(world.dice.uniform(0, 0.95 * expected.seconds))
+        if process.running():
+            process.kill(name)
+        ended = process.ended(world.timeout)
+        problems = ended.problems(0, -name, 130, 128 + name)
+        if not expected.out.startswith(ended.out):
+            problems.append("what was written is no part of the whole output")
+        world.count(f"predict: {name.name}", problems)
+    again = world.run(*command)
+    wrong = [] if again.out == expected.out else ["other rows than before the kills"]
+    world.count("predict: repeated after kills", again.problems(0) + wrong)
+
+
+def full_disk(world: World, where: str, whole: Path, sizes: dict[str, int], inodes: bool) -> None:
+    """Fits on a disk that is too small, then makes room and continues."""
+    kind = f"{'no inodes left' if inodes else 'full disk'}: {where}"
+    disk = world.new("disk")
+    run = (disk if where == "run folder" else world.root) / world.new("starved").name
+    options: dict[str, object] = {}
+    if where == "cache":
+        options["cache"] = disk
+    elif where == "TMPDIR":
+        options["tmp"] = disk
+    command: list[object] = ["fit", world.pictures, *SEARCH, "--out", run]
+    if not world.mounts:
+        disk.mkdir()
+        options["largest"] = world.dice.randint(0, sizes[where])
+    else:
+        size = ROOM if inodes else world.dice.randint(0, sizes[where])
+        small_disk(disk, size, world.dice.randint(3, 40) if inodes else 100_000)
+    try:
+        problems = world.run(*command, **options).problems(0, 1, 2)
+        options.pop("largest", None)
+        if world.mounts:
+            small_disk(disk, ROOM)
+        if status(run) != "done":
+            problems += world.run(*continued(run, command), **options).problems(0)
+        world.count(kind, problems + same(run, whole))
+    finally:
+        if world.mounts:
+            unmount(disk)
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def read_only_places(world: World, whole: Path) -> None:
+    """Fits where the cache, the run folder or TMPDIR cannot be written to."""
+    if not world.mounts:
+        return
+    for where in ("cold cache", "warm cache", "run folder", "TMPDIR", "images"):
+        place, run = world.new("fixed"), world.new("run")
+        pictures, options = world.pictures, {}
+        if where == "warm cache":
+            shutil.copytree(world.root / "cache", place)
+        elif where == "images":
+            shutil.copytree(pictures, place)
+            pictures = place
+        else:
+            place.mkdir()
+        if where == "run folder":
+            run = place / "run"
+        elif where == "TMPDIR":
+            options["tmp"] = place
+        elif "cache" in where:
+            options["cache"] = place
+        read_only(place)
+        try:
+            ended = world.run("fit", pictures, *SEARCH, "--out", run, **options)
+            refused = where in ("cold cache", "run folder")
+            problems = ended.problems(2 if refused else 0)
+            if not refused and not problems:
+                problems = same(run, whole)
+            world.count(f"read-only: {where}", problems)
+        finally:
+            unmount(place)
+
+
+def damaged_cache(world: World, whole: Path, how: str, every: bool) -> None:
+    """Fits with a warm cache in which files were cut or changed."""
+    cache, run = world.new("damaged"), world.new("run")
+    shutil.copytree(world.root / "cache", cache)
+    files = sorted(path for path in cache.rglob("*") if path.is_file() and path.stat().st_size)
+    for path in files if every else [world.dice.choice(files)]:
+        data = bytearray(path.read_bytes())
+        place = world.dice.randrange(len(data))
+        if how == "cut":
+            del data[place:]
+        else:
+            data[place] ^= 1 << world.dice.randrange(8)
+        path.write_bytes(data)
+    ended = world.run("fit", world.pictures, *SEARCH, "--out", run, cache=cache)
+    problems = ended.problems(0)
+    problems = problems or same(run, whole)
+    world.count(f"cache {how}: {'every file' if every else 'one file'}", problems)
+    shutil.rmtree(cache)
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def two_at_once(world: World, whole: Path) -> None:
+    cache, runs = world.new("shared"), [world.new("one"), world.new("other")]
+    commands = [["fit", world.pictures, *SEARCH, "--out", run] for run in runs]
+    both = [world.start(*command, cache=cache) for command in commands]
+    problems = []
+    for process, run in zip(both, runs, strict=True):
+        found = process.ended(2 * world.timeout).problems(0)
+        problems += found or same(run, whole)
+    world.count("two processes: one cache", problems)
+    run = world.new("contended")
+    command = ["fit", world.pictures, *SEARCH, "--out", run]
+    both = [world.start(*command) for _ in range(2)]
+    ended = [process.ended(2 * world.timeout) for process in both]
+    codes = sorted(each.code if each.code is not None else 99 for each in ended)
+    problems = [found for each in ended for found in each.problems(0, 2)]
+    problems += [] if codes == [0, 2] else [f"exit codes {codes} instead of 0 and 2"]
+    world.count("two processes: one run", problems or same(run, whole))
+
+
+def lost_worker(world: World, kind: str, options: list[str], name: str, whole: Path) -> None:
+    """Kills a process that a command started, once it is there."""
+    run, cache = world.new("worker"), world.new("cache")
+    process = world.start("fit", world.pictures, *SEARCH, *options, "--out", run, cache=cache)
+    deadline, victim = time.monotonic() + world.timeout, None
+    while victim is None and process.running() and time.monotonic() < deadline:
+        try:
+            children = psutil.Process(process.pid).children(recursive=True)
+            victim = next((c for c in children if name in " ".join(c.cmdline())), None)
+        except psutil.Error:
+            victim = None
+        time.sleep(0.01)
+    if victim is not None:
+        time.sleep(world.dice.uniform(0, 1))
+        try:
+            victim.kill()
+        except psutil.Error:
+            victim = None
+    ended = process.ended(3 * world.timeout)
+    problems = ended.problems(0, 1)
+    if ended.code == 1:
+        problems += world.run(*continued(run, []), cache=cache).problems(0)
+    problems = problems or same(run, whole)
+    if victim is not None or problems:
+        world.count(kind, problems)
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.rmtree(cache, ignore_errors=True)
+
+
+def mutants(world: World, run: Path, count: int) -> None:
+    """Damaged images through check, fit and predict: no good one may be lost, nothing may stop."""
+    folder = write_pictures(world.new("mutants"), 8)
+    for number in range(count):
+        kind = CLASSES[number % len(CLASSES)]
+        name = FORMATS[number // len(CLASSES) % len(FORMATS)]
+        data, ending = encoded(picture(kind, 1000 + number), name)
+        path = folder / kind / f"mutant_{number:05}{ending}"
+        path.write_bytes(mutated(data, world.dice))
+    checked = world.run("check", folder, "--json")
+    problems = checked.problems(0)
+    if not problems:
+        report = json.loads(checked.out)
+        lost = [name for name in report["dropped"] if "good_" in name]
+        problems += [f"check loses {name}: {report['dropped'][name]}" for name in lost]
+    world.count("mutated images: check", problems, count)
+    out = world.new("fitted")
+    problems = world.run("fit", folder, *HEAD, "--out", out).problems(0)
+    if not problems:
+        used = (out / "split.csv").read_text()
+        lost = [str(path) for path in folder.rglob("good_*") if path.name not in used]
+        problems += [f"fit loses {name}" for name in lost]
+    world.count("mutated images: fit", problems, count)
+    told = world.run("predict", run, folder, "--csv")
+    problems = told.problems(0, 1)
+    rows = list(csv.DictReader(io.StringIO(told.out)))
+    if len(rows) != count + 24:
+        problems.append(f"predict has {len(rows)} rows for {count + 24} images")
+    problems += [
+        f"predict loses {row['image']}: {row.get('error')}"
+        for row in rows
+        if "good_" in row["image"] and not row["label"]
+    ]
+    world.count("mutated images: predict", problems, count)
+    shutil.rmtree(folder)
+    shutil.rmtree(out, ignore_errors=True)
+
+
+def whole_runs(world: World, studies: list[str]) -> tuple[dict[str, Path], dict[str, float], Ended]:
+    """Every command once, undisturbed: its result and its seconds."""
+    wholes, seconds = {}, {}
+    wholes["fit"] = world.root / "whole_fit"
+    world.run("fit", world.pictures, *SEARCH, "--out", world.root / "first")
+    for name in ("fit", *studies):
+        wholes[name] = world.root / f"whole_{name}"
+        command = study(world, name, wholes[name]) if name in RESULT else [
+            "fit", world.pictures, *SEARCH, "--out", wholes[name]
+        ]  # fmt: skip
+        ended = world.run(*command)
+        if ended.problems(0):
+            sys.exit(f"{name} failed undisturbed: {ended.problems(0)} {ended.err}")
+        seconds[name] = ended.seconds
+        print(f"undisturbed {name}: {ended.seconds:.1f} s", flush=True)
+    expected = world.run("predict", wholes["fit"], world.pictures, "--csv")
+    if expected.problems(0):
+        sys.exit(f"predict failed undisturbed: {expected.err}")
+    world.count("cold and warm cache", same(world.root / "first", wholes["fit"]))
+    return wholes, seconds, expected
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def torture(world: World, args: argparse.Namespace) -> None:
+    short = bool(args.short)
+    wholes, seconds, expected = whole_runs(world, [] if short else [*RESULT])
+    whole = wholes["fit"]
+    sizes = {
+        "cache": size_of(world.root / "cache"),
+        "run folder": size_of(whole),
+        "TMPDIR": 1 << 20,
+    }
+    short = bool(args.short)
+    kills = 2 if short else 4
+
+    def disks() -> None:
+        for where in sizes:
+            full_disk(world, where, whole, sizes, inodes=False)
+            if world.mounts:
+                full_disk(world, where, whole, sizes, inodes=True)
+
+    def caches() -> None:
+        for how in ("cut", "flipped"):
+            damaged_cache(world, whole, how, every=True)
+            damaged_cache(world, whole, how, every=False)
+
+    def workers() -> None:
+        lost_worker(world, "worker killed: decoding", [], "decode_worker", whole)
+        processes = ["--executor", "processes", "--jobs", "2"]
+        lost_worker(world, "worker killed: trial", processes, "headstart", whole)
+
+    def ray() -> None:
+        if find_spec("ray") is not None:
+            lost_worker(world, "Ray's node lost", ["--executor", "ray"], "raylet", whole)
+
+    def kill_all() -> None:
+        kill_predict(world, whole, expected, kills)
+        kill_fit(world, whole, seconds["fit"], kills)
+        for name in RESULT:
+            kill_study(world, name, wholes[name], seconds[name], kills)
+
+    once: list[Callable[[], None]] = [
+        lambda: mutants(world, whole, args.images), lambda: read_only_places(world, whole), disks,
+        caches, lambda: two_at_once(world, whole), workers, ray,
+    ]  # fmt: skip
+    if short:
+        disk = world.dice.choice(sorted(sizes))
+        once = [
+            lambda: mutants(world, whole, args.images),
+            lambda: full_disk(world, disk, whole, sizes, inodes=False),
+            lambda: damaged_cache(world, whole, "cut", every=True),
+            lambda: kill_predict(world, whole, expected, kills),
+            lambda: kill_fit(world, whole, seconds["fit"], kills),
+        ]
+    began = time.monotonic()
+    for step in once:
+        step()
+    if short:
+        return
+    more = [kill_all, kill_all, kill_all, disks, caches, workers]
+    number = 0
+    while time.monotonic() - began < 60 * args.minutes:
+        more[number % len(more)]()
+        number += 1
+        print(f"{kills_of(world)} kills, {(time.monotonic() - began) / 60:.0f} min", flush=True)
+
+
+def kills_of(world: World) -> int:
+    return sum(n for kind, n in world.tried.items() if kind.split(": ")[-1].startswith("SIG"))
+
+
+def table(world: World) -> str:
+    lines = ["| kind | tried | survived |", "|-|-|-|"]
+    lines += [
+        f"| {kind} | {world.tried[kind]:,} | {world.survived[kind]:,} |"
+        for kind in sorted(world.tried)
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    args = _options()
+    if MARK not in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        begin(Path(tempfile.mkdtemp(prefix="torture-", dir=args.work)).resolve())
+    root, mounts = Path(os.environ[MARK]), bool(os.environ[MOUNTS])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    preload()
+    world = World(root, random.Random(args.seed), args.timeout, mounts)
+    try:
+        write_pictures(world.pictures, 24)
+        (root / "tmp").mkdir()
+        torture(world, args)
+    finally:
+        for process in strays(str(root), patience=0):
+            process.kill()
+        shutil.rmtree(root, ignore_errors=True)
+    print(table(world))
+    tried, survived = sum(world.tried.values()), sum(world.survived.values())
+    disks = "small disks" if mounts else "limits on files"
+    print(
+        f"\n{kills_of(world)} kills; {survived:,} of {tried:,} survived; seed {args.seed}; {disks}"
+    )
+    if args.table:
+        args.table.write_text(table(world) + "\n")
+    for fault in world.faults:
+        print(f"FAULT {fault}")
+    sys.exit(1 if world.faults else 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--short", action="store_true", help="a minute, for the tests")
+    parser.add_argument("--images", type=int, default=1000, help="damaged images")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds until a command hangs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder for everything")
+    parser.add_argument("--table", type=Path, help="file for the table, as Markdown")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
