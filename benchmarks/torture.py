@@ -140,8 +140,11 @@ _TIMES = {"command", "machine", "spent", "started_at", "finished_at"}
 
 
 def continued(run: Path, command: list[object]) -> list[object]:
-    """The command that continues a run: what stopped before it had a record is begun again."""
-    return ["resume", run] if (run / "search.toml").exists() else command
+    """The command that continues a run; what stopped before its search began is begun again."""
+    if (run / "search.toml").exists():
+        return ["resume", run]
+    shutil.rmtree(run, ignore_errors=True)
+    return command
 
 
 def status(run: Path) -> str:
@@ -467,8 +470,9 @@ def torture(world: World, args: argparse.Namespace) -> None:
             kill_study(world, name, wholes[name], seconds[name], kills)
 
     once: list[Callable[[], None]] = [
-        lambda: mutants(world, whole, args.images), lambda: read_only_places(world, whole), disks,
-        caches, lambda: two_at_once(world, whole), workers, ray,
+        lambda: mutants(world, whole, args.images), kill_all, kill_all,
+        lambda: read_only_places(world, whole), kill_all, disks, caches, kill_all,
+        lambda: two_at_once(world, whole), kill_all, workers, ray,
     ]  # fmt: skip
     if short:
         disk = world.dice.choice(sorted(sizes))
@@ -484,7 +488,7 @@ def torture(world: World, args: argparse.Namespace) -> None:
         step()
     if short:
         return
-    more = [kill_all, kill_all, kill_all, disks, caches, workers]
+    more = [*[kill_all] * 5, disks, caches, workers]
     number = 0
     while time.monotonic() - began < 60 * args.minutes:
         more[number % len(more)]()
