@@ -67,6 +67,37 @@ print(status("VmHWM") - before, header.memory)
 """
 
 
+KEPT = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from headstart.data.images import load_image
+from headstart.data.reading import EACH
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+path = Path(sys.argv[1])
+pools = [ThreadPoolExecutor(1) for _ in range(4)]
+load_image(path, None, 224, EACH)
+before = resident()
+for pool in pools * 2:
+    pool.submit(load_image, path, None, 224, EACH).result()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["float TIFF", "RGBA PNG", "16-bit PNG"])
+def test_threads_that_decoded_keep_no_memory(kind: str, tmp_path: Path) -> None:
+    path = written(kind, tmp_path / "image", 4000)
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 40e6  # an image has 64 MB; kept by four threads it was 200 MB
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["float TIFF", "RGBA PNG", "16-bit PNG", "progressive JPEG"])
 def test_decoding_takes_no_more_than_the_header_foretells(kind: str, tmp_path: Path) -> None:

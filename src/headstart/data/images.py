@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from headstart.data.memory import check_memory, decoding_gate, no_memory
+from headstart.data.memory import check_memory, decoding_gate, give_back, no_memory
 from headstart.data.rasters import (
     BadImageError,
     Learned,
@@ -167,7 +167,10 @@ def _decode(
                 memory = _needs(opened, file, box, short_side)
                 check_memory(memory)
                 with gate.holding(gate.size if alone else memory):
-                    return _decoded(opened, file, box, short_side, reading)
+                    decoded = _decoded(opened, file, box, short_side, reading)
+            del opened
+            give_back(memory)
+            return decoded
         except MemoryError:
             file.seek(0)  # From here on the memory of this attempt is free again.
     raise no_memory(memory)

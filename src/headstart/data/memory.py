@@ -3,9 +3,10 @@
 Nothing here imports torch: the processes that decode import this module.
 """
 
+import ctypes
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ from headstart.errors import InputError
 
 AT_ONCE = 2 * 2**30
 """Most bytes for images that are decoded at the same time; a larger image is decoded alone."""
+
+_WORTH_IT = 64 << 20
+"""Bytes from which on freed memory is given back."""
 
 VARIABLE = "HEADSTART_DECODE_MEMORY_GB"
 """Environment variable that replaces `AT_ONCE`, and that no image may exceed."""
@@ -111,6 +115,24 @@ def no_memory(needed: int) -> BadImageError:
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2g} GB"
+
+
+def give_back(freed: int) -> None:
+    """Gives freed memory back to the system: glibc keeps it for the thread that had it.
+
+    Args:
+        freed: Bytes; few are not worth the call.
+    """
+    trim = _trim()
+    if freed > _WORTH_IT and trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """Returns `malloc_trim` of the C library, if it has one."""
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim
 
 
 def most_for_an_image() -> int:
