@@ -83,6 +83,32 @@ def test_an_interval_adds_images_and_seeds() -> None:
     assert high - low == pytest.approx(2 * 1.984 * 0.0024**0.5, rel=0.1)
 
 
+def test_the_interval_counts_images_of_a_group_together() -> None:
+    rng = np.random.default_rng(0)
+    once = rng.random((1, 3, 60)) < 0.8
+    alike, groups = np.repeat(once, 5, axis=2), np.repeat(np.arange(60) * 3, 5)
+    value, interval = estimate(last, alike, groups=groups)
+    assert value == pytest.approx(once[0, -1].mean())
+    assert interval == pytest.approx(estimate(last, once)[1], abs=1e-9)
+    low, high = estimate(last, alike)[1]
+    assert interval[1] - interval[0] > 2 * (high - low)
+    alone = estimate(last, once, groups=np.arange(60))
+    assert alone == estimate(last, once)
+    assert estimate(last, alike, groups=np.zeros(300, int))[1] == (-1.0, 1.0)
+
+
+def test_a_forecast_counts_images_of_a_group_together() -> None:
+    rng = np.random.default_rng(0)
+    once = np.sort(rng.random((80, 4)), axis=1) > 0.4
+    hits, groups = np.repeat(once, 6, axis=0).astype(float), np.repeat(np.arange(80), 6)
+    sizes, targets = (20, 40, 80, 160), [160, 320]
+    alone, grouped = (forecast(sizes, hits, targets, 160, groups=each) for each in (None, groups))
+    for one, other in zip(alone, grouped, strict=True):
+        assert other.accuracy == one.accuracy
+        widths = [interval[1] - interval[0] for interval in (one.new_images, other.new_images)]
+        assert widths[1] > 1.5 * widths[0]
+
+
 def test_without_spread_the_interval_is_what_wilson_leaves() -> None:
     right = np.ones((2, 2, 100), bool)
     scratch = np.zeros((2, 2, 100), bool)

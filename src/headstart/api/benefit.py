@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from headstart.artifacts.files import write_text
 from headstart.artifacts.records import machine, now, versions
@@ -34,6 +35,7 @@ from headstart.certificate.verdicts import ARMS, judge_fraction
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import BudgetError, RecipeError, RunError
+from headstart.evaluation.intervals import FEW_GROUPS
 from headstart.features.cache import evict
 from headstart.progress import SILENT, Progress
 from headstart.recipes.keywords import lists_fields, with_keywords
@@ -43,7 +45,7 @@ from headstart.recipes.recipe import Recipe
 from headstart.report.certificate import write_certificate_page
 from headstart.text import counted
 from headstart.training.budget import Clock
-from headstart.training.experiment import Experiment, SplitChoice, prepare
+from headstart.training.experiment import Experiment, SplitChoice, development_set, prepare
 from headstart.training.run_context import Resources, dated_folder
 
 ON_CPU, ON_GPU = ((0.25, 1.0), 2), ((0.1, 0.25, 0.5, 1.0), 3)
@@ -245,9 +247,12 @@ def _certify(
     """
     runs = [run for run in read_arms(folder) if run.purpose == "curve"]
     chance = float(np.bincount(images.held_labels).max() / len(images.held_labels))
+    everything = development_set(experiment)
+    place = {row: number for number, row in enumerate(everything.rows.tolist())}
+    groups = everything.groups[[place[row] for row in images.held.tolist()]]
     results = []
     for fraction in plan.fractions:
-        found = judge_fraction([r for r in runs if r.fraction == fraction], chance)
+        found = judge_fraction([r for r in runs if r.fraction == fraction], chance, groups)
         if found is not None:
             results.append(found)
     if not results:
@@ -271,7 +276,7 @@ def _certify(
         plan=plan,
         fractions=tuple(results),
         labels=labels,
-        notes=(*plan.notes, *_notes(folder, plan, runs, results[-1].seeds)),
+        notes=(*plan.notes, *_notes(folder, plan, runs, results[-1].seeds), *_grouped(groups)),
         versions=versions(),
         machine=machine(),
     )
@@ -289,3 +294,16 @@ def _notes(folder: Path, plan: BenefitPlan, runs: Sequence[ArmRun], seeds: int) 
     if seeds == 1:
         notes.append("With one seed, intervals cover the variance over images only.")
     return notes
+
+
+def _grouped(groups: NDArray[np.int64]) -> list[str]:
+    """Returns a note on held-out images that belong together; none if all are independent."""
+    independent = len(np.unique(groups))
+    if independent == len(groups):
+        return []
+    few = ", too few for more than a rough guide" if independent < FEW_GROUPS else ""
+    return [
+        f"The {counted(len(groups), 'held-out image')} are "
+        f"{counted(independent, 'independent group')}{few}. Intervals count the images of a group "
+        "together."
+    ]

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.certificate.curve_fits import Array, fit_power_laws, fit_rises
-from headstart.evaluation.statistics import Interval, wilson_interval
+from headstart.evaluation.intervals import Groups, numbered, share_images, wilson
+from headstart.evaluation.statistics import Interval
 from headstart.text import counted
 
 Answer = Literal["yes", "no", "cannot tell"]
@@ -97,6 +98,10 @@ def fastest_rise(curves: Array) -> Array:
     return np.asarray(np.diff(curves, axis=1).max(1))
 
 
+ACCURACIES = (before, after_first, last)
+"""Statistics that are an accuracy, whose variance is known where no image varies."""
+
+
 def plateau(curves: Array) -> Array:
     """Returns the plateaus (R,) of curves (R, T) that begin at epoch 0.
 
@@ -115,24 +120,32 @@ def estimate(
     statistic: Statistic,
     right: Right,
     minus: tuple[Statistic, Right] | None = None,
-    seed: int = 0,
+    groups: Groups | None = None,
 ) -> tuple[float, Interval]:
     """Returns a statistic of curves, averaged over seeds, with an interval over seeds and images.
 
-    A bootstrap over images, with all seeds and epochs together, gives the variance over images; the
-    values of the seeds give the variance over seeds. The two are added, with the degrees of freedom
-    of Satterthwaite (1946): few seeds widen the interval only if the seeds differ. With a single
-    seed, the interval is over images only. It is clipped to [-1, 1].
+    A bootstrap over images, or over groups of images that belong together, gives the variance over
+    images, with all seeds and epochs together; the values of the seeds give the variance over
+    seeds. The two are added, with the degrees of freedom of Satterthwaite (1946): few seeds widen
+    the interval only if the seeds differ. With a single
+    seed, the interval is over images only. It is clipped to [-1, 1]. For accuracies,
+    the variance of one more group in favor and one more against is added, as in the intervals of
+    Agresti and Caffo (2000) and of Bonett and Price (2012), so that few images that differ do not
+    narrow the interval, which reaches at least as far as Wilson's for a share of 0. So does that
+    of any statistic that does not vary at all.
+    With a single group of several images the interval is (-1, 1).
 
     Args:
         statistic: Function of accuracies (R, T).
         right: Whether each image was classified correctly, (seeds, evaluations, images).
         minus: Statistic to subtract, of other curves on the same images with as many seeds.
-        seed: Seed for the bootstrap.
+        groups: Group number of each image, (images,); None if all are independent.
     """
     from scipy import stats  # noqa: PLC0415 - heavy
 
     seeds, _, images = right.shape
+    unit = numbered(groups, images)
+    shares = np.bincount(unit) / images
 
     def values(weights: Array) -> Array:
         """Returns values (R, seeds) under weights (R, images)."""
@@ -140,18 +153,31 @@ def estimate(
         return found if minus is None else found - _by_seed(*minus, weights)
 
     by_seed = values(np.full((1, images), 1 / images))[0]
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
-    over_images = float(values(counts).mean(1).var(ddof=1))
-    over_seeds = float(by_seed.var(ddof=1)) / seeds if seeds > 1 else 0.0
     value = float(by_seed.mean())
+    if images > 1 and len(shares) == 1:
+        return value, (-1.0, 1.0)
+    over_images = float(values(_resampled(unit, np.random.default_rng(0))).mean(1).var(ddof=1))
+    alike = 1 / float((shares**2).sum())  # number of groups, if they are of one size
+    if statistic in ACCURACIES:
+        over_images += 2 / (alike + 2) ** 2
+    over_seeds = float(by_seed.var(ddof=1)) / seeds if seeds > 1 else 0.0
     total = over_images + over_seeds
-    if total < 1e-12:  # no spread: the upper end of Wilson's interval for a share of 0
-        half = wilson_interval(0, images, CONFIDENCE)[1]
-        return value, (max(-1.0, value - half), min(1.0, value + half))
-    freedom = total**2 / (over_images**2 / max(1, images - 1) + over_seeds**2 / max(1, seeds - 1))
+    least = wilson(0.0, alike, CONFIDENCE)[1]
+    if total < 1e-12:
+        return value, (max(-1.0, value - least), min(1.0, value + least))
+    units = max(1, len(shares) - 1)
+    freedom = total**2 / (over_images**2 / units + over_seeds**2 / max(1, seeds - 1))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * total**0.5
+    if statistic in ACCURACIES:
+        half = max(half, least)
     return value, (max(-1.0, value - half), min(1.0, value + half))
+
+
+def _resampled(unit: Groups, rng: np.random.Generator) -> Array:
+    """Returns the weights (R, images) of resamples of groups; each row sums to 1."""
+    groups = int(unit.max()) + 1
+    counts = rng.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)[:, unit]
+    return np.asarray(counts / counts.sum(1, keepdims=True))
 
 
 def _by_seed(statistic: Statistic, right: Right, weights: Array) -> Array:
@@ -179,18 +205,19 @@ def answer(interval: Interval, above: float = 0.0) -> Answer:
     return "yes" if low > above else "cannot tell"
 
 
-def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
+def why_no_plateau(right: Right, losses: Array, chance: float, groups: Groups | None = None) -> str:
     """Returns why curves have no plateau; empty if they have one.
 
     Args:
         right: Correctness of each image, (seeds, evaluations from epoch 0 on, images).
         losses: Log loss on the same images, (seeds, evaluations).
         chance: Accuracy of always predicting the most frequent class.
+        groups: Group number of each image; None if all are independent.
     """
     epochs = right.shape[1] - 1
     if epochs < FEWEST_POINTS:
         return f"{counted(epochs, 'epoch')}, too few to see a plateau"
-    if estimate(last, right)[1][0] <= chance:
+    if estimate(last, right, groups=groups)[1][0] <= chance:
         return "its accuracy is not above chance yet"
     # The log loss shows progress before the accuracy does.
     third = max(1, epochs // 3)
@@ -198,7 +225,7 @@ def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
     earlier, later = mean[-2 * third : -third].mean(), mean[-third:].mean()
     if later < (1 - STILL_LEARNING) * earlier:
         return "its log loss was still falling"
-    gain, (_, high) = estimate(left_to_gain, right)
+    gain, (_, high) = estimate(left_to_gain, right, groups=groups)
     if high > STILL_RISING:
         return (
             f"it was still rising and had {100 * gain:.1f}, possibly up to "
@@ -208,7 +235,10 @@ def why_no_plateau(right: Right, losses: Array, chance: float) -> str:
 
 
 def compare_plateaus(
-    pretrained: Right, scratch: Right, rising: tuple[bool, bool]
+    pretrained: Right,
+    scratch: Right,
+    rising: tuple[bool, bool],
+    groups: Groups | None = None,
 ) -> tuple[float, Interval, Answer]:
     """Returns the advantage of the pretrained plateau, its interval, and the answer.
 
@@ -219,9 +249,10 @@ def compare_plateaus(
         pretrained: Correctness of each image, (seeds, evaluations from epoch 0 on, images).
         scratch: Correctness of the network from scratch, of the same shape.
         rising: Whether the pretrained and the scratch curves have no plateau.
+        groups: Group number of each image; None if all are independent.
     """
     of_pretrained, of_scratch = (last if up else plateau for up in rising)
-    value, interval = estimate(of_pretrained, pretrained, (of_scratch, scratch))
+    value, interval = estimate(of_pretrained, pretrained, (of_scratch, scratch), groups)
     said = answer(interval)
     if rising == (True, True) or (rising[0] and said == "no") or (rising[1] and said == "yes"):
         said = "cannot tell"
@@ -245,13 +276,18 @@ def first_reaching(curve: Sequence[float], level: float) -> float | None:
 
 
 def forecast(
-    sizes: Sequence[int], hits: Array, targets: Sequence[int], now: int, seed: int = 0
+    sizes: Sequence[int],
+    hits: Array,
+    targets: Sequence[int],
+    now: int,
+    seed: int = 0,
+    groups: Groups | None = None,
 ) -> list[Forecast]:
     """Returns the expected accuracy with more labels, extrapolated from a learning curve.
 
-    The intervals come from a bootstrap over images, all sizes together, because an image that is
-    hard for one classifier is hard for the others. Each resample is fitted and extrapolated in one
-    of several ways. The variance over training sets is added at every size.
+    The intervals come from a bootstrap over images (or groups of them), all sizes together, because
+    an image that is hard for one classifier is hard for the others. Each resample is fitted and
+    extrapolated in one of several ways. The variance over training sets is added at every size.
 
     Args:
         sizes: Numbers of labels (S,), increasing, at least three.
@@ -260,13 +296,13 @@ def forecast(
         targets: Numbers of labels to forecast for.
         now: Present number of labels.
         seed: Seed for the bootstrap.
+        groups: Group number of each image (N,); None if all are independent.
     """
     rng = np.random.default_rng(seed)
-    images = len(hits)
+    images = independent_images(hits[:, -1], groups)
     wanted = [*targets, now]
     point = 1 - np.mean(_continued(sizes, 1 - hits.mean(0)[None], wanted)[:-1, 0], axis=0)
-    counts = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES)
-    means = counts @ hits / images
+    means = _resampled(numbered(groups, len(hits)), rng) @ hits
     # Variance over training sets, from two classifiers on nearly the same number of labels. The
     # term 1 / images keeps it positive if they agree on every image.
     differ = hits[:, -1] - hits[:, -2]
@@ -286,13 +322,31 @@ def forecast(
             new_images=_hull(
                 _quantiles(measured[:, column].clip(0, 1)),
                 # A bootstrap of perfect predictions has no spread; Wilson's interval has.
-                wilson_interval(round(point[column] * images), images, CONFIDENCE),
+                wilson(min(1.0, max(0.0, float(point[column]))), images, CONFIDENCE),
             ),
             gain=float(point[column] - point[-1]),
             gain_interval=_quantiles(gains[:, column]),
         )
         for column, target in enumerate(targets)
     ]
+
+
+def independent_images(hits: Array, groups: Groups | None) -> float:
+    """Returns the number of images, or of as many independent ones where there are groups.
+
+    Args:
+        hits: Share of classifiers that are right about each image (N,).
+        groups: Group number of each image (N,); None if all are independent.
+
+    Example:
+        >>> independent_images(np.array([1.0, 1, 0, 0]), np.array([0, 0, 1, 1]))
+        2.0
+    """
+    if groups is None or len(hits) < 2:
+        return float(len(hits))
+    if np.ptp(groups) == 0:
+        return 1.0
+    return round(min(float(len(hits)), share_images(hits, groups)), 9)
 
 
 def _continued(sizes: Sequence[int], errors: Array, wanted: Sequence[int]) -> Array:

@@ -54,7 +54,7 @@ def forecast_labels(
     except DataError as error:
         progress.say(f"no forecast: {error}")
         return None
-    found = judge_labels(curve, tested, seed)
+    found = judge_labels(curve, tested, seed, groups[keep])
     write_forecast(folder, found)
     progress.say(f"more labels: {found.answer}: {found.why}")
     progress.say(describe_test(found.test))

@@ -17,6 +17,7 @@ from headstart.certificate.curves import (
     fastest_rise,
     first_reaching,
     forecast,
+    independent_images,
     last,
     plateau,
     why_no_plateau,
@@ -32,8 +33,9 @@ from headstart.certificate.record import (
     OnFraction,
     Verdict,
 )
+from headstart.evaluation.intervals import Groups, wilson
 from headstart.evaluation.metrics import flags_of
-from headstart.evaluation.statistics import Interval, wilson_interval
+from headstart.evaluation.statistics import Interval
 from headstart.text import counted, percent, percent_range, sentence
 
 ARMS: tuple[ArmName, ...] = ("pretrained", "scratch")
@@ -48,12 +50,15 @@ KNOWN = 0.7
 """Share of the labels that the tested forecast is made from."""
 
 
-def judge_fraction(runs: Sequence[ArmRun], chance: float) -> OnFraction | None:
+def judge_fraction(
+    runs: Sequence[ArmRun], chance: float, groups: Groups | None = None
+) -> OnFraction | None:
     """Returns the results of the networks on one fraction of the data.
 
     Args:
         runs: Trained networks of one fraction, for the curve.
         chance: Accuracy of always predicting the most frequent class.
+        groups: Group number of each held-out image; None if all are independent.
 
     Returns:
         The results; None if no seed has at least one epoch of both arms.
@@ -66,7 +71,8 @@ def judge_fraction(runs: Sequence[ArmRun], chance: float) -> OnFraction | None:
         arm: np.array([[e.loss for e in pair[arm].evaluations] for pair in pairs]) for arm in ARMS
     }
     curves = {
-        arm: _curve([pair[arm] for pair in pairs], right[arm], losses[arm], chance) for arm in ARMS
+        arm: _curve([pair[arm] for pair in pairs], right[arm], losses[arm], chance, groups)
+        for arm in ARMS
     }
     levels = _levels(curves)
     return OnFraction(
@@ -75,9 +81,9 @@ def judge_fraction(runs: Sequence[ArmRun], chance: float) -> OnFraction | None:
         seeds=len(pairs),
         curves=curves,
         verdicts=(
-            _judge_start(right["pretrained"], right["scratch"]),
-            _judge_slope(right["pretrained"], right["scratch"], levels, curves),
-            _judge_asymptote(right["pretrained"], right["scratch"], curves),
+            _judge_start(right["pretrained"], right["scratch"], groups),
+            _judge_slope(right["pretrained"], right["scratch"], levels, curves, groups),
+            _judge_asymptote(right["pretrained"], right["scratch"], curves, groups),
         ),
         levels=levels,
     )
@@ -112,11 +118,17 @@ def _right(runs: Sequence[ArmRun]) -> Right:
 
 
 def _curve(
-    runs: Sequence[ArmRun], right: Right, losses: NDArray[np.float64], chance: float
+    runs: Sequence[ArmRun],
+    right: Right,
+    losses: NDArray[np.float64],
+    chance: float,
+    groups: Groups | None,
 ) -> Curve:
-    ends = [estimate(last, right[:, : epoch + 1])[1] for epoch in range(right.shape[1])]
-    reason = why_no_plateau(right, losses, chance)
-    level, interval = (None, None) if reason else estimate(plateau, right)
+    ends = [
+        estimate(last, right[:, : epoch + 1], groups=groups)[1] for epoch in range(right.shape[1])
+    ]
+    reason = why_no_plateau(right, losses, chance, groups)
+    level, interval = (None, None) if reason else estimate(plateau, right, groups=groups)
     return Curve(
         rate=runs[0].rate,
         accuracy=tuple(right.mean((0, 2)).tolist()),
@@ -130,8 +142,8 @@ def _curve(
     )
 
 
-def _judge_start(pretrained: Right, scratch: Right) -> Verdict:
-    advantage, interval = estimate(after_first, pretrained, (after_first, scratch))
+def _judge_start(pretrained: Right, scratch: Right, groups: Groups | None) -> Verdict:
+    advantage, interval = estimate(after_first, pretrained, (after_first, scratch), groups)
     guesses = [percent(float(before(one.mean(2)).mean())) for one in (pretrained, scratch)]
     values = [float(after_first(one.mean(2)).mean()) for one in (pretrained, scratch)]
     why = (
@@ -155,8 +167,9 @@ def _judge_slope(
     scratch: Right,
     levels: Sequence[LevelReached],
     curves: dict[ArmName, Curve],
+    groups: Groups | None,
 ) -> Verdict:
-    advantage, interval = estimate(fastest_rise, pretrained, (fastest_rise, scratch))
+    advantage, interval = estimate(fastest_rise, pretrained, (fastest_rise, scratch), groups)
     values = [float(fastest_rise(one.mean(2)).mean()) for one in (pretrained, scratch)]
     epochs = pretrained.shape[1] - 1
     top = levels[-1]
@@ -185,9 +198,11 @@ def _judge_slope(
     )
 
 
-def _judge_asymptote(pretrained: Right, scratch: Right, curves: dict[ArmName, Curve]) -> Verdict:
+def _judge_asymptote(
+    pretrained: Right, scratch: Right, curves: dict[ArmName, Curve], groups: Groups | None
+) -> Verdict:
     rising = (bool(curves["pretrained"].no_plateau), bool(curves["scratch"].no_plateau))
-    advantage, interval, said = compare_plateaus(pretrained, scratch, rising)
+    advantage, interval, said = compare_plateaus(pretrained, scratch, rising, groups)
     shown, values = [], []
     names = ("The pretrained network", "The network from scratch")
     for arm, name in zip(ARMS, names, strict=True):
@@ -239,23 +254,29 @@ def _seconds_at(curve: Curve, epoch: float | None) -> float | None:
     return float(np.interp(epoch, np.arange(len(curve.seconds)), curve.seconds))
 
 
-def judge_labels(curve: MeasuredCurve, tested: MeasuredCurve, seed: int) -> LabelForecast:
+def judge_labels(
+    curve: MeasuredCurve, tested: MeasuredCurve, seed: int, groups: Groups | None = None
+) -> LabelForecast:
     """Returns the forecast for more labels, with a test of a forecast from fewer labels.
 
     Args:
         curve: Learning curve over all labels.
         tested: Learning curve over a part of the labels (`KNOWN`), with the results of all.
         seed: Seed for the bootstrap.
+        groups: Group number of each image; None if all are independent.
     """
     images = len(curve.hits)
     targets = [times * images for times in MORE_LABELS]
-    expected = forecast(curve.sizes, curve.hits, targets, images, seed)
+    expected = forecast(curve.sizes, curve.hits, targets, images, seed, groups)
     steps = np.geomspace(curve.sizes[0], targets[-1], 25).round().astype(int).tolist()
-    band = forecast(curve.sizes, curve.hits, steps, images, seed)
-    at_all = forecast(tested.sizes, tested.hits, [tested.all_size], tested.sizes[-1], seed)[0]
+    band = forecast(curve.sizes, curve.hits, steps, images, seed, groups)
+    at_all = forecast(tested.sizes, tested.hits, [tested.all_size], tested.sizes[-1], seed, groups)[
+        0
+    ]
     measured = float(tested.all_hits.mean())
     accuracy = curve.hits.mean(0)
-    ends = [wilson_interval(round(share * images), images) for share in accuracy]
+    hits = zip(accuracy.tolist(), curve.hits.T, strict=True)
+    ends = [wilson(share, independent_images(each, groups)) for share, each in hits]
     twice = expected[1]
     # Every law predicts a gain from more labels: a threshold of zero would always give a yes.
     said = answer(twice.gain_interval, above=MATTERS)

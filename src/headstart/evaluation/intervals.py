@@ -210,13 +210,35 @@ def share_interval(
     unit = numbered(groups, n)
     if n == 0 or (n > 1 and unit.max() == 0):
         return 0.0, 1.0
+    share = float(np.mean(right))
+    return wilson(share, share_images(right, groups, confidence), confidence)
+
+
+def share_images(
+    right: NDArray[np.bool_] | Floats, groups: Groups | None = None, confidence: float = 0.95
+) -> float:
+    """Returns the effective number of images of a share; see `share_interval`.
+
+    Args:
+        right: Shape (n,), n at least 1.
+        groups: Group number of each image, shape (n,), of at least two groups if there are several
+            images.
+        confidence: Nominal coverage.
+
+    Example:
+        >>> right = np.array([True, True, True, False])
+        >>> round(share_images(right), 6)
+        4.0
+        >>> round(share_images(np.repeat(right, 5), np.arange(20) // 5), 6)
+        4.0
+    """
     values = np.asarray(right, np.float64)
-    share = float(values.mean())
-    weights = np.full(n, 1 / n)
+    n, share = len(values), float(values.mean())
+    weights, unit = np.full(n, 1 / n), numbered(groups, n)
     scale = small_sample_scale(np.zeros(n, np.int64), unit, 0.0)
     influence = weights * (values - share) * scale[0]
     sample = Sample(influence, weights, values < 1, share * (1 - share), unit)
-    return wilson(share, effective_images(sample, confidence), confidence)
+    return effective_images(sample, confidence)
 
 
 def small_sample_scale(strata: Groups, unit: Groups, shrunk: float) -> Floats:
