@@ -528,3 +528,12 @@ def test_a_file_of_the_same_size_and_time_with_other_bytes_is_decoded_anew(tmp_p
     after = decode_all(items, tmp_path)
     assert tuple(before.image(0)[0, 0]) == (255, 0, 0)
     assert tuple(after.image(0)[0, 0]) == (0, 255, 0)
+
+
+def test_every_fact_that_is_stored_is_read_again() -> None:
+    from dataclasses import fields
+
+    from headstart.data import pixels
+
+    kept = {each.name for each in fields(pixels.Facts)} - {"thumbnail"}  # in a file of its own
+    assert kept == set(pixels._Facts.model_fields)

@@ -112,6 +112,7 @@ class _Facts(BaseModel):
     pixels: str
     patient: str
     learned: Learned | None
+    memory: Count = 0
 
 
 class _Index(BaseModel):
