@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from headstart.api.fit import slower, unused
+from headstart.api.fit import late, slower, unused
 from headstart.artifacts.records import RunRecord
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.head import Linear
@@ -313,6 +313,10 @@ def test_a_run_that_leaves_much_of_its_budget_says_why(
     assert not unused(unlimited, 20.0, 12.0)
     assert "2.3 times slower" in slower(Clock(0.0, 60.0, pace=Pace(slowest=2.3)))
     assert not slower(Clock(0.0, 60.0, pace=Pace(slowest=1.3)))
+    assert not late(Clock(0.0, 60.0))
+    assert not late(Clock(0.0))
+    machine.now = 75.0
+    assert late(Clock(0.0, 60.0)).startswith("The run took 15 s longer than its budget")
 
 
 def test_a_training_without_time_is_an_error_that_says_so(

@@ -182,7 +182,7 @@ def _proved(run: RunContext, fitted: FittedClassifier) -> Proof:
         proof = prove(run, fitted)
         keep_evidence(run, fitted, proof)
         took = time.monotonic() - began
-    for note in filter(None, [slower(run.clock), unused(run, reserved, took)]):
+    for note in filter(None, [slower(run.clock), late(run.clock), unused(run, reserved, took)]):
         run.note(note)
         run.say(f"note: {note}")
     return proof
@@ -195,6 +195,17 @@ def slower(clock: Clock) -> str:
     return (
         f"The machine became up to {clock.pace.slowest:.1f} times slower during the run, and what "
         "was left was shortened to keep the budget."
+    )
+
+
+def late(clock: Clock) -> str:
+    """Returns a sentence on a run that takes longer than its budget; empty if it does not."""
+    left = clock.left()
+    if left is None or left >= 0:
+        return ""
+    return (
+        f"The run took {format_duration(-left)} longer than its budget, before the report: the "
+        "machine was too slow for what remained after everything that can be given up."
     )
 
 
