@@ -72,6 +72,23 @@ finally:
     cluster.shutdown()
 """
 
+DAEMON = """
+import psutil, toy_work
+from headstart.search.executors.local import open_executor
+from headstart.search.executors.ray import LostRayError
+try:
+    with open_executor("ray", toy_work.die, None, jobs=1, threads=1) as own:
+        for position, outcome in own.run(["slow"] * 6):
+            assert not outcome.cause, outcome
+            print(position, flush=True)
+            for process in psutil.Process().children(recursive=True):
+                if process.name() == "raylet":
+                    process.kill()
+    raise AssertionError
+except LostRayError as error:
+    print(error, flush=True)
+"""
+
 NOBODY = """
 from headstart.errors import InputError
 from headstart.search.executors.local import open_executor
@@ -84,7 +101,7 @@ for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"):
 """
 
 
-def python(code: str, folder: Path) -> str:
+def python(code: str, folder: Path, codes: tuple[int, ...] = (0,)) -> str:
     """Runs a program that knows `folder`, and returns what it printed where people look."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     code = f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{code}"
@@ -92,7 +109,7 @@ def python(code: str, folder: Path) -> str:
         [sys.executable, "-c", code],
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode in codes, ended.stderr
     return ended.stdout
 
 
@@ -102,6 +119,11 @@ def test_without_an_address_it_is_a_cluster_of_its_own(tmp_path: Path) -> None:
 
 def test_jobs_of_a_lost_machine_are_run_again(tmp_path: Path) -> None:
     python(LOST, tmp_path)
+
+
+def test_a_daemon_that_is_lost_fails_no_job_but_ends_the_run(tmp_path: Path) -> None:
+    said = python(DAEMON, tmp_path, codes=(0, 1))  # Ray ends a process that has lost it with 1
+    assert "resume the run" in said.splitlines()[-1]
 
 
 def test_an_address_where_nobody_answers_is_an_error_for_people(tmp_path: Path) -> None:

@@ -67,9 +67,16 @@ def open_ray(
     try:
         _check_threads(threads)
         yield OnRay(work, ray.put(shared), threads)
+    except LostRayError:
+        ours = False  # with its daemon gone, `ray.shutdown` ends this process without a word
+        raise
     finally:
         if ours:
             ray.shutdown()
+
+
+class LostRayError(HeadstartError):
+    """Ray itself ended on this machine; its jobs have not failed."""
 
 
 class OnRay(Generic[J, T]):
@@ -88,7 +95,11 @@ class OnRay(Generic[J, T]):
         return max(1, int(_ray().cluster_resources().get("CPU", 0)) // self._threads)
 
     def run(self, jobs: Sequence[J]) -> Iterator[tuple[int, Outcome[T]]]:
-        """Yields the position and the outcome of every job as it ends."""
+        """Yields the position and the outcome of every job as it ends.
+
+        Raises:
+            LostRayError: If Ray itself ended on this machine.
+        """
         ray = _ray()
         task = ray.remote(num_cpus=self._threads, max_retries=_RETRIES)(_do)
         # In a list, Ray does not send what is shared with every job: see `_fetch`.
@@ -100,6 +111,9 @@ class OnRay(Generic[J, T]):
             while running:
                 (ended, *_), _ = ray.wait(list(running))
                 yield running.pop(ended), _outcome(ended)
+        except LostRayError:
+            running.clear()
+            raise
         finally:  # If the iterator is closed early, the rest is not needed.
             for unwanted in running:
                 ray.cancel(unwanted, force=True)
@@ -182,6 +196,11 @@ def _outcome(ended: "ray.ObjectRef[Outcome[T]]") -> Outcome[T]:
         if isinstance(error.cause, HeadstartError):
             raise error.cause from None
         raise  # a bug
+    except (errors.LocalRayletDiedError, errors.RaySystemError):
+        raise LostRayError(
+            "Ray has ended on this machine. No trial has failed for it: resume the run, after "
+            "starting Ray again if it is a cluster with an address."
+        ) from None
     except errors.OutOfMemoryError as error:
         return Outcome(
             cause="its machine ran out of memory", traceback=str(error), out_of_memory=True
