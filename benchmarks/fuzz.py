@@ -408,7 +408,7 @@ def fuzz_caches(work: Path, draw: random.Random) -> Iterator[tuple[Path, Callabl
     whole = {path: path.read_bytes() for path in entry.iterdir()}
     pixels = work / "pixels" / "b"
     pixels.mkdir(parents=True)
-    facts: dict[str, Any] = {"status": "ok", "width": 4, "height": 4, "learned": None}
+    facts: dict[str, Any] = {"status": "ok", "width": 4, "height": 4, "memory": 0, "learned": None}
     facts |= dict.fromkeys(("reason", "sha256", "mode", "format", "pixels", "patient"), "")
     index = {"facts": [facts], "sizes": [[4, 4]], "offsets": [0], "bytes": 48}
     whole[pixels / "index.json"] = json.dumps(index).encode()
