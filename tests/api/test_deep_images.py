@@ -1,5 +1,7 @@
 """A data set of 12-bit images from `fit` to `predict`: one range, measured on training images."""
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,8 +12,9 @@ from PIL import Image
 
 from headstart.api.fit import fit
 from headstart.artifacts.bundle import read_spec
+from headstart.cli.output import print_predictions
 from headstart.data.reading import Reading
-from headstart.inference.predict import Run
+from headstart.inference.predict import Run, other_depth
 
 SMALL = ["backbone.resolution=64"]
 
@@ -89,3 +92,56 @@ def test_bundles_of_before_read_as_before(runs: tuple[Run, Run], tmp_path: Path)
     del spec["reading"]
     (bundle / "bundle.json").write_text(json.dumps(spec))
     assert read_spec(bundle).reading is None
+
+
+DEPTHS = {"uint8": np.uint8, "uint16": np.uint16, "float32": np.float32, "int32": np.int32}
+
+
+@pytest.mark.parametrize(
+    ("which", "depth", "warned"),
+    [
+        (0, "uint8", False),
+        (0, "uint16", True),
+        (0, "float32", True),
+        (0, "int32", True),
+        (1, "uint8", True),
+        (1, "uint16", False),
+        (1, "float32", True),
+    ],
+)
+def test_a_depth_that_training_did_not_have_is_warned_of(
+    which: int, depth: str, warned: bool, runs: tuple[Run, Run], tmp_path: Path
+) -> None:
+    run = runs[which]
+    path = tmp_path / "new.tif"
+    values = np.arange(72 * 72).reshape(72, 72) % 200
+    Image.fromarray(values.astype(DEPTHS[depth])).save(path)
+    (found,) = run.predict([path])
+    seen = ("uint8", "uint16")[which]
+    said = f"Its values are {depth}, those of the training images {seen}."
+    assert (found.depth, found.other_depth, said in found.warning) == (depth, warned, warned)
+
+
+def test_a_depth_is_warned_of_in_each_form(
+    runs: tuple[Run, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new.png"
+    Image.fromarray(np.full((72, 72), 700, np.uint16)).save(path)
+    plain = sorted(Path(runs[0].record.data_root).glob("*/*.png"))[0]
+    predictions = runs[0].predict([plain, path])
+    print_predictions(predictions, False, False)
+    table = capsys.readouterr()
+    assert "values are uint16, those of the training images uint8" in table.out.splitlines()[2]
+    assert "1 of 2 images has values of a type that no training image had" in table.err
+    print_predictions(predictions, True, False)
+    assert [each["other_depth"] for each in json.loads(capsys.readouterr().out)] == [False, True]
+    print_predictions(predictions, False, True)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["depth"] for row in rows] == ["uint8", "uint16"]
+    assert "values are uint16" in rows[1]["warning"]
+
+
+def test_bundles_that_did_not_keep_depths_say_nothing(runs: tuple[Run, Run]) -> None:
+    spec = read_spec(runs[0].folder / "bundle")
+    assert spec.depths == ("uint8",)
+    assert other_depth(spec.model_copy(update={"depths": ()}), "uint16") == ""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from headstart.data.sources import load_dataset
 from headstart.errors import DataError
@@ -454,3 +455,34 @@ def test_a_continuous_target(photos: Path, labels: list[str], refused: bool) -> 
         assert f"looks like a continuous target: {len(set(labels))} different" in refusal(path)
     else:
         assert len(load_dataset(path).classes) == len(set(labels))
+
+
+@pytest.mark.parametrize("linked", ["file", "folder", "folder of folders"])
+def test_a_link_that_leads_outside_is_refused_with_the_option_that_follows_it(
+    linked: str, tmp_path: Path
+) -> None:
+    disk, table = tmp_path / "disk", tmp_path / "csv" / "m.csv"
+    table.parent.mkdir()
+    rows = []
+    for label in ("ants", "bees"):
+        (disk / label).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(disk / label / f"{number}.png")
+            rows.append(f"images/{label}/{number}.png,{label}")
+    images = table.parent / "images"
+    if linked == "folder of folders":
+        images.symlink_to(disk)
+    else:
+        images.mkdir()
+        for label in ("ants", "bees"):
+            if linked == "folder":
+                (images / label).symlink_to(disk / label)
+                continue
+            (images / label).mkdir()
+            for number in range(2):
+                (images / label / f"{number}.png").symlink_to(disk / label / f"{number}.png")
+    table.write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(DataError, match=r"a link leads to .*disk/ants/0.png. Use --follow-links"):
+        load_dataset(table)
+    found = load_dataset(table, SourceOptions(follow_links=True))
+    assert [item.label for item in found.items] == ["ants", "ants", "bees", "bees"]

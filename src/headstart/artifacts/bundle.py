@@ -96,6 +96,7 @@ class BundleSpec(BaseModel):
     classes: Annotated[Names, Field(min_length=2)]
     preprocessing: Preprocessing
     reading: Reading | None = None  # None in older bundles
+    depths: Names = ()  # types of the values in the training images; empty in older bundles
     temperature: Positive
     recipe: dict[str, Any]
     members: Annotated[int, Field(ge=1, le=MOST_MEMBERS)] = 1

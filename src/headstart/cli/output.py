@@ -162,14 +162,14 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
         return
     if as_csv:
         writer = csv.writer(sys.stdout)
-        columns = ("classes", "distance", "limit", "out_of_distribution")
+        columns = ("classes", "distance", "limit", "out_of_distribution", "depth", "warning")
         writer.writerow(("image", "label", "probability", "error", *columns))
         for p in predictions:
             # Class names may contain any separator; JSON quotes them.
             classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
             classes = printable_json(classes)
             outside = "" if p.distance is None else str(p.out_of_distribution).lower()
-            found = (classes, p.distance, p.limit, outside)
+            found = (classes, p.distance, p.limit, outside, p.depth, p.warning)
             names = (printable_on_terminal(to_cell(name)) for name in (p.image, p.label))
             error = printable_on_terminal(p.error)
             writer.writerow((*names, p.probability, error, *found))
@@ -191,12 +191,20 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
     which = "class"
     if coverage is not None:
         which = f"prediction set ({percent(coverage, 0)} coverage)"
-    columns = ("image", which, "probability", "warning")
+    shown = ("image", which, "probability", "warning")
     if any(p.error for p in predictions):
         with_errors = [(*row, p.error) for row, p in zip(rows, predictions, strict=True)]
-        print_table((*columns, "error"), with_errors)
+        print_table((*shown, "error"), with_errors)
     else:
-        print_table(columns, rows)
+        print_table(shown, rows)
+    other = sum(p.other_depth for p in predictions)
+    if other:
+        say(
+            f"warning: {other:,} of {counted(len(predictions), 'image')} "
+            f"{'has' if other == 1 else 'have'} values of a type that no training image had (see "
+            "the warnings). Convert such files as the training images were.",
+            error=True,
+        )
     warned = sum(p.out_of_distribution for p in predictions)
     if warned:
         say(

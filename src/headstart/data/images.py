@@ -4,7 +4,6 @@ Nothing here imports torch: the processes that decode import this module.
 """
 
 import importlib
-import importlib.util
 import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -105,12 +104,20 @@ def load_image(
     Raises:
         DataError: No image, a broken one, one of more than `MAX_PIXELS`, or an empty box.
     """
+    return see_image(source, box, short_side, reading)[0]
+
+
+def see_image(
+    source: Path | bytes | BinaryIO,
+    box: Box | None,
+    short_side: int | None,
+    reading: Reading | None,
+) -> tuple[Image.Image, Learned]:
+    """Returns what `load_image` does, and what the pixels say."""
     try:
-        if isinstance(source, Path):
-            with _reading(source) as file:
-                return _decode(file, box, short_side, reading)[0]
-        with _as_file(source) as file:
-            return _decode(file, box, short_side, reading)[0]
+        with _reading(source) if isinstance(source, Path) else _as_file(source) as file:
+            rgb, _, learned = _decode(file, box, short_side, reading)
+            return rgb, learned
     except BadImageError as bad:
         name = str(source) if isinstance(source, Path) else "the image"
         raise DataError(f"Cannot use {name}: {bad.reason}.") from bad

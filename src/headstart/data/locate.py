@@ -92,6 +92,12 @@ class Finder:
         except ValueError:  # a NUL in the name
             raise MissingFileError(f"There is no file {name!r} ({where}).") from None
         if self.inside and not any(held.is_relative_to(folder) for folder in self.inside):
+            named = Path(os.path.normpath(plain))
+            if any(named.is_relative_to(folder) for folder in self.inside):
+                raise DataError(
+                    f"{name!r} ({where}) is outside {self.inside[0]}: a link leads to {real}. Use "
+                    "--follow-links to read what links lead to."
+                )
             raise DataError(
                 f"{name!r} ({where}) is outside {self.inside[0]}. Use --root FOLDER with a "
                 "folder that holds every image, or give a list of paths in Python."

@@ -199,6 +199,16 @@ def learned_from(known: Mapping[str, Any] | None) -> Learned:
     return Learned(**{**known, "range": tuple(span) if span else None})
 
 
+def depths_of(facts: Sequence[Facts], rows: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
+    """Returns the types of the values in some of the images, sorted.
+
+    Example:
+        >>> depths_of([Facts("ok"), Facts("ok", learned=Learned("uint16"))], [0, 1, 1])
+        ('uint16', 'uint8')
+    """
+    return tuple(sorted({facts[int(row)].learned.sample for row in rows}))
+
+
 def with_range(
     dataset: Dataset, facts: Sequence[Facts], rows: Sequence[int] | NDArray[np.int64]
 ) -> Dataset:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.bundle import Bundle, load_bundle
+from headstart.artifacts.bundle import Bundle, BundleSpec, load_bundle
 from headstart.artifacts.embeddings import read_embeddings
 from headstart.artifacts.evidence import Neighbour
 from headstart.artifacts.records import RunRecord
@@ -22,6 +22,7 @@ from headstart.evaluation.retrieval import nearest
 from headstart.inference.image_inputs import image_inputs, why_missing
 from headstart.inference.run_bundle import run_bundle
 from headstart.progress import SILENT, Progress
+from headstart.text import listed
 
 
 class Prediction(BaseModel):
@@ -40,7 +41,9 @@ class Prediction(BaseModel):
             training distribution.
         limit: Distance above which an image is out of distribution.
         out_of_distribution: Whether the distance exceeds the limit; the label is unreliable then.
-        warning: The same in words; empty if the image is in distribution.
+        depth: Type of the values in the image, such as `uint16`; empty if it could not be read.
+        other_depth: Whether no training image had values of this type; brightness may be off then.
+        warning: What speaks against the label, in words; empty if nothing does.
 
     Example:
         >>> Prediction(image="rose.jpg", label="rose", probability=0.97).out_of_distribution
@@ -59,6 +62,8 @@ class Prediction(BaseModel):
     distance: float | None = None
     limit: float | None = None
     out_of_distribution: bool = False
+    depth: str = ""
+    other_depth: bool = False
     warning: str = ""
 
 
@@ -214,6 +219,10 @@ def predict_images(
             found["coverage"] = set_coverage
         if known is not None and away is not None:
             found |= _standing(float(away[row]), known.threshold)
+        found["depth"] = outputs.depths[row]
+        other = other_depth(bundle.spec, outputs.depths[row])
+        found["other_depth"] = bool(other)
+        found["warning"] = " ".join(filter(None, [found.get("warning", ""), other]))
         predictions.append(
             Prediction(
                 image=image.name,
@@ -224,6 +233,16 @@ def predict_images(
             )
         )
     return predictions
+
+
+def other_depth(spec: BundleSpec, depth: str) -> str:
+    """Returns a warning if no training image of a classifier had values of this type, else "".
+
+    Older bundles did not keep the types; they say nothing.
+    """
+    if not spec.depths or depth in spec.depths:
+        return ""
+    return f"Its values are {depth}, those of the training images {listed(spec.depths)}."
 
 
 def _standing(away: float, limit: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Bundle
 from headstart.backbones.engine import make_engine
-from headstart.data.images import load_image
+from headstart.data.images import see_image
 from headstart.data.types import Box
 from headstart.data.views import eval_view
 from headstart.errors import DataError
@@ -33,11 +33,13 @@ class Outputs:
         logits: Logits (N, C).
         embeddings: Inputs of the last layer of the head (N, E).
         failed: Why an image cannot be read, by row.
+        depths: Type of the values in each image that could be read, by row.
     """
 
     logits: NDArray[np.float32]
     embeddings: NDArray[np.float32]
     failed: dict[int, str]
+    depths: dict[int, str]
 
 
 def run_bundle(
@@ -58,6 +60,7 @@ def run_bundle(
     """
     spec = bundle.spec
     failed: dict[int, str] = {}
+    depths: dict[int, str] = {}
     width = len(spec.classes) + _embedding_width(bundle)
     outputs = np.full((len(images), width), np.nan, np.float32)
 
@@ -65,7 +68,7 @@ def run_bundle(
         box = boxes[row] if boxes else None
         source = images[row]
         try:
-            image = load_image(
+            image, learned = see_image(
                 BytesIO(source) if isinstance(source, bytes) else source,
                 box,
                 spec.preprocessing.resize,
@@ -74,6 +77,7 @@ def run_bundle(
         except DataError as error:
             failed[row] = str(error)
             return None
+        depths[row] = learned.sample
         return eval_view(image, spec.preprocessing)
 
     run = _runner(bundle, len(images))
@@ -86,7 +90,7 @@ def run_bundle(
                 stacked = np.stack([v for v in views if v is not None])
                 outputs[[start + position for position in good]] = run(stacked)
     logits, embeddings = np.split(outputs, [len(spec.classes)], axis=1)
-    return Outputs(logits, embeddings, failed)
+    return Outputs(logits, embeddings, failed, depths)
 
 
 def _embedding_width(bundle: Bundle) -> int:

@@ -20,6 +20,7 @@ from headstart.artifacts.bundle import (
 from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import write_record, write_result
+from headstart.data.pixels import depths_of
 from headstart.data.reading import shipped
 from headstart.data.types import Item
 from headstart.errors import DataError, HeadstartError
@@ -102,6 +103,7 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
             "classes": extractor.classes,
             "preprocessing": network.preprocessing,
             "reading": shipped(experiment.dataset.reading),
+            "depths": depths_of(experiment.pixels.facts, extractor.rows["train"]),
             "temperature": temperature,
             "recipe": recipe.model_dump(mode="json"),
             "pretrained_sha256": network.weights_hash,
