@@ -486,6 +486,7 @@ def torture(world: World, args: argparse.Namespace) -> None:
     began = time.monotonic()
     for step in once:
         step()
+        _progress(world, began)
     if short:
         return
     more = [*[kill_all] * 5, disks, caches, workers]
@@ -493,7 +494,13 @@ def torture(world: World, args: argparse.Namespace) -> None:
     while time.monotonic() - began < 60 * args.minutes:
         more[number % len(more)]()
         number += 1
-        print(f"{kills_of(world)} kills, {(time.monotonic() - began) / 60:.0f} min", flush=True)
+        _progress(world, began)
+
+
+def _progress(world: World, began: float) -> None:
+    tried, survived = sum(world.tried.values()), sum(world.survived.values())
+    minutes = (time.monotonic() - began) / 60
+    print(f"{minutes:.0f} min: {kills_of(world)} kills, {survived:,} of {tried:,}", flush=True)
 
 
 def kills_of(world: World) -> int:
@@ -515,13 +522,15 @@ def main() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         begin(Path(tempfile.mkdtemp(prefix="torture-", dir=args.work)).resolve())
     root, mounts = Path(os.environ[MARK]), bool(os.environ[MOUNTS])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     preload()
     world = World(root, random.Random(args.seed), args.timeout, mounts)
     try:
         write_pictures(world.pictures, 24)
         (root / "tmp").mkdir()
         torture(world, args)
+    except KeyboardInterrupt:
+        print("Interrupted: the table has what was tried until then.")
     finally:
         for process in strays(str(root), patience=0):
             process.kill()
