@@ -3,8 +3,10 @@ import pytest
 import torch
 from torch import nn
 
+from headstart.backbones import engine
 from headstart.backbones.engine import Normalize, identity_engine, make_engine
 from headstart.backbones.onnx import OnnxExportError
+from headstart.errors import DiskFullError
 
 CPU = torch.device("cpu")
 VIEWS = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), dtype=np.uint8)
@@ -59,3 +61,24 @@ def test_pytorch_reads_what_may_not_be_written(monkeypatch: pytest.MonkeyPatch) 
 
 def test_identity_gives_the_view() -> None:
     assert np.array_equal(identity_engine().run(VIEWS), VIEWS)
+
+
+@pytest.mark.parametrize("free", [0, 100, 10**9])
+def test_a_full_disk_does_not_change_the_engine(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OnnxExportError("it cannot be exported to ONNX: no reason")
+
+    class Usage:
+        pass
+
+    Usage.free = free  # type: ignore[attr-defined]
+    monkeypatch.setattr(engine, "verified_session", fails)
+    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: Usage)
+    network, example = torch.nn.Linear(5, 3).eval(), np.zeros((2, 5), np.float32)
+    if free < 2 * (5 * 3 + 3) * 4:
+        with pytest.raises(DiskFullError, match="set TMPDIR to another folder"):
+            engine.make_engine(network, example, torch.device("cpu"))
+    else:
+        assert "PyTorch is used instead" in (
+            engine.make_engine(network, example, torch.device("cpu")).note
+        )

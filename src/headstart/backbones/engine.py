@@ -1,5 +1,6 @@
 """Engines for frozen networks: ONNX Runtime on a CPU; PyTorch on a GPU or if export fails."""
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.backbones.onnx import OnnxExportError, run_onnx, verified_session
+from headstart.errors import DiskFullError
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device)
         network: Frozen network in eval mode.
         example: Batch of at least two inputs, uint8 or float.
         device: Device to run on.
+
+    Raises:
+        DiskFullError: If the folder for temporary files has no room for the network.
     """
     if device.type == "cuda":
         return _torch_engine(network, device, "")
@@ -62,11 +67,27 @@ def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device)
         with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
             session = verified_session(network, torch.from_numpy(example), Path(folder) / "n.onnx")
     except OnnxExportError as error:
+        _check_room(network)
         return _torch_engine(
             network, device, f"ONNX export failed ({error}); PyTorch is used instead"
         )
     identity = {"engine": "onnxruntime", "version": onnxruntime.__version__}
     return Engine(lambda batch: run_onnx(session, batch), identity)
+
+
+def _check_room(network: nn.Module) -> None:
+    """Refuses to replace an engine only because its file had no room: other outputs would follow.
+
+    Raises:
+        DiskFullError: If the folder for temporary files cannot hold the network twice.
+    """
+    place = tempfile.gettempdir()
+    needed = 2 * sum(tensor.nbytes for tensor in network.state_dict().values())
+    if shutil.disk_usage(place).free < needed:
+        raise DiskFullError(
+            f"There is no space left in {place} for the exported network. Make room there, or set "
+            "TMPDIR to another folder."
+        )
 
 
 def identity_engine() -> Engine:
