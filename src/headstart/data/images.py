@@ -34,6 +34,7 @@ from headstart.data.readers.pillow import (
     TRANSPOSE,
     beyond_pillow,
     check_fits,
+    draft_to,
     each_page,
     is_deep,
     is_not_alpha,
@@ -191,7 +192,7 @@ def _needs(opened: "_Opened", file: BinaryIO, box: Box | None, short_side: int |
         return bytes_of_raster(opened.known, opened.kind, file)
     full = image.size
     if box is None and short_side is not None:
-        _draft(image, short_side)
+        draft_to(image, short_side)
     return bytes_of_picture(image, full)
 
 
@@ -235,12 +236,6 @@ def _region(width: int, height: int, box: Box | None, clamp_aspect: bool) -> Box
         top += max(0, bottom - top - limit) // 2
         right, bottom = min(right, left + limit), min(bottom, top + limit)
     return left, top, right, bottom
-
-
-def _draft(image: Image.Image, short_side: int) -> None:
-    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8, if that is still twice the size asked for."""
-    if min(image.size) // (2 * short_side) >= 2:
-        image.draft(None, (2 * short_side, 2 * short_side))
 
 
 def _of_raster(raster: Raster, reading: Reading, learned: Learned) -> tuple[Image.Image, Learned]:

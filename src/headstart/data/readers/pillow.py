@@ -201,3 +201,9 @@ def orientation_of(image: Image.Image) -> int:
     except Exception:  # Damaged EXIF data are no reason to lose the picture.
         return 1
     return value if value in TRANSPOSE else 1
+
+
+def draft_to(image: Image.Image, short_side: int) -> None:
+    """Lets a JPEG be decoded at 1/2, 1/4 or 1/8, if that is still twice the size asked for."""
+    if min(image.size) // (2 * short_side) >= 2:
+        image.draft(None, (2 * short_side, 2 * short_side))
