@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,14 @@ def test_bad_input(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="Cannot create the folder"):
         show(pictures, out=tmp_path / "file", settings=SMALL)
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "gztar"])
+def test_an_archive_is_unpacked_into_the_given_cache(
+    pictures: Path, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "other"))
+    archive = shutil.make_archive(str(tmp_path / "pictures"), ending, pictures)
+    show(archive, out=tmp_path / "out", settings=SMALL, cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "unpacked").iterdir())
+    assert not (tmp_path / "other").exists()

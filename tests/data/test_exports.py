@@ -362,6 +362,7 @@ def test_edge_impulse_info_without_label(tmp_path: Path) -> None:
         ("ants.2k3j4.jpg", "ants.9d8f7.ingestion-7c.jpg", "bees.1.png", "bees.2.png"),
         ("ants-!-0.jpg", "ants-!-1.jpg", "bees-!-0.webp", "bees-!-1.webp"),
         ("red ants.1.jpg", "red ants.2.jpg", "bees_2.x.jpg", "bees_2.y.jpg"),
+        ("photo.1.jpg", "photo.2.jpg", "drawing.1.jpg", "drawing.2.jpg"),
     ],
 )
 @pytest.mark.parametrize("around", ["", "train/", "pets/", "train/train/"])
@@ -385,6 +386,12 @@ def test_labels_in_file_names_with_splits(tmp_path: Path) -> None:
     [
         ("2024.01.05.jpg", "2024.02.05.jpg", "2025.01.05.jpg", "2025.02.05.jpg"),  # dates
         ("photo.1.jpg", "photo.2.jpg", "photo.3.jpg", "photo.4.jpg"),  # one label
+        ("IMG.1.jpg", "IMG.2.jpg", "DSC.1.jpg", "DSC.2.jpg"),  # cameras
+        ("IMG_0001.1.jpg", "IMG_0001.2.jpg", "ants.1.jpg", "ants.2.jpg"),
+        ("IMG-20240111-WA0001.a.jpg", "IMG-20240111-WA0001.b.jpg", "x.1.jpg", "x.2.jpg"),
+        ("2024-01.1.jpg", "2024-01.2.jpg", "2024-02.1.jpg", "2024-02.2.jpg"),
+        ("photo.1.jpg", "photo.2.jpg", "scan 2.1.jpg", "scan 2.2.jpg"),
+        *[tuple(f"Screenshot 2024-01-{day} at 10.{minute}.png" for day in "12" for minute in "34")],
         ("a.1.jpg", "b.2.jpg", "c.3.jpg", "d.4.jpg"),  # one image each
         ("a.1.jpg", "a.2.jpg", "b.1.jpg", "b.2.jpg", "other.jpg"),
         ("1.jpg", "2.jpg", "3.jpg"),
@@ -467,7 +474,6 @@ def test_tables_of_splits(tmp_path: Path) -> None:
         (table(("id", "label"), ("a1", "ants"), ("b1", "bees"), ("zz", "ants")), "no file 'zz'"),
         (table(("id", "label"), ("a1", "ants", "x")), "3 cells but 2 columns"),
         (table(("id", "label"), ("x1", "a1"), ("x2", "b1")), "None of the images that train.csv"),
-        ("id;label\na1;ants\n", "separates its cells by semicolons. Save it with commas"),
     ],
 )
 @pytest.mark.parametrize("folder", ["train", "train_images"])
@@ -479,9 +485,24 @@ def test_competition_that_cannot_be_used(
 
 
 @pytest.mark.parametrize(
+    ("header", "between"),
+    [("id;label", ";"), ("sep=;\nDateiname;Klasse", ";"), ("id|label", "|"), ("id\tlabel", "\t")],
+)
+@pytest.mark.parametrize("folder", ["", "train/", "images/"])
+def test_tables_as_spreadsheets_write_them(
+    header: str, between: str, folder: str, tmp_path: Path
+) -> None:
+    lines = [header, *(between.join(row) for row in LABELS.items())]
+    text = "\ufeff" + "\r\n".join([*lines, ""])
+    assert classes(written(tmp_path, {"train.csv": text}, *(folder + each for each in LABELS))) == (
+        BOTH
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("train.csv", "not a CSV file in UTF-8"),
+        ("train.csv", "not a CSV file in UTF-8.*Save it in UTF-8"),
         ("metadata.jsonl", "not a JSON file in UTF-8"),
         ("info.labels", "not text in UTF-8"),
         ("annotations/a.json", "not text in UTF-8"),

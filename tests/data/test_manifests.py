@@ -163,9 +163,9 @@ def test_unknown_splits(photos: Path) -> None:
 
 def test_missing_and_repeated_columns(photos: Path) -> None:
     assert "no column 'label'" in refusal(manifest(photos, "a.jpg", header="path"))
-    message = refusal(manifest(photos, "a.jpg;cat", header="path;label"))
+    message = refusal(manifest(photos, "a.jpg;cat", header="Pfad;Klasse"))
     assert "no column 'path' and no column 'label'" in message
-    assert "separated by commas, and found 'path;label'" in message
+    assert "found 'Pfad, Klasse'" in message
     path = manifest(photos, "a.jpg,cat,dog", header="path,label,Label")
     assert "more than one column 'label'" in refusal(path)
     assert "no column 'path'" in refusal(parquet(photos, picture=["a.jpg"], label=["cat"]))
@@ -183,6 +183,27 @@ def test_an_empty_path(photos: Path) -> None:
 def test_an_unquoted_comma_does_not_cut_a_label_short(photos: Path) -> None:
     message = refusal(manifest(photos, "a.jpg,Dodge, Ram", "b.jpg,Audi"))
     assert message.startswith("There are 3 cells but 2 columns (row 2 of set.csv)")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("path;label;weight", ("a.jpg;cat;1,5", "b.jpg;Dodge, Ram;2,5")),
+        ("SEP=;\npath;label", ("a.jpg;cat", "b.jpg;Dodge, Ram")),
+        ('"path";"weight, kg";"label"', ("a.jpg;1;cat", "b.jpg;2;Dodge, Ram")),
+        ("path|label", ("a.jpg|cat", "b.jpg|Dodge, Ram")),
+        ("path\tlabel", ("a.jpg\tcat", "b.jpg\tDodge, Ram")),
+        ("path,label,a;b", ("a.jpg,cat,1", 'b.jpg,"Dodge, Ram",2')),
+    ],
+)
+def test_other_separators(photos: Path, header: str, rows: tuple[str, ...]) -> None:
+    dataset = load_dataset(manifest(photos, *rows, header=header))
+    assert [item.label for item in dataset.items] == ["cat", "Dodge, Ram"]
+
+
+def test_several_labels_between_semicolons_are_still_several(photos: Path) -> None:
+    path = manifest(photos, 'a.jpg;"cat;dog"', "b.jpg;dog", header="path;label")
+    assert "Several labels" in refusal(path)
 
 
 def test_repeated_rows(photos: Path) -> None:

@@ -48,9 +48,12 @@ def show(
     recipe: str | Recipe = "default",
     settings: Sequence[str] = (),
     seed: int = 0,
+    cache_dir: str | Path | None = None,
     **keywords: Any,
 ) -> list[Path]:
     """Draws augmented views, mixed images, schedules and activations, and returns the files.
+
+    It takes more parameters than others, because it draws what other functions compute.
 
     Args:
         source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
@@ -60,6 +63,7 @@ def show(
         recipe: Recipe whose augmentation is drawn first and whose backbone sets the image size.
         settings: Changes to the recipe such as `augmentation.cutout=0.3`.
         seed: Seed for random augmentation and mixing.
+        cache_dir: Cache folder for archives; by default `$HEADSTART_CACHE` or the user's.
         keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
@@ -76,7 +80,11 @@ def show(
         chosen.backbone.name, weights="random", resolution=chosen.backbone.resolution or None
     )
     preprocessing = backbone.preprocessing
-    dataset = load_dataset(source, with_keywords(SourceOptions, options, keywords))
+    dataset = load_dataset(
+        source,
+        with_keywords(SourceOptions, options, keywords),
+        cache_dir=Path(cache_dir) if cache_dir else None,
+    )
     first, second = _two_subjects(dataset, image, preprocessing.resize)
     folder = Path(out)
     try:

@@ -74,7 +74,7 @@ def find_columns(header: Sequence[str], where: str) -> Columns:
     if missing:
         raise DataError(
             f"{where} has no column {' and no column '.join(map(repr, missing))}; wanted are "
-            "path,label[,split,group], separated by commas, and found "
+            "path,label[,split,group], and found "
             f"{shortened(', '.join(header), 300)!r}."
         )
     return Columns(

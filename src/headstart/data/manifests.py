@@ -8,6 +8,7 @@ over.
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ MAX_MANIFEST_BYTES = 256 * 2**20
 MAX_MANIFEST_ROWS = 10_000_000
 IMAGE_FOLDERS = ("images", "train_images", "imgs", "img")
 """Folders beside a manifest that its paths may start from."""
+_NAMED_SEPARATOR = re.compile(r"sep=([,;|\t])", re.IGNORECASE)
 _YES, _NO = frozenset({"true", "1", "1.0", "yes"}), frozenset({"false", "0", "0.0", "no"})
 
 
@@ -143,7 +145,7 @@ def read_csv(path: Path) -> Iterator[list[str]]:
         if len(cells) > len(header):
             raise DataError(
                 f"There are {len(cells)} cells but {len(header)} columns (row {number} of "
-                f'{path.name}); put a name that holds a comma into "quotes".'
+                f'{path.name}); put a name that holds a separator into "quotes".'
             )
         yield cells + [""] * (len(header) - len(cells))
 
@@ -151,23 +153,47 @@ def read_csv(path: Path) -> Iterator[list[str]]:
 def raw_rows(path: Path) -> Iterator[list[str]]:
     """Yields the rows of a UTF-8 CSV file as they are; tabs separate cells in a TSV file.
 
-    So do tabs in a CSV file whose first line has no comma.
+    Where the first line of a CSV file has no comma between cells, tabs, semicolons or bars in it
+    do, as spreadsheets write them where a comma is the decimal sign.
 
     Raises:
         DataError: It is not such a file.
     """
-    tabs = path.suffix.lower() == ".tsv"
+    kind = "TSV" if path.suffix.lower() == ".tsv" else "CSV"
     try:
         with open_text(path, "utf-8-sig") as file:
             first = file.readline(MAX_MANIFEST_BYTES)
-            file.seek(0)
-            tabs = tabs or ("\t" in first and "," not in first)
-            yield from csv.reader(file, delimiter="\t" if tabs else ",")
-    except (csv.Error, UnicodeDecodeError) as error:
-        kind = "TSV" if tabs else "CSV"
+            named = _NAMED_SEPARATOR.fullmatch(first.strip("\r\n"))  # a line for Excel alone
+            if named is None:
+                file.seek(0)
+            separator = named[1] if named else "\t" if kind == "TSV" else _separator(first)
+            yield from csv.reader(file, delimiter=separator)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not a {kind} file in UTF-8: {error}. Save it in UTF-8; spreadsheets call "
+            "that 'CSV UTF-8' or ask for the character set."
+        ) from error
+    except csv.Error as error:
         raise DataError(f"{path} is not a {kind} file in UTF-8: {error}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _separator(first: str) -> str:
+    """Returns what separates the cells of a CSV file with this first line.
+
+    Example:
+        >>> _separator("path;label"), _separator("path,a;b"), _separator('"path";"a, b"')
+        (';', ',', ';')
+    """
+    for separator in ",\t;|":
+        try:
+            cells = next(csv.reader([first], delimiter=separator, strict=True), [])
+        except csv.Error:  # it cuts a quoted cell
+            continue
+        if len(cells) > 1:
+            return separator
+    return ","
 
 
 def read_json(path: Path, text: str, where: str) -> Any:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +21,18 @@ _NAMES = (
     ("names of Edge Impulse (LABEL.REST.jpg)", re.compile(r"([A-Za-z0-9 _-]+)\..+\.\w+")),
 )
 """Forms of names with labels, each with its label as the first group."""
+
+_CAMERAS = frozenset(
+    {"cimg", "dcim", "dji", "dsc", "dscf", "dscn", "gopr", "img", "imgp", "mvimg", "pict", "pxl"}
+    | {"screenshot", "vid", "whatsapp"}
+)
+"""Words that devices and programs begin the names of their files with."""
+
+_NAMELESS = _CAMERAS | {
+    *("am", "at", "copy", "frame", "image", "mov", "photo", "pic", "picture", "pm", "scan"),
+    *("shot", "snap", "wa"),
+}
+"""Words that may stand for any image."""
 
 
 def read_info(place: Place) -> Export | None:
@@ -81,7 +93,8 @@ def read_names(place: Place) -> Export | None:
     """Reads labels from the names of images that lie in no class folder; None if they say none.
 
     All images lie in the folder itself or in folders of splits. Every label has two images or
-    more, and not all labels are numbers, which may be dates.
+    more. Names of Edge Impulse do not begin as cameras name files, and not all of their labels
+    are numbers, dates, or words that stand for any image.
     """
     if not place.is_flat:
         return None
@@ -95,8 +108,8 @@ def read_names(place: Place) -> Export | None:
             continue
         labels = [match[1].strip() for _, match in found if match]
         counts = Counter(labels)
-        may_be_dates = all(map(str.isdecimal, counts)) and form.startswith("names of Edge")
-        if len(counts) < 2 or min(counts.values()) < 2 or may_be_dates:
+        not_labels = form.startswith("names of Edge") and _say_nothing(counts)
+        if len(counts) < 2 or min(counts.values()) < 2 or not_labels:
             continue
         rows = [
             TableRow(str(path), str(path), label, _split(path))
@@ -108,6 +121,20 @@ def read_names(place: Place) -> Export | None:
             rows = [TableRow(row.where, row.path, row.label) for row in rows]
         return Export(form, rows)
     return None
+
+
+def _say_nothing(labels: Collection[str]) -> bool:
+    """Whether labels are what cameras, scanners and clocks call any image.
+
+    Example:
+        >>> _say_nothing(["IMG", "ants"]), _say_nothing(["2024-01", "2024-02"])
+        (True, True)
+        >>> _say_nothing(["photo", "scan 2"]), _say_nothing(["photo", "drawing"])
+        (True, False)
+    """
+    words = [re.findall("[a-z]+", label.lower()) for label in labels]
+    camera = any(each and each[0] in _CAMERAS for each in words)
+    return camera or (len(labels) > 1 and all(_NAMELESS.issuperset(each) for each in words))
 
 
 def _folders(path: PurePosixPath) -> tuple[str, ...]:

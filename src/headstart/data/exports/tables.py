@@ -134,8 +134,6 @@ def _refuse(
 ) -> None:
     """Refuses a table that must hold the labels of images without class folders."""
     name = place.shown(path)
-    if len(header) == 1 and ";" in header[0]:
-        raise DataError(f"{name} separates its cells by semicolons. Save it with commas.")
     if known and _labels([each.strip().lower() for each in header], rows, known[0]):
         first = quoted(row[known[0]] for row in rows)
         raise DataError(
