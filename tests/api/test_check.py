@@ -9,7 +9,7 @@ from PIL import Image
 
 from headstart.api.check import SHORT_SIDE
 from headstart.data.decode import decode_dataset
-from headstart.data.pixels import THUMBNAIL_BYTES
+from headstart.data.rasters import THUMBNAIL_BYTES
 from headstart.data.types import Item
 
 

@@ -63,19 +63,20 @@ def test_identity_gives_the_view() -> None:
     assert np.array_equal(identity_engine().run(VIEWS), VIEWS)
 
 
-@pytest.mark.parametrize("free", [0, 100, 10**9])
-def test_a_full_disk_does_not_change_the_engine(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("free", "names"), [(0, 99), (100, 99), (10**9, 3), (10**9, 99)])
+def test_a_full_disk_does_not_change_the_engine(
+    free: int, names: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object) -> None:
         raise OnnxExportError("it cannot be exported to ONNX: no reason")
 
-    class Usage:
-        pass
+    class Disk:
+        f_files, f_favail, f_bavail, f_frsize = 99, names, free, 1
 
-    Usage.free = free  # type: ignore[attr-defined]
     monkeypatch.setattr(engine, "verified_session", fails)
-    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: Usage)
+    monkeypatch.setattr(engine.os, "statvfs", lambda _: Disk)
     network, example = torch.nn.Linear(5, 3).eval(), np.zeros((2, 5), np.float32)
-    if free < 2 * (5 * 3 + 3) * 4:
+    if names < 64 or free < 2 * (5 * 3 + 3) * 4:
         with pytest.raises(DiskFullError, match="set TMPDIR to another folder"):
             engine.make_engine(network, example, torch.device("cpu"))
     else:

@@ -14,7 +14,8 @@ from headstart.data import audit as audit_module
 from headstart.data import class_names
 from headstart.data.audit import Audit, AuditResult, audit, summary_rows
 from headstart.data.class_names import similar_names
-from headstart.data.pixels import THUMBNAIL, Facts
+from headstart.data.pixels import Facts
+from headstart.data.rasters import THUMBNAIL
 from headstart.data.types import Dataset, Item, SplitName
 from headstart.data.understanding import PassedOver
 from headstart.errors import DataError

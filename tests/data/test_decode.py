@@ -16,7 +16,8 @@ from PIL import Image, ImageCms
 from headstart.data import decode_pool
 from headstart.data.decode import decode_dataset
 from headstart.data.images import load_image, stored_size
-from headstart.data.pixels import THUMBNAIL, Pixels
+from headstart.data.pixels import Pixels
+from headstart.data.rasters import THUMBNAIL
 from headstart.data.types import Item
 from headstart.errors import DataError, DiskFullError, HeadstartError, InputError
 from headstart.features.cache import evict

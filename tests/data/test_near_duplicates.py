@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from headstart.data import similar_crops
 from headstart.data.decode import decode_dataset
 from headstart.data.near_duplicates import AGREEMENT, near_duplicates
-from headstart.data.pixels import THUMBNAIL
+from headstart.data.rasters import THUMBNAIL
 from headstart.data.types import Item
 
 DATA = Path(os.environ.get("HEADSTART_DATA", Path(__file__).parents[3] / "shared" / "data"))

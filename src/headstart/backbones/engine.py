@@ -1,6 +1,6 @@
 """Engines for frozen networks: ONNX Runtime on a CPU; PyTorch on a GPU or if export fails."""
 
-import shutil
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +15,9 @@ from torch import nn
 
 from headstart.backbones.onnx import OnnxExportError, run_onnx, verified_session
 from headstart.errors import DiskFullError
+
+_FILES = 64
+"""Number of files that an export may need."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def _check_room(network: nn.Module) -> None:
     """
     place = tempfile.gettempdir()
     needed = 2 * sum(tensor.nbytes for tensor in network.state_dict().values())
-    if shutil.disk_usage(place).free < needed:
+    disk = os.statvfs(place)
+    no_names = disk.f_files > 0 and disk.f_favail < _FILES
+    if no_names or disk.f_bavail * disk.f_frsize < needed:
         raise DiskFullError(
             f"There is no space left in {place} for the exported network. Make room there, or set "
             "TMPDIR to another folder."

@@ -15,7 +15,8 @@ from headstart.data.class_names import similar_names
 from headstart.data.images import MAX_ASPECT
 from headstart.data.near_duplicates import near_duplicates
 from headstart.data.pixel_notes import PixelKind, pixel_notes, same_patient
-from headstart.data.pixels import THUMBNAIL, Facts
+from headstart.data.pixels import Facts
+from headstart.data.rasters import THUMBNAIL
 from headstart.data.types import SPLIT_NAMES, Dataset
 from headstart.data.understanding import Understanding
 from headstart.errors import DataError

@@ -28,14 +28,13 @@ from headstart.data.images import (
 from headstart.data.locks import Share, try_lock
 from headstart.data.memory import decoding_gate, most_for_an_image
 from headstart.data.pixels import (
-    THUMBNAIL,
-    THUMBNAIL_BYTES,
     Facts,
     Pixels,
     learned_from,
     open_pixels,
     read_pixels,
 )
+from headstart.data.rasters import THUMBNAIL, THUMBNAIL_BYTES
 from headstart.data.readers.kinds import EXTRA_KINDS, has_extra
 from headstart.data.reading import EACH, Reading
 from headstart.data.types import Item

@@ -17,7 +17,7 @@ from PIL import Image
 
 from headstart.data.images import BadImageError, read_image
 from headstart.data.memory import decoding_gate
-from headstart.data.pixels import THUMBNAIL, THUMBNAIL_BYTES
+from headstart.data.rasters import THUMBNAIL, THUMBNAIL_BYTES
 from headstart.data.reading import Reading
 from headstart.data.types import Box
 from headstart.errors import HeadstartError

@@ -15,17 +15,12 @@ from headstart.data.array_files import open_array
 from headstart.data.entries import discard, use
 from headstart.data.locks import Share
 from headstart.data.ranges import common_range
-from headstart.data.rasters import Learned, Status
+from headstart.data.rasters import THUMBNAIL_BYTES, Learned, Status
 from headstart.data.types import Dataset
 from headstart.errors import DataError
 from headstart.inputs.quantities import Count
 from headstart.inputs.regular_files import read_bytes
 from headstart.progress import SILENT, Progress
-
-THUMBNAIL = 64
-"""Side in pixels of the square grey thumbnails by which the audit finds near duplicates."""
-THUMBNAIL_BYTES = THUMBNAIL**2
-"""Size of one thumbnail."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,11 @@ Status = Literal[
     "ok", "unreadable", "truncated", "not_an_image", "too_large", "needs_extra", "no_memory"
 ]
 
+THUMBNAIL = 64
+"""Side in pixels of the square grey thumbnails by which the audit finds near duplicates."""
+THUMBNAIL_BYTES = THUMBNAIL**2
+"""Size of one thumbnail."""
+
 _BLOCK = 1 << 20
 """Number of values that become 8 bits at once."""
 
