@@ -12,10 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from headstart.ablation.record import LEDGER, read_ledger
-from headstart.artifacts.bundle import read_spec
+from headstart.artifacts import bundle
+from headstart.artifacts.bundle import load_bundle, read_spec
 from headstart.artifacts.files import read_table, replacing
 from headstart.artifacts.journal import TRIALS, read_plan
 from headstart.artifacts.run import read_metrics, read_predictions, read_record
+from headstart.backbones.catalog import build_backbone
 from headstart.errors import DiskFullError, RunError
 from headstart.inputs import quantities
 from headstart.report.page import write_report
@@ -145,6 +147,8 @@ SPECS: dict[str, tuple[Change, str]] = {
     "classes twice": (lambda spec: spec.update(classes=["a", "a", "b"]), "classes"),
     "one class": (lambda spec: spec.update(classes=["a"]), "classes"),
     "a billion features": (lambda spec: spec.update(features=10**9), "features"),
+    "no backbone": (lambda spec: spec.update(backbone=""), "backbone"),
+    "a novel": (lambda spec: spec.update(backbone="resnet18" * 10**6), "backbone"),
     "large images": (lambda spec: spec["preprocessing"].update(resolution=10**6), "resolution"),
     "no spread": (lambda spec: spec["preprocessing"].update(std=[0, 1, 1]), "std"),
 }
@@ -155,6 +159,33 @@ def test_nonsense_in_a_bundle_is_refused_before_anything_is_built(case: str, run
     how, field = SPECS[case]
     change(run / "bundle" / "bundle.json", how)
     assert field in refusal(lambda: read_spec(run / "bundle"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("vit_gigantic_patch14_clip_224", "the tensor"),  # 1.8 billion weights, 7 GB
+        ("resnet18", "the tensor"),
+        ("../../etc/passwd", "Unknown backbone"),
+        ("local-dir:/etc", "Unknown backbone"),
+        ("hf_hub:someone/theirs", "Unknown backbone"),
+    ],
+)
+def test_a_backbone_without_its_weights_takes_no_memory(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(RUN / "bundle", tmp_path, dirs_exist_ok=True)
+    made: list[str] = []
+
+    def build(name: str, **options: Any) -> Any:
+        network = build_backbone(name, **options)
+        made.extend({tensor.device.type for tensor in network.parameters()})
+        return network
+
+    monkeypatch.setattr(bundle, "build_backbone", build)
+    change(tmp_path / "bundle.json", lambda spec: spec.update(backbone=name))
+    assert why in refusal(lambda: load_bundle(tmp_path))
+    assert set(made) <= {"meta"}
 
 
 def test_a_full_disk_is_the_same_for_every_library(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -42,6 +43,9 @@ from headstart.text import shortened
 FORMAT = 1
 MOST_FEATURES, MOST_MEMBERS, MOST_PIXELS = 1_000_000, 100, 4096
 """Largest sizes that a bundle may state; more is damage."""
+
+LONGEST_NAME = 200
+"""Most characters in the name of a backbone; the longest of timm has 56."""
 
 
 class SetSpec(BaseModel):
@@ -86,7 +90,7 @@ class BundleSpec(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: Count = FORMAT
-    backbone: str
+    backbone: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
     features: Annotated[int, Field(ge=1, le=MOST_FEATURES)]
     boundary: str
     taps: tuple[str, ...]
@@ -324,11 +328,17 @@ def _load_member(
         made: Head = spec.head.build(spec.features, len(spec.classes), activation)
         return made
 
-    with torch.device("meta"):  # no memory for a head that is larger than its weights
+    def network() -> nn.Module:
+        return build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)
+
+    sketch: nn.Module | None = None
+    with torch.device("meta"):  # no memory for a part that is larger than its weights
         check_tensors(built(head, whole), of_part["head"], weights)
-    resolution = spec.preprocessing.resolution
-    backbone = built(lambda: build_backbone(spec.backbone, resolution=resolution), whole)
-    top = built(head, whole)
+        with suppress(RunError):  # before timm 1.0.22, some families cannot do without memory
+            sketch = built(network, whole)
+    if sketch is not None:
+        check_tensors(sketch, of_part["backbone"], weights)
+    backbone, top = built(network, whole), built(head, whole)
     load_tensors(backbone, of_part["backbone"], weights)
     load_tensors(top, of_part["head"], weights)
     assert isinstance(top, Head)

@@ -204,7 +204,7 @@ def share_interval(
         >>> [round(end, 2) for end in share_interval(right)]
         [0.3, 0.99]
         >>> [round(end, 2) for end in share_interval(np.repeat(right, 5), np.arange(20) // 5)]
-        [0.16, 0.98]
+        [0.3, 0.99]
     """
     n = len(right)
     unit = numbered(groups, n)

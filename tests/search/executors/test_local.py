@@ -192,7 +192,27 @@ def test_a_process_that_dies_fails_its_own_job_only(
 ) -> None:
     first, died, last = run("processes", toy_work.die, None, ["first", job, "last"])
     assert (first.value, last.value) == ("first", "last")
-    assert died == Outcome(cause=cause, out_of_memory=out_of_memory, seconds=died.seconds)
+    assert (died.value, died.cause, died.out_of_memory) == (None, cause, out_of_memory)
+
+
+@pytest.mark.parametrize(
+    ("job", "deaths", "runs", "out_of_memory"),
+    [
+        ("SIGKILL", 1, 2, False),
+        ("SIGTERM", 1, 2, False),
+        ("SIGKILL", 2, None, True),  # as the system kills when memory runs out
+        ("SIGTERM", 2, None, False),
+        ("SIGSEGV", 1, None, False),  # a crash would come again
+    ],
+)
+def test_a_job_that_is_killed_from_outside_runs_once_more(
+    job: str, deaths: int, runs: int | None, out_of_memory: bool, tmp_path: Path
+) -> None:
+    shared = (tmp_path, deaths)
+    outcome, spared = run("processes", toy_work.die_at_first, shared, [job, "spared"], jobs=2)
+    assert (outcome.value, outcome.out_of_memory) == (runs, out_of_memory)
+    assert spared.value == 1
+    assert (tmp_path / job).read_text() == "x" * (1 if job == "SIGSEGV" else 2)
 
 
 def test_a_job_beyond_its_memory_is_killed_alone() -> None:

@@ -93,6 +93,17 @@ def die(shared: Any, job: str) -> str:
     return job
 
 
+def die_at_first(shared: tuple[Path, int], job: str) -> int:
+    """Is killed in its first runs, and returns how often it ran."""
+    folder, deaths = shared
+    with (folder / job).open("a") as file:
+        file.write("x")
+    runs = len((folder / job).read_text())
+    if job != "spared" and runs <= deaths:
+        os.kill(os.getpid(), getattr(signal, job))
+    return runs
+
+
 def sleep_long(folder: Path, job: str) -> str:
     """Leaves its process's number, and that of one that it starts, and never ends."""
     if job == "return":

@@ -34,6 +34,7 @@ class Outcome(Generic[T_co]):
         cause: Cause of the failure in one readable line; empty on success.
         traceback: Traceback of the error; empty without one, as for a killed process.
         out_of_memory: True if the machine or its GPU ran out of memory.
+        killed: True if another process killed that of the job.
         seconds: Duration of the job.
     """
 
@@ -41,6 +42,7 @@ class Outcome(Generic[T_co]):
     cause: str = ""
     traceback: str = ""
     out_of_memory: bool = False
+    killed: bool = False
     seconds: float = 0.0
 
 

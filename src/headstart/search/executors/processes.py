@@ -38,6 +38,9 @@ _LOOK_S = 0.1
 _SHARE = 0.8
 """Share of the free memory for all processes together, if no limit is given."""
 
+_STRAY = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of a process that another one ended, for a reason that may not come again."""
+
 
 @dataclass(eq=False)
 class _Child:
@@ -75,6 +78,9 @@ def open_processes(
 class Processes(Generic[J, T]):
     """Runs jobs in processes; a process that dies fails its own job, and another takes its place.
 
+    A job whose process was killed from outside runs once more as it is. If that is killed, too, the
+    system lacks memory for it.
+
     Attributes:
         slots: Jobs that run at a time.
     """
@@ -89,13 +95,20 @@ class Processes(Generic[J, T]):
     def run(self, jobs: Sequence[J]) -> Iterator[tuple[int, Outcome[T]]]:
         """Yields the position and the outcome of every job as it ends."""
         waiting = deque(enumerate(jobs))
+        killed: set[int] = set()
         try:
             while waiting or self._busy():
                 while waiting and len(self._busy()) < self.slots:
                     self._give(*waiting.popleft())
                 wait([child.connection for child in self._busy()], timeout=_LOOK_S)
                 for child in self._busy():
-                    if (ended := self._look_at(child)) is not None:
+                    if (ended := self._look_at(child)) is None:
+                        continue
+                    position, outcome = ended
+                    if outcome.killed and position not in killed:
+                        killed.add(position)
+                        waiting.appendleft((position, jobs[position]))
+                    else:
                         yield ended
         finally:  # If the iterator is closed early, the rest is not needed.
             for child in self._busy():
@@ -214,5 +227,6 @@ def _death(code: int, seconds: float) -> Outcome[Any]:
     return Outcome(
         cause=f"its process was killed (signal {-code})",
         out_of_memory=code == -signal.SIGKILL,  # So the system kills if memory runs out.
+        killed=code in _STRAY,
         seconds=seconds,
     )
