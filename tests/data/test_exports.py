@@ -516,16 +516,58 @@ def test_files_that_are_not_utf8(name: str, message: str, tmp_path: Path) -> Non
     refused(tmp_path, message)
 
 
-def test_a_table_whose_label_is_not_clear_is_noted(tmp_path: Path) -> None:
-    images = [f"part_{n}/{image}" for n, image in enumerate(LABELS)]
+@pytest.mark.parametrize(
+    ("parts", "header"),
+    [
+        (("HAM10000_images_part_1", "HAM10000_images_part_2"), ("image_id", "dx", "age")),
+        (("images1", "images2"), ("id_code", "diagnosis", "age")),
+        (("batch-a", "batch-b"), ("file", "label", "age")),
+        (("images/part1", "images/part2"), ("image", "kind")),
+    ],
+)
+@pytest.mark.parametrize("source", ["", "table.csv"])
+def test_parts_of_a_download_are_not_classes(
+    parts: tuple[str, str], header: tuple[str, ...], source: str, tmp_path: Path
+) -> None:
+    images = [f"{parts[n % 2]}/{image}" for n, image in enumerate(LABELS)]
+    rows = [(Path(image).stem, label, 7)[: len(header)] for image, label in LABELS.items()]
+    root = written(tmp_path, {"table.csv": table(header, *rows)}, *images)
+    if source and {"id_code", "kind"} & set(header):  # names that only a folder explains
+        refused(root / source, "no column '(path|label)'")
+        return
+    dataset = load_dataset(root / source)
+    assert dataset.understanding.classes == BOTH
+    ignored = [each.names for each in dataset.passed_over if each.reason == "ignored_column"]
+    assert ignored == ([("age",)] if len(header) == 3 else [])
+
+
+@pytest.mark.parametrize("parts", ["part_{}", "images{}", "HAM10000_images_part_{}"])
+def test_parts_of_a_download_with_a_table_whose_label_is_not_clear(
+    parts: str, tmp_path: Path
+) -> None:
+    images = [f"{parts.format(n)}/{image}" for n, image in enumerate(LABELS)]
     rows = [(Path(image).stem, label, "left") for image, label in LABELS.items()]
-    files = {"metadata.csv": table(("image_id", "dx", "side"), *rows)}
+    files = {"metadata.csv": table(("image_id", "finding", "side"), *rows)}
+    root = written(tmp_path, files, *images)
+    refused(
+        root, "not clear which of its columns is the label: 'finding', 'side'.*--layout classes"
+    )
+    assert len(load_dataset(root, SourceOptions(layout="classes")).classes) == 4
+
+
+@pytest.mark.parametrize("folders", [("x", "y"), ("class_1", "class_2"), ("0", "1")])
+def test_a_table_whose_label_is_not_clear_is_noted(
+    folders: tuple[str, str], tmp_path: Path
+) -> None:
+    images = [f"{folders[n % 2]}/{image}" for n, image in enumerate(LABELS)]
+    rows = [(Path(image).stem, label, "left") for image, label in LABELS.items()]
+    files = {"metadata.csv": table(("image_id", "finding", "side"), *rows)}
     dataset = load_dataset(written(tmp_path, files, *images))
-    assert dataset.classes == ("part_0", "part_1", "part_2", "part_3")
+    assert dataset.classes == folders
     (note,) = dataset.notes
     assert note == (
         "metadata.csv names the images, but it is not clear which of its columns is the label: "
-        "'dx', 'side'. Call it 'label'."
+        "'finding', 'side'. Call it 'label'."
     )
 
 
@@ -536,6 +578,7 @@ def test_a_table_whose_label_is_not_clear_is_noted(tmp_path: Path) -> None:
         ("annotations/x.json", {"dm_format_version": "1.0", "items": []}, "Datumaro.*imagenet_txt"),
         ("labels/a1.txt", "0 0.5 0.5 0.1 0.1", "boxes in the form of YOLO"),
         ("Annotations/a1.xml", "<annotation><object/></annotation>", "boxes .* Pascal VOC"),
+        ("labels.xlsx", "PK", "labels.xlsx is a spreadsheet.*Save it as CSV in UTF-8"),
     ],
 )
 def test_forms_that_are_not_read(file: str, content: Any, message: str, tmp_path: Path) -> None:
@@ -560,6 +603,72 @@ def test_a_table_that_contradicts_the_folders_is_asked_about(tmp_path: Path) -> 
     assert classes(root, layout="classes") == BOTH
 
 
+@pytest.mark.parametrize(
+    ("file", "header", "said"),
+    [
+        ("table.csv", "path,camera", "table.csv .'camera'. say different classes for 4 of 4"),
+        ("table.csv", "path,label", "table.csv .'label'. say different"),
+        ("metadata.csv", "file_name,camera", "metadata.csv .'camera'. say different"),
+    ],
+)
+def test_a_column_that_divides_class_folders_otherwise_is_asked_about(
+    file: str, header: str, said: str, tmp_path: Path
+) -> None:
+    images = [f"{label}/{image}" for image, label in LABELS.items()]
+    rows = [(image, "nikon" if "1" in image else "canon") for image in images]
+    root = written(tmp_path, {file: table(tuple(header.split(",")), *rows)}, *images)
+    refused(root, said)
+    assert classes(root, layout="classes") == BOTH
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("Ant", "Bee"), ("Ameise", "Biene")])
+def test_class_folders_under_other_names(names: tuple[str, str], tmp_path: Path) -> None:
+    images = [f"{label}/{image}" for image, label in LABELS.items()]
+    rows = [(image, names[image.startswith("bees")]) for image in images]
+    root = written(tmp_path, {"table.csv": table(("path", "label"), *rows)}, *images)
+    assert classes(root) == BOTH
+
+
+def test_captions_are_not_labels(tmp_path: Path) -> None:
+    images = [f"{label}/{n}.jpg" for n in range(12) for label in ("ants", "bees")]
+    rows = [(image, f"picture {n}") for n, image in enumerate(images)]
+    files = {"metadata.csv": table(("file_name", "caption"), *rows)}
+    assert set(classes(written(tmp_path, files, *images))) == {"ants", "bees"}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "counts"),
+    [
+        ("split", ("train", "train", "test"), {"train": 2, "test": 1}),
+        ("is_valid", ("0", "0", "1"), {"train": 2, "val": 1}),
+        ("group", ("p1", "p2", "p2"), {"unassigned": 3}),
+    ],
+)
+@pytest.mark.parametrize("inside", ["ants bees", "", "images"])
+def test_splits_and_groups_of_a_table(
+    column: str, values: tuple[str, ...], counts: dict[str, int], inside: str, tmp_path: Path
+) -> None:
+    rows = [
+        (f"{label if ' ' in inside else inside}/{label}{n}.jpg".lstrip("/"), label, value)
+        for label in ("ants", "bees")
+        for n, value in enumerate(values)
+    ]
+    files = {"table.csv": table(("path", "label", column), *rows)}
+    dataset = load_dataset(written(tmp_path, files, *(row[0] for row in rows)))
+    assert dataset.understanding.classes == {"ants": counts, "bees": counts}
+    groups = [item.group for item in dataset.items]
+    assert groups == ([*values, *values] if column == "group" else [None] * 6)
+
+
+def test_a_table_that_divides_some_images_is_noted(tmp_path: Path) -> None:
+    images = [f"{label}/{image}" for image, label in LABELS.items()]
+    rows = [(image, Path(image).parent.name, "test") for image in images[::2]]
+    files = {"table.csv": table(("path", "label", "split"), *rows)}
+    dataset = load_dataset(written(tmp_path, files, *images))
+    assert dataset.understanding.classes == BOTH
+    assert "the columns 'split' of table.csv are not used" in " ".join(dataset.notes)
+
+
 # Hugging Face
 
 
@@ -574,6 +683,28 @@ def test_hugging_face_metadata(form: str, folder: str, label: str, tmp_path: Pat
     files = {f"metadata.{form}": text if form == "csv" else lines}
     root = written(tmp_path, files, *(f"{folder}{image}" for image in LABELS))
     assert classes(root) == BOTH
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "values"),
+    [
+        ("metadata.parquet", "", ("ants", "bees")),
+        ("train.parquet", "train/", ("ants", "bees")),
+        ("metadata.parquet", "images/", (0, 1)),
+    ],
+)
+def test_tables_in_parquet(
+    name: str, folder: str, values: tuple[object, object], tmp_path: Path
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    labels = [values[label == "bees"] for label in LABELS.values()]
+    columns = {"file_name": list(LABELS), "label": labels, "thumb": [b"x"] * 4}
+    written(tmp_path, {}, *(folder + image for image in LABELS))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table(columns), tmp_path / name)
+    assert list(classes(tmp_path)) == [str(value) for value in values]
+    (tmp_path / name).write_bytes(b"PAR1")
+    refused(tmp_path, "cannot be read as a Parquet file")
 
 
 @pytest.mark.parametrize("place", ["root", "splits"])

@@ -381,6 +381,24 @@ def test_names_that_differ_a_little_from_the_file(
     assert all(f"1, first {written!r}" in note for note in dataset.notes)
 
 
+@pytest.mark.parametrize("written", ["c.png", "c", "C.PNG"])
+def test_a_bare_name_is_found_in_folders_below(photos: Path, written: str) -> None:
+    dataset = load_dataset(manifest(photos, f"{written},dog", "a.jpg,cat"))
+    assert [dataset.key(number) for number in range(2)] == ["a.jpg", "sub/c.png"]
+    assert "without the folder of the file: 1, first" in " ".join(dataset.notes)
+    touch(photos, "more/c.png")
+    message = refusal(manifest(photos, f"{written},dog", "a.jpg,cat"))
+    assert message.endswith("It may mean 'more/c.png' or 'sub/c.png'.")
+
+
+@pytest.mark.parametrize("name", ["patient_id", "lesion_id", "Subject"])
+def test_an_ignored_column_that_looks_like_a_group(photos: Path, name: str) -> None:
+    path = manifest(photos, "a.jpg,x,1,5", "b.jpg,y,2,6", header=f"path,label,{name},age")
+    group, other = load_dataset(path).passed_over
+    assert (group.names, other.names) == ((name,), ("age",))
+    assert "look like groups" in group.sentence
+
+
 def test_a_name_that_fits_several_files_is_not_guessed(photos: Path) -> None:
     touch(photos, "sub/c.jpg")
     message = refusal(manifest(photos, "a.jpg,x", "sub/c,y"))

@@ -175,9 +175,8 @@ def _dataset(
     items, notes = read_rows(labelled, finder, table.name)
     passed = PassedOver(reason="unlabelled", what="Images without a label", names=bare)
     notes = (*export.notes, *notes)
-    return items, Dataset(
-        "", place.root, items, None, notes, export.form, (passed,) if bare else ()
-    )
+    passed_over = (*([passed] if bare else []), *export.unused)
+    return items, Dataset("", place.root, items, None, notes, export.form, passed_over)
 
 
 def _not_used(place: Place, items: Sequence[Item], export: Export) -> Iterator[PassedOver]:

@@ -1,9 +1,10 @@
 """Which columns of a table hold the path, the label, the split and the group of an image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from headstart.data.understanding import PassedOver
 from headstart.errors import DataError
 from headstart.text import listed, shortened
 
@@ -14,7 +15,9 @@ COLUMNS: dict[Column, tuple[str, ...]] = {
         "path", "filepath", "file_path", "image_path", "img_path", "filename", "file_name",
         "image_name", "file", "image", "img", "image_id", "img_id", "id",
     ),
-    "label": ("label", "class", "category", "target", "class_name", "label_name"),
+    "label": (
+        "label", "class", "category", "target", "class_name", "label_name", "diagnosis", "dx",
+    ),
     "split": ("split", "is_valid"),
     "group": ("group",),
 }  # fmt: skip
@@ -24,6 +27,12 @@ SPLIT_LIKE = frozenset(
     {"subset", "partition", "set", "fold", "phase", "usage", "is_test", "is_train", "dataset"}
 )
 """Names of columns that look like a split and are not read as one."""
+
+GROUP_LIKE = frozenset(
+    {"patient", "patient_id", "subject", "subject_id", "participant_id", "lesion_id", "case_id"}
+    | {"person_id", "user_id", "slide_id", "specimen_id", "site", "session", "video_id", "group_id"}
+)
+"""Names of columns that look like a group and are not read as one."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,20 @@ class Columns:
             if name.strip().lower() != column
         ]
         return f", with {listed(other)}" if other else ""
+
+
+def unused_columns(names: Sequence[str]) -> Iterator[PassedOver]:
+    """Yields the columns that are not used, those apart that may be a split or a group."""
+    lower = {name: name.strip().lower() for name in names}
+    splits = {name for name, low in lower.items() if low in SPLIT_LIKE | set(COLUMNS["split"])}
+    groups = {name for name, low in lower.items() if low in GROUP_LIKE}
+    for what, found in (
+        ("Columns that are not used, but look like a split; name one split to use it", splits),
+        ("Columns that are not used, but look like groups; name one group to use it", groups),
+        ("Columns that are not used", lower.keys() - splits - groups),
+    ):
+        if found:
+            yield PassedOver(reason="ignored_column", what=what, names=tuple(sorted(found)))
 
 
 def find_columns(header: Sequence[str], where: str) -> Columns:

@@ -3,14 +3,21 @@
 import os
 import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from headstart.data.formats import readable_extensions
+from headstart.data.image_names import ImageNames
+from headstart.data.tree import Tree
 from headstart.errors import DataError
 
-Slip = Literal["backslash", "case", "extension"]
+Slip = Literal["backslash", "case", "extension", "folder"]
 """How a name differs from that of the file that it stands for."""
+
+_SHOWN = 3
+_MOST_BELOW = 1_000_000
+"""Number of files up to which the folders below a manifest are searched."""
 
 
 class MissingFileError(DataError):
@@ -48,6 +55,7 @@ class Finder:
     _listed: dict[Path, dict[str, list[str]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _images: list[ImageNames] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def find(self, name: str, where: str) -> Found:
         """Returns the file that a row names.
@@ -74,13 +82,32 @@ class Finder:
         if outside:
             raise outside
         unlike = [found for base in self.bases for found in self._alike(base, name, where)]
+        unlike = unlike or self._below(name, where)
         real = {found.real for found in unlike}
         if len(real) == 1:
             return unlike[0]
-        hint = (
-            f" It may mean {' or '.join(sorted(repr(path.name) for path in real))}." if real else ""
-        )
+        names = sorted({repr(found.path.name) for found in unlike})
+        if len(names) < len(real):  # files of one name in several folders
+            names = sorted(repr(os.path.relpath(path, self.bases[0])) for path in real)[:_SHOWN]
+        hint = f" It may mean {' or '.join(names)}." if real else ""
         raise MissingFileError(f"There is no file {name!r} in {self.bases[0]} ({where}).{hint}")
+
+    def _below(self, name: str, where: str) -> list[Found]:
+        """Returns the images of a name without folders that lie in folders below the base."""
+        if not self.inside or "\0" in name or {"/", "\\"} & set(name):
+            return []
+        if not self._images:
+            tree = Tree(self.bases[0].resolve(), self.follow_links)
+            seen = list(islice(tree.walk(tree.start), _MOST_BELOW))
+            paths = [each.path for each in seen if each.kind == "image"]
+            shown = [path.relative_to(tree.root).as_posix() for path in paths]
+            self._images.append(ImageNames(tuple(shown) if len(seen) < _MOST_BELOW else ()))
+        same = [
+            path
+            for path in self._images[0].find(name)
+            if _key(name) in {_key(PurePosixPath(path).name), _key(PurePosixPath(path).stem)}
+        ]
+        return [self._plain(self.bases[0], path, where, ("folder",)) for path in same]
 
     def _plain(self, base: Path, name: str, where: str, slips: tuple[Slip, ...] = ()) -> Found:
         """Returns the file that a name means to the letter."""

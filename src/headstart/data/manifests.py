@@ -7,23 +7,25 @@ over.
 
 import csv
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.data.columns import COLUMNS, SPLIT_LIKE, Column, Columns, find_columns
+from headstart.data.columns import Column, Columns, find_columns, unused_columns
 from headstart.data.locate import Finder
 from headstart.data.rows import TableRow, read_rows
 from headstart.data.types import Dataset
-from headstart.data.understanding import PassedOver
 from headstart.errors import DataError
 from headstart.inputs.regular_files import check_regular, open_text, read_text
 from headstart.recipes.options import SourceOptions
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow.parquet
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 MAX_MANIFEST_BYTES = 256 * 2**20
@@ -61,7 +63,7 @@ def load_manifest(path: Path, options: SourceOptions) -> Dataset:
         items=items,
         notes=notes,
         layout=f"the table {path.name}{columns.said}",
-        passed_over=tuple(_ignored(columns)),
+        passed_over=tuple(unused_columns(columns.ignored)),
     )
 
 
@@ -254,14 +256,22 @@ def _json_objects(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def text_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Returns the header and the rows of a CSV, TSV, JSON or JSON Lines file as text.
+    """Returns the header and the rows of a CSV, TSV, JSON, JSON Lines or Parquet file as text.
 
-    Several values in one cell of JSON are joined by `; `, which a label may not hold.
+    Several values in one cell are joined by `; `, which a label may not hold. Columns of bytes
+    are left out.
 
     Raises:
         DataError: The file is too large, or damaged.
     """
     check_size(path)
+    if path.suffix.lower() == ".parquet":
+        with _open_parquet(path) as file:
+            header = [
+                str(each.name) for each in file.schema_arrow if "binary" not in str(each.type)
+            ]
+            cells = file.read(columns=header).to_pydict().values()
+        return header, [list(map(_as_text, row)) for row in zip(*cells, strict=True)]
     if path.suffix.lower() not in {".json", ".jsonl"}:
         lines = read_csv(path)
         return next(lines), [cells for cells in lines if any(cell.strip() for cell in cells)]
@@ -273,7 +283,8 @@ def text_table(path: Path) -> tuple[list[str], list[list[str]]]:
 def _as_text(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(map(_as_text, value))
-    return "" if value is None else str(value)
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else str(value)
 
 
 def _json_rows(path: Path) -> tuple[Columns, list[TableRow]]:
@@ -292,6 +303,16 @@ def _json_rows(path: Path) -> tuple[Columns, list[TableRow]]:
 
 
 def _parquet_rows(path: Path) -> tuple[Columns, list[TableRow]]:
+    with _open_parquet(path) as file:
+        columns = find_columns([str(name) for name in file.schema_arrow.names], str(path))
+        names = [file.schema_arrow.names[place] for place in columns.places.values()]
+        table = file.read(columns=names).to_pydict()
+    values = {column: table[name] for column, name in zip(columns.places, names, strict=True)}
+    return columns, _column_rows(columns, values, path.name, 1)
+
+
+@contextmanager
+def _open_parquet(path: Path) -> "Iterator[pyarrow.parquet.ParquetFile]":
     try:
         import pyarrow  # noqa: PLC0415 - an extra
         import pyarrow.parquet  # noqa: PLC0415
@@ -301,15 +322,11 @@ def _parquet_rows(path: Path) -> tuple[Columns, list[TableRow]]:
         ) from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            columns = find_columns([str(name) for name in file.schema_arrow.names], str(path))
-            names = [file.schema_arrow.names[place] for place in columns.places.values()]
             if file.metadata.num_rows > MAX_MANIFEST_ROWS:  # a few bytes can stand for billions
                 raise DataError(f"{path} has more than {MAX_MANIFEST_ROWS:,} rows.")
-            table = file.read(columns=names).to_pydict()
+            yield file
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
-    values = {column: table[name] for column, name in zip(columns.places, names, strict=True)}
-    return columns, _column_rows(columns, values, path.name, 1)
 
 
 def _column_rows(
@@ -322,28 +339,22 @@ def _column_rows(
 
 
 def _row(columns: Columns, cells: Mapping[Column, Any], where: str) -> TableRow:
-    split = cells.get("split")
-    if columns.names.get("split", "").strip().lower() == "is_valid":
-        said = str(split).strip().lower()
-        if said not in _YES | _NO:
-            raise DataError(f"is_valid is {split!r} ({where}). Write true or false.")
-        split = "val" if said in _YES else "train"
+    split = split_said(columns.names.get("split", ""), cells.get("split"), where)
     return TableRow(where, cells["path"], cells["label"], split, cells.get("group"))
 
 
-def _ignored(columns: Columns | None) -> Iterator[PassedOver]:
-    if columns is None or not columns.ignored:
-        return
-    like = SPLIT_LIKE | set(COLUMNS["split"])
-    splits = [name for name in columns.ignored if name.strip().lower() in like]
-    others = [name for name in columns.ignored if name not in splits]
-    groups = (
-        ("Columns that are not used, but look like a split; name one split to use it", splits),
-        ("Columns that are not used", others),
-    )
-    for what, names in groups:
-        if names:
-            yield PassedOver(reason="ignored_column", what=what, names=tuple(sorted(names)))
+def split_said(column: str, cell: object, where: str) -> object:
+    """Returns the split that a cell says in a column `split` or `is_valid`.
+
+    Raises:
+        DataError: It is neither true nor false in a column `is_valid`.
+    """
+    if column.strip().lower() != "is_valid":
+        return cell
+    said = str(cell).strip().lower()
+    if said not in _YES | _NO:
+        raise DataError(f"is_valid is {cell!r} ({where}). Write true or false.")
+    return "val" if said in _YES else "train"
 
 
 def _from_python(rows: Sequence[TableRow], table: str, columns: Columns | None) -> Dataset:
@@ -357,5 +368,5 @@ def _from_python(rows: Sequence[TableRow], table: str, columns: Columns | None) 
         items=items,
         notes=notes,
         layout=f"a table{columns.said}" if columns else "",
-        passed_over=tuple(_ignored(columns)),
+        passed_over=tuple(unused_columns(columns.ignored if columns else ())),
     )

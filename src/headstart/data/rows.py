@@ -19,6 +19,7 @@ _SLIPS: dict[Slip, str] = {
     "backslash": "with backslashes, which are read as slashes",
     "case": "that differ from the files in upper and lower case",
     "extension": "without the extension of the file",
+    "folder": "without the folder of the file",
 }
 
 

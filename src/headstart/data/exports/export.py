@@ -12,6 +12,7 @@ from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
 from headstart.data.tree import Entry, Tree
 from headstart.data.types import SplitName
+from headstart.data.understanding import PassedOver
 from headstart.errors import DataError
 from headstart.inputs.regular_files import read_text
 
@@ -25,12 +26,14 @@ class Export:
         rows: The rows; one without a label has the label None.
         files: Files that hold the labels.
         notes: Sentences that a reader should know.
+        unused: Columns of the files that are not used.
     """
 
     form: str
     rows: list[TableRow]
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    unused: tuple[PassedOver, ...] = ()
 
 
 @dataclass

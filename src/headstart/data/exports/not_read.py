@@ -3,6 +3,7 @@
 from headstart.data.exports.export import Place
 from headstart.inputs.regular_files import open_regular
 
+_SHEETS = frozenset({".xlsx", ".xls", ".ods"})
 _BOXES = "headstart classifies whole images, so give each image one label"
 
 
@@ -34,4 +35,7 @@ def why_not_read(place: Place) -> str:
     boxes = [name for name in texts if name.removesuffix(".txt") in images]
     if boxes and "labels/" in boxes[0]:
         return f" {boxes[0]} holds boxes in the form of YOLO: {_BOXES}."
+    sheets = [place.shown(path) for path in others if path.suffix.lower() in _SHEETS]
+    if sheets:
+        return f" {sheets[0]} is a spreadsheet, which is not read. Save it as CSV in UTF-8."
     return ""

@@ -1,24 +1,29 @@
 """Tables beside images: `train.csv` of a competition, `metadata.csv` of a Hugging Face folder."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from headstart.data.columns import COLUMNS
+from headstart.data.columns import COLUMNS, Column, unused_columns
 from headstart.data.exports.export import Export, Place, only, splits_of
-from headstart.data.folder_names import is_split_word, is_wrapper
-from headstart.data.manifests import text_table
+from headstart.data.folder_names import is_group, is_split_word, is_wrapper
+from headstart.data.manifests import split_said, text_table
 from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
 from headstart.data.understanding import quoted
 from headstart.errors import DataError
 
-_ENDINGS = (".csv", ".tsv", ".jsonl")
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 _TELLING = frozenset({"train", "metadata", "labels"})
 """Names of tables that must hold labels."""
 
 _TRIED = 20
+_COUNTED = re.compile(r"(\d+|(?<![^\W_])[A-Za-z])$")
+"""The number or letter that tells one of several parts from the others."""
+_KIND = re.compile("class|cls|label|grade|stage|type|categor|level|score|kind")
+"""What is counted where folders with numbers are classes."""
 _SAMPLE = re.compile(r"sample.?submission|submission", re.IGNORECASE)
 
 
@@ -36,6 +41,22 @@ class _Table:
     def name(self) -> str:
         return self.path.name
 
+    def place_of(self, column: Column) -> int | None:
+        """Returns the place of a split or a group; None if there is none."""
+        names = [name.strip().lower() for name in self.header]
+        return next((names.index(name) for name in COLUMNS[column] if name in names), None)
+
+    @property
+    def says_label(self) -> bool:
+        """Whether the column of labels has one of the names of labels."""
+        return any(name.strip().lower() in COLUMNS["label"] for name in self.header)
+
+    @property
+    def unused(self) -> list[str]:
+        """Names of the columns that are not used."""
+        used = {self.image, *(self.labels or ()), self.place_of("split"), self.place_of("group")}
+        return [name for n, name in enumerate(self.header) if n not in used and name.strip()]
+
 
 def read_tables(place: Place) -> Export | None:
     """Reads a table whose rows name images that lie in no class folders; None if there is none.
@@ -50,7 +71,7 @@ def read_tables(place: Place) -> Export | None:
     named = _tables(place)
     labelled = [table for table in named if table.labels]
     if not labelled:
-        if named and all(_is_beside_splits(table, place) for table in named):
+        if named and all(_lies_in_no_classes(table, place) for table in named):
             raise DataError(f"The labels of {place.root} are not clear.{why_not(place)}")
         return None
     hub = [table for table in labelled if _is_metadata(table)]
@@ -63,35 +84,46 @@ def read_tables(place: Place) -> Export | None:
     rows: list[TableRow] = []
     for table in labelled:
         rows += _rows(table, place, splits[place.shown(table.path)])
+    says = hub and all(table.says_label for table in hub)
+    if not says and _follows_folders(labelled[0], rows, place) and not _divides(rows, place):
+        return None
     if hub:
         rows = _with_folder_splits(rows)
-    elif _follows_folders(rows, place):
-        return None
     columns = {_columns(table) for table in labelled}
     names = quoted(place.shown(table.path) for table in labelled)
     form = f"images with the table {names}, with {' or '.join(sorted(columns))}"
-    return Export(form, rows, tuple(table.path for table in labelled))
+    unused = sorted({name for table in labelled for name in table.unused})
+    files = tuple(table.path for table in labelled)
+    return Export(form, rows, files, unused=tuple(unused_columns(unused)))
 
 
 def why_not(place: Place) -> str:
     """Returns what keeps a table from being read; empty if there is none that names images."""
-    unclear = [table for table in _tables(place) if table.labels is None]
-    if not unclear:
-        return ""
-    table = unclear[0]
-    others = [name for number, name in enumerate(table.header) if number != table.image]
-    return (
-        f" {table.name} names the images, but it is not clear which of its columns is the label: "
-        f"{quoted(others)}. Call it 'label'."
-    )
+    tables = _tables(place)
+    unclear = [table for table in tables if table.labels is None]
+    if unclear:
+        table = unclear[0]
+        others = [name for number, name in enumerate(table.header) if number != table.image]
+        return (
+            f" {table.name} names the images, but it is not clear which of its columns is the "
+            f"label: {quoted(others)}. Call it 'label'."
+        )
+    for table in tables:
+        places = (table.place_of("split"), table.place_of("group"))
+        if names := [table.header[each] for each in places if each is not None]:
+            return (
+                f" The folders are the classes, so the columns {quoted(names)} of {table.name} are "
+                "not used. Give the table as the source to use them."
+            )
+    return ""
 
 
-def _is_beside_splits(table: _Table, place: Place) -> bool:
+def _lies_in_no_classes(table: _Table, place: Place) -> bool:
     """Whether the images of a table lie in no folders that may be classes."""
-    cells = [row[table.image] for row in table.rows[:_TRIED]]
     near = _near(table.path, place)
-    paths = [PurePosixPath(path) for cell in cells for path in place.images.find(cell, near)]
-    return all(not path.parts[:-1] or split_of(path.parent.name) for path in paths)
+    paths = [path for row in table.rows for path in place.images.find(row[table.image], near)]
+    folders = {PurePosixPath(path).parent.name for path in paths}
+    return not _classes_in(folders) and not any(map(is_wrapper, folders))
 
 
 def _is_metadata(table: _Table) -> bool:
@@ -102,7 +134,13 @@ def _tables(place: Place) -> list[_Table]:
     """Returns the tables whose rows name images of the folder."""
     found = {path for ending in _ENDINGS for path in place.root.glob(f"*{ending}")}
     found |= {path for ending in _ENDINGS for path in place.files(f"metadata{ending}")}
-    wanted = [path for path in found if path.is_file() and not _SAMPLE.search(path.stem)]
+    wanted = [
+        path
+        for path in found
+        if path.is_file()
+        and not _SAMPLE.search(path.stem)
+        and (path.suffix != ".parquet" or path.stem in _TELLING)  # others hold images
+    ]
     tables = [_open(path, place) for path in sorted(wanted)]
     return [table for table in tables if table is not None]
 
@@ -164,7 +202,9 @@ def _labels(names: Sequence[str], rows: Sequence[Sequence[str]], image: int) -> 
     used = {*COLUMNS["split"], *COLUMNS["group"]}
     others = [n for n, name in enumerate(names) if n != image and name and name not in used]
     if len(others) == 1:
-        return others
+        cells = [row[others[0]] for row in rows if row[others[0]].strip()]
+        texts = len(cells) > _TRIED and 2 * len(set(cells)) > len(cells)  # captions, dates
+        return None if texts else others
     marks = {row[column].strip() for row in rows for column in others}
     if others and marks <= {"0", "1", "0.0", "1.0"}:
         return others
@@ -182,9 +222,8 @@ def _columns(table: _Table) -> str:
 
 def _rows(table: _Table, place: Place, split: str | None) -> Iterator[TableRow]:
     assert table.labels is not None
-    names = [name.strip().lower() for name in table.header]
-    parts = names.index("split") if "split" in names else None
-    groups = names.index("group") if "group" in names else None
+    parts, groups = table.place_of("split"), table.place_of("group")
+    column = "" if parts is None else table.header[parts]
     near = _near(table.path, place)
     for number, cells in enumerate(table.rows, start=2 if table.path.suffix != ".jsonl" else 1):
         where = f"row {number} of {place.shown(table.path)}"
@@ -192,7 +231,7 @@ def _rows(table: _Table, place: Place, split: str | None) -> Iterator[TableRow]:
             label: object = cells[table.labels[0]].strip() or None
         else:
             label = only(table.header[n] for n in table.labels if cells[n].strip().startswith("1"))
-        own = cells[parts].strip() if parts is not None else ""
+        own = None if parts is None else split_said(column, cells[parts].strip(), where)
         group = cells[groups].strip() if groups is not None else ""
         image = place.find(cells[table.image], where, near)
         yield TableRow(where, image, label, own or split, group or None)
@@ -211,22 +250,50 @@ def _with_folder_splits(rows: list[TableRow]) -> list[TableRow]:
     ]
 
 
-def _follows_folders(rows: Sequence[TableRow], place: Place) -> bool:
-    """Whether the images lie in class folders with the labels of the table.
+def _divides(rows: Sequence[TableRow], place: Place) -> bool:
+    """Whether rows give splits or groups to all images of folders that have none themselves."""
+    paths = {str(row.path) for row in rows}
+    parts = {part for path in paths for part in PurePosixPath(path).parts[:-1]}
+    says = any(row.split or row.group for row in rows)
+    return says and not any(map(is_split_word, parts)) and paths.issuperset(place.images.paths)
+
+
+def _follows_folders(table: _Table, rows: Sequence[TableRow], place: Place) -> bool:
+    """Whether the images lie in class folders that divide them as the labels of the table do.
 
     Raises:
-        DataError: They lie in class folders with other names, as the table itself says.
+        DataError: They lie in class folders that divide them otherwise.
     """
     folders = [PurePosixPath(str(row.path)).parent.name for row in rows]
-    same = sum(str(row.label) == name for row, name in zip(rows, folders, strict=True))
+    pairs = Counter(zip(folders, (str(row.label) for row in rows), strict=True))
+    same = sum(count for (folder, label), count in pairs.items() if folder == label)
     if 10 * same >= 9 * len(rows):
         return True
-    classes = {name for name in folders if name and not split_of(name) and not is_wrapper(name)}
-    known = {str(row.label) for row in rows}
-    if len(classes) > 1 and len(classes & known) > 1:
-        raise DataError(
-            f"The folders of {place.root} ({quoted(classes)}) and its table say different classes "
-            f"for {len(rows) - same:,} of {len(rows):,} images. Use --layout classes for those of "
-            "the folders, or give the table as the source."
-        )
-    return False
+    classes = _classes_in(folders)
+    if not classes:
+        return False
+    known = {label for _, label in pairs}
+    if len(pairs) == len(known) == len(set(folders)) and not known & classes:
+        return True  # the same under other names, such as 0 and 1
+    column = "" if table.labels is None else f" ({quoted(table.header[n] for n in table.labels)})"
+    raise DataError(
+        f"The folders of {place.root} ({quoted(classes)}) and {table.name}{column} say different "
+        f"classes for {len(rows) - same:,} of {len(rows):,} images. Use --layout classes for those "
+        f"of the folders, or give {table.path} as the source for those of the table."
+    )
+
+
+def _classes_in(folders: Iterable[str]) -> set[str]:
+    """Returns the names of folders that may be classes; none if they are parts of a download.
+
+    Example:
+        >>> _classes_in(["images_part_1", "images_part_2"]), _classes_in(["train", "images"])
+        (set(), set())
+        >>> sorted(_classes_in(["ants", "bees"])), sorted(_classes_in(["class_1", "class_2"]))
+        (['ants', 'bees'], ['class_1', 'class_2'])
+    """
+    names = {name for name in folders if name and not split_of(name) and not is_wrapper(name)}
+    stems = {_COUNTED.sub("", name).lower() for name in names}
+    stem = next(iter(stems), "")
+    are_parts = len(stems) == 1 and stem and _KIND.search(stem) is None
+    return set() if len(names) < 2 or are_parts or all(map(is_group, names)) else names
