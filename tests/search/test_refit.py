@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.data.decode import ImageSource
+from headstart.data.reading import Reading
+from headstart.errors import DiskFullError, HeadstartError, RunError
 from headstart.recipes.recipe import Recipe
+from headstart.search import refit
 from headstart.search.refit import head_alone, to_calibrate_by
 from headstart.search.trial import TrialContext
 
@@ -37,7 +41,7 @@ def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, Trial
     """Rows kept apart of made-up images in groups of two, a seventh of which validate."""
     rows = np.arange(images) * 3
     context = TrialContext(
-        cache_dir=Path(), pixels="", rows=rows, labels=np.arange(images) // 2 % 5,
+        cache_dir=Path(), pixels="", source=ImageSource((), 8, Reading()), rows=rows, labels=np.arange(images) // 2 % 5,
         groups=np.arange(images) // 2, classes=("a", "b", "c", "d", "e"), boundary="", folds=(),
     )  # fmt: skip
     extractor = SimpleNamespace(rows={"val": rows[-images // 7 :]})
@@ -63,3 +67,37 @@ def test_a_twentieth_is_kept_apart_where_that_is_enough(images: int, size: int) 
 def test_nothing_is_kept_apart_where_the_trial_knows_enough() -> None:
     assert len(apart(2800, epochs=6)[0]) == 0, "half of the schedule"
     assert len(apart(2800, epochs=6, winners=2)[0]) > 0, "nobody knows the mean of two"
+
+
+@pytest.mark.parametrize(
+    ("error", "before"),
+    [(DiskFullError("It is full."), 0), (DiskFullError("It is full."), 1), (RunError("Gone."), 0)],
+    ids=["full at first", "full later", "images changed"],
+)
+def test_what_no_training_would_escape_ends_the_run(
+    error: HeadstartError, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head is not shipped for it: a resumed run trains the winners."""
+    trained: list[int] = []
+
+    def train(*_: Any) -> Any:
+        if len(trained) == before:
+            raise error
+        trained.append(1)
+        return "trained", ()
+
+    transfer: Any = SimpleNamespace(solved=True, acted=())
+    for name, result in [
+        ("to_calibrate_by", refit.NONE), ("_with_all_images", SimpleNamespace(extractor=None)), ("weights_of", {}),
+        ("build_transfer_model", transfer), ("worse_than_head", ""),
+    ]:  # fmt: skip
+        monkeypatch.setattr(refit, name, lambda *_, result=result: result)
+    monkeypatch.setattr(refit, "_train", train)
+    score = {"val_loss": 0.5, "val_images": 10}
+    trial = Trial(rung=0, number=0, state="done", recipe={}, epochs=12, **score)
+    plan = SearchPlan(rungs=(), folds=1, epochs=12)
+    run: Any = SimpleNamespace(record=SimpleNamespace())
+    context: Any = SimpleNamespace(boundary="late")
+    nothing: Any = None
+    with pytest.raises(type(error), match=str(error)):
+        refit._train_winners(run, nothing, context, Recipe(), plan, [trial, trial])

@@ -330,3 +330,39 @@ def test_a_training_without_time_is_an_error_that_says_so(
     nothing: Any = None
     with pytest.raises(finetune.HeadstartError, match="no time to train"):
         finetune.train_silently(nothing, nothing, nothing, Recipe(), 3)
+
+
+@pytest.mark.parametrize("so_far", [1.0, 1.5, 3.0])
+def test_another_process_goes_on_from_the_pace_of_the_run(machine: Machine, so_far: float) -> None:
+    deadline = Deadline(500.0, Pace(0.0, so_far, so_far), work_s=20.0, single_s=10.0)
+    assert pace.begin(deadline) == deadline.began == 0.25, "it measures before it begins"
+    assert (deadline.pace.now, deadline.pace.slowest) == (so_far, so_far)
+    assert pace.begin(deadline) == 0.25, "once"
+    assert rates(machine, deadline, *[0.5] * 20) == 0
+    machine.loaded_from = machine.now
+    assert rates(machine, deadline, *[0.5] * 20) == 1
+    assert deadline.pace.slowest == pytest.approx(2 * so_far)
+    assert deadline.at == pytest.approx(0.25 + 499.75 - 2 * so_far * 20 - 2 * 10)
+
+
+@pytest.mark.parametrize("now", [1.0, 2.0, 5.0])
+def test_the_length_is_planned_at_the_present_pace(
+    now: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def measure_speeds(*arguments: Any) -> dict[str, speed.Speed]:
+        asked.append(arguments[3])
+        return {"late": speed.Speed(prefix_s=arguments[3], train_s=0.001, bytes_per_view=1)}
+
+    monkeypatch.setattr(finetune, "measure_speeds", measure_speeds)
+    monkeypatch.setattr(finetune, "seconds_for_training", lambda *_: 100.0)
+    extractor = SimpleNamespace(
+        labels={"train": np.zeros(100)},
+        traced=SimpleNamespace(boundary=lambda name: SimpleNamespace(name=name)),
+    )
+    run: Any = SimpleNamespace(clock=Clock(0.0, 200.0, pace=Pace(now=now)))
+    images: Any = SimpleNamespace(extractor=extractor, features_s=0.05)
+    transfer: Any = SimpleNamespace(prefix=SimpleNamespace(boundary="late"), solved=None)
+    finetune._length(run, images, Recipe(), transfer)
+    assert asked == [pytest.approx(0.05 * now)]

@@ -127,13 +127,14 @@ def estimate(
     A bootstrap over images, or over groups of images that belong together, gives the variance over
     images, with all seeds and epochs together; the values of the seeds give the variance over
     seeds. The two are added, with the degrees of freedom of Satterthwaite (1946): few seeds widen
-    the interval only if the seeds differ. With a single
-    seed, the interval is over images only. It is clipped to [-1, 1]. For accuracies,
-    the variance of one more group in favor and one more against is added, as in the intervals of
-    Agresti and Caffo (2000) and of Bonett and Price (2012), so that few images that differ do not
-    narrow the interval, which reaches at least as far as Wilson's for a share of 0. So does that
-    of any statistic that does not vary at all.
-    With a single group of several images the interval is (-1, 1).
+    the interval only if the seeds differ. With a single seed, the interval is over images only. It
+    is clipped to [-1, 1].
+
+    A bootstrap of few images that differ is too narrow. For accuracies, the variance of one more
+    group in favor and one more against is added, as in the intervals of Agresti and Caffo (2000)
+    and of Bonett and Price (2012). The interval of an accuracy, or of a statistic that does not
+    vary at all, is at least as wide as Wilson's for a share of 0. A single group of several images
+    gives (-1, 1).
 
     Args:
         statistic: Function of accuracies (R, T).

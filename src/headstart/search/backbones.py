@@ -105,7 +105,7 @@ def screen(
     for name in resources.progress.track(names, "screening backbones", len(names)):
         began = time.monotonic()
         if found and began + expected_seconds(found[-1], name) > until:
-            continue
+            break  # the next ones cost more
         features, width = _features(experiment, with_backbone(base, name), rows[some], resources)
         labels_here, groups_here = labels[some], groups[some]
         classes = len(experiment.extractor.classes)

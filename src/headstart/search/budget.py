@@ -259,7 +259,7 @@ def end_of_trials(
     deadline = deadline_of(experiment, base, run.clock, before_s=whole_s)
     if deadline is None or run.options.executor == "here":
         return deadline
-    # Another process has other threads: it compares its pace with that at its own start.
+    # Another process has other threads: what it measures at its start is the present pace.
     return replace(deadline, pace=replace(deadline.pace, first_s=0.0))
 
 

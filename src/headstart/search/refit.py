@@ -16,7 +16,7 @@ from headstart.evaluation.conformal import set_thresholds
 from headstart.features.probe import parted
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
-from headstart.search.executors.outcome import FAILURES
+from headstart.search.executors.outcome import ENDING, FAILURES
 from headstart.search.halving import short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, with_fold
 from headstart.search.worth import held_logits, worse_than_head
@@ -120,6 +120,8 @@ def _train_winners(
         try:
             happened, found = _train(run, here, recipe, transfer, left)
             why = worse_than_head(here, transfer, winner, start)
+        except ENDING:
+            raise
         except FAILURES as error:
             # The search has shown that the recipe works; more data and epochs may still diverge.
             if left == 1 and not trained and not transfer.solved:

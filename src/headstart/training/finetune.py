@@ -106,7 +106,7 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
     boundary = boundary_without_clock(extractor, recipe)
     images = len(extractor.labels["train"])
     if by_clock:
-        ahead_s = images * experiment.features_s + _probe_allowance(extractor)
+        ahead_s = images * experiment.features_s * clock.pace.now + _probe_allowance(extractor)
         boundary = affordable_boundary(experiment, recipe, clock, ahead_s)
     check_affordable(recipe, boundary, by_clock)
     if extractor.traced.reason:
@@ -298,11 +298,10 @@ def _length(
         return recipe.epochs, recipe.views
     extractor = experiment.extractor
     boundary = extractor.traced.boundary(transfer.prefix.boundary)
-    speed = measure_speeds(extractor, recipe, [boundary], experiment.features_s)[boundary.name]
-    images, seconds = (
-        len(extractor.labels["train"]),
-        seconds_for_training(experiment, recipe, run.clock),
-    )
+    features_s = experiment.features_s * run.clock.pace.now
+    speed = measure_speeds(extractor, recipe, [boundary], features_s)[boundary.name]
+    images = len(extractor.labels["train"])
+    seconds = seconds_for_training(experiment, recipe, run.clock)
     if recipe.views:
         epochs, views = choose_epochs(speed, images, seconds, recipe.views), recipe.views
     else:

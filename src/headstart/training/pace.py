@@ -25,7 +25,7 @@ class Pace:
     What is still to be done after training is reserved at the slowest pace that was seen.
 
     Attributes:
-        first_s: Seconds of the yardstick at the first measurement; 0 before.
+        first_s: Seconds of the yardstick when `now` was 1; 0 before the first measurement.
         now: How many times longer the yardstick takes now than at first.
         slowest: Largest value of `now`, each the mean of two measurements in a row.
         waits: Wall time of one thread per second that a processor worked for it, now.
@@ -58,7 +58,7 @@ class Pace:
             (1.0, 2.0)
         """
         before = self.now
-        self.first_s = self.first_s or seconds
+        self.first_s = self.first_s or seconds / self.now
         self.now = seconds / self.first_s
         self.slowest = max(self.slowest, (before + self.now) / 2)
         self.contention = max(self.contention, (self.waits + contention) / 2)
@@ -142,7 +142,12 @@ class Deadline:
 
 
 def begin(deadline: Deadline | None) -> float:
-    """Begins a training now, and returns the time on the clock of `time.monotonic`."""
+    """Begins a training now, and returns the time on the clock of `time.monotonic`.
+
+    Another process than that of the run first measures what its own threads can do.
+    """
+    if deadline is not None and not deadline.pace.first_s:
+        deadline.pace.measure()
     now = time.monotonic()
     if deadline is not None:
         deadline.began = now

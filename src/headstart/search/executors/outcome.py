@@ -21,7 +21,7 @@ T_co = TypeVar("T_co", covariant=True)
 FAILURES = (HeadstartError, RuntimeError, MemoryError, ArithmeticError)
 """Errors that fail only their job; any other error is a bug and ends the run."""
 
-_ENDING = (DiskFullError, RunError)
+ENDING = (DiskFullError, RunError)
 """Of these, the ones that no other job would escape: the run ends, and can be resumed."""
 
 
@@ -51,7 +51,7 @@ def attempt(work: Callable[[S, J], T], shared: S, job: J) -> Outcome[T]:
     began = time.monotonic()
     try:
         value = work(shared, job)
-    except _ENDING:
+    except ENDING:
         raise
     except FAILURES as error:
         return Outcome(
