@@ -3,11 +3,13 @@
 import errno
 import io
 import os
+import random
 import stat
 import tarfile
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,6 +134,52 @@ def test_a_cut_archive_is_one_line(ending: str, keep: float, tmp_path: Path, cac
     assert "\n" not in str(caught.value)
     assert str(source) in str(caught.value)
     assert not list(cache.rglob("*.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "behind"),
+    [("tar.gz", 100), ("tar.gz", -6), ("tgz", -6), ("tar.bz2", 100), ("tar.bz2", -12)]
+    + [("tar.xz", 100), ("zip", 100)],
+)
+def test_a_flipped_byte_is_damage(ending: str, behind: int, tmp_path: Path, cache: Path) -> None:
+    """Random bytes are stored as they are, so that only a checksum tells the damage."""
+    source = packed(tmp_path / f"a.{ending}", data=random.Random(0).randbytes(20_000))
+    content = bytearray(source.read_bytes())
+    content[behind] ^= 1
+    source.write_bytes(content)
+    with pytest.raises(DataError, match=r"is damaged"):
+        load_dataset(source, cache_dir=cache)
+    assert list((cache / "unpacked").iterdir()) == []
+
+
+def test_a_decompressor_that_fails_is_no_fault_of_the_cache(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / "a.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("cats/1.jpg", random.Random(0).randbytes(20_000))
+    content = bytearray(source.read_bytes())
+    content[5_000] ^= 1
+    source.write_bytes(content)
+    with pytest.raises(DataError, match=r"damaged or cut off.*Copy or download"):
+        load_dataset(source, cache_dir=cache)
+
+
+def test_what_another_process_has_unpacked_meanwhile_stays(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = packed(tmp_path / "a.zip")
+    write = archives._extract
+
+    def slower(path: Path, folder: Path) -> list[str]:
+        monkeypatch.setattr(archives, "_extract", write)
+        first.append(archives.unpack([path], cache).folder)  # the other process
+        first.append(first[0].stat().st_ino)
+        return write(path, folder)
+
+    first: list[Any] = []
+    monkeypatch.setattr(archives, "_extract", slower)
+    found = archives.unpack([source], cache).folder
+    assert [found, found.stat().st_ino] == first
+    assert [each.name for each in (cache / "unpacked").iterdir()] == [found.parent.name]
 
 
 def test_a_tar_that_ends_between_two_members_is_cut(tmp_path: Path, cache: Path) -> None:

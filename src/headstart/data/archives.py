@@ -132,17 +132,19 @@ def unpack(archives: Sequence[Path], cache_dir: Path, beside: Sequence[Path] = (
                 shutil.copyfile(path, content / path.name)
             meta = {"left_out": left_out, "files": _count(content)}
             (draft / "index.json").write_text(json.dumps(meta), encoding="utf-8")
+            if (found := _stored(entry)) is not None:  # another process was faster, and reads it
+                return found
             shutil.rmtree(entry, ignore_errors=True)  # files were deleted from it
             try:
                 draft.rename(entry)
             except OSError:
-                if _stored(entry) is None:  # not unpacked by another process meanwhile
+                if _stored(entry) is None:
                     raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         shown = listed([path.name for path in archives])
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
                 f"No space to unpack {shown} in {entry.parent}. Free some space, or point "
                 "HEADSTART_CACHE at a larger disk."
@@ -217,8 +219,9 @@ def _extract(path: Path, folder: Path) -> list[str]:
                 total += _write(stream, target, name, path, min(limit, MAX_BYTES) - total)
     except (FileExistsError, NotADirectoryError):
         raise DataError(f"{path} holds {name!r} twice. Unpack it and give the folder.") from None
-    except _DAMAGED as error:
-        if isinstance(error, DataError):
+    except (*_DAMAGED, OSError) as error:
+        # What gzip and bzip2 say of damage is an OSError without a number.
+        if isinstance(error, DataError) or getattr(error, "errno", None) is not None:
             raise
         raise DataError(_damage(path, error)) from None
     if not count:
@@ -315,3 +318,6 @@ def _tar_members(path: Path, folder: Path) -> Iterator[tuple[str, _Kind, IO[byte
         # A tar file ends in a block of zeros: tarfile takes a missing one for the end, too.
         if archive.fileobj is not None and archive.fileobj.tell() < archive.offset + 512:
             raise EOFError("Its end is missing.")
+        # The checksum of a compressed file comes behind the last member.
+        while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
+            pass
