@@ -138,8 +138,10 @@ def test_a_cut_archive_is_one_line(ending: str, keep: float, tmp_path: Path, cac
 
 @pytest.mark.parametrize(
     ("ending", "behind"),
-    [("tar.gz", 100), ("tar.gz", -6), ("tgz", -6), ("tar.bz2", 100), ("tar.bz2", -12)]
-    + [("tar.xz", 100), ("zip", 100)],
+    [
+        *(("tar.gz", 100), ("tar.gz", -6), ("tgz", -6), ("tar.bz2", 100), ("tar.bz2", -12)),
+        *(("tar.xz", 100), ("zip", 100)),
+    ],
 )
 def test_a_flipped_byte_is_damage(ending: str, behind: int, tmp_path: Path, cache: Path) -> None:
     """Random bytes are stored as they are, so that only a checksum tells the damage."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,8 @@ def test_label_studio_column_that_is_not_clear(tmp_path: Path) -> None:
         (task("a1.jpg", ["ants"], ["bees"]), "annotators disagree .task 5.*'ants', 'bees'"),
         (task("a1.jpg", ["ants"], data={"text": "x"}), "no image .task 5"),
         (task("gone.jpg", ["ants"]), "There is no file 'gone.jpg'"),
+        (task("a1.jpg", ["ants"], data=["a1.jpg"]), "no image .task 5"),
+        (task("a1.jpg", ["ants"], data="a1.jpg"), "no image .task 5"),
     ],
 )
 def test_label_studio_tasks_that_cannot_be_used(
@@ -157,6 +160,17 @@ def test_label_studio_without_one_answer(result: list[Any], message: str, tmp_pa
     refused(written(tmp_path, {"x.json": tasks}, *LABELS), message)
 
 
+@pytest.mark.parametrize(
+    "annotations", [3, {"result": []}, [3], [{"result": 3}], [{"result": [3]}]]
+)
+def test_label_studio_answers_of_another_form_are_none(annotations: Any, tmp_path: Path) -> None:
+    tasks = [task(image, [label]) for image, label in LABELS.items()]
+    root = written(tmp_path, {"x.json": [*tasks, task("c.jpg", annotations=annotations)]}, "c.jpg")
+    dataset = load_dataset(written(root, {}, *LABELS))
+    assert dataset.understanding.classes == BOTH
+    assert [each.names for each in dataset.passed_over] == [("c.jpg",)]
+
+
 # Google
 
 
@@ -175,7 +189,7 @@ def test_google_import_file(train: str, test: str, tmp_path: Path) -> None:
             "bees": {"train": 1, split: 1},
         }
         assert "Google" in dataset.layout
-        assert "Images of a bucket matched by file name: 4" in dataset.notes[0]
+        assert "Images matched by file name: 4" in dataset.notes[0]
 
 
 @pytest.mark.parametrize("first", [("UNASSIGNED",), ("",), ()])
@@ -286,13 +300,27 @@ def test_coco_with_splits(files: tuple[str, str], folders: tuple[str, str], tmp_
         ({**coco(ONE), "annotations": []}, "No image in .* has a category"),
         ({**coco(ONE), "images": [{"id": 0}]}, "no file_name .image 1"),
         (coco({**ONE, "gone.jpg": ["ants"]}), "There is no file 'gone.jpg'"),
+        ({**coco(ONE), "images": [{"id": 0, "file_name": name} for name in ONE]},
+         "The id 0 stands for 'a1.jpg' and for 'a2.jpg' .images"),
+        ({**coco(ONE), "categories": [{"id": 1, "name": "ants"}, {"id": 1, "name": "bees"}]},
+         "The id 1 stands for 'ants' and for 'bees' .categories"),
+        ({**coco(ONE), "images": [{"id": [0], "file_name": "a1.jpg"}]}, "no id .entry 1 of images"),
+        ({**coco(ONE), "annotations": [{"image_id": 0, "category_id": [1]}]}, r"no category \[1\]"),
         ('{"images": [', "is not JSON"),
     ],
-)
+)  # fmt: skip
 def test_coco_that_cannot_be_used(content: Any, message: str, tmp_path: Path) -> None:
     root = written(tmp_path, {"annotations/x.json": content}, *LABELS)
     refused(root, message)
     refused(root / "annotations" / "x.json", message)
+
+
+def test_coco_annotations_of_images_that_are_not_listed(tmp_path: Path) -> None:
+    content = coco(ONE)
+    content["annotations"] += [{"image_id": n, "category_id": 1} for n in (77, "0", [0])]
+    dataset = load_dataset(written(tmp_path, {"x.json": content}, *LABELS))
+    assert dataset.understanding.classes == BOTH
+    assert dataset.notes == ("Annotations of images that their file does not list: 3.",)
 
 
 # Edge Impulse and Teachable Machine
@@ -772,9 +800,61 @@ def test_imagenet_txt_lines_that_cannot_be_used(line: str, message: str, tmp_pat
 
 
 def test_imagenet_txt_with_spaces_in_names(tmp_path: Path) -> None:
-    files = {"synsets.txt": "ants\nbees\n", "train.txt": "a 1.jpg 0\nb 1 0.jpg 1\n"}
-    root = written(tmp_path, files, "images/a 1.jpg", "images/b 1 0.jpg")
-    assert classes(root) == {"ants": {"train": 1}, "bees": {"train": 1}}
+    files = {
+        "synsets.txt": "ants\nbees\n",
+        "train.txt": 'a 1.jpg 0\nb 1 0.jpg 1\n"c 1.jpg" 0\n"d 1 0.jpg"  1\n',
+    }
+    root = written(tmp_path, files, *(f"images/{n}.jpg" for n in ("a 1", "b 1 0", "c 1", "d 1 0")))
+    assert classes(root) == {"ants": {"train": 2}, "bees": {"train": 2}}
+
+
+# A name that several folders may hold
+
+
+FOLDERS = ("x/1.jpg", "x/2.jpg", "y/3.jpg", "y/4.jpg")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda rows: {"labels.csv": table(("path", "label"), *rows)},
+        lambda rows: {"x.json": coco({path: [label] for path, label in rows})},
+        lambda rows: {"x.json": [task(f"s3://bucket/{path}", [label]) for path, label in rows]},
+        lambda rows: {"i.csv": table(*(("", f"gs://b/{path}", label) for path, label in rows))},
+    ],
+)
+def test_a_file_that_is_missing_in_its_folder_is_not_one_of_another_folder(
+    form: Callable[[Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    """`x/4.jpg` is gone: `y/4.jpg` is another image, with a label that is not said."""
+    rows = [("x/1.jpg", "ants"), ("x/2.jpg", "bees"), ("y/3.jpg", "bees"), ("x/4.jpg", "ants")]
+    refused(written(tmp_path, form(rows), *FOLDERS), "There is no file '.*x/4.jpg'")
+
+
+@pytest.mark.parametrize("folder", ["train", "valid"])
+def test_a_file_of_one_split_is_not_one_of_another(folder: str, tmp_path: Path) -> None:
+    name = "_annotations.coco.json"
+    files = {"train": coco({**ONE, "4.jpg": ["ants"]}), "valid": coco({"5.jpg": ["ants"]})}
+    images = [*(f"train/{image}" for image in LABELS), "valid/4.jpg", "valid/5.jpg"]
+    root = written(tmp_path, {f"{part}/{name}": each for part, each in files.items()}, *images)
+    refused(root if folder == "train" else root / "train" / name, "There is no file '4.jpg'")
+
+
+@pytest.mark.parametrize(
+    ("before", "noted"), [("other/", True), ("", False), ("pets/", False), ("bucket/pets/", True)]
+)
+def test_rows_that_name_images_by_another_path_are_noted(
+    before: str, noted: bool, tmp_path: Path
+) -> None:
+    rows = [(before + image, label) for image, label in LABELS.items()]
+    content = {"train.csv": table(("path", "label"), *rows)}
+    dataset = load_dataset(written(tmp_path, content, *(f"in/pets/{image}" for image in LABELS)))
+    assert dataset.understanding.classes == BOTH
+    assert dataset.notes == (
+        (f"Images matched by file name: 4, first '{before}a1.jpg' is 'in/pets/a1.jpg'.",)
+        if noted
+        else ()
+    )
 
 
 # Any of them

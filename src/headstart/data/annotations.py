@@ -174,7 +174,7 @@ def _dataset(
         finder = replace(finder, inside=(*finder.inside, blobs))
     items, notes = read_rows(labelled, finder, table.name)
     passed = PassedOver(reason="unlabelled", what="Images without a label", names=bare)
-    notes = (*export.notes, *notes)
+    notes = (*export.notes, *place.notes, *notes)
     passed_over = (*([passed] if bare else []), *export.unused)
     return items, Dataset("", place.root, items, None, notes, export.form, passed_over)
 

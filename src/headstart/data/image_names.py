@@ -25,6 +25,10 @@ class ImageNames:
         return frozenset(self.paths)
 
     @cached_property
+    def _folders(self) -> frozenset[tuple[str, ...]]:
+        return frozenset(PurePosixPath(path).parts[:-1] for path in self.paths)
+
+    @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for path in self.paths:
@@ -37,12 +41,15 @@ class ImageNames:
         """Returns the images that fit a name best: one, several, or none.
 
         The file name counts first, then how many of the folders before it are the same, then
-        whether the image lies in `near`: a folder, or one that is named like that split.
+        whether the image lies in `near`: a folder, or one that is named like that split. A name
+        with a folder that holds other images stands for none elsewhere.
 
         Example:
             >>> names = ImageNames(("a/1.jpg", "b/1.jpg", "b/2.jpg"))
             >>> names.find("gs://bucket/b/1.jpg"), names.find("2"), names.find("1", "a")
             (['b/1.jpg'], ['b/2.jpg'], ['a/1.jpg'])
+            >>> names.find("a/2.jpg"), names.find("elsewhere/2.jpg")
+            ([], ['b/2.jpg'])
         """
         for form in _forms(name):
             if (exact := PurePosixPath(near, form).as_posix()) in self._every:
@@ -53,8 +60,17 @@ class ImageNames:
             parts = PurePosixPath(form).parts
             for last in _lasts(parts[-1]) if parts else ():
                 if found := self._by_name.get(last.casefold(), []):
-                    return _closest(found, parts[:-1], near)
+                    return self._closest(found, parts[:-1], near)
         return []
+
+    def _closest(self, found: Sequence[str], before: Sequence[str], near: str) -> list[str]:
+        """Returns the images whose folders fit best; none if the folder meant has others."""
+        most = max((_alike(folders, before) for folders in self._folders), default=0)
+        best = [path for path in found if _alike(PurePosixPath(path).parts[:-1], before) == most]
+        if not near:
+            return best
+        is_here = PurePosixPath(near).parts in self._folders and not before
+        return [path for path in best if _is_near(path, near)] or ([] if is_here else best)
 
 
 def _forms(name: str) -> list[str]:
@@ -79,21 +95,33 @@ def _lasts(last: str) -> list[str]:
     return names if not has_image_name(last) else [each for each in names if has_image_name(each)]
 
 
-def _closest(found: Sequence[str], before: Sequence[str], near: str) -> list[str]:
-    def same(path: str) -> int:
-        folders = PurePosixPath(path).parts[:-1]
-        count = 0
-        for one, other in zip(reversed(folders), reversed(before), strict=False):
-            if one.casefold() != other.casefold():
-                break
-            count += 1
-        return count
+def _alike(folders: Sequence[str], others: Sequence[str]) -> int:
+    """Returns how many folders before a file name are the same, from the last one on."""
+    count = 0
+    for one, other in zip(reversed(folders), reversed(others), strict=False):
+        if one.casefold() != other.casefold():
+            break
+        count += 1
+    return count
 
-    def is_near(path: str) -> bool:
-        folders = PurePosixPath(path).parts[:-1]
-        inside = path.startswith(f"{near}/") if near else False
-        return inside or any(split_of(each) == near for each in folders)
 
-    most = max(same(path) for path in found)
-    best = [path for path in found if same(path) == most]
-    return [path for path in best if is_near(path)] or best if near else best
+def _is_near(path: str, near: str) -> bool:
+    """Whether an image lies in a folder, or in one that is named like a split."""
+    folders = PurePosixPath(path).parts[:-1]
+    return path.startswith(f"{near}/") or any(split_of(each) == near for each in folders)
+
+
+def is_written_out(name: str, path: str) -> bool:
+    """Whether a name is the end of a path, with or without the extension.
+
+    Example:
+        >>> is_written_out("b/1.jpg", "a/b/1.jpg"), is_written_out("1", "a/1.jpg")
+        (True, True)
+        >>> is_written_out("c/1.jpg", "a/b/1.jpg"), is_written_out("gs://b/1.jpg", "b/1.jpg")
+        (False, False)
+    """
+    if "://" in name:
+        return False
+    wanted, there = PurePosixPath(name), PurePosixPath(path)
+    folders = there.parts[-len(wanted.parts) : -1]
+    return folders == wanted.parts[:-1] and wanted.name in (there.name, there.stem)

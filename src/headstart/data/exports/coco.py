@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from headstart.data.exports.export import Export, Place, only, splits_of
 from headstart.data.rows import TableRow
 from headstart.errors import DataError
+
+_Id: TypeAlias = int | float | str
 
 
 def is_coco(content: Any) -> bool:
@@ -40,43 +42,74 @@ def read_coco(files: Sequence[tuple[Path, Any]], place: Place) -> Export:
         names = ", ".join(repr(place.shown(path)) for path, _ in labelled)
         raise DataError(f"{place.root} holds several COCO files: {names}. Give one as the source.")
     rows: list[TableRow] = []
-    boxes = 0
+    boxes = astray = 0
     for path, content in labelled:
         name = place.shown(path)
         near = place.shown(path.parent) if by_folder else splits[said[path]] or ""
         split = splits[said[path]] if len(labelled) > 1 else None
         boxes += sum(bool(_get(each, "bbox") or _get(each, "segmentation"))
                      for each in content["annotations"])  # fmt: skip
+        images = _by_id(content, "images", "file_name", name)
+        astray += sum(_id(each, "image_id") not in images for each in content["annotations"])
         rows += _rows(content, name, near, split, place)
-    notes = (
-        [f"Boxes and outlines that are not used, as whole images are classified: {boxes:,}."]
-        if boxes
-        else []
+    notes = {
+        "Boxes and outlines that are not used, as whole images are classified": boxes,
+        "Annotations of images that their file does not list": astray,
+    }
+    return Export(
+        "COCO with one category an image",
+        rows,
+        tuple(path for path, _ in files),
+        tuple(f"{what}: {count:,}." for what, count in notes.items() if count),
     )
-    return Export("COCO with one category an image", rows, tuple(p for p, _ in files), tuple(notes))
+
+
+def _by_id(content: dict[str, Any], kind: str, field: str, name: str) -> dict[_Id, Any]:
+    """Returns a field of each image or category by its id.
+
+    Raises:
+        DataError: An id is neither a number nor text, or stands for two things.
+    """
+    found: dict[_Id, Any] = {}
+    for number, each in enumerate(content[kind], start=1):
+        key, value = _id(each, "id"), _get(each, field)
+        if key == "":
+            raise DataError(f"There is no id (entry {number} of {kind} in {name}).")
+        if found.setdefault(key, value) != value:
+            raise DataError(
+                f"The id {key!r} stands for {found[key]!r} and for {value!r} ({kind} in {name}). "
+                "Export again, or give each its own id."
+            )
+    return found
 
 
 def _get(content: Any, name: str) -> Any:
     return content.get(name) if isinstance(content, dict) else None
 
 
+def _id(content: Any, name: str) -> _Id:
+    """Returns an id; empty if it is neither a number nor text."""
+    found = _get(content, name)
+    return found if isinstance(found, int | float | str) else ""
+
+
 def _rows(
     content: dict[str, Any], name: str, near: str, split: str | None, place: Place
 ) -> Iterator[TableRow]:
-    categories = {_get(each, "id"): _get(each, "name") for each in content["categories"]}
-    labels: dict[Any, list[str]] = {}
+    categories = _by_id(content, "categories", "name", name)
+    labels: dict[_Id, list[str]] = {}
     for number, each in enumerate(content["annotations"], start=1):
-        category = categories.get(_get(each, "category_id"))
+        category = categories.get(_id(each, "category_id"))
         if category is None:
             raise DataError(
                 f"There is no category {_get(each, 'category_id')!r} (annotation {number} of "
                 f"{name})."
             )
-        labels.setdefault(_get(each, "image_id"), []).append(str(category))
+        labels.setdefault(_id(each, "image_id"), []).append(str(category))
     for number, each in enumerate(content["images"], start=1):
         where = f"image {number} of {name}"
         file = _get(each, "file_name")
         if not isinstance(file, str) or not file:
             raise DataError(f"There is no file_name ({where}).")
-        found = labels.get(_get(each, "id"), [])
+        found = labels.get(_id(each, "id"), [])
         yield TableRow(where, place.find(file, where, near), only(found), split)

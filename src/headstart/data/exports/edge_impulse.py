@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from headstart.data.exports.export import Export, Place, json_of, only
+from headstart.data.exports.export import Export, Place, dicts_in, json_of, only
 from headstart.data.folder_names import is_unlabelled
 from headstart.data.formats import has_image_name
 from headstart.data.rows import TableRow
@@ -84,8 +84,7 @@ def _labels(each: dict[str, Any], where: str) -> list[str]:
             )
         return []
     if label.get("type") == "multi-label":
-        parts = label.get("labels")
-        return [str(part.get("label")) for part in parts or [] if isinstance(part, dict)]
+        return [str(part.get("label")) for part in dicts_in(label.get("labels"))]
     return [str(label["label"])] if label.get("label") not in (None, "") else []
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from headstart.data.image_names import ImageNames
+from headstart.data.image_names import ImageNames, is_written_out
 from headstart.data.manifests import check_size, read_json
 from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
@@ -43,7 +43,7 @@ class Place:
     Attributes:
         root: The folder.
         follow_links: Whether links may lead outside.
-        matched: Names of rows that stand for a file of another path, and that file.
+        matched: Names of rows that are not the end of a path, and the file that they stand for.
     """
 
     root: Path
@@ -115,9 +115,18 @@ class Place:
             )
         if not found:
             return name
-        if found[0] != name:
+        if not is_written_out(name, found[0]):
             self.matched[name] = found[0]
         return found[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know about the names that were looked for."""
+        if not self.matched:
+            return ()
+        first, file = next(iter(self.matched.items()))
+        count = f"{len(self.matched):,}"
+        return (f"Images matched by file name: {count}, first {first!r} is {file!r}.",)
 
     def shown(self, path: Path) -> str:
         """Returns a path relative to the root."""
@@ -128,6 +137,16 @@ def _first(tree: Tree, folder: Entry) -> list[Entry]:
     """Returns what lies in a folder, or in the only folder in it."""
     inside = tree.entries(folder)
     return tree.entries(inside[0]) if len(inside) == 1 and inside[0].kind == "folder" else inside
+
+
+def dicts_in(value: object) -> list[dict[str, Any]]:
+    """Returns the objects in a list of JSON; nothing for anything else.
+
+    Example:
+        >>> dicts_in([{"a": 1}, 2]), dicts_in(3), dicts_in(None)
+        ([{'a': 1}], [], [])
+    """
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def only(labels: Iterable[str]) -> object:

@@ -1,7 +1,7 @@
 """The import files of Google's AutoML and Vertex AI: CSV without a header, and JSON Lines."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def read_import(path: Path, place: Place) -> Export:
                 _row([cell.strip() for cell in cells], f"row {number} of {path.name}", place)
             )
     form = "an import file of Google AutoML or Vertex AI"
-    return Export(form, rows, (path,), tuple(_notes(place)))
+    return Export(form, rows, (path,))
 
 
 def is_import_line(content: Any) -> bool:
@@ -85,7 +85,7 @@ def read_import_lines(path: Path, place: Place) -> Export:
         image = place.find(str(content["imageGcsUri"]), where)
         rows.append(TableRow(where, image, only(labels), _use(str(said), where)))
     form = "a JSON Lines import file of Vertex AI"
-    return Export(form, rows, (path,), tuple(_notes(place)))
+    return Export(form, rows, (path,))
 
 
 def _row(cells: list[str], where: str, place: Place) -> TableRow:
@@ -109,12 +109,3 @@ def _use(said: str, where: str) -> str | None:
             "UNASSIGNED, or empty."
         )
     return USES.get(said.lower())
-
-
-def _notes(place: Place) -> Iterator[str]:
-    if place.matched:
-        first, file = next(iter(place.matched.items()))
-        yield (
-            f"Images of a bucket matched by file name: {len(place.matched):,}, first {first!r} is "
-            f"{file!r}."
-        )

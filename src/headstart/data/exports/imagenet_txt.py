@@ -43,8 +43,9 @@ def _rows(table: Path, synsets: Path, place: Place) -> Iterator[TableRow]:
         if not line.strip():
             continue
         where = f"row {number} of {table.name}"
-        # Names may hold spaces: the numbers at the end are the classes.
-        words = line.split(" ")
+        # Names may hold spaces, in quotes or not: the numbers at the end are the classes.
+        quoted, _, behind = line[1:].rpartition('"') if line.startswith('"') else ("", "", "")
+        words = [quoted, *behind.split()] if quoted else line.split(" ")
         name = list[str](words)
         numbers: list[int] = []
         while len(name) > 1 and name[-1].isdecimal():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.data.exports.export import Export, Place, only
+from headstart.data.exports.export import Export, Place, dicts_in, only
 from headstart.data.formats import has_image_name
 from headstart.data.manifests import read_csv
 from headstart.data.rows import TableRow
@@ -52,7 +52,7 @@ def read_tasks(path: Path, content: Any, place: Place) -> Export:
         return Export("a JSON export of Label Studio", _records(records, place, path), (path,))
     rows = [_task(task, f"task {n} of {path.name}", place) for n, task in enumerate(content, 1)]
     _check_any(rows, path)
-    return Export("a JSON export of Label Studio", rows, (path,), tuple(_notes(place)))
+    return Export("a JSON export of Label Studio", rows, (path,))
 
 
 def read_table(path: Path, place: Place) -> Export:
@@ -68,12 +68,7 @@ def read_table(path: Path, place: Place) -> Export:
         for number, cells in enumerate(lines, start=2)
         if any(cells)
     }
-    return Export(
-        "a CSV export of Label Studio",
-        _records(records, place, path),
-        (path,),
-        tuple(_notes(place)),
-    )
+    return Export("a CSV export of Label Studio", _records(records, place, path), (path,))
 
 
 def _records(records: Mapping[str, Any], place: Place, path: Path) -> list[TableRow]:
@@ -117,7 +112,7 @@ def _choices(value: Any, where: str) -> list[str]:
         except ValueError:
             return [value]
     if isinstance(value, dict):
-        value = value.get("choices", [])
+        value = value.get("choices")
     if isinstance(value, list):
         if any(isinstance(each, dict) for each in value):
             raise DataError(_no_choices(where))
@@ -127,20 +122,16 @@ def _choices(value: Any, where: str) -> list[str]:
 
 def _task(task: Any, where: str, place: Place) -> TableRow:
     data = task.get("data") if isinstance(task, dict) else None
-    images = [value for value in data.values() if _is_image(value)] if data else []
+    values = list(data.values()) if isinstance(data, dict) else []
+    images = [value for value in values if _is_image(value)]
     if not images and isinstance(task, dict) and _is_image(task.get("file_upload")):
         images = [task["file_upload"]]
     if not images:
-        local = [v for v in (data or {}).values() if isinstance(v, str) and "?d=" in v]
-        images = local
+        images = [value for value in values if isinstance(value, str) and "?d=" in value]
     if not images:
         raise DataError(f"There is no image ({where}).")
-    given = task.get("annotations") or task.get("completions") or []
-    answers = [
-        tuple(_answers(each, where))
-        for each in given
-        if isinstance(each, dict) and not each.get("was_cancelled")
-    ]
+    given = dicts_in(task.get("annotations") or task.get("completions"))
+    answers = [tuple(_answers(each, where)) for each in given if not each.get("was_cancelled")]
     different = {frozenset(labels) for labels in answers if labels}
     if len(different) > 1 and all(len(labels) == 1 for labels in different):
         names = sorted(label for labels in different for label in labels)
@@ -154,8 +145,7 @@ def _task(task: Any, where: str, place: Place) -> TableRow:
 
 def _answers(annotation: dict[str, Any], where: str) -> Iterator[str]:
     """Yields the choices of one annotation."""
-    result = annotation.get("result") or []
-    parts = [each for each in result if isinstance(each, dict)]
+    parts = dicts_in(annotation.get("result"))
     chosen = [each for each in parts if each.get("type") == "choices"]
     if parts and not chosen:
         raise DataError(_no_choices(where))
@@ -167,7 +157,7 @@ def _answers(annotation: dict[str, Any], where: str) -> Iterator[str]:
         )
     for each in chosen:
         value = each.get("value")
-        yield from map(str, (value.get("choices") or []) if isinstance(value, dict) else [])
+        yield from _choices(value, where) if isinstance(value, dict) else []
 
 
 def _no_choices(where: str) -> str:
@@ -180,9 +170,3 @@ def _no_choices(where: str) -> str:
 def _check_any(rows: Sequence[TableRow], path: Path) -> None:
     if all(row.label is None for row in rows):
         raise DataError(f"No image in {path} has a label.")
-
-
-def _notes(place: Place) -> Iterator[str]:
-    if place.matched:
-        first, file = next(iter(place.matched.items()))
-        yield (f"Images matched by file name: {len(place.matched):,}, first {first!r} is {file!r}.")
