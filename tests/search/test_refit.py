@@ -41,8 +41,8 @@ def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, Trial
     """Rows kept apart of made-up images in groups of two, a seventh of which validate."""
     rows = np.arange(images) * 3
     context = TrialContext(
-        cache_dir=Path(), pixels="", source=ImageSource((), 8, Reading()), rows=rows, labels=np.arange(images) // 2 % 5,
-        groups=np.arange(images) // 2, classes=("a", "b", "c", "d", "e"), boundary="", folds=(),
+        cache_dir=Path(), pixels="", source=ImageSource((), 8, Reading()), rows=rows,
+        labels=np.arange(images) // 2 % 5, groups=np.arange(images) // 2, classes=("a", "b", "c", "d", "e"), boundary="", folds=(),
     )  # fmt: skip
     extractor = SimpleNamespace(rows={"val": rows[-images // 7 :]})
     score = {"val_loss": 0.5, "val_images": 10}
@@ -88,8 +88,8 @@ def test_what_no_training_would_escape_ends_the_run(
 
     transfer: Any = SimpleNamespace(solved=True, acted=())
     for name, result in [
-        ("to_calibrate_by", refit.NONE), ("_with_all_images", SimpleNamespace(extractor=None)), ("weights_of", {}),
-        ("build_transfer_model", transfer), ("worse_than_head", ""),
+        ("to_calibrate_by", refit.NONE), ("_with_all_images", SimpleNamespace(extractor=None)),
+        ("build_transfer_model", transfer), ("weights_of", {}), ("worse_than_head", ""),
     ]:  # fmt: skip
         monkeypatch.setattr(refit, name, lambda *_, result=result: result)
     monkeypatch.setattr(refit, "_train", train)
