@@ -42,7 +42,8 @@ def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, Trial
     rows = np.arange(images) * 3
     context = TrialContext(
         cache_dir=Path(), pixels="", source=ImageSource((), 8, Reading()), rows=rows,
-        labels=np.arange(images) // 2 % 5, groups=np.arange(images) // 2, classes=("a", "b", "c", "d", "e"), boundary="", folds=(),
+        labels=np.arange(images) // 2 % 5,
+        groups=np.arange(images) // 2, classes=("a", "b", "c", "d", "e"), boundary="", folds=(),
     )  # fmt: skip
     extractor = SimpleNamespace(rows={"val": rows[-images // 7 :]})
     score = {"val_loss": 0.5, "val_images": 10}
