@@ -63,14 +63,18 @@ class ImageNames:
                     return self._closest(found, parts[:-1], near)
         return []
 
+    def holds(self, folder: str) -> bool:
+        """Whether an image lies directly in a folder."""
+        return PurePosixPath(folder).parts in self._folders
+
     def _closest(self, found: Sequence[str], before: Sequence[str], near: str) -> list[str]:
         """Returns the images whose folders fit best; none if the folder meant has others."""
         most = max((_alike(folders, before) for folders in self._folders), default=0)
         best = [path for path in found if _alike(PurePosixPath(path).parts[:-1], before) == most]
         if not near:
             return best
-        is_here = PurePosixPath(near).parts in self._folders and not before
-        return [path for path in best if _is_near(path, near)] or ([] if is_here else best)
+        elsewhere = [] if self.holds(near) and not before else best
+        return [path for path in best if _is_near(path, near)] or elsewhere
 
 
 def _forms(name: str) -> list[str]:

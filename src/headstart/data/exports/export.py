@@ -97,7 +97,7 @@ class Place:
         return any(entry.kind == "image" for entry in inside)
 
     def find(self, name: str, where: str, near: str = "") -> str:
-        """Returns the image that a row names, relative to the root, or the name if there is none.
+        """Returns the image that a row names, relative to the root, or where it would be.
 
         Args:
             name: A path, or an address such as `gs://bucket/a.jpg`.
@@ -113,8 +113,9 @@ class Place:
                 f"{name!r} ({where}) may be any of {', '.join(map(repr, sorted(found)[:3]))}. "
                 "Give a CSV file with the columns path,label and whole paths."
             )
-        if not found:
-            return name
+        if not found:  # a name alone might be found in any folder
+            is_alone = near and "/" not in name and self.images.holds(near)
+            return f"{near}/{name}" if is_alone else name
         if not is_written_out(name, found[0]):
             self.matched[name] = found[0]
         return found[0]
