@@ -40,11 +40,10 @@ def open_regular(path: Path) -> io.BufferedReader:
         OSError: As `check_regular`, or if it cannot be opened.
     """
     check_regular(path)
-    # Whatever has replaced it since is not waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    file = os.fdopen(descriptor, "rb")
+    # Whatever has replaced it since is not waited for. Readers ask the file for its name.
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - Path has no opener
     try:
-        _check(os.fstat(descriptor).st_mode, path)
+        _check(os.fstat(file.fileno()).st_mode, path)
     except OSError:
         file.close()
         raise
@@ -79,6 +78,10 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     """
     with io.TextIOWrapper(open_regular(path), encoding) as file:
         return file.read()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check(mode: int, path: Path) -> None:
