@@ -58,6 +58,26 @@ def tiff(values: np.ndarray, **more: Any) -> bytes:
     return stream.getvalue()
 
 
+def dicom(**elements: Any) -> bytes:
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    found = pydicom.dcmread(get_testdata_file("MR_small.dcm"))
+    for name, value in elements.items():
+        setattr(found, name, value)
+    stream = io.BytesIO()
+    found.save_as(stream)
+    return stream.getvalue()
+
+
+def voi_table(bits: int, entries: int) -> Any:
+    pydicom = pytest.importorskip("pydicom")
+    item = pydicom.Dataset()
+    item.LUTDescriptor, item.LUTData = [entries, 0, bits], list(range(10))
+    item["LUTDescriptor"].VR = item["LUTData"].VR = "US"
+    return pydicom.Sequence([item])
+
+
 def two_sizes() -> bytes:
     tifffile = pytest.importorskip("tifffile")
     pytest.importorskip("imagecodecs")
@@ -108,6 +128,9 @@ PROVOKED: dict[str, tuple[Callable[[], bytes], Reading, bool]] = {
         Reading(channels=(4,)),
         False,
     ),
+    "has 7 bits": (lambda: dicom(VOILUTSequence=voi_table(7, 10)), Reading(), True),
+    "of 4096 entries": (lambda: dicom(VOILUTSequence=voi_table(12, 4096)), Reading(), True),
+    "VOI LUT function": (lambda: dicom(VOILUTFunction="CUBIC"), Reading(), True),
     "NIfTI data type": (nifti_of_complex_numbers, Reading(), True),
     "it has 1 page": (lambda: saved(PLAIN, "PNG"), Reading(page=3), True),
     "it has 3 channels": (lambda: saved(PLAIN, "PNG"), Reading(channels=(4,)), True),

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from headstart.data.formats import HEIF_EXTENSIONS, has_image_name
+from headstart.data.formats import HEIF_EXTENSIONS, is_image_file
 from headstart.data.layouts import Plan, no_classes, plan_folders
 from headstart.data.tree import SYSTEM_FOLDERS, Entry, Kind, Tree
 from headstart.data.types import Dataset, Item
@@ -35,12 +35,12 @@ def images_in(paths: Iterable[Path]) -> list[Path]:
         inside = sorted(
             each
             for each in path.rglob("*")
-            if has_image_name(each.name)
-            and each.is_file()
+            if each.is_file()
             and not any(
                 part.startswith(".") or part.lower() in SYSTEM_FOLDERS
                 for part in each.relative_to(path).parts
             )
+            and is_image_file(each)
         )
         if not inside:
             raise DataError(f"There are no images in the folder {path}.")

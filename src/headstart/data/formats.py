@@ -2,7 +2,9 @@
 
 import importlib
 import importlib.util
+import os
 from functools import cache
+from pathlib import Path
 
 from PIL import Image
 
@@ -47,3 +49,37 @@ def has_image_name(name: str) -> bool:
     """
     lower = name.lower()
     return lower[lower.rfind(".") :] in readable_extensions() or lower.endswith(".nii.gz")
+
+
+def is_image_file(path: Path) -> bool:
+    """Returns whether a regular file is an image, by its extension or as DICOM without one.
+
+    Only files without an extension are opened, for the 132 bytes that tell DICOM.
+    """
+    return has_image_name(path.name) or (_lacks_extension(path.name) and _is_dicom(path))
+
+
+def _lacks_extension(name: str) -> bool:
+    """Returns whether a name is that of an image in a DICOM export.
+
+    Digits after the last dot are the end of an identifier. The index of a medium is no image.
+
+    Example:
+        >>> [_lacks_extension(name) for name in ("IM000001", "CT.1.2.840.17", "a.txt", "DICOMDIR")]
+        [True, True, False, False]
+    """
+    _, dot, ending = name.rpartition(".")
+    return (not dot or ending.isdecimal()) and name.upper() != "DICOMDIR"
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:  # What cannot be opened cannot be read as an image either.
+        return False
+    try:
+        return os.read(descriptor, 132)[128:] == b"DICM"
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from headstart.data.formats import has_image_name
+from headstart.data.formats import is_image_file
 from headstart.errors import DataError
 
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
@@ -165,7 +165,7 @@ def _kind(entry: os.DirEntry[str], path: Path) -> Kind:
             return "system"
         return "own" if is_own(path) else "folder"
     # A pipe or socket is never an image: opening it would hang.
-    is_image = entry.is_file() and has_image_name(path.name)
+    is_image = entry.is_file() and is_image_file(path)
     return "image" if is_image else "other"
 
 

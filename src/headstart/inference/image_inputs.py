@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from headstart.data.folders import images_in
-from headstart.data.formats import readable_extensions
+from headstart.data.formats import is_image_file
 from headstart.errors import DataError
 
 _IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
@@ -146,7 +146,7 @@ def _matching(pattern: str) -> list[Path]:
                 found += images_in([path])
             except DataError:  # a folder without images
                 continue
-        elif path.suffix.lower() in readable_extensions():
+        elif path.is_file() and is_image_file(path):
             found.append(path)
     return list(dict.fromkeys(found))
 

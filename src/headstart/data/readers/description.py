@@ -36,12 +36,12 @@ class Description:
 
 
 def largest_of(pages: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    """Returns the largest value of each pixel over pages of one shape."""
+    """Returns the largest value of each pixel over pages of one shape, NaN aside."""
     result: NDArray[Any] | None = None
     for values in pages:
         if result is not None and values.shape != result.shape:
             raise BadImageError("unreadable", "its pages have different sizes")
-        result = values if result is None else np.maximum(result, values)
+        result = values if result is None else np.fmax(result, values)
     assert result is not None
     return result
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.data.rasters import BadImageError, Raster
 from headstart.data.readers.description import Description, channels_last, largest_of
+from headstart.data.readers.dicom_display import ShownFrame, show, steps_of
 
 
 def describe(file: BinaryIO) -> Description:
@@ -58,37 +59,50 @@ def read(file: BinaryIO, numbers: Sequence[int]) -> Raster:
     """Reads frames; of several, the largest value of each pixel.
 
     Raises:
-        BadImageError: If there are no pixels.
+        BadImageError: If there are no pixels, or they are to be shown in a way that is not known.
     """
     found = _dicom(file, pixels=True)
     if "PixelData" not in found:
         raise BadImageError("not_an_image", "this DICOM file holds no pixel data")
     pixels: Any = importlib.import_module("pydicom.pixels")
-    stored = largest_of(pixels.pixel_array(found, index=number) for number in numbers)
+    frames = (pixels.pixel_array(found, index=number) for number in numbers)
     photometric = str(found.get("PhotometricInterpretation", ""))
+    inverted = photometric == "MONOCHROME1"
+    if int(found.get("SamplesPerPixel", 1)) == 1 and photometric != "PALETTE COLOR":
+        if int(found.get("BitsAllocated", 8)) > 1:
+            return _grey(found, frames, numbers, inverted)
+        return Raster(channels_last(largest_of(frames)).astype(bool), "bool", inverted=inverted)
+    stored = largest_of(frames)
     sample = str(stored.dtype.name)
     if photometric == "PALETTE COLOR":
         colours = pixels.apply_color_lut(stored, found)
         deep = colours.dtype.itemsize > 1
         return Raster((colours >> 8).astype(np.uint8) if deep else colours, sample)
-    if int(found.get("BitsAllocated", 8)) == 1:
-        return Raster(
-            channels_last(stored).astype(bool), "bool", inverted=photometric == "MONOCHROME1"
-        )
-    values = channels_last(stored)
-    if values.shape[2] == 1:
-        values = channels_last(np.asarray(pixels.apply_modality_lut(stored, found)))
-        if values.dtype == np.float64:
-            rounded = np.rint(values)
-            whole = np.array_equal(values, rounded) and np.abs(rounded).max() < 2**31
-            values = rounded.astype(np.int32) if whole else values.astype(np.float32)
-        values = _without_padding(found, stored, values)
-    shown = values.dtype == np.uint8 or values.shape[2] > 1
+    return Raster(channels_last(stored), sample)
+
+
+def _grey(
+    found: Any, frames: Iterator[NDArray[Any]], numbers: Sequence[int], inverted: bool
+) -> Raster:
+    """Returns the largest shown value of each pixel; the window is that of the first frame."""
+    first: ShownFrame | None = None
+    sample = ""
+
+    def each() -> Iterator[NDArray[Any]]:
+        nonlocal first, sample
+        for number, stored in zip(numbers, frames, strict=True):
+            shown = show(stored, steps_of(found, number))
+            if first is None:
+                first, sample = shown, str(stored.dtype.name)
+            yield _without_padding(found, stored, shown.values)
+
+    values = channels_last(largest_of(each()))
+    assert first is not None
     return Raster(
         values,
-        sample,
-        inverted=photometric == "MONOCHROME1",
-        window=None if shown else _window(found),
+        f"{sample} by {first.by}" if first.by and values.dtype != np.uint8 else sample,
+        inverted=inverted,
+        window=None if values.dtype == np.uint8 else first.window,
     )
 
 
@@ -101,21 +115,4 @@ def _without_padding(found: Any, stored: NDArray[Any], values: NDArray[Any]) -> 
     padded = (stored >= min(first, last)) & (stored <= max(first, last))
     if not padded.any():
         return values
-    return np.where(padded[..., None], np.float32(np.nan), values.astype(np.float32))
-
-
-def _window(found: Any) -> tuple[float, float] | None:
-    """Returns the first window that a DICOM file wants to be shown."""
-
-    def first(name: str) -> float | None:
-        value = found.get(name)
-        if value is None or value == "":
-            return None
-        return float(value if isinstance(value, float | int | str) else value[0])
-
-    centre, width = first("WindowCenter"), first("WindowWidth")
-    if centre is None or width is None or width < 1:
-        return None
-    if str(found.get("VOILUTFunction", "LINEAR")) == "LINEAR":
-        return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-    return centre - width / 2, centre + width / 2
+    return np.where(padded, np.float32(np.nan), values.astype(np.float32))
