@@ -62,7 +62,7 @@ class RunError(InputError):
 
 
 class DivergedError(HeadstartError):
-    """The loss of a training is no longer finite."""
+    """The loss of a training, or an output of its network, is no longer finite."""
 
 
 class DiskFullError(HeadstartError):

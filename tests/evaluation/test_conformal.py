@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.artifacts.bundle import DistributionSpec
 from headstart.errors import HeadstartError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import (
@@ -113,6 +114,18 @@ def test_distance_by_hand() -> None:
     away = distance(np.array([[5.0, 0], [0, -1]]), known)
     assert away == pytest.approx([1 - np.sqrt(0.5), 1.0], abs=1e-6)
     assert distance(np.empty((0, 2)), known).shape == (0,)
+
+
+@pytest.mark.parametrize("draw", [0, 4, 7])
+def test_images_that_are_all_alike_are_at_no_distance(draw: int) -> None:
+    alike = np.tile(np.random.default_rng(draw).random(1280).astype(np.float32), (60, 1))
+    known = fit_distribution(alike.astype(np.float16), np.arange(60) % 3, alike)
+    assert 0 <= known.threshold < 1e-6
+    assert (distance(alike, known) >= 0).all()
+    spec = DistributionSpec(
+        k=known.k, threshold=known.threshold, false_alarm=0.05, calibrated_on="images"
+    )
+    assert spec.threshold == known.threshold
 
 
 def test_a_class_of_one_is_not_measured_by_others() -> None:

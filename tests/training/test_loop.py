@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from headstart.artifacts.records import EpochRecord
-from headstart.errors import HeadstartError
+from headstart.errors import DivergedError, HeadstartError
 from headstart.evaluation.calibration import score
 from headstart.methods.averaging import EMA, NoAveraging
 from headstart.methods.freezing import LastBlocks
@@ -15,6 +15,7 @@ from headstart.methods.head import Head, Linear
 from headstart.methods.optimizer import SGD, AdamW
 from headstart.methods.schedule import Constant
 from headstart.recipes.recipe import Recipe
+from headstart.training import loop
 from headstart.training.loop import TrainData, parameter_groups, predict, train
 from headstart.training.network import TrainableNetwork
 from headstart.training.pace import Deadline, Pace
@@ -132,6 +133,22 @@ def test_average_follows_its_formula() -> None:
 def test_divergence_is_an_error_that_names_the_rate() -> None:
     with pytest.raises(HeadstartError, match=r"optimizer\.lr"):
         run(recipe(optimizer=SGD(lr=10, clip_norm=0), schedule=Constant()), epochs=50)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_a_divergence(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step can break a network whose losses were finite."""
+
+    def logits(model: nn.Module, data: TrainData, device: torch.device) -> np.ndarray:
+        found = loop.predict(model, data.val)
+        found[0, 0] = value
+        return found
+
+    monkeypatch.setattr(loop, "validation_logits", logits)
+    with pytest.raises(DivergedError, match=r"not finite.*optimizer\.lr"):
+        run(recipe(), epochs=2)
 
 
 def ending(seconds: float) -> Deadline:

@@ -34,7 +34,7 @@ from headstart.backbones.weights import Preprocessing
 from headstart.data.reading import Reading
 from headstart.errors import RunError
 from headstart.evaluation.retrieval import unit
-from headstart.inputs.quantities import Count, Names, Positive, Share, Size
+from headstart.inputs.quantities import Count, Names, Positive, Share
 from headstart.inputs.regular_files import read_bytes
 from headstart.methods.activation import Activation, head_activation
 from headstart.methods.head import Head, HeadChoice
@@ -78,7 +78,7 @@ class DistributionSpec(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     k: Annotated[int, Field(ge=1, le=1000)]
-    threshold: Size
+    threshold: Annotated[float, Field(ge=-1e-6, le=2)]  # older bundles have it rounded below 0
     false_alarm: Share
     calibrated_on: str
     sha256: str = ""

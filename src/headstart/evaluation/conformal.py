@@ -269,7 +269,8 @@ def _kth_distance(
     cosines = unit(embeddings) @ known.gallery.T
     if left_out is not None:
         cosines[left_out] = -1  # the largest distance
-    return 1 - np.partition(cosines, -known.k, axis=1)[:, -known.k].astype(np.float64)
+    away = 1 - np.partition(cosines, -known.k, axis=1)[:, -known.k].astype(np.float64)
+    return np.asarray(away.clip(0, 2))  # a cosine may be rounded to more than 1
 
 
 def _label_scores(p: NDArray[np.float64], score: Score) -> NDArray[np.float64]:

@@ -100,7 +100,7 @@ def train(
 
     Raises:
         RecipeError: If the recipe pastes boxes into activations without height and width.
-        DivergedError: If the loss is no longer finite.
+        DivergedError: If the loss or an output on a validation image is no longer finite.
         HeadstartError: If a method did nothing, or a frozen tensor changed.
     """
     device = network.device
@@ -205,6 +205,11 @@ def _validate(network: TrainableNetwork, data: TrainData) -> tuple[float | None,
     if data.val is None:
         return None, None, ""
     logits = validation_logits(network.model, data, device)
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            "Training diverged: the outputs of the network are not finite. "
+            "Try a lower learning rate with --set optimizer.lr."
+        )
     return *score(logits, data.val_labels), right_bits(logits, data.val_labels)
 
 
