@@ -429,6 +429,19 @@ def test_file_names_without_labels(names: tuple[str, ...], tmp_path: Path) -> No
     refused(written(tmp_path, {}, *names), "lie directly in it")
 
 
+@pytest.mark.parametrize(
+    "missing",
+    ["/data/upload/1/0a1b2c3d-gone.jpg", "s3://bucket/gone.jpg", "https://x.org/gone.jpg"],
+)
+def test_images_of_addresses_that_are_missing_are_counted(missing: str, tmp_path: Path) -> None:
+    tasks = [task(image, [label]) for image, label in LABELS.items()]
+    tasks += [task(missing, ["ants"]), task(missing.replace("gone", "lost"), ["bees"])]
+    root = written(tmp_path, {"export.json": tasks}, *LABELS)
+    message = refused(root, "2 of 6 images in .* are missing")
+    assert "gone.jpg' (task 5 of export.json)" in message
+    assert "outside" not in message
+
+
 # Competitions
 
 
@@ -660,6 +673,16 @@ def test_class_folders_under_other_names(names: tuple[str, str], tmp_path: Path)
     assert classes(root) == BOTH
 
 
+@pytest.mark.parametrize("name", ["train.csv", "table.csv", "labels.tsv"])
+@pytest.mark.parametrize("ending", [".jpg", ""])
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_a_table_without_a_header(name: str, ending: str, folder: str, tmp_path: Path) -> None:
+    rows = [(f"{n}{ending}", "ants" if n % 2 else "bees") for n in range(10, 16)]
+    files = {name: table(*rows, tabs=name.endswith("tsv"))}
+    written(tmp_path, files, *(f"{folder}{n}.jpg" for n in range(10, 16)))
+    refused(tmp_path, f"{name} has no header: its first row names the image '10{ending}'")
+
+
 def test_captions_are_not_labels(tmp_path: Path) -> None:
     images = [f"{label}/{n}.jpg" for n in range(12) for label in ("ants", "bees")]
     rows = [(image, f"picture {n}") for n, image in enumerate(images)]
@@ -736,6 +759,17 @@ def test_tables_in_parquet(
     assert list(classes(tmp_path)) == [str(value) for value in values]
     (tmp_path / name).write_bytes(b"PAR1")
     refused(tmp_path, "cannot be read as a Parquet file")
+
+
+@pytest.mark.parametrize("source", ["", "data", "data/train-00000-of-00001.parquet"])
+def test_parquet_files_that_hold_the_images(source: str, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    images = [{"bytes": b"x", "path": f"{n}.jpg"} for n in range(4)]
+    path = tmp_path / "data" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"image": images, "label": [0, 1, 0, 1]}), path)
+    refused(tmp_path / source, "train-00000-of-00001.parquet holds the images themselves")
 
 
 @pytest.mark.parametrize("place", ["root", "splits"])

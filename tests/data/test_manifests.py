@@ -381,6 +381,18 @@ def test_names_that_differ_a_little_from_the_file(
     assert all(f"1, first {written!r}" in note for note in dataset.notes)
 
 
+@pytest.mark.parametrize("written", [" a.jpg", "a.jpg ", " A"])
+def test_spaces_around_a_path(photos: Path, written: str) -> None:
+    dataset = load_dataset(manifest(photos, f"cat,{written}", "dog,b.jpg", header="label, path"))
+    assert [item.path.name for item in dataset.items] == ["a.jpg", "b.jpg"]
+    assert "with spaces around them: 1, first" in " ".join(dataset.notes)
+    touch(photos, f"{written}.png", written)
+    (item, _) = load_dataset(
+        manifest(photos, f"cat,{written}", "dog,b.jpg", header="label, path")
+    ).items
+    assert item.path.name == written, "a file of that very name comes first"
+
+
 @pytest.mark.parametrize("written", ["c.png", "c", "C.PNG"])
 def test_a_bare_name_is_found_in_folders_below(photos: Path, written: str) -> None:
     dataset = load_dataset(manifest(photos, f"{written},dog", "a.jpg,cat"))

@@ -103,5 +103,5 @@ def find_columns(header: Sequence[str], where: str) -> Columns:
     return Columns(
         places,
         {column: header[place] for column, place in places.items()},
-        tuple(name for place, name in enumerate(header) if place not in places.values()),
+        tuple(name for n, name in enumerate(header) if n not in places.values() and name.strip()),
     )

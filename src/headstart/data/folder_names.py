@@ -9,6 +9,11 @@ UNLABELLED = frozenset({"unlabeled", "unlabelled"})
 
 _UNLABELLED_IN_SPLITS = UNLABELLED | {"unsup", "unsupervised", "pred", "predict"}
 
+_MASKS = frozenset(
+    {"mask", "masks", "label", "labels", "gt", "groundtruth", "annotation", "annotations"}
+    | {"segmentation", "segmentations", "seg"}
+)
+
 _WRAPPERS = frozenset({"images", "imgs", "image", "data", "dataset"})
 
 _DUMMIES = frozenset({"unknown", "dummy", "all", "all_classes", "none"}) | _WRAPPERS
@@ -35,6 +40,16 @@ def is_unlabelled(name: str) -> bool:
 def is_wrapper(name: str) -> bool:
     """Whether a name stands for nothing but the images in the folder."""
     return name.lower() in _WRAPPERS
+
+
+def is_mask(name: str) -> bool:
+    """Whether a name is that of a folder of masks or annotations of images.
+
+    Example:
+        >>> is_mask("Masks"), is_mask("ground_truth"), is_mask("mugs")
+        (True, True, False)
+    """
+    return re.sub("[ _-]", "", name.lower()) in _MASKS
 
 
 def repeats(inner: str, outer: str) -> bool:

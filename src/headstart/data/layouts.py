@@ -13,8 +13,10 @@ from headstart.data.folder_names import (
     UNLABELLED,
     is_dummy,
     is_group,
+    is_mask,
     is_split_word,
     is_unlabelled,
+    is_wrapper,
 )
 from headstart.data.split_names import split_of
 from headstart.data.top_folders import TopFolder, first_level, look_into
@@ -106,6 +108,12 @@ def _by_names_and_structure(tree: Tree, tops: Sequence[TopFolder]) -> Plan:
             f"not in {quoted(whole)}. Divide every class, or use --layout classes to pool what "
             "they hold."
         )
+    if masks := _masks(filled):
+        raise DataError(
+            f"{tree.root} holds images and what seem to be their masks or annotations "
+            f"({quoted(masks)}), not classes. headstart classifies whole images: give a CSV file "
+            "with the columns path,label, or use --layout classes if these are the classes."
+        )
     if _same_inside(filled):
         if all(is_group(top.name) for top in filled):
             return _groups(tree, tops)
@@ -113,6 +121,14 @@ def _by_names_and_structure(tree: Tree, tops: Sequence[TopFolder]) -> Plan:
     unlabelled = [top for top in filled if top.name.lower() in UNLABELLED and not top.filled]
     plan = _classes(top for top in tops if top not in unlabelled)
     return replace(plan, unlabelled=[top.entry for top in unlabelled])
+
+
+def _masks(filled: Sequence[TopFolder]) -> list[str]:
+    """Returns the folders of masks beside a folder that only wraps images; none if others are."""
+    masks = [top.name for top in filled if is_mask(top.name)]
+    flat = not any(top.filled for top in filled)
+    others = [top.name for top in filled if top.name not in masks]
+    return masks if flat and others and all(map(is_wrapper, others)) else []
 
 
 def _copies(top: TopFolder, filled: Sequence[TopFolder]) -> bool:

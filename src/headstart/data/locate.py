@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -12,7 +12,7 @@ from headstart.data.image_names import ImageNames
 from headstart.data.tree import Tree
 from headstart.errors import DataError
 
-Slip = Literal["backslash", "case", "extension", "folder"]
+Slip = Literal["backslash", "case", "extension", "folder", "space"]
 """How a name differs from that of the file that it stands for."""
 
 _SHOWN = 3
@@ -83,6 +83,9 @@ class Finder:
             raise outside
         unlike = [found for base in self.bases for found in self._alike(base, name, where)]
         unlike = unlike or self._below(name, where)
+        if not unlike and name != name.strip():
+            found = self.find(name.strip(), where)
+            return replace(found, slips=tuple(sorted({*found.slips, "space"})))
         real = {found.real for found in unlike}
         if len(real) == 1:
             return unlike[0]

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+PARQUET_IMAGES = (
+    "holds the images themselves, as the Hugging Face hub stores them, which is not read. Write "
+    "each into a folder with the name of its class"
+)
 MAX_MANIFEST_BYTES = 256 * 2**20
 MAX_MANIFEST_ROWS = 10_000_000
 IMAGE_FOLDERS = ("images", "train_images", "imgs", "img")
@@ -306,6 +310,8 @@ def _parquet_rows(path: Path) -> tuple[Columns, list[TableRow]]:
     with _open_parquet(path) as file:
         columns = find_columns([str(name) for name in file.schema_arrow.names], str(path))
         names = [file.schema_arrow.names[place] for place in columns.places.values()]
+        if "binary" in str(file.schema_arrow.types[columns.places["path"]]):
+            raise DataError(f"{path} {PARQUET_IMAGES}.")
         table = file.read(columns=names).to_pydict()
     values = {column: table[name] for column, name in zip(columns.places, names, strict=True)}
     return columns, _column_rows(columns, values, path.name, 1)

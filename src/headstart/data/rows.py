@@ -20,6 +20,7 @@ _SLIPS: dict[Slip, str] = {
     "case": "that differ from the files in upper and lower case",
     "extension": "without the extension of the file",
     "folder": "without the folder of the file",
+    "space": "with spaces around them",
 }
 
 

@@ -1,5 +1,6 @@
 """What an export is: rows with labels, and the folder whose images they name."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -115,7 +116,7 @@ class Place:
             )
         if not found:  # a name alone might be found in any folder
             is_alone = near and "/" not in name and self.images.holds(near)
-            return f"{near}/{name}" if is_alone else name
+            return f"{near}/{name}" if is_alone else _inside(name)
         if not is_written_out(name, found[0]):
             self.matched[name] = found[0]
         return found[0]
@@ -132,6 +133,14 @@ class Place:
     def shown(self, path: Path) -> str:
         """Returns a path relative to the root."""
         return path.relative_to(self.root).as_posix()
+
+
+def _inside(name: str) -> str:
+    """Returns an address, or a path that does not exist here, as a path relative to the root."""
+    _, scheme, rest = name.partition("://")
+    if scheme:
+        return rest.partition("/")[2] or name
+    return name if os.path.exists(name) else name.lstrip("/") or name  # noqa: PTH110
 
 
 def _first(tree: Tree, folder: Entry) -> list[Entry]:

@@ -1,6 +1,10 @@
 """Forms that tools write and that are not read, with what to export instead."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from headstart.data.exports.export import Place
+from headstart.data.manifests import PARQUET_IMAGES
 from headstart.inputs.regular_files import open_regular
 
 _SHEETS = frozenset({".xlsx", ".xls", ".ods"})
@@ -30,11 +34,22 @@ def why_not_read(place: Place) -> str:
                 f" {place.shown(path)} is an export in the form of Datumaro, which is not read. "
                 "Export it as imagenet, imagenet_txt or COCO."
             )
+    return _boxes(place, others) or _tables(place, others)
+
+
+def _boxes(place: Place, others: Sequence[Path]) -> str:
     images = {path.rpartition(".")[0].replace("images/", "labels/") for path in place.images.paths}
     texts = [place.shown(path) for path in others if path.suffix.lower() == ".txt"]
     boxes = [name for name in texts if name.removesuffix(".txt") in images]
     if boxes and "labels/" in boxes[0]:
         return f" {boxes[0]} holds boxes in the form of YOLO: {_BOXES}."
+    return ""
+
+
+def _tables(place: Place, others: Sequence[Path]) -> str:
+    parquet = [place.shown(path) for path in others if path.suffix.lower() == ".parquet"]
+    if parquet and not place.images.paths:
+        return f" {parquet[0]} {PARQUET_IMAGES}."
     sheets = [place.shown(path) for path in others if path.suffix.lower() in _SHEETS]
     if sheets:
         return f" {sheets[0]} is a spreadsheet, which is not read. Save it as CSV in UTF-8."

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from headstart.data.columns import COLUMNS, Column, unused_columns
 from headstart.data.exports.export import Export, Place, only, splits_of
 from headstart.data.folder_names import is_group, is_split_word, is_wrapper
+from headstart.data.formats import has_image_name
 from headstart.data.manifests import split_said, text_table
 from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
@@ -164,6 +165,12 @@ def _open(path: Path, place: Place) -> _Table | None:
         if path.stem in _TELLING and place.is_flat:
             _refuse(path, header, rows, known, place)
         return None
+    first = header[image].strip()
+    if (has_image_name(first) or first.isdecimal()) and place.images.find(first, near):
+        raise DataError(
+            f"{place.shown(path)} has no header: its first row names the image {first!r}. Put a "
+            "row with the names of the columns before it, such as path,label."
+        )
     return _Table(path, header, rows, image, _labels(names, rows, image))
 
 
