@@ -47,11 +47,13 @@ class Finder:
         bases: Absolute folders that a relative path may start from, the likeliest first.
         inside: Resolved folders, one of which must hold each file; anywhere if empty.
         follow_links: Whether links in them may lead outside.
+        below: Whether a name without folders may stand for an image in a folder below.
     """
 
     bases: tuple[Path, ...]
     inside: tuple[Path, ...] = ()
     follow_links: bool = False
+    below: bool = False
     _listed: dict[Path, dict[str, list[str]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -97,7 +99,7 @@ class Finder:
 
     def _below(self, name: str, where: str) -> list[Found]:
         """Returns the images of a name without folders that lie in folders below the base."""
-        if not self.inside or "\0" in name or {"/", "\\"} & set(name):
+        if not self.below or "\0" in name or {"/", "\\"} & set(name):
             return []
         if not self._images:
             tree = Tree(self.bases[0].resolve(), self.follow_links)

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def load_manifest(path: Path, options: SourceOptions) -> Dataset:
             columns, rows = _csv_rows(path)
     if not rows:
         raise DataError(f"{path} has no rows under its header.")
-    finder = find_near(path, options)
+    finder = replace(find_near(path, options), below=True)
     items, notes = read_rows(rows, finder, path.name)
     return Dataset(
         name=path.stem,

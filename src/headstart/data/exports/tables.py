@@ -282,6 +282,8 @@ def _follows_folders(table: _Table, rows: Sequence[TableRow], place: Place) -> b
     known = {label for _, label in pairs}
     if len(pairs) == len(known) == len(set(folders)) and not known & classes:
         return True  # the same under other names, such as 0 and 1
+    if not {str(row.path) for row in rows} <= set(place.images.paths):
+        return False  # the missing images are named when the rows are read
     column = "" if table.labels is None else f" ({quoted(table.header[n] for n in table.labels)})"
     raise DataError(
         f"The folders of {place.root} ({quoted(classes)}) and {table.name}{column} say different "
