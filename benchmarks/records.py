@@ -159,10 +159,10 @@ def share_removed(
 
 def accuracy(records: Sequence[Record]) -> str:
     """Returns the mean accuracy over seeds, with Wilson's interval for that many images."""
-    from headstart.evaluation.statistics import wilson_interval
+    from headstart.evaluation.intervals import wilson
 
     share, n = float(np.mean([right(record) for record in records])), len(records[0]["right"])
-    low, high = wilson_interval(round(share * n), n)
+    low, high = wilson(share, n)
     return f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 

@@ -459,7 +459,7 @@ def _shown(value: float | None, digits: int = 0) -> str:
 
 
 def _rows(arms: dict[str, list[Run]], plan: Plan) -> str:
-    from headstart.evaluation.statistics import wilson_interval
+    from headstart.evaluation.intervals import wilson
 
     header = (
         "method",
@@ -473,7 +473,7 @@ def _rows(arms: dict[str, list[Run]], plan: Plan) -> str:
     rows = []
     for name, runs in arms.items():
         accuracy, n = mean(run["accuracy"] for run in runs), runs[0]["n"]
-        low, high = wilson_interval(round(accuracy * n), n)
+        low, high = wilson(accuracy, n)
         rows.append(
             (
                 _title(name, plan),

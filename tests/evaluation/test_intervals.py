@@ -15,7 +15,6 @@ from headstart.evaluation.intervals import (
     small_sample_scale,
     wilson,
 )
-from headstart.evaluation.statistics import wilson_interval
 
 Z = 1.959963984540054  # upper 2.5% of the normal distribution
 
@@ -24,13 +23,19 @@ def t(freedom: float) -> float:
     return float(stats.t.ppf(0.975, freedom))
 
 
+def of_scipy(right: int, n: int) -> tuple[float, float]:
+    """Returns Wilson's interval without the change near its ends."""
+    found = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def width(interval: tuple[float, float]) -> float:
     return interval[1] - interval[0]
 
 
 def test_wilson_of_whole_numbers_is_wilsons() -> None:
     for right, n in ((0, 20), (20, 20), (8, 11), (60, 340), (338, 340)):
-        assert wilson(right / n, n) == pytest.approx(wilson_interval(right, n), abs=1e-12)
+        assert wilson(right / n, n) == pytest.approx(of_scipy(right, n), abs=1e-12)
 
 
 def test_wilson_near_the_ends_by_hand() -> None:
@@ -41,13 +46,39 @@ def test_wilson_near_the_ends_by_hand() -> None:
     assert wilson(1 / 3, 3) == pytest.approx((1 - high, 1 - low))
     # Two of whatever number, whichever way rounding goes.
     for n in range(5, 51):
-        assert wilson((n - 2) / n, n)[1] > wilson_interval(n - 2, n)[1]
-    assert wilson(2 / 60, 60) == pytest.approx(wilson_interval(2, 60))  # more than 50 images
+        assert wilson((n - 2) / n, n)[1] > of_scipy(n - 2, n)[1]
+    assert wilson(2 / 60, 60) == pytest.approx(of_scipy(2, 60))  # more than 50 images
+
+
+def test_wilson_by_hand() -> None:
+    # 7 of 10: centre (p + z²/2n) / (1 + z²/n), half width z·sqrt(pq/n + z²/4n²) / (1 + z²/n).
+    scale = 1 + Z**2 / 10
+    centre = (0.7 + Z**2 / 20) / scale
+    half = Z * np.sqrt(0.021 + Z**2 / 400) / scale
+    assert wilson(0.7, 10) == pytest.approx((centre - half, centre + half), abs=1e-12)
+    # With nothing right the lower end is 0 and the upper one z² / (n + z²).
+    assert wilson(0.0, 20) == pytest.approx((0.0, Z**2 / (20 + Z**2)), abs=1e-12)
+    assert wilson(1.0, 20) == pytest.approx((20 / (20 + Z**2), 1.0), abs=1e-12)
+    low99, high99 = wilson(0.75, 40, confidence=0.99)
+    low95, high95 = wilson(0.75, 40)
+    assert low99 < low95 < 0.75 < high95 < high99
+
+
+def test_wilson_coverage_over_a_grid() -> None:
+    shares = np.arange(0.05, 0.9501, 0.01)
+    coverage = []
+    for n in (20, 30, 50, 100, 200, 340):
+        low, high = np.array([wilson(k / n, n) for k in range(n + 1)]).T
+        for p in shares:
+            covered = (low <= p) & (p <= high)
+            coverage.append(stats.binom.pmf(np.arange(n + 1), n, p)[covered].sum())
+    assert np.mean(coverage) == pytest.approx(0.95, abs=0.01)
+    assert min(coverage) >= 0.92
 
 
 def test_independent_images_give_wilsons_interval() -> None:
     right = np.arange(30) % 5 > 0
-    assert share_interval(right) == pytest.approx(wilson_interval(24, 30))
+    assert share_interval(right) == pytest.approx(of_scipy(24, 30))
     assert share_interval(right, np.arange(30)[::-1] * 9) == share_interval(right)
     assert share_interval(np.zeros(0, bool)) == (0.0, 1.0)
 

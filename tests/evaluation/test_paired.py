@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from headstart.evaluation.intervals import wilson
 from headstart.evaluation.paired import Cell, paired_difference, sign_test, tango
-from headstart.evaluation.statistics import mcnemar_exact, wilson_interval
+from headstart.evaluation.statistics import mcnemar_exact
 
 Z = 1.959963984540054  # upper 2.5% of the normal distribution
 
@@ -98,11 +99,11 @@ def test_cells_of_one_test_set_are_drawn_together():
 
 def test_methods_that_differ_alike_on_every_image_may_do_otherwise_on_others():
     cell = Cell("t", np.ones(50, bool), np.ones(50, bool))
-    largest = wilson_interval(0, 50)[1]
+    largest = wilson(0.0, 50)[1]
     assert paired_difference([cell]) == (0.0, pytest.approx((-largest, largest)))
     # Two test sets of 50 tell as much as one of 100.
     twice = [cell, Cell("u", cell.correct_a, cell.correct_b)]
-    assert paired_difference(twice)[1][1] == pytest.approx(wilson_interval(0, 100)[1])
+    assert paired_difference(twice)[1][1] == pytest.approx(wilson(0.0, 100)[1])
     always = Cell("t", ~cell.correct_a, cell.correct_b)
     # Other images may have gone against it, too: twice as far as with no difference.
     assert paired_difference([always]) == (1.0, pytest.approx((1 - 2 * largest, 1.0), abs=1e-6))

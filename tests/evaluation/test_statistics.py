@@ -11,7 +11,6 @@ from headstart.evaluation.statistics import (
     mcnemar_exact,
     mean_over_seeds,
     optimism_of_best,
-    wilson_interval,
 )
 
 Z = 1.959963984540054  # upper 2.5 % of the normal distribution
@@ -19,40 +18,6 @@ Z = 1.959963984540054  # upper 2.5 % of the normal distribution
 
 def mean_of(x):
     return lambda weights: weights @ x / weights.sum(axis=1)
-
-
-def test_wilson_by_hand():
-    # 8 of 10: centre (p + z²/2n) / (1 + z²/n), half width z·sqrt(pq/n + z²/4n²) / (1 + z²/n).
-    scale = 1 + Z**2 / 10
-    centre = (0.8 + Z**2 / 20) / scale
-    half = Z * np.sqrt(0.016 + Z**2 / 400) / scale
-    assert wilson_interval(8, 10) == pytest.approx((centre - half, centre + half), abs=1e-12)
-    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=5e-5)
-
-
-def test_wilson_at_the_ends():
-    # With no success the lower end is 0 and the upper one z² / (n + z²).
-    assert wilson_interval(0, 20) == pytest.approx((0.0, Z**2 / (20 + Z**2)), abs=1e-12)
-    assert wilson_interval(20, 20) == pytest.approx((20 / (20 + Z**2), 1.0), abs=1e-12)
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-def test_wilson_confidence_widens():
-    low99, high99 = wilson_interval(30, 40, confidence=0.99)
-    low95, high95 = wilson_interval(30, 40)
-    assert low99 < low95 < 0.75 < high95 < high99
-
-
-def test_wilson_coverage_over_a_grid():
-    shares = np.arange(0.05, 0.9501, 0.01)
-    coverage = []
-    for n in (20, 30, 50, 100, 200, 340):
-        low, high = np.array([wilson_interval(k, n) for k in range(n + 1)]).T
-        for p in shares:
-            covered = (low <= p) & (p <= high)
-            coverage.append(stats.binom.pmf(np.arange(n + 1), n, p)[covered].sum())
-    assert np.mean(coverage) == pytest.approx(0.95, abs=0.01)
-    assert min(coverage) >= 0.92
 
 
 def test_bootstrap_of_a_mean_is_near_the_normal_interval():

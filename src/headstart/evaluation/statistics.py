@@ -18,30 +18,6 @@ _BATCH = 256
 """Number of resamples in memory at the same time."""
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Returns Wilson's score interval for the share of successes (Wilson 1927).
-
-    Its coverage is close to the nominal one on average, even for small n and near 0 and 1, where
-    the interval `p ± z·se` fails (Brown, Cai and DasGupta 2001).
-
-    Args:
-        successes: Number of successes, 0 to n.
-        n: Number of independent images; 0 gives (0, 1).
-        confidence: Nominal coverage.
-
-    Example:
-        >>> low, high = wilson_interval(9, 10)
-        >>> round(low, 2), round(high, 2)
-        (0.6, 0.98)
-    """
-    from scipy import stats  # noqa: PLC0415 - scipy.stats takes half a second to import
-
-    if n == 0:
-        return 0.0, 1.0
-    found = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
-
-
 def bootstrap_interval(
     statistic: WeightedStatistic,
     n: int,
