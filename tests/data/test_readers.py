@@ -347,19 +347,6 @@ def test_dicom_beside_jpegs_names_the_extra(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_16_bit_colours_without_the_extra_are_a_finding(tmp_path: Path) -> None:
-    needs("tifffile")
-    for number in range(8):
-        colours = np.dstack([grey(number + k) for k in range(3)]).astype(np.uint16) * 257
-        path = tmp_path / "d" / "ab"[number % 2] / f"{number}.tif"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(tiff(colours, photometric="rgb"))
-    (message,) = messages_of(tmp_path / "d", "shortened_values")
-    assert "only the upper 8 bits are read" in message
-    assert "headstart[scientific]" in message
-
-
-@pytest.mark.usefixtures("bare")
 def test_channels_that_pillow_leaves_out_name_the_extra() -> None:
     needs("tifffile")
     bands = np.dstack([grey(n) for n in range(5)])

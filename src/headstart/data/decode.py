@@ -43,7 +43,7 @@ from headstart.inputs.regular_files import open_regular
 from headstart.progress import SILENT, Progress
 from headstart.text import data_size
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Part of every key: raise it whenever the same file would give other pixels or other facts."""
 
 _LOOK_S = 0.2

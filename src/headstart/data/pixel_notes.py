@@ -6,7 +6,6 @@ from typing import Literal
 
 from headstart.data.pixels import Facts
 from headstart.data.ranges import common_range
-from headstart.data.readers.kinds import NEEDS_EXTRA
 from headstart.data.reading import Reading, shown_range
 from headstart.text import counted, listed
 
@@ -16,7 +15,6 @@ PixelKind = Literal[
     "missing_values",
     "pages_left_out",
     "channels_left_out",
-    "shortened_values",
     "one_patient",
 ]
 
@@ -100,15 +98,6 @@ def _depths(facts: Sequence[Facts], usable: Sequence[int]) -> Iterator[PixelNote
             fewest,
             f"Images of different depths in one data set: {listed(parts)}. A class may be told by "
             "its depth. Convert all images to one type.",
-        )
-    short = [index for index in usable if facts[index].learned.shortened]
-    if short:
-        yield PixelNote(
-            "shortened_values",
-            "warning",
-            short,
-            f"{counted(len(short), 'colour image')} of 16 bits a value: only the upper 8 bits are "
-            f"read. For all of them, {NEEDS_EXTRA}.",
         )
 
 

@@ -83,7 +83,6 @@ class Learned:
         pages: Number of its pages or frames.
         unused: Number of channels that are neither seen nor opacity.
         not_alpha: Whether its fourth channel is called opacity and looks like data.
-        shortened: Whether only the upper 8 bits of each value were read.
     """
 
     sample: str = "uint8"
@@ -92,7 +91,6 @@ class Learned:
     pages: int = 1
     unused: int = 0
     not_alpha: bool = False
-    shortened: bool = False
 
 
 def without_nodata(values: NDArray[Any], nodata: object) -> NDArray[Any]:

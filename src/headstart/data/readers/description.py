@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.rasters import BadImageError
+from headstart.data.rasters import BadImageError, Raster
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,17 @@ def channels_last(values: NDArray[Any]) -> NDArray[Any]:
     """Returns (H, W, C) in the byte order of this machine."""
     values = values if values.ndim == 3 else values[..., None]
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def with_opacity(values: NDArray[Any], top: int) -> Raster:
+    """Returns values (H, W, C) whose second or fourth channel is opacity.
+
+    Args:
+        values: Grey or colours, with opacity or without.
+        top: The value of what is opaque.
+    """
+    sample = values.dtype.name
+    if values.shape[2] not in (2, 4):
+        return Raster(values, sample)
+    alpha = values[..., -1].astype(np.float32) / np.float32(top)
+    return Raster(values[..., :-1], sample, None if (alpha == 1).all() else alpha)

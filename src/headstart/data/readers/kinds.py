@@ -10,11 +10,11 @@ from functools import cache
 from typing import BinaryIO, Literal
 
 from headstart.data.rasters import BadImageError, Raster, page_number
-from headstart.data.readers import dicom, nifti, tiff
+from headstart.data.readers import dicom, jpeg2000, nifti, png, tiff
 from headstart.data.readers.description import Description
 from headstart.data.reading import Page
 
-Kind = Literal["DICOM", "NIfTI", "TIFF", "PNG"]
+Kind = Literal["DICOM", "NIfTI", "TIFF", "PNG", "JPEG2000"]
 
 NEEDS_EXTRA = "pip install 'headstart[scientific]'"
 
@@ -23,9 +23,10 @@ _PACKAGES: dict[Kind, tuple[str, ...]] = {
     "NIfTI": (),
     "TIFF": ("tifffile", "imagecodecs"),
     "PNG": ("imagecodecs",),
+    "JPEG2000": ("imagecodecs",),
 }
 
-EXTRA_KINDS: tuple[Kind, ...] = ("DICOM", "TIFF", "PNG")
+EXTRA_KINDS: tuple[Kind, ...] = ("DICOM", "TIFF", "PNG", "JPEG2000")
 """Formats that are read only where packages of the extra are installed."""
 
 _WHAT: dict[Kind, str] = {
@@ -33,6 +34,7 @@ _WHAT: dict[Kind, str] = {
     "NIfTI": "it is a NIfTI file",
     "TIFF": "it is a TIFF file of a kind that Pillow does not read",
     "PNG": "it is a PNG file of 16-bit colours",
+    "JPEG2000": "it is a JPEG 2000 file of more than 8 bits a colour",
 }
 
 
@@ -93,7 +95,9 @@ def describe(file: BinaryIO, kind: Kind) -> Description:
         case "TIFF":
             return tiff.describe(file)
         case "PNG":
-            return tiff.describe_png(file)
+            return png.describe(file)
+        case "JPEG2000":
+            return jpeg2000.describe(file)
 
 
 def read_raster(file: BinaryIO, kind: Kind, page: Page | None) -> Raster:
@@ -114,4 +118,6 @@ def read_raster(file: BinaryIO, kind: Kind, page: Page | None) -> Raster:
         case "TIFF":
             return tiff.read(file, numbers)
         case "PNG":
-            return tiff.read_png(file)
+            return png.read(file)
+        case "JPEG2000":
+            return jpeg2000.read(file)

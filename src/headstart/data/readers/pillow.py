@@ -7,6 +7,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from headstart.data.rasters import BadImageError, Learned, Raster, page_number, without_nodata
+from headstart.data.readers import jpeg2000
 from headstart.data.readers.kinds import NEEDS_EXTRA, Kind, has_extra
 from headstart.data.reading import Page, Reading
 
@@ -124,14 +125,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def beyond_pillow(image: Image.Image, reading: Reading) -> tuple[Kind | None, Learned]:
-    """Returns what must read an image that Pillow would cut; else what Pillow leaves out of it."""
+    """Returns what must read an image that Pillow would cut; else what Pillow leaves out of it.
+
+    Raises:
+        BadImageError: If that is not installed.
+    """
+    if image.format == "TIFF":
+        return _beyond_tiff(image, reading)
     if image.format == "PNG":
         tile: Any = getattr(image, "tile", ())
-        if not tile or ";16" not in str(tile[0][3]) or is_deep(image):
-            return None, Learned()
-        return ("PNG", Learned()) if has_extra("PNG") else (None, Learned(shortened=True))
-    if image.format != "TIFF":
-        return None, Learned()
+        deep = bool(tile) and ";16" in str(tile[0][3]) and not is_deep(image)
+        return (_in_full_depth("PNG") if deep else None), Learned()
+    file: Any = getattr(image, "fp", None)
+    deep = image.format == "JPEG2000" and len(image.getbands()) > 1 and jpeg2000.bits_of(file) > 8
+    return (_in_full_depth("JPEG2000") if deep else None), Learned()
+
+
+def _beyond_tiff(image: Image.Image, reading: Reading) -> tuple[Kind | None, Learned]:
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     count, bits = int(tags.get(277, 1)), max(tags.get(258, (1,)))
     seen = len(image.getbands())
@@ -147,8 +157,22 @@ def beyond_pillow(image: Image.Image, reading: Reading) -> tuple[Kind | None, Le
             )
         if wanted >= seen:
             raise BadImageError("needs_extra", f"reading its channel {wanted} needs {NEEDS_EXTRA}")
+        return _in_full_depth("TIFF"), Learned()
     unused = max(0, count - seen) if reading.channels is None else 0
-    return None, Learned(shortened=deep, unused=unused)
+    return None, Learned(unused=unused)
+
+
+def _in_full_depth(kind: Kind) -> Kind:
+    """Returns the reader of colours of which Pillow reads the upper 8 bits alone.
+
+    Raises:
+        BadImageError: If it is not installed.
+    """
+    if not has_extra(kind):
+        raise BadImageError(
+            "needs_extra", f"its colours have more than 8 bits a value, which needs {NEEDS_EXTRA}"
+        )
+    return kind
 
 
 def turn_to(image: Image.Image, page: Page | None) -> None:

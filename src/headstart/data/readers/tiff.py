@@ -1,8 +1,7 @@
-"""TIFF beyond what Pillow reads, by tifffile; and PNG with 16-bit colours, by imagecodecs."""
+"""TIFF beyond what Pillow reads, by tifffile."""
 
 import importlib
 import logging
-import struct
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, BinaryIO
@@ -84,25 +83,3 @@ def _page_values(values: NDArray[Any], page: Any) -> NDArray[Any]:
     if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
         values = np.moveaxis(values, 0, -1)
     return channels_last(values)
-
-
-def describe_png(file: BinaryIO) -> Description:
-    """Reads what a PNG file with 16 bits a value says of its image."""
-    width, height = struct.unpack(">2I", file.read(24)[16:])
-    channels = {0: 1, 2: 3, 4: 2, 6: 4}[file.read(2)[1]]
-    return Description(width, height, channels, 1, "uint16")
-
-
-def _png(file: BinaryIO) -> NDArray[Any]:
-    imagecodecs: Any = importlib.import_module("imagecodecs")
-    file.seek(0)
-    return channels_last(np.asarray(imagecodecs.png_decode(file.read())))
-
-
-def read_png(file: BinaryIO) -> Raster:
-    """Reads a PNG file with 16 bits a value."""
-    values = _png(file)
-    if values.shape[2] in (2, 4):
-        alpha = values[..., -1].astype(np.float32) / np.float32(65535)
-        return Raster(values[..., :-1], "uint16", None if (alpha == 1).all() else alpha)
-    return Raster(values, "uint16")
