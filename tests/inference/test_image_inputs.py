@@ -136,6 +136,7 @@ def test_a_file_with_a_pattern_as_name_is_that_file(tree: Path) -> None:
         ("https://example.org/a.jpg", "https://example.org/a.jpg is an address"),
         ("s3://bucket/a.jpg", "is an address"),
         ("none/*.jpg", "No image matches the pattern none/\\*.jpg"),
+        ("none.zip", "because"),
         ("none.jpg", "because"),
     ],
 )
@@ -143,6 +144,23 @@ def test_what_is_no_path_is_named(name: str, said: str) -> None:
 
     (given,) = image_inputs(name)
     assert re.search(said, why_missing(given, "because"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("new.zip", "new.zip is an archive. Unpack it and give the folder."),
+        ("new.TAR.gz", "new.TAR.gz is an archive."),
+        ("new.7z", "new.7z is an archive."),
+        ("new.csv", "new.csv is a table. Give the images that it names, or their folder."),
+        ("new.parquet", "new.parquet is a table."),
+        ("new.jpg", "because"),
+    ],
+)
+def test_what_is_no_image_is_named(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    (given,) = image_inputs(tmp_path / name)
+    assert said in why_missing(given, "because")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from headstart.data.archives import is_archive, other_archive
 from headstart.data.folders import images_in
 from headstart.data.formats import is_image_file
+from headstart.data.manifests import MANIFEST_EXTENSIONS
 from headstart.errors import DataError
 
 _IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
@@ -69,6 +71,12 @@ def why_missing(image: ImageInput, reason: str) -> str:
         return f"{image.name} is an address. Download the image and give its path."
     if glob.has_magic(image.name) and not os.path.lexists(image.name):
         return f"No image matches the pattern {image.name}."
+    if not os.path.isfile(image.source):  # noqa: PTH113 - Path.is_file raises on a long name
+        return reason
+    if is_archive(image.source) or other_archive(image.source):
+        return f"{image.name} is an archive. Unpack it and give the folder."
+    if image.source.suffix.lower() in MANIFEST_EXTENSIONS:
+        return f"{image.name} is a table. Give the images that it names, or their folder."
     return reason
 
 
