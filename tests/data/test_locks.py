@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
+from headstart.data import locks
 from headstart.data.array_files import open_array, reserve
 from headstart.data.locks import lock_file, this_process, try_lock
 
@@ -97,3 +98,30 @@ def test_a_file_is_made_where_nothing_can_be_reserved(
     with (tmp_path / "data").open("wb") as file:
         reserve(file, 1000)
     assert (tmp_path / "data").stat().st_size == 1000
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_use_that_ends_while_another_begins_keeps_the_lock(
+    system: int | None, replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finalizer may end the last use at any moment, even within the call that begins another."""
+    file = tmp_path / "sums"
+    file.touch()
+    first = locks.share(file)
+    assert first is not None
+    if replaced:
+        (tmp_path / "new").touch()
+        (tmp_path / "new").rename(file)
+    compare = locks._same_file
+
+    def ending(one: int, other: int) -> bool:
+        first.close()
+        return compare(one, other)
+
+    monkeypatch.setattr(locks, "_same_file", ending)
+    second = locks.share(file)
+    assert second is not None
+    assert (second is first) != replaced
+    assert os.path.samestat(os.fstat(second.descriptor), file.stat())
+    second.close()
+    assert not locks._shares

@@ -117,10 +117,12 @@ def share(path: Path, renamed: Path | None = None) -> Share | None:
         return None
     with _guard:
         known = _shares.get(place)
-        if known is not None and known.users and _same_file(known.descriptor, descriptor):
-            known.users += 1
-            os.close(descriptor)
-            return known
+        if known is not None:
+            known.users += 1  # first: a finalizer may end its last use at any moment
+            if _same_file(known.descriptor, descriptor):
+                os.close(descriptor)
+                return known
+            known.close()
         marker = None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
