@@ -71,11 +71,10 @@ def why_missing(image: ImageInput, reason: str) -> str:
         return f"{image.name} is an address. Download the image and give its path."
     if glob.has_magic(image.name) and not os.path.lexists(image.name):
         return f"No image matches the pattern {image.name}."
-    if not os.path.isfile(image.source):  # noqa: PTH113 - Path.is_file raises on a long name
-        return reason
-    if is_archive(image.source) or other_archive(image.source):
+    is_file = os.path.isfile(image.source)  # noqa: PTH113 - Path.is_file raises on a long name
+    if is_file and (is_archive(image.source) or other_archive(image.source)):
         return f"{image.name} is an archive. Unpack it and give the folder."
-    if image.source.suffix.lower() in MANIFEST_EXTENSIONS:
+    if is_file and image.source.suffix.lower() in MANIFEST_EXTENSIONS:
         return f"{image.name} is a table. Give the images that it names, or their folder."
     return reason
 
