@@ -77,7 +77,8 @@ def benefit(
     the weights reduces the noise. The split is that of `fit`, and its test images stay sealed.
 
     Args:
-        source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        source: A folder, an archive, an export of an annotation tool, a manifest, `demo:solar`, a
+            DataFrame or a list of paths.
         options: What to compare, and for how long.
         progress: Progress display.
         command: The command that repeats this, for the record.

@@ -33,7 +33,8 @@ def check(
     `Audit.problem` says why nothing can be trained, if so.
 
     Args:
-        source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        source: A folder, an archive, an export of an annotation tool, a manifest, `demo:solar`, a
+            DataFrame or a list of paths.
         options: How the source is read.
         labels: Class names for a list of paths.
         cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.

@@ -63,7 +63,8 @@ def fit(
     The run folder holds the bundle to ship, the report, the model card and the record of the run.
 
     Args:
-        source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        source: A folder, an archive, an export of an annotation tool, a manifest, `demo:solar`, a
+            DataFrame or a list of paths.
         options: What to train, and for how long.
         labels: Class of each image, for a list of paths.
         progress: Progress display.

@@ -53,10 +53,10 @@ def show(
 ) -> list[Path]:
     """Draws augmented views, mixed images, schedules and activations, and returns the files.
 
-    It takes more parameters than others, because it draws what other functions compute.
+    It takes more parameters than others, because it has no options of its own to hold them.
 
     Args:
-        source: A folder, a manifest, `demo:solar`, a DataFrame or a list of paths.
+        source: The images, as for `fit`.
         options: How the source is read.
         out: Folder for the pictures.
         image: Image to draw; by default the first readable image.

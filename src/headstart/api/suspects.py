@@ -78,7 +78,7 @@ def suspects(
     test set stays sealed: only training and validation images are checked or named.
 
     Args:
-        source: A run folder, or a source for `fit`: a folder, a manifest, a DataFrame or a list.
+        source: A run folder, or a source as for `fit`.
         options: How the source is read; a run brings its own.
         labels: Class names for a list of paths.
         cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.

@@ -49,7 +49,8 @@ _WAYS_OUT = {
 Source = Annotated[
     str,
     typer.Argument(
-        help="Folder with one folder per class, CSV or Parquet manifest, or demo:solar."
+        help="Folder with one folder per class, export of an annotation tool, ZIP or tar archive, "
+        "manifest (CSV, TSV, JSON, Parquet), or demo:solar."
     ),
 ]
 
