@@ -124,7 +124,7 @@ def check_operations(
     Args:
         extractor: Data and backbone, before any activation is swapped or any layer trained.
         operations: Operations to test.
-        seed: Seed for the choice of images, the folds and the resampling.
+        seed: Seed for the choice of images and the folds.
     """
     rng = np.random.default_rng(seed)
     some = {
