@@ -127,6 +127,16 @@ PROVOKED: dict[str, tuple[Callable[[], bytes], Reading, bool]] = {
         Reading(),
         False,
     ),
+    "planes of their own": (
+        lambda: tiff(
+            np.zeros((2, 9, 9), np.uint8),
+            photometric="minisblack",
+            ome=True,
+            metadata={"axes": "CYX"},
+        ),
+        Reading(),
+        False,
+    ),
     "signed 8-bit": (lambda: tiff(np.zeros((9, 9), np.int8)), Reading(), False),
     "reading its channel 4": (
         lambda: tiff(np.zeros((9, 9, 5), np.uint8), photometric="rgb", extrasamples=[0, 0]),

@@ -1,5 +1,6 @@
 """What Pillow reads: pages, values, opacity, and what it would leave out."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -147,6 +148,12 @@ def _beyond_tiff(image: Image.Image, reading: Reading) -> tuple[Kind | None, Lea
     seen = len(image.getbands())
     deep = count > 1 and bits > 8
     signed = bits == 8 and 2 in tags.get(339, ())  # Pillow takes these for unsigned.
+    if _has_channel_planes(str(tags.get(270, "")), count):
+        if has_extra("TIFF"):
+            return "TIFF", Learned()
+        raise BadImageError(
+            "needs_extra", f"its channels lie on planes of their own, which needs {NEEDS_EXTRA}"
+        )
     wanted = max(reading.channels or (0,))
     if deep or signed or seen <= wanted < count:
         if has_extra("TIFF"):
@@ -160,6 +167,19 @@ def _beyond_tiff(image: Image.Image, reading: Reading) -> tuple[Kind | None, Lea
         return _in_full_depth("TIFF"), Learned()
     unused = max(0, count - seen) if reading.channels is None else 0
     return None, Learned(unused=unused)
+
+
+def _has_channel_planes(description: str, samples: int) -> bool:
+    r"""Returns whether OME or ImageJ data name more channels than a plane holds.
+
+    Example:
+        >>> _has_channel_planes("ImageJ=1.54f\nimages=6\nchannels=2\nslices=3", 1)
+        True
+    """
+    if description.startswith("ImageJ="):
+        return any(int(count) > 1 for count in re.findall(r"^channels=(\d+)", description, re.M))
+    counts = re.findall(r"\bSizeC=[\"'](\d+)", description) if "<OME" in description else []
+    return any(int(count) > samples for count in counts)
 
 
 def _in_full_depth(kind: Kind) -> Kind:
