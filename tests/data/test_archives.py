@@ -1,13 +1,17 @@
 """Archives as sources: what is unpacked, and what never leaves its folder."""
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import os
 import random
 import stat
 import tarfile
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +215,23 @@ def test_a_bomb_is_refused(
 ) -> None:
     monkeypatch.setattr(archives, "RATIO_COUNTS_FROM", 2**20)
     source = packed(tmp_path / f"a.{ending}", data=bytes(2**20))
-    with pytest.raises(DataError, match=r"200 times its size.*Unpack it yourself"):
+    with pytest.raises(DataError, match=r"200 times its size.*unpack it and give the folder"):
         load_dataset(source, cache_dir=cache)
     assert not list((cache / "unpacked").iterdir())
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_bomb_behind_the_members_is_refused(
+    pack: Callable[[bytes], bytes], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "RATIO_COUNTS_FROM", 2**20)
+    content = packed(tmp_path / "a.tar").read_bytes()
+    source = tmp_path / "a.tgz"
+    source.write_bytes(pack(content + bytes(2**19)))  # padding is allowed
+    assert len(load_dataset(source, cache_dir=cache).items) == len(PETS)
+    source.write_bytes(pack(content + bytes(3 * 2**20)))
+    with pytest.raises(DataError, match=r"what follows its members passes the limit"):
+        load_dataset(source, cache_dir=cache)
 
 
 @pytest.mark.parametrize("limit", ["MAX_MEMBERS", "MAX_BYTES"])

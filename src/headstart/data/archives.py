@@ -201,7 +201,7 @@ def stem(path: Path) -> str:
 def _extract(path: Path, folder: Path) -> list[str]:
     """Writes the files of an archive into a new folder; returns the names of links and devices."""
     folder.mkdir(parents=True)
-    limit = max(RATIO_COUNTS_FROM, MAX_RATIO * path.stat().st_size)
+    room = _room(path)
     left_out = []
     count = total = 0
     members = _zip_members(path) if _starts_as_zip(path) else _tar_members(path, folder)
@@ -216,7 +216,7 @@ def _extract(path: Path, folder: Path) -> list[str]:
             elif stream is None:
                 left_out.append(name.encode(errors="backslashreplace").decode())
             else:
-                total += _write(stream, target, name, path, min(limit, MAX_BYTES) - total)
+                total += _write(stream, target, name, path, room - total)
     except (FileExistsError, NotADirectoryError):
         raise DataError(f"{path} holds {name!r} twice. Unpack it and give the folder.") from None
     except (*_DAMAGED, OSError) as error:
@@ -253,13 +253,22 @@ def _write(stream: IO[bytes], target: Path, name: str, path: Path, room: int) ->
         while chunk := stream.read(_CHUNK):
             written += len(chunk)
             if written > room:
-                raise DataError(
-                    f"{path} unpacks to far more than it can honestly hold ({name!r} passes the "
-                    f"limit of {MAX_BYTES >> 30} GB, or of {MAX_RATIO} times its size). Unpack it "
-                    "yourself and give the folder if that is right."
-                )
+                raise DataError(_too_much(path, repr(name)))
             file.write(chunk)
     return written
+
+
+def _room(path: Path) -> int:
+    """Returns the bytes that an archive may unpack to."""
+    return min(MAX_BYTES, max(RATIO_COUNTS_FROM, MAX_RATIO * path.stat().st_size))
+
+
+def _too_much(path: Path, what: str) -> str:
+    return (
+        f"{path} unpacks to far more than archives of images do: {what} passes the limit of "
+        f"{MAX_BYTES >> 30} GB, or of {MAX_RATIO} times its size. If that is right, unpack it and "
+        "give the folder."
+    )
 
 
 def _safe(name: str, path: Path) -> PurePosixPath:
@@ -319,5 +328,8 @@ def _tar_members(path: Path, folder: Path) -> Iterator[tuple[str, _Kind, IO[byte
         if archive.fileobj is not None and archive.fileobj.tell() < archive.offset + 512:
             raise EOFError("Its end is missing.")
         # The checksum of a compressed file comes behind the last member.
-        while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
-            pass
+        room = _room(path)
+        while archive.fileobj is not None and (chunk := archive.fileobj.read(_CHUNK)):
+            room -= len(chunk)
+            if room < 0:
+                raise DataError(_too_much(path, "what follows its members"))
