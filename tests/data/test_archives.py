@@ -304,6 +304,26 @@ def test_one_archive_for_each_class(outer: str, tmp_path: Path, cache: Path) -> 
     assert dataset.name == ("pets" if outer == "folder" else "all")
 
 
+@pytest.mark.parametrize("table", ["train.csv.zip", "train.csv.tar.gz", "labels.csv.zip"])
+def test_a_packed_table_beside_packed_images(table: str, tmp_path: Path, cache: Path) -> None:
+    """As competitions offer each file of theirs for download."""
+    folder = tmp_path / "pets"
+    packed(folder / "train.zip", tuple(f"train/{n}.jpg" for n in range(4)))
+    name = table.partition(".csv")[0] + ".csv"
+    rows = b"id,label\n0,cat\n1,cat\n2,dog\n3,dog\n"
+    packed(folder / table, (name,), rows)
+    dataset = load_dataset(folder, cache_dir=cache)
+    assert dataset.understanding.classes == {"cat": {"unassigned": 2}, "dog": {"unassigned": 2}}
+
+
+def test_a_damaged_archive_in_an_archive_is_named_by_the_outer_one(
+    tmp_path: Path, cache: Path
+) -> None:
+    source = packed(tmp_path / "a.zip", ("inner.zip",), b"not a zip")
+    with pytest.raises(DataError, match=r"a\.zip/inner\.zip is damaged"):
+        load_dataset(source, cache_dir=cache)
+
+
 @pytest.mark.parametrize(
     "names", [("cats.zip", "cats.tar"), ("a/x.zip", "b/x.zip"), ("x-samples.zip", "x.tar.gz")]
 )

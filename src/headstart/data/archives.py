@@ -99,7 +99,8 @@ def unpack(archives: Sequence[Path], cache_dir: Path, beside: Sequence[Path] = (
     """Unpacks archives into the cache, or finds them there.
 
     The content of one archive lies in the folder; that of several in a folder for each, with its
-    name. Teachable Machine calls the images of one class `CLASS-samples.zip`.
+    name, unless it is one file of that name, as in `train.csv.zip`. Teachable Machine calls the
+    images of one class `CLASS-samples.zip`.
 
     Args:
         archives: The archives.
@@ -128,6 +129,7 @@ def unpack(archives: Sequence[Path], cache_dir: Path, beside: Sequence[Path] = (
             for path in archives:
                 into = content if len(archives) == 1 and not beside else content / stem(path)
                 left_out += _extract(path, into)
+                _unwrap(into)
             for path in tables:
                 shutil.copyfile(path, content / path.name)
             meta = {"left_out": left_out, "files": _count(content)}
@@ -158,7 +160,7 @@ def unpack(archives: Sequence[Path], cache_dir: Path, beside: Sequence[Path] = (
 
 def _key(paths: Sequence[Path]) -> str:
     """Returns a key of names and contents."""
-    total = hashlib.sha256(b"1")
+    total = hashlib.sha256(b"2")
     for path in paths:
         try:
             with open_regular(path) as file:
@@ -227,6 +229,14 @@ def _extract(path: Path, folder: Path) -> list[str]:
     if not count:
         raise DataError(f"{path} is empty.")
     return left_out
+
+
+def _unwrap(folder: Path) -> None:
+    """Puts the only file of `train.csv.zip` in the place of the folder that has its name."""
+    if [each.name for each in folder.iterdir()] == [folder.name]:
+        inner = folder.rename(folder.with_name(f".{folder.name}"))
+        (inner / folder.name).rename(folder)
+        inner.rmdir()
 
 
 def _starts_as_zip(path: Path) -> bool:

@@ -2,12 +2,11 @@
 
 import importlib
 import importlib.util
+import os
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
-
-from headstart.inputs.regular_files import open_regular
 
 # Pillow only recognises these without outside help: the stubs and MPEG have no decoder, WMF is
 # drawn by Windows alone, and EPS is a program that Ghostscript would run.
@@ -75,7 +74,12 @@ def _lacks_extension(name: str) -> bool:
 
 def _is_dicom(path: Path) -> bool:
     try:
-        with open_regular(path) as file:
-            return file.read(132)[128:] == b"DICM"
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:  # What cannot be opened cannot be read as an image either.
         return False
+    try:
+        return os.read(descriptor, 132)[128:] == b"DICM"
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -178,12 +178,12 @@ def _load_archives(
     """Reads an archive, or a folder of archives, and those in them once more."""
     cache = (cache_dir or default_cache_dir()).resolve()
     place = unpack(archives, cache, others)
-    inner, beside = archives_alone(place.folder)
     left_out = place.left_out
-    if inner:
-        place = unpack(inner, cache, beside)
-        left_out += place.left_out
     try:
+        inner, beside = archives_alone(place.folder)
+        if inner:
+            place = unpack(inner, cache, beside)
+            left_out += place.left_out
         dataset = _load_folder(place.folder, options)
     except DataError as error:
         # Who gave an archive knows its name, not its place in the cache.
