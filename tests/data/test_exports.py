@@ -683,6 +683,33 @@ def test_a_table_without_a_header(name: str, ending: str, folder: str, tmp_path:
     refused(tmp_path, f"{name} has no header: its first row names the image '10{ending}'")
 
 
+@pytest.mark.parametrize("header", ["id", "id,width,height", "id;width;height"])
+@pytest.mark.parametrize("folder", ["test", "test1", "valid"])
+def test_a_table_of_test_images_without_labels_beside_class_folders(
+    header: str, folder: str, tmp_path: Path
+) -> None:
+    separator = ";" if ";" in header else ","
+    row = separator.join(["{}", "5", "6"][: len(header.split(separator))])
+    files = {"test.csv": "\n".join([header, *(row.format(n) for n in range(3))])}
+    images = [f"train/{label}/{image}" for image, label in LABELS.items()]
+    root = written(tmp_path, files, *images, *(f"{folder}/{n}.jpg" for n in range(3)))
+    dataset = load_dataset(root)
+    assert dataset.understanding.classes == {"ants": {"train": 2}, "bees": {"train": 2}}
+
+
+@pytest.mark.parametrize("folder", ["test", "testing", "val"])
+@pytest.mark.parametrize("name", ["test.csv", "labels.csv"])
+def test_the_labels_of_a_test_set_are_not_trained_on(
+    folder: str, name: str, tmp_path: Path
+) -> None:
+    rows = [(n, "ants" if n % 2 else "bees") for n in range(4)]
+    images = [f"train/{label}/{image}" for image, label in LABELS.items()]
+    files = {name: table(("id", "label"), *rows)}
+    root = written(tmp_path, files, *images, *(f"{folder}/{n}.jpg" for n in range(4)))
+    refused(root, f"{name}' labels only images of a test or validation folder.*--layout splits")
+    assert classes(root, layout="splits") == {"ants": {"train": 2}, "bees": {"train": 2}}
+
+
 def test_captions_are_not_labels(tmp_path: Path) -> None:
     images = [f"{label}/{n}.jpg" for n in range(12) for label in ("ants", "bees")]
     rows = [(image, f"picture {n}") for n, image in enumerate(images)]

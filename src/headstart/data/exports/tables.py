@@ -69,8 +69,15 @@ def read_tables(place: Place) -> Export | None:
     Raises:
         DataError: Several tables label the images, or table and folders say different classes.
     """
-    named = _tables(place)
+    named = [table for table in _tables(place) if table.labels or not _is_of_test(table, place)]
     labelled = [table for table in named if table.labels]
+    if labelled and all(_is_of_test(table, place) for table in labelled):
+        names = quoted(place.shown(table.path) for table in labelled)
+        raise DataError(
+            f"{names} labels only images of a test or validation folder, and those of the training "
+            "folder are in none of its rows. Add them with a column split, or use --layout splits "
+            "to read the folders without it."
+        )
     if not labelled:
         if named and all(_lies_in_no_classes(table, place) for table in named):
             raise DataError(f"The labels of {place.root} are not clear.{why_not(place)}")
@@ -127,6 +134,19 @@ def _lies_in_no_classes(table: _Table, place: Place) -> bool:
     return not _classes_in(folders) and not any(map(is_wrapper, folders))
 
 
+def _is_of_test(table: _Table, place: Place) -> bool:
+    """Whether a table names images of test and validation folders alone, beside training images."""
+    near = _near(table.path, place)
+    paths = {path for row in table.rows for path in place.images.find(row[table.image], near)}
+    return {_split_of(path) for path in paths} <= {"test", "val"} and any(
+        _split_of(path) == "train" for path in place.images.paths
+    )
+
+
+def _split_of(path: str) -> str | None:
+    return split_of(path.partition("/")[0]) if "/" in path else None
+
+
 def _is_metadata(table: _Table) -> bool:
     return table.path.stem == "metadata" and table.header[table.image].endswith("file_name")
 
@@ -161,6 +181,8 @@ def _open(path: Path, place: Place) -> _Table | None:
     near = _near(path, place)
     order = [*known, *(n for n, name in enumerate(names) if name not in COLUMNS["label"])]
     image = next((each for each in order if _names_images(rows, each, place, near)), None)
+    if image is not None and not any(names[:image] + names[image + 1 :]):
+        return None  # a list of the test images
     if image is None:
         if path.stem in _TELLING and place.is_flat:
             _refuse(path, header, rows, known, place)
@@ -288,7 +310,7 @@ def _follows_folders(table: _Table, rows: Sequence[TableRow], place: Place) -> b
     raise DataError(
         f"The folders of {place.root} ({quoted(classes)}) and {table.name}{column} say different "
         f"classes for {len(rows) - same:,} of {len(rows):,} images. Use --layout classes for those "
-        f"of the folders, or give {table.path} as the source for those of the table."
+        f"of the folders, or give {table.name} as the source for those of the table."
     )
 
 
