@@ -69,7 +69,7 @@ def _lacks_extension(name: str) -> bool:
         [True, True, False, False]
     """
     _, dot, ending = name.rpartition(".")
-    return (not dot or ending.isdecimal()) and name.upper() != "DICOMDIR"
+    return (not dot or ending.isdecimal()) and not name.upper().startswith("DICOMDIR")
 
 
 def _is_dicom(path: Path) -> bool:
