@@ -12,8 +12,8 @@ from headstart.data.audit import Audit, audit
 from headstart.data.decode import decode_dataset
 from headstart.data.images import load_image
 from headstart.data.pixels import Pixels, with_range
-from headstart.data.ranges import common_range, own_range, to_8_bits
-from headstart.data.reading import EACH, Reading, shipped
+from headstart.data.ranges import common_range, exposures_differ, own_range, to_8_bits
+from headstart.data.reading import EACH, Reading, range_notes, shipped
 from headstart.data.sources import load_dataset
 from headstart.data.types import Dataset
 from headstart.errors import DataError, InputError
@@ -287,3 +287,46 @@ def test_fits_is_signed() -> None:
 def test_scaled_fits_is_refused(cards: dict[str, object]) -> None:
     with pytest.raises(DataError, match="FITS values are scaled"):
         load_image(fits(grey(3).astype(np.int16), **cards))
+
+
+@pytest.mark.parametrize(
+    ("whites", "differ"),
+    [
+        ([100.0, 1000.0] * 9, True),
+        ([0.07, 1.0, 0.5] * 9, True),  # floats
+        ([1500.0, 2000.0, 3900.0] * 9, False),  # contents explain it
+        ([4000.0] * 99 + [100.0], False),  # one dark image
+    ],
+)
+def test_exposures_differ_where_one_range_leaves_dark_images_few_levels(
+    whites: list[float], differ: bool
+) -> None:
+    assert exposures_differ([(0.0, white) for white in whites]) is differ
+
+
+def test_values_that_do_not_start_at_zero_have_one_range() -> None:
+    assert not exposures_differ([(-1000.0, 100.0), (-1000.0, 3000.0)] * 9)
+    assert not exposures_differ([(1900.0, 2000.0), (1900.0, 7000.0)] * 9)
+
+
+def test_images_of_different_exposures_are_read_by_their_own_ranges(tmp_path: Path) -> None:
+    files = {
+        f"{name}/{number}.png": png(np.rint(grey(number) * (white / 255)).astype(np.uint16))
+        for number in range(6)
+        for name, white in (("dark", 120), ("bright", 4000))
+    }
+    write_set(tmp_path / "set", files)
+    dataset, pixels, report = decoded(tmp_path / "set")
+    (finding,) = messages(report, "deep_values")
+    assert "Their exposures differ" in finding
+    reading = with_range(dataset, pixels.facts, range(len(pixels))).reading
+    assert reading.range == "own"
+    assert shipped(reading) == reading  # predict uses the same
+    assert "its own white" in range_notes(reading)[0]
+    for number in range(6):
+        dark, bright = (
+            np.asarray(load_image(tmp_path / "set" / name / f"{number}.png", None, 48, reading))
+            for name in ("dark", "bright")
+        )
+        assert dark.max() == bright.max() == 255
+        assert np.abs(dark.astype(int) - bright.astype(int)).max() <= 4  # a step of 120 levels

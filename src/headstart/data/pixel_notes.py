@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.data.pixels import Facts
-from headstart.data.ranges import common_range
+from headstart.data.ranges import common_range, exposures_differ, usual_whites
 from headstart.data.reading import Reading, shown_range
 from headstart.text import counted, listed
 
@@ -80,14 +80,13 @@ def _depths(facts: Sequence[Facts], usable: Sequence[int]) -> Iterator[PixelNote
     deep = [index for index in usable if facts[index].learned.range is not None]
     if deep:
         names = sorted({facts[index].learned.sample for index in deep})
-        low, high = common_range([span for i in deep if (span := facts[i].learned.range)])
+        ranges = [span for i in deep if (span := facts[i].learned.range)]
         yield PixelNote(
             "deep_values",
             "info",
             deep,
-            f"{counted(len(deep), 'image')} with more than 8 bits a value ({listed(names)}). One "
-            f"range is used for all of them, from black to white: here {shown_range(low, high)}; "
-            "in training, that of the training images.",
+            f"{counted(len(deep), 'image')} with more than 8 bits a value ({listed(names)}). "
+            + _range_used(ranges),
         )
     if len(by_sample) > 1:
         parts = [f"{name} ({len(which):,})" for name, which in sorted(by_sample.items())]
@@ -99,6 +98,20 @@ def _depths(facts: Sequence[Facts], usable: Sequence[int]) -> Iterator[PixelNote
             f"Images of different depths in one data set: {listed(parts)}. A class may be told by "
             "its depth. Convert all images to one type.",
         )
+
+
+def _range_used(ranges: Sequence[tuple[float, float]]) -> str:
+    if exposures_differ(ranges):
+        dark, bright = (f"{end:,.4g}" for end in usual_whites(ranges))
+        return (
+            f"Their exposures differ: a tenth of them is darker than {dark}, another brighter than "
+            f"{bright}. Each image is shown from black to its own white, and brightness tells "
+            "nothing."
+        )
+    return (
+        "One range is used for all of them, from black to white: here "
+        f"{shown_range(*common_range(ranges))}; in training, that of the training images."
+    )
 
 
 def _channels(facts: Sequence[Facts], usable: Sequence[int]) -> Iterator[PixelNote]:

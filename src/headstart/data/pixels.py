@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from headstart.data.array_files import open_array
 from headstart.data.entries import discard, use
 from headstart.data.locks import Share
-from headstart.data.ranges import common_range
+from headstart.data.ranges import common_range, exposures_differ
 from headstart.data.rasters import THUMBNAIL_BYTES, Learned, Status
 from headstart.data.types import Dataset
 from headstart.errors import DataError
@@ -209,6 +209,8 @@ def with_range(
 ) -> Dataset:
     """Returns a data set that reads deep images by the range of some of its images.
 
+    Where the exposures of these differ too much, each image is read by its own range.
+
     Args:
         dataset: The images.
         facts: What was learned about each file.
@@ -218,5 +220,7 @@ def with_range(
     if all(each.learned.range is None for each in facts):
         return dataset
     ranges = [span for row in rows if (span := facts[int(row)].learned.range) is not None]
-    found = common_range(ranges) if ranges else None
+    found: tuple[float, float] | Literal["own"] | None = None
+    if ranges:
+        found = "own" if exposures_differ(ranges) else common_range(ranges)
     return replace(dataset, reading=replace(dataset.reading, range=found))

@@ -196,6 +196,9 @@ def _blocks(values: NDArray[Any]) -> Iterator[slice]:
 def _range(raster: Raster, reading: Reading) -> tuple[float, float]:
     if reading.range == "each":
         return raster.range
+    if reading.range == "own":
+        low, high = raster.range
+        return (min(low, 0.0), high)
     if reading.range is not None:
         return reading.range
     if raster.window is not None:

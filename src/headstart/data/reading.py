@@ -23,13 +23,14 @@ class Reading:
         page: Number of the page or frame to take, from 0; `middle`; or `max` for the largest value
             of each pixel over all pages. None takes the first page, and the middle slice of a
             volume.
-        range: Values that become black and white in images of more than 8 bits a value. `each`
-            measures every image by itself; None goes by the type of the values.
+        range: Values that become black and white in images of more than 8 bits a value. `own` takes
+            those of each image, where exposures differ too much for one range. `each` does so
+            before the range of a data set is known; None goes by the type of the values.
     """
 
     channels: tuple[int, ...] | None = None
     page: Page | None = None
-    range: tuple[float, float] | Literal["each"] | None = None
+    range: tuple[float, float] | Literal["each", "own"] | None = None
 
 
 EACH = Reading(range="each")
@@ -63,6 +64,11 @@ def range_notes(reading: Reading) -> list[str]:
         >>> range_notes(Reading(range=(0, 4095)))
         ['Values from 0 to 4,095 are shown as black to white: the range of the training images.']
     """
+    if reading.range == "own":
+        return [
+            "Each image is shown from black to its own white: exposures differ too much for one "
+            "range."
+        ]
     if not isinstance(reading.range, tuple):
         return []
     return [
