@@ -17,13 +17,14 @@ from headstart.artifacts.fingerprint import read_fingerprint
 from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.run import read_predictions, read_record, read_split_parts
 from headstart.backbones.weights import read_weights
+from headstart.data.entries import SUMS, use
 from headstart.data.images import load_image
-from headstart.data.pixels import is_complete
 from headstart.data.sources import load_dataset
 from headstart.data.splits import read_split
 from headstart.diagnose.suspects import read_suspects_csv
 from headstart.errors import InputError
 from headstart.inputs.regular_files import open_regular, read_text
+from headstart.progress import SILENT
 from headstart.recipes.parsing import load_recipe
 
 RUN = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "finished"
@@ -113,8 +114,9 @@ def test_tables_of_images_are_regular_files(kind: str, name: str, tmp_path: Path
 
 
 def test_a_pipe_is_no_cache_and_no_picture(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "index.json")
-    assert not is_complete(tmp_path)
+    (tmp_path / "entry").mkdir()
+    os.mkfifo(tmp_path / "entry" / SUMS)
+    assert use(tmp_path / "entry", SILENT) is None
     (tmp_path / "pictures").mkdir()
     assert read_picture(tmp_path, "heat", "a.png") is None
 
