@@ -20,7 +20,7 @@ import pytest
 import typer
 from PIL import Image
 
-from headstart.cli import main as _commands  # noqa: F401 - it registers the commands
+from headstart.cli import main as _commands
 from headstart.cli.app import app, reporting_errors
 
 SMALL = ["--set", "backbone.resolution=64"]
@@ -479,3 +479,21 @@ def test_advice_for_more_memory_names_an_option_that_the_command_has(name: str) 
     assert ended.value.exit_code == 1
     assert named <= known
     assert bool(named) == bool(known & {"--set", "--workers"})
+
+
+@pytest.mark.parametrize("moment", ["as it begins", "as its output is flushed"])
+def test_an_interruption_outside_a_command_is_one_line(
+    moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_commands, "open_streams", lambda: None)
+    monkeypatch.setattr(_commands, "app", interrupted if "begins" in moment else lambda: None)
+    if "flushed" in moment:
+        monkeypatch.setattr(sys.stdout, "flush", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        _commands.main()
+    monkeypatch.undo()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "error: Interrupted.\n"

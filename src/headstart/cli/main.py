@@ -29,4 +29,7 @@ def main() -> None:
         code = error.exit_code
         if not error.closed:
             say(f"error: {error}", error=True)
+    except KeyboardInterrupt:  # between the command and the end of the process
+        code = 130
+        say("error: Interrupted.", error=True)
     sys.exit(code)  # type: ignore[arg-type]
