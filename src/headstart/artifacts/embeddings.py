@@ -15,6 +15,7 @@ from headstart.artifacts.files import check_writable, replacing
 from headstart.errors import InputError, RunError
 from headstart.inputs.regular_files import check_regular
 from headstart.names import to_cell
+from headstart.text import shortened
 
 
 @dataclass(frozen=True)
@@ -98,5 +99,5 @@ def read_embeddings(path: Path) -> Embeddings:
     except FileNotFoundError:
         raise RunError(f"{path} is missing: this run has no stored embeddings.") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"Cannot read the embeddings {path}: {error}") from None
+        raise RunError(f"Cannot read the embeddings {path}: {shortened(str(error), 200)}") from None
     return Embeddings(images, labels, vectors)

@@ -23,6 +23,7 @@ from headstart.data.types import Dataset
 from headstart.errors import DataError
 from headstart.inputs.regular_files import check_regular, open_text, read_text
 from headstart.recipes.options import SourceOptions
+from headstart.text import shortened
 
 if TYPE_CHECKING:
     import pandas
@@ -333,7 +334,9 @@ def _open_parquet(path: Path) -> "Iterator[pyarrow.parquet.ParquetFile]":
                 raise DataError(f"{path} has more than {MAX_MANIFEST_ROWS:,} rows.")
             yield file
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a Parquet file: {error}") from error
+        raise DataError(
+            f"{path} cannot be read as a Parquet file: {shortened(str(error), 200)}"
+        ) from error
 
 
 def _column_rows(

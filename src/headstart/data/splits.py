@@ -15,7 +15,7 @@ from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.errors import DataError, DiskFullError, RecipeError, did_you_mean
 from headstart.inputs.regular_files import check_regular, open_text
 from headstart.names import from_cell, to_cell, write_rows
-from headstart.text import counted, listed
+from headstart.text import counted, listed, shortened
 
 Indices = NDArray[np.int64]
 
@@ -221,11 +221,11 @@ def read_split(path: Path, keys: Sequence[str]) -> list[SplitName | None]:
         if name not in SPLIT_NAMES:
             raise DataError(
                 f"Line {line} of {path} has the unknown split "
-                f"{part!r}{did_you_mean(name, SPLIT_NAMES) or '.'} Use train, val or test."
+                f"{shortened(part)!r}{did_you_mean(name, SPLIT_NAMES) or '.'} Use train, val or test."
             )
         if key not in known:
             raise DataError(
-                f"Line {line} of {path} names {key!r}, which is not among the images used. "
+                f"Line {line} of {path} names {shortened(key, 200)!r}, which is not among the images used. "
                 "Remove the line or restore the image."
             )
         if key in found:
