@@ -8,7 +8,7 @@ from headstart.data.locate import Finder, Found, MissingFileError, Slip
 from headstart.data.split_names import SPLIT_ALIASES
 from headstart.data.types import Item, SplitName
 from headstart.errors import DataError, did_you_mean
-from headstart.text import counted
+from headstart.text import counted, shortened
 
 _SEPARATORS = (";", "|")
 _MISSING = ("NoneType", "NAType", "NaTType")  # the last two are pandas's, which may not be loaded
@@ -134,7 +134,7 @@ def _read_row(row: TableRow, finder: Finder) -> tuple[Item, Found]:
 def _multi_label(row: TableRow) -> str:
     several = "for one image" if isinstance(row.label, tuple) else "in one cell"
     return (
-        f"There are several labels {several}, {_shown(row.label)!r} ({row.where}). Several "
+        f"There are several labels {several}, {shortened(_shown(row.label))!r} ({row.where}). Several "
         "labels per image (multi-label) are not supported yet, so give each image one label."
     )
 

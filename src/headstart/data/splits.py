@@ -220,13 +220,13 @@ def read_split(path: Path, keys: Sequence[str]) -> list[SplitName | None]:
         name = _ALIASES.get(part.strip().lower(), part.strip().lower())
         if name not in SPLIT_NAMES:
             raise DataError(
-                f"Line {line} of {path} has the unknown split "
-                f"{shortened(part)!r}{did_you_mean(name, SPLIT_NAMES) or '.'} Use train, val or test."
+                f"Line {line} of {path} has the unknown split {shortened(part)!r}"
+                f"{did_you_mean(name, SPLIT_NAMES) or '.'} Use train, val or test."
             )
         if key not in known:
             raise DataError(
-                f"Line {line} of {path} names {shortened(key, 200)!r}, which is not among the images used. "
-                "Remove the line or restore the image."
+                f"Line {line} of {path} names {shortened(key, 200)!r}, which is not among the "
+                "images used. Remove the line or restore the image."
             )
         if key in found:
             raise DataError(f"{path} repeats {key!r} in line {line}. Keep one line per image.")
