@@ -11,6 +11,7 @@ from headstart.data.formats import readable_extensions
 from headstart.data.image_names import ImageNames
 from headstart.data.tree import Tree
 from headstart.errors import DataError
+from headstart.text import shortened
 
 Slip = Literal["backslash", "case", "extension", "folder", "space"]
 """How a name differs from that of the file that it stands for."""
@@ -95,7 +96,9 @@ class Finder:
         if len(names) < len(real):  # files of one name in several folders
             names = sorted(repr(os.path.relpath(path, self.bases[0])) for path in real)[:_SHOWN]
         hint = f" It may mean {' or '.join(names)}." if real else ""
-        raise MissingFileError(f"There is no file {name!r} in {self.bases[0]} ({where}).{hint}")
+        raise MissingFileError(
+            f"There is no file {shortened(name, 300)!r} in {self.bases[0]} ({where}).{hint}"
+        )
 
     def _below(self, name: str, where: str) -> list[Found]:
         """Returns the images of a name without folders that lie in folders below the base."""
@@ -122,7 +125,9 @@ class Finder:
             # With links followed, only the name must stay inside.
             held = Path(os.path.normpath(plain)) if self.follow_links else real
         except ValueError:  # a NUL in the name
-            raise MissingFileError(f"There is no file {name!r} ({where}).") from None
+            raise MissingFileError(
+                f"There is no file {shortened(name, 300)!r} ({where})."
+            ) from None
         if self.inside and not any(held.is_relative_to(folder) for folder in self.inside):
             named = Path(os.path.normpath(plain))
             if any(named.is_relative_to(folder) for folder in self.inside):
@@ -135,7 +140,7 @@ class Finder:
                 "folder that holds every image, or give a list of paths in Python."
             )
         if not os.path.isfile(real):  # noqa: PTH113 - Path.is_file raises where a name is too long
-            raise MissingFileError(f"There is no file {name!r} ({where}).")
+            raise MissingFileError(f"There is no file {shortened(name, 300)!r} ({where}).")
         away = self.inside and not any(plain.is_relative_to(folder) for folder in self.inside)
         return Found(real if ".." in plain.parts or away else plain, real, slips)
 

@@ -133,9 +133,10 @@ def _read_row(row: TableRow, finder: Finder) -> tuple[Item, Found]:
 
 def _multi_label(row: TableRow) -> str:
     several = "for one image" if isinstance(row.label, tuple) else "in one cell"
+    shown = repr(shortened(_shown(row.label)))
     return (
-        f"There are several labels {several}, {shortened(_shown(row.label))!r} ({row.where}). Several "
-        "labels per image (multi-label) are not supported yet, so give each image one label."
+        f"There are several labels {several}, {shown} ({row.where}). Several labels per image "
+        "(multi-label) are not supported yet, so give each image one label."
     )
 
 
