@@ -1,5 +1,6 @@
 """What `torture.py` stands on: commands in forked children, small disks, and pictures."""
 
+import importlib
 import io
 import os
 import random
@@ -44,22 +45,28 @@ class Ended:
         return found
 
 
+IMPORTED = (
+    "matplotlib.figure",
+    "onnxruntime",
+    "optuna",
+    "sklearn.linear_model",
+    "sklearn.manifold",
+    "timm",
+    "torchvision",
+    "headstart.api.benefit",
+    "headstart.api.check",
+    "headstart.api.compare",
+    "headstart.api.fit",
+    "headstart.api.resume",
+    "headstart.cli.main",
+)
+"""Modules that every command imports."""
+
+
 def preload() -> None:
     """Imports once what every command imports; the children are forks and save it."""
-    import matplotlib.figure  # noqa: F401
-    import onnxruntime  # noqa: F401
-    import optuna  # noqa: F401
-    import sklearn.linear_model
-    import sklearn.manifold  # noqa: F401
-    import timm  # noqa: F401
-    import torchvision  # noqa: F401
-
-    import headstart.api.benefit
-    import headstart.api.check
-    import headstart.api.compare
-    import headstart.api.fit
-    import headstart.api.resume
-    import headstart.cli.main  # noqa: F401
+    for name in IMPORTED:
+        importlib.import_module(name)
 
 
 class Command:
