@@ -233,7 +233,7 @@ def test_misuse_exits_with_2_and_one_line(
     (tmp_path / "one" / "only" / "a.png").write_bytes(source.read_bytes())
     (tmp_path / "bad.toml").write_text('colour = "red"\n')
     (tmp_path / "m").mkdir()
-    (tmp_path / "outside.csv").write_text(f"path,label\n{source},a\n")
+    (tmp_path / "outside.csv").write_text("path,label\n/etc/hostname,a\n")
     (tmp_path / "nothing.csv").write_text("path,label\ngone.png,a\n")
     (tmp_path / "in.png").write_bytes(source.read_bytes())
     (tmp_path / "several.csv").write_text("path,label\nin.png,a;b\n")

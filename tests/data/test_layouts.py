@@ -39,12 +39,15 @@ def examples() -> list[Example]:
 
 def build(root: Path, paths: tuple[str, ...]) -> Path:
     """Writes empty files, as sources never open an image; `NAME << A / B` has the lines A and B."""
-    for label in ("ants", "bees"):
-        for number in range(1, 4):
-            place = root / "DISK" / label / f"{number}.jpg"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.touch()
-    folder = root / "FOLDER"
+    work = root / "work"
+    places = {"DISK": root, "BESIDE": work}
+    for name, parent in places.items():
+        for label in ("ants", "bees"):
+            for number in range(1, 4):
+                place = parent / name / label / f"{number}.jpg"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.touch()
+    folder = work / "FOLDER"
     for path in paths:
         name, _, content = path.partition(" << ")
         if content:
@@ -54,7 +57,7 @@ def build(root: Path, paths: tuple[str, ...]) -> Path:
         name, _, target = path.partition(" -> ")
         if target:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            inside = root if target.startswith("DISK/") else folder
+            inside = places.get(target.partition("/")[0], folder)
             (folder / name).symlink_to(inside / target)
             continue
         if name.endswith("/"):

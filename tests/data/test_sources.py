@@ -202,22 +202,23 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
 
 
 def test_links_that_lead_outside_are_passed_over_and_named(tmp_path: Path) -> None:
-    touch(tmp_path, "data/a/1.jpg", "data/b/1.jpg", "data2/secret.jpg")
-    (tmp_path / "data" / "a" / "2.jpg").symlink_to(tmp_path / "data2" / "secret.jpg")
-    (tmp_path / "data" / "b" / "all").symlink_to("../../data2")
-    (tmp_path / "data" / "c").symlink_to(tmp_path / "data2")
-    dataset = load_dataset(tmp_path / "data")
-    assert len(dataset.items) == 2
-    assert passed(tmp_path / "data") == [
+    data = touch(tmp_path / "near" / "data", "a/1.jpg", "b/1.jpg")
+    touch(tmp_path, "data2/secret.jpg")
+    (data / "a" / "2.jpg").symlink_to(tmp_path / "data2" / "secret.jpg")
+    (data / "b" / "all").symlink_to("../../../data2")
+    (data / "c").symlink_to(tmp_path / "data2")
+    dataset = load_dataset(data)
+    assert (len(dataset.items), dataset.notes) == (2, ())
+    assert passed(data) == [
         "Links that lead outside the folder; use --follow-links to read them: "
         "'a/2.jpg', 'b/all', 'c'."
     ]
 
 
 def test_a_folder_of_links_to_the_outside_says_so(tmp_path: Path) -> None:
-    touch(tmp_path, "store/1.jpg", "data/a/x.txt")
-    (tmp_path / "data" / "a" / "1.jpg").symlink_to("../../store/1.jpg")
-    message = refusal(tmp_path / "data")
+    touch(tmp_path, "store/1.jpg", "near/data/a/x.txt")
+    (tmp_path / "near" / "data" / "a" / "1.jpg").symlink_to("../../../store/1.jpg")
+    message = refusal(tmp_path / "near" / "data")
     assert "no images" in message
     assert message.endswith(
         "Links that lead outside the folder; use --follow-links to read them: 'a/1.jpg'."

@@ -12,7 +12,8 @@ from headstart.data.exports.roboflow import read_one_hot
 from headstart.data.folder_names import is_split_word
 from headstart.data.manifests import check_size, find_near, raw_rows, read_json
 from headstart.data.rows import read_rows
-from headstart.data.tree import Tree, hub_blobs
+from headstart.data.surroundings import surroundings
+from headstart.data.tree import Tree
 from headstart.data.types import Dataset, Item
 from headstart.data.understanding import PassedOver, Reason
 from headstart.errors import DataError
@@ -20,13 +21,18 @@ from headstart.inputs.regular_files import open_regular
 from headstart.recipes.options import SourceOptions
 
 
-def load_annotations(folder: Path, options: SourceOptions) -> Dataset | None:
+def load_annotations(folder: Path, options: SourceOptions, around: Path | None) -> Dataset | None:
     """Reads a folder that an annotation tool or a competition wrote; None for any other folder.
+
+    Args:
+        folder: The folder.
+        options: Options for reading it.
+        around: Folder that its links and rows may lead to, see `surroundings`.
 
     Raises:
         DataError: A row cannot be used, or has several labels.
     """
-    place = Place(_inner(folder.resolve()), options.follow_links)
+    place = Place(_inner(folder.resolve()), options.follow_links, around)
     try:
         found = _read(place, options)
     except DataError as error:
@@ -57,8 +63,9 @@ def _read(place: Place, options: SourceOptions) -> Dataset | None:
     none = known.isdisjoint(str(row.path) for row in export.rows)
     if none and known and not place.is_flat and options.root is None:
         return None  # class folders, and labels of other images
-    items, dataset = _dataset(export, place, Path(place.root.name or "labels"), options)
-    return replace(dataset, passed_over=(*dataset.passed_over, *_not_used(place, items, export)))
+    dataset = _dataset(export, place, Path(place.root.name or "labels"), options)
+    unused = _not_used(place, dataset.items, export)
+    return replace(dataset, passed_over=(*dataset.passed_over, *unused))
 
 
 def load_annotation_file(path: Path, options: SourceOptions) -> Dataset | None:
@@ -68,26 +75,25 @@ def load_annotation_file(path: Path, options: SourceOptions) -> Dataset | None:
         DataError: The file is damaged, a row cannot be used, or it has several labels.
     """
     check_size(path)
-    finder = find_near(path, options)
-    root = finder.inside[0]
+    around = surroundings(path.parent.resolve())
+    root = find_near(path, options, around).inside[0]
     if options.root is None and root.name.lower() in {"annotations", "labels"}:
         root = root.parent
-    place = Place(root, options.follow_links)
+    place = Place(root, options.follow_links, around)
     export = _file_export(path.resolve(), place)
     if export is None:
         return None
-    items, dataset = _dataset(export, place, path, options)
-    return Dataset(path.stem, root, items, None, dataset.notes, dataset.layout, dataset.passed_over)
+    return replace(_dataset(export, place, path, options), name=path.stem)
 
 
-def unread_table(folder: Path, options: SourceOptions) -> str:
+def unread_table(folder: Path, options: SourceOptions, around: Path | None) -> str:
     """Returns why a table that names the images was not read, as a sentence; else nothing."""
-    return tables.why_not(Place(_inner(folder.resolve()), options.follow_links)).strip()
+    return tables.why_not(Place(_inner(folder.resolve()), options.follow_links, around)).strip()
 
 
-def why_no_labels(folder: Path, options: SourceOptions) -> str:
+def why_no_labels(folder: Path, options: SourceOptions, around: Path | None) -> str:
     """Returns what a folder holds in place of class folders, after a space; else nothing."""
-    place = Place(_inner(folder.resolve()), options.follow_links)
+    place = Place(_inner(folder.resolve()), options.follow_links, around)
     return tables.why_not(place) or why_not_read(place)
 
 
@@ -161,22 +167,18 @@ def _file_export(path: Path, place: Place) -> Export | None:
     return label_studio.read_table(path, place) if kind == "records" else None
 
 
-def _dataset(
-    export: Export, place: Place, table: Path, options: SourceOptions
-) -> tuple[tuple[Item, ...], Dataset]:
+def _dataset(export: Export, place: Place, table: Path, options: SourceOptions) -> Dataset:
     bare = tuple(sorted(str(row.path) for row in export.rows if row.label is None))
     labelled = [row for row in export.rows if row.label is not None]
     if not labelled:
         raise DataError(f"No image in {place.root} has a label.")
-    finder = find_near(place.root / table.name, options)
-    blobs = hub_blobs(place.root)
-    if blobs is not None:
-        finder = replace(finder, inside=(*finder.inside, blobs))
+    finder = find_near(place.root / table.name, options, place.around)
     items, notes = read_rows(labelled, finder, table.name)
     passed = PassedOver(reason="unlabelled", what="Images without a label", names=bare)
     notes = (*export.notes, *place.notes, *notes)
     passed_over = (*([passed] if bare else []), *export.unused)
-    return items, Dataset("", place.root, items, None, notes, export.form, passed_over)
+    root = place.root if options.root else finder.root_of(item.path for item in items)
+    return Dataset("", root, items, None, notes, export.form, passed_over)
 
 
 def _not_used(place: Place, items: Sequence[Item], export: Export) -> Iterator[PassedOver]:

@@ -83,9 +83,12 @@ def other_archive(path: Path) -> str:
     return f"{path} is an archive that headstart does not open. Unpack it and give the folder."
 
 
-def archives_alone(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Returns the archives in a folder without images, and the other files; else nothing."""
-    tree = Tree(folder.resolve())
+def archives_alone(folder: Path, around: Path | None = None) -> tuple[list[Path], list[Path]]:
+    """Returns the archives in a folder without images, and the other files; else nothing.
+
+    Links may lead below `around` as well, see `surroundings`.
+    """
+    tree = Tree(folder.resolve(), around=around)
     archives, others = list[Path](), list[Path]()
     for entry in tree.walk(tree.start):
         if entry.kind == "image":

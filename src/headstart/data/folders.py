@@ -6,6 +6,7 @@ from pathlib import Path
 
 from headstart.data.formats import HEIF_EXTENSIONS, is_image_file
 from headstart.data.layouts import Plan, no_classes, plan_folders
+from headstart.data.surroundings import outside_notes
 from headstart.data.tree import SYSTEM_FOLDERS, Entry, Kind, Tree
 from headstart.data.types import Dataset, Item
 from headstart.data.understanding import PassedOver, Reason, quoted
@@ -48,18 +49,19 @@ def images_in(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def load_folder(folder: Path, options: SourceOptions) -> Dataset:
+def load_folder(folder: Path, options: SourceOptions, around: Path | None) -> Dataset:
     """Reads folders of classes, of splits with classes, or of groups with classes.
 
-    `layouts` says which. Symbolic links are followed where they stay inside the folder, or
-    wherever they lead with `follow_links`. Hidden files are passed over.
+    `layouts` says which. Symbolic links are followed where they stay inside the folder or
+    `around` it, or wherever they lead with `follow_links`. Hidden files are passed over.
 
     Raises:
         DataError: There are no images in class folders, or the layout is not clear.
     """
-    tree = Tree(folder.resolve(), options.follow_links)
+    tree = Tree(folder.resolve(), options.follow_links, around)
     plan = plan_folders(tree, options.layout)
     items: list[Item] = []
+    real: list[Path] = []
     rest = list(plan.rest)
     empty: dict[str, list[Path]] = {}
     for each in plan.classes:
@@ -67,8 +69,9 @@ def load_folder(folder: Path, options: SourceOptions) -> Dataset:
         if not label:
             raise DataError(f"A class folder in {tree.root} has a name of spaces only. Rename it.")
         inside = list(tree.walk(each.entry))
-        images = [child.path for child in inside if child.kind == "image"]
-        items += [Item(path, label, each.split, each.group) for path in images]
+        images = [child for child in inside if child.kind == "image"]
+        items += [Item(child.path, label, each.split, each.group) for child in images]
+        real += [child.real for child in images]
         others = [child for child in inside if child.kind != "image"]
         rest += others
         if not images and (why := _why_empty(others)):
@@ -80,7 +83,7 @@ def load_folder(folder: Path, options: SourceOptions) -> Dataset:
         name=tree.root.name or "images",
         root=tree.root,
         items=tuple(items),
-        notes=tuple(_spellings(plan)),
+        notes=(*_spellings(plan), *outside_notes(real, tree.own)),
         layout=plan.layout,
         passed_over=passed,
     )

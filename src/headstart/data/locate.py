@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -47,12 +48,14 @@ class Finder:
     Attributes:
         bases: Absolute folders that a relative path may start from, the likeliest first.
         inside: Resolved folders, one of which must hold each file; anywhere if empty.
+        around: Resolved folder that may hold files as well, see `surroundings`.
         follow_links: Whether links in them may lead outside.
         below: Whether a name without folders may stand for an image in a folder below.
     """
 
     bases: tuple[Path, ...]
     inside: tuple[Path, ...] = ()
+    around: Path | None = None
     follow_links: bool = False
     below: bool = False
     _listed: dict[Path, dict[str, list[str]]] = field(
@@ -105,7 +108,7 @@ class Finder:
         if not self.below or "\0" in name or {"/", "\\"} & set(name):
             return []
         if not self._images:
-            tree = Tree(self.bases[0].resolve(), self.follow_links)
+            tree = Tree(self.bases[0].resolve(), self.follow_links, self.around)
             seen = list(islice(tree.walk(tree.start), _MOST_BELOW))
             paths = [each.path for each in seen if each.kind == "image"]
             shown = [path.relative_to(tree.root).as_posix() for path in paths]
@@ -128,9 +131,9 @@ class Finder:
             raise MissingFileError(
                 f"There is no file {shortened(name, 300)!r} ({where})."
             ) from None
-        if self.inside and not any(held.is_relative_to(folder) for folder in self.inside):
+        if self.inside and not self._is_allowed(held):
             named = Path(os.path.normpath(plain))
-            if any(named.is_relative_to(folder) for folder in self.inside):
+            if self._is_allowed(named):
                 raise DataError(
                     f"{name!r} ({where}) is outside {self.inside[0]}: a link leads to {real}. Use "
                     "--follow-links to read what links lead to."
@@ -141,8 +144,19 @@ class Finder:
             )
         if not os.path.isfile(real):  # noqa: PTH113 - Path.is_file raises where a name is too long
             raise MissingFileError(f"There is no file {shortened(name, 300)!r} ({where}).")
-        away = self.inside and not any(plain.is_relative_to(folder) for folder in self.inside)
+        away = self.inside and not _is_below(plain, self.inside)
         return Found(real if ".." in plain.parts or away else plain, real, slips)
+
+    def _is_allowed(self, file: Path) -> bool:
+        around = () if self.around is None else (self.around,)
+        return _is_below(file, (*self.inside, *around))
+
+    def root_of(self, files: Iterable[Path]) -> Path:
+        """Returns the folder that files are shown relative to: that around if it alone has all."""
+        root = self.inside[0]
+        if self.around is None or not root.is_relative_to(self.around):
+            return root
+        return root if all(_is_below(file, self.inside) for file in files) else self.around
 
     def _alike(self, base: Path, name: str, where: str) -> list[Found]:
         """Returns the files whose names differ in separators, letter case or extension alone."""
@@ -200,6 +214,10 @@ class Finder:
         except (OSError, ValueError):
             return {}
         return names
+
+
+def _is_below(file: Path, folders: Iterable[Path]) -> bool:
+    return any(file.is_relative_to(folder) for folder in folders)
 
 
 def _key(name: str) -> str:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from headstart.data.columns import Column, Columns, find_columns, unused_columns
 from headstart.data.locate import Finder
 from headstart.data.rows import TableRow, read_rows
+from headstart.data.surroundings import surroundings
+from headstart.data.tree import Tree
 from headstart.data.types import Dataset
 from headstart.errors import DataError
 from headstart.inputs.regular_files import check_regular, open_text, read_text
@@ -45,7 +47,7 @@ _YES, _NO = frozenset({"true", "1", "1.0", "yes"}), frozenset({"false", "0", "0.
 def load_manifest(path: Path, options: SourceOptions) -> Dataset:
     """Reads a table file with a header.
 
-    Paths are relative to its folder, or to `root`, and stay inside either.
+    Paths are relative to its folder, or to `root`, and stay inside either or beside its folder.
 
     Raises:
         DataError: The file or one of its rows cannot be used; the message names the row. In a
@@ -61,11 +63,12 @@ def load_manifest(path: Path, options: SourceOptions) -> Dataset:
             columns, rows = _csv_rows(path)
     if not rows:
         raise DataError(f"{path} has no rows under its header.")
-    finder = replace(find_near(path, options), below=True)
+    around = surroundings(path.parent.resolve())
+    finder = replace(find_near(path, options, around), below=True)
     items, notes = read_rows(rows, finder, path.name)
     return Dataset(
         name=path.stem,
-        root=finder.inside[0],
+        root=finder.root_of(item.path for item in items),
         items=items,
         notes=notes,
         layout=f"the table {path.name}{columns.said}",
@@ -124,20 +127,26 @@ def check_size(path: Path) -> None:
         )
 
 
-def find_near(path: Path, options: SourceOptions) -> Finder:
+def find_near(path: Path, options: SourceOptions, around: Path | None) -> Finder:
     """Returns where the images of a manifest are: `root`, its folder, or folders of images in it.
+
+    Args:
+        path: The manifest.
+        options: Whether links are followed, and the root that the user names.
+        around: Folder that may hold images as well, see `surroundings`.
 
     Raises:
         DataError: There is no folder `root`.
     """
     beside = path.parent.resolve()
     near = [beside / name for name in (path.stem, *IMAGE_FOLDERS) if (beside / name).is_dir()]
+    own = Tree(beside).own
     if options.root is None:
-        return Finder((beside, *near), (beside,), options.follow_links)
+        return Finder((beside, *near), own, around, options.follow_links)
     if not options.root.is_dir():
         raise DataError(f"There is no folder {options.root} (--root).")
     root = options.root.resolve()
-    return Finder((root, beside, *near), (root, beside), options.follow_links)
+    return Finder((root, beside, *near), (root, *own), around, options.follow_links)
 
 
 def read_csv(path: Path) -> Iterator[list[str]]:

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from headstart.data.locate import Finder, Found, MissingFileError, Slip
 from headstart.data.split_names import SPLIT_ALIASES
+from headstart.data.surroundings import outside_notes
 from headstart.data.types import Item, SplitName
 from headstart.errors import DataError, did_you_mean
 from headstart.text import counted, shortened
@@ -48,7 +50,7 @@ def read_rows(
     Raises:
         DataError: Images are missing, or a row cannot be used.
     """
-    known: dict[object, tuple[Item, str]] = {}
+    known: dict[Path, tuple[Item, str]] = {}
     repeats: list[str] = []
     missing: list[MissingFileError] = []
     gone: list[str] = []
@@ -82,7 +84,8 @@ def read_rows(
         raise DataError(_all_missing(gone, len(rows), finder, table))
     items = tuple(item for item, _ in known.values())
     _check_labels(items, table)
-    return items, tuple(_notes(repeats, slips))
+    outside = outside_notes(known, finder.inside) if finder.inside else ()
+    return items, (*_notes(repeats, slips), *outside)
 
 
 def _all_missing(gone: Sequence[str], total: int, finder: Finder, table: str) -> str:

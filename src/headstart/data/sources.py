@@ -29,6 +29,7 @@ from headstart.data.manifests import (
 from headstart.data.reading import Page, Reading
 from headstart.data.solar import load_solar
 from headstart.data.stanford_cars import is_stanford_cars, load_stanford_cars
+from headstart.data.surroundings import surroundings
 from headstart.data.types import Dataset, Item
 from headstart.data.understanding import PassedOver
 from headstart.errors import DataError, did_you_mean
@@ -134,10 +135,11 @@ def _load_place(source: str, options: SourceOptions, cache_dir: Path | None) -> 
     path = Path(source)
     # os.path's tests say False where Path's raise: a NUL in the name, or a name too long.
     if source and os.path.isdir(source):  # noqa: PTH112
-        archives, others = archives_alone(path)
+        around = surroundings(path.resolve())
+        archives, others = archives_alone(path, around)
         if archives:
             return _load_archives(path, archives, others, options, cache_dir)
-        return _load_folder(path, options)
+        return _load_folder(path, options, around)
     if not os.path.isfile(source):  # noqa: PTH113
         raise DataError(f"There is no folder or file {source!r}. Check the path.")
     if is_archive(path):
@@ -152,19 +154,19 @@ def _load_place(source: str, options: SourceOptions, cache_dir: Path | None) -> 
     return load_annotation_file(path, options) or load_manifest(path, options)
 
 
-def _load_folder(path: Path, options: SourceOptions) -> Dataset:
+def _load_folder(path: Path, options: SourceOptions, around: Path | None) -> Dataset:
     if options.layout is None and is_stanford_cars(path):
         return load_stanford_cars(path, boxes=options.boxes)
     if options.layout is not None:
-        return load_folder(path, options)
-    if found := load_annotations(path, options):
+        return load_folder(path, options, around)
+    if found := load_annotations(path, options, around):
         return found
     try:
-        dataset = load_folder(path, options)
+        dataset = load_folder(path, options, around)
         _check_classes(dataset)
     except DataError as error:
-        raise DataError(f"{error}{why_no_labels(path, options)}") from None
-    unread = unread_table(path, options)
+        raise DataError(f"{error}{why_no_labels(path, options, around)}") from None
+    unread = unread_table(path, options, around)
     return replace(dataset, notes=(*dataset.notes, unread)) if unread else dataset
 
 
@@ -184,7 +186,7 @@ def _load_archives(
         if inner:
             place = unpack(inner, cache, beside)
             left_out += place.left_out
-        dataset = _load_folder(place.folder, options)
+        dataset = _load_folder(place.folder, options, around=None)  # a stranger's: nothing beside
     except DataError as error:
         # Who gave an archive knows its name, not its place in the cache.
         raise DataError(str(error).replace(str(place.folder), str(path))) from None

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -50,10 +51,12 @@ class Tree:
     Attributes:
         root: The folder.
         follow_links: Whether links may lead anywhere, rather than below the root.
+        around: Resolved folder below which they may lead as well, see `surroundings`.
     """
 
     root: Path
     follow_links: bool = False
+    around: Path | None = None
     _listed: dict[Path, list[Entry]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -64,6 +67,15 @@ class Tree:
     def shown(self, path: Path) -> str:
         """Returns a path relative to the root; bytes that are not UTF-8 are escaped."""
         return path.relative_to(self.root).as_posix().encode(errors="backslashreplace").decode()
+
+    @cached_property
+    def own(self) -> tuple[Path, ...]:
+        """The root, and for a snapshot of the Hugging Face hub the folder that its links lead to.
+
+        The hub's cache keeps `REPO/snapshots/REVISION/…` as links into `REPO/blobs`.
+        """
+        blobs = hub_blobs(self.root)
+        return (self.root,) if blobs is None else (self.root, blobs)
 
     def entries(self, folder: Entry) -> list[Entry]:
         """Returns what lies directly in a folder, sorted by name, without hidden files.
@@ -137,13 +149,10 @@ class Tree:
         return Entry(kind, path, real, is_link=True)
 
     def _is_allowed(self, real: Path) -> bool:
-        """Whether a link may lead to `real`: into the root, or from a snapshot into its blobs.
-
-        The cache of the Hugging Face hub keeps `REPO/snapshots/REVISION/…` as links into
-        `REPO/blobs`.
-        """
-        blobs = hub_blobs(self.root)
-        return real.is_relative_to(self.root) or (blobs is not None and real.is_relative_to(blobs))
+        """Whether a link may lead to `real`: into one of the own folders, or beside the root."""
+        if any(real.is_relative_to(folder) for folder in self.own):
+            return True
+        return self.around is not None and self.around in real.parents
 
 
 def hub_blobs(root: Path) -> Path | None:

@@ -55,7 +55,7 @@ class SourceOptions(BaseModel):
     """Meaning of the top folders: classes, splits (train, test) or groups (patients, days). Needed
     only if headstart asks."""
     follow_links: bool = False
-    """Follow symbolic links that lead outside the folder of the images."""
+    """Follow symbolic links that lead further than beside the folder of the images."""
     root: Path | None = None
     """Folder that the paths of a manifest are relative to; by default that of the manifest."""
     channels: str | None = None

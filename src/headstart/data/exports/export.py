@@ -44,17 +44,19 @@ class Place:
     Attributes:
         root: The folder.
         follow_links: Whether links may lead outside.
+        around: Resolved folder that its links and rows may lead to, see `surroundings`.
         matched: Names of rows that are not the end of a path, and the file that they stand for.
     """
 
     root: Path
     follow_links: bool = False
+    around: Path | None = None
     matched: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def entries(self) -> list[Entry]:
         """Everything but folders below the root."""
-        tree = Tree(self.root, self.follow_links)
+        tree = Tree(self.root, self.follow_links, self.around)
         return list(tree.walk(tree.start))
 
     @cached_property
@@ -91,7 +93,7 @@ class Place:
     @cached_property
     def is_flat(self) -> bool:
         """Whether an image lies directly in the root, or in a folder that is named like a split."""
-        tree = Tree(self.root, self.follow_links)
+        tree = Tree(self.root, self.follow_links, self.around)
         here = tree.entries(tree.start)
         parts = [each for each in here if each.kind == "folder" and split_of(each.path.name)]
         inside = [*here, *(entry for part in parts for entry in _first(tree, part))]
