@@ -15,6 +15,7 @@ from headstart.api.fit import fit
 from headstart.artifacts.bundle import load_bundle
 from headstart.artifacts.run import EPOCHS, read_predictions, read_record
 from headstart.errors import BudgetError, DataError, InputError, RunError
+from headstart.evaluation.trust import Calibration
 from headstart.inference.predict import Run
 from headstart.recipes.parsing import load_recipe
 
@@ -55,6 +56,12 @@ def test_a_run_holds_everything(tuned: Run) -> None:
 
 def test_it_learned(tuned: Run) -> None:
     assert tuned.metrics.accuracy > 0.7
+    calibration = tuned.record.calibration
+    assert calibration is not None
+    assert (calibration.source, calibration.images) == ("validation images", tuned.record.n_val)
+    assert calibration.temperature == tuned.metrics.temperature == tuned.bundle.spec.temperature
+    assert calibration.sets == tuple(each.threshold for each in tuned.bundle.spec.sets)
+    assert read_record(tuned.folder).calibration == calibration
     low, high = tuned.metrics.accuracy_interval
     assert low < tuned.metrics.accuracy <= high
 
@@ -67,6 +74,22 @@ def test_metrics_are_those_of_the_reloaded_bundle_on_the_files(tuned: Run, pictu
         assert new.probability == pytest.approx(old.probability, abs=1e-4)
     right = np.mean([p.label == p.prediction for p in predictions])
     assert tuned.metrics.accuracy == pytest.approx(right)
+
+
+def test_alarms_are_those_of_the_sealed_test(
+    pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A validation that misleads: a temperature is found that does harm on the test images."""
+    misled = Calibration(temperature=20.0, images=6, source="a wrong guess")
+    monkeypatch.setattr("headstart.training.finetune.fit_calibration", lambda *_, **__: misled)
+    run = fit(
+        pictures, strategy="head", settings=SMALL, out=tmp_path / "run", cache_dir=shared_cache
+    )
+    assert run.metrics.log_loss > 0.5 > (run.metrics.log_loss_uncalibrated or 9)
+    assert run.record.alarms[0].startswith("The temperature 20.00 makes")
+    assert read_record(run.folder).alarms == run.record.alarms
+    for page in ("report.html", "bundle/MODEL_CARD.md"):
+        assert "makes the log loss of the test images worse" in (run.folder / page).read_text()
 
 
 def test_the_report_needs_no_network(tuned: Run) -> None:

@@ -96,8 +96,17 @@ def test_what_is_no_record_is_refused(text: str, why: str, run: Path) -> None:
         (lambda trial: trial.update(val_right=10**6), "val_images and val_right"),
         (lambda trial: trial.update(val_loss=None), "needs val_loss"),
         (lambda trial: trial.update(temperature=0), "line 1: temperature"),
+        (lambda trial: trial.update(calibration={"temperature": 0}), "line 1: calibration.temp"),
     ],
-    ids=["lists for names", "no recipe", "no bits", "more right than images", "no loss", "cold"],
+    ids=[
+        "lists for names",
+        "no recipe",
+        "no bits",
+        "more right than images",
+        "no loss",
+        "cold",
+        "cold today",
+    ],
 )
 def test_nonsense_in_a_journal_is_refused(how: Change, field: str, run: Path) -> None:
     path = run / "trials.jsonl"

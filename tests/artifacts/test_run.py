@@ -1,12 +1,20 @@
 """What is read again from a run folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan
 from headstart.artifacts.records import EpochRecord, RunRecord
-from headstart.artifacts.run import EPOCHS, forget_epochs, read_predictions
+from headstart.artifacts.run import (
+    EPOCHS,
+    forget_epochs,
+    read_metrics,
+    read_predictions,
+    read_record,
+)
 from headstart.errors import RunError
 from headstart.recipes.options import SourceOptions
 
@@ -54,6 +62,27 @@ def test_names_of_before_are_read() -> None:
     options = request.options
     assert (options.executor, options.jobs) == ("processes", 3)
     assert Request.model_validate_json(request.model_dump_json()) == request
+
+
+def test_temperatures_of_older_runs_are_read() -> None:
+    folder = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "finished"
+    old = json.loads((folder / "trials.jsonl").read_text().splitlines()[0])
+    trial = TRIALS.read(folder)[0]
+    assert trial.calibration.temperature == old["temperature"] != 1
+    assert trial.calibration.sets == tuple(old["sets"])
+    assert trial.start_calibration.temperature == old["start_temperature"]
+    assert trial.calibration.images == trial.start_calibration.images == old["val_images"]
+    assert trial.cautious_calibration is None
+    assert Trial.model_validate_json(trial.model_dump_json()) == trial
+    old = json.loads((folder / "plan.json").read_text())
+    plan = read_plan(folder)
+    assert plan is not None
+    assert plan.head_calibration.temperature == old["head_temperature"]
+    assert plan.head_calibration.images == old["head_images"]
+    assert SearchPlan.model_validate_json(plan.model_dump_json()) == plan
+    assert read_metrics(folder).log_loss_uncalibrated is None
+    record = read_record(folder)
+    assert (record.calibration, record.alarms) == (None, [])
 
 
 def test_a_record_with_boxes_alone_is_read() -> None:

@@ -123,6 +123,8 @@ def test_metrics_by_hand():
     # Logits 2, 0, 0 at temperature 2: the predicted class has e / (e + 2).
     e = np.e
     assert m.log_loss == pytest.approx(-(6 * np.log(e / (e + 2)) + 2 * np.log(1 / (e + 2))) / 8)
+    before = 6 * np.log(e**2 / (e**2 + 2)) + 2 * np.log(1 / (e**2 + 2))
+    assert m.log_loss_uncalibrated == pytest.approx(-before / 8)
     assert m.ece == pytest.approx(0.75 - e / (e + 2))
     assert m.ece_uncalibrated == pytest.approx(e**2 / (e**2 + 2) - 0.75)
     assert m.temperature == 2.0

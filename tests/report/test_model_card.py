@@ -136,6 +136,21 @@ def test_figures_agree_with_the_metrics(tmp_path: Path) -> None:
     assert "- 3 × ant predicted as bee" in body
 
 
+def test_it_says_what_the_probabilities_stand_on(tmp_path: Path) -> None:
+    calibration = {"temperature": 1.25, "images": 54, "source": "a | b"}
+    metrics = make_run(tmp_path / "run", calibration=calibration, alarms=["It is *wrong*."])
+    path = tmp_path / "run" / "metrics.json"
+    tempered = {"temperature": 1.25, "log_loss_uncalibrated": 0.987}
+    path.write_text(metrics.model_copy(update=tempered).model_dump_json())
+    _, body = card_of(tmp_path / "run")
+    assert "- Temperature: 1.25, from 54 images (a \\| b)\n" in body
+    assert "\nWithout the temperature, the log loss is 0.987 and the calibration error " in body
+    assert "\n\n**Alarm:** It is \\*wrong\\*.\n" in body
+    make_run(tmp_path / "plain")
+    _, body = card_of(tmp_path / "plain")
+    assert not re.search(r"Alarm|Temperature:|[Ww]ithout the temperature", body)
+
+
 def test_it_says_what_it_is_made_of(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     _, body = card_of(tmp_path / "run")

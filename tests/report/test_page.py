@@ -32,6 +32,7 @@ from headstart.data.audit import Audit, Finding
 from headstart.diagnose.suspects import SUSPECTS, Suspect, write_suspects_csv
 from headstart.errors import RunError
 from headstart.evaluation.metrics import Metrics, compute_metrics
+from headstart.evaluation.trust import Calibration
 from headstart.recipes.recipe import Recipe
 from headstart.report.page import MATRIX_AS_TABLE, headline, write_report
 from headstart.text import percent
@@ -264,6 +265,29 @@ def test_page_says_what_was_done(small_run: Path) -> None:
     ):
         assert text in page.text
     assert ["views", "4 views", "4 views", "1 min 01 s"] in page.cells
+
+
+def test_page_says_what_the_probabilities_stand_on(tmp_path: Path) -> None:
+    classes = ("ant", "bee")
+    metrics, predictions = evaluation([0, 0, 1, 1], [0, 1, 0, 1], classes)
+    made = record(
+        tmp_path, classes, alarms=["Trust <b>nothing</b>."],
+        calibration=Calibration(
+            temperature=2.0, images=54, log_loss=0.25, log_loss_uncalibrated=0.5, source="trial"
+        ),
+    )  # fmt: skip
+    tempered = metrics.model_copy(update={"temperature": 2.0, "log_loss_uncalibrated": 1.625})
+    _, page = read(make_run(tmp_path / "run", made, tempered, predictions))
+    assert "2.00, from 54 images (trial); their log loss: 0.500 without it, 0.250 with it" in (
+        page.text
+    )
+    assert "0 is best; 1.625 without the temperature" in page.text
+    assert "Alarm: Trust <b>nothing</b>." in page.text
+    # An older run kept neither.
+    older = tempered.model_copy(update={"log_loss_uncalibrated": None})
+    _, page = read(make_run(tmp_path / "b", record(tmp_path, classes), older, predictions))
+    assert "without the temperature" not in page.text
+    assert "Alarm" not in page.text
 
 
 def test_page_of_a_head_that_was_kept_says_so(tmp_path: Path) -> None:

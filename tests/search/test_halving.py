@@ -9,6 +9,7 @@ import pytest
 
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial
 from headstart.errors import DivergedError, HeadstartError, RunError
+from headstart.evaluation.trust import Calibration
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
@@ -39,7 +40,7 @@ def score_of(recipe: Recipe, epochs: int) -> Score:
 def scored(loss: float, start_loss: float = 9.0, blend: float = 1.0) -> Score:
     right = round(100 * float(np.exp(-loss)))
     bits = "1" * right + "0" * (100 - right)
-    return Score(loss, bits, 1.0, blend, False, start_loss, "0" * 100, 1.0)
+    return Score(loss, bits, blend, False, start_loss, "0" * 100)
 
 
 class Made:
@@ -454,7 +455,7 @@ def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
     def evaluate(recipe: Recipe, epochs: int) -> Score:
         # Worse than the head, but within the noise, which a short schedule is forgiven.
         bits = "1" * 90 + "0" * 10
-        return Score(0.41, bits, 1.0, 1.0, False, 0.4, bits, 1.0, gain_noise=0.02)
+        return Score(0.41, bits, 1.0, False, 0.4, bits, gain_noise=0.02)
 
     journal: list[Trial] = []
     plan = SearchPlan(rungs=tuple(plan_rungs(3, 4)), folds=1, epochs=4)
@@ -540,7 +541,8 @@ def test_a_rung_that_was_ended_is_gone_on_with_as_it_was(tmp_path: Path) -> None
 
 
 def test_a_trial_holds_all_that_a_score_says() -> None:
-    score = Score(0.4, "1101", 1.5, 0.5, True, 0.6, "1001", 2.0, sets=(0.1,), gain_noise=0.02)
+    calibrations = [Calibration(temperature=each, sets=(0.1,)) for each in (1.5, 1.2, 2.0)]
+    score = Score(0.4, "1101", 0.5, True, 0.6, "1001", *calibrations, gain_noise=0.02)
     job = TrialJob(3, 1, BASE.model_dump(mode="json"), 6)
     trial = as_trial(job, Outcome(score, seconds=2.0), "a note")
     assert (trial.number, trial.rung, trial.epochs, trial.seconds) == (3, 1, 6, 2.0)

@@ -27,7 +27,11 @@ RIGHT = np.array([[2, 0], [2, 0], [0, 2], [0, 2]], np.float32)
 
 
 def compared(
-    trained: np.ndarray, start: np.ndarray | None, solved: bool = True, **of_trial: Any
+    trained: np.ndarray,
+    start: np.ndarray | None,
+    solved: bool = True,
+    temperature: float = 1.0,
+    **of_trial: Any,
 ) -> str:
     """Compares a network with known logits on four images."""
     extractor = SimpleNamespace(
@@ -38,7 +42,7 @@ def compared(
     transfer: Any = SimpleNamespace(model=nn.Identity(), cached=cached, solved=solved)
     known = {"val_loss": 0.5, "val_images": 4, **of_trial}
     trial = Trial(rung=0, number=0, state="done", recipe={}, epochs=1, **known)
-    return worse_than_head(experiment, transfer, trial, start)
+    return worse_than_head(experiment, transfer, trial, start, temperature)
 
 
 @pytest.mark.parametrize("images", [4, 8])
@@ -178,7 +182,10 @@ def test_where_every_trial_fails_a_head_by_hand_is_calibrated_on_held_out_images
     head_was_shipped(run, "not finite")
     assert not (run.folder / "heads.jsonl").exists()
     assert {each.images for each in run.bundle.spec.sets} == {run.record.n_train + run.record.n_val}
-    assert run.metrics.temperature != 1
+    assert run.record.calibration is not None
+    assert run.record.calibration.source == "cross-validation of the head"
+    assert run.record.calibration.images == run.record.n_train + run.record.n_val
+    assert run.metrics.temperature == run.record.calibration.temperature
     random = [*SETTINGS, "head.init=random"]
     with pytest.raises(HeadstartError, match=r"All trials failed \(1\)"):
         fit(

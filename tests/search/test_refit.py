@@ -11,30 +11,61 @@ from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.data.decode import ImageSource
 from headstart.data.reading import Reading
 from headstart.errors import DiskFullError, HeadstartError, RunError
+from headstart.evaluation.trust import Calibration
 from headstart.recipes.recipe import Recipe
 from headstart.search import refit
-from headstart.search.refit import head_alone, to_calibrate_by
+from headstart.search.refit import by_trials, head_alone, to_calibrate_by
 from headstart.search.trial import TrialContext
 
 
 @pytest.mark.parametrize(("seen_by_trial", "by_trial"), [(36, False), (200, True), (240, True)])
 def test_a_head_alone_is_calibrated_by_the_more_images(seen_by_trial: int, by_trial: bool) -> None:
     plan = SearchPlan(
-        rungs=(), folds=1, epochs=8, head_images=200, head_temperature=0.9, head_sets=(0.5,)
-    )
+        rungs=(), folds=1, epochs=8, head_images=200,
+        head_calibration=Calibration(temperature=0.9, images=200),
+    )  # fmt: skip
     trial = Trial(
         rung=0, number=0, state="done", recipe={}, epochs=2, val_loss=0.5, val_images=seen_by_trial,
-        start_temperature=0.3, start_sets=(0.1,),
+        start_calibration=Calibration(temperature=0.3, images=seen_by_trial),
     )  # fmt: skip
     nothing: Any = None
     fitted = head_alone(nothing, Recipe(), nothing, plan, trial)
-    wanted = (0.3, (0.1,), seen_by_trial) if by_trial else (0.9, (0.5,), 200)
-    assert (fitted.temperature, fitted.sets, fitted.held) == wanted
+    assert fitted.calibration == (trial.start_calibration if by_trial else plan.head_calibration)
     mirrored = trial.model_copy(update={"recipe": {"test_time_flip": True}})
     fitted = head_alone(nothing, Recipe(), nothing, plan, mirrored)
-    assert fitted.temperature == 0.3, "the search of heads saw no mirror images"
+    assert fitted.calibration.temperature == 0.3, "the search of heads saw no mirror images"
     without = head_alone(nothing, Recipe(), nothing, plan, None)
-    assert (without.temperature, without.held) == (0.9, 200)
+    assert without.calibration == plan.head_calibration
+
+
+def trial_of(epochs: int, temperature: float = 1.5, **changes: Any) -> Trial:
+    """A trial whose calibrations for its own and for another network differ."""
+    calibrations = {
+        "calibration": Calibration(temperature=temperature, images=40, sets=(0.2,)),
+        "cautious_calibration": Calibration(temperature=temperature**0.5, images=40, sets=(0.4,)),
+    }
+    known = {"val_loss": 0.5, "val_images": 40, "recipe": {}, **calibrations, **changes}
+    return Trial(rung=0, number=0, state="done", epochs=epochs, **known)
+
+
+@pytest.mark.parametrize(("epochs", "twin"), [(3, False), (6, False), (12, True)])
+def test_a_trial_is_believed_where_its_schedule_was_the_whole_one(epochs: int, twin: bool) -> None:
+    plan, trial = SearchPlan(rungs=(), folds=1, epochs=12), trial_of(epochs)
+    wanted = trial.calibration if twin else trial.cautious_calibration
+    assert by_trials([trial], Recipe(), plan) == wanted
+    again = plan.model_copy(update={"fitted_epochs": 3})
+    assert by_trials([trial], Recipe(), again) == trial.calibration, "the schedule that was run"
+
+
+def test_other_views_and_several_networks_are_not_those_of_the_trial() -> None:
+    plan, trial = SearchPlan(rungs=(), folds=1, epochs=12), trial_of(12)
+    mirrored = by_trials([trial], Recipe(test_time_flip=True), plan)
+    assert (mirrored.temperature, mirrored.sets) == (1.5**0.5, ())
+    together = by_trials([trial, trial_of(12, temperature=4.0)], Recipe(), plan)
+    assert together.temperature == pytest.approx((1.5**0.5 + 2) / 2)
+    assert (together.sets, together.images) == ((), 40)
+    older = trial_of(3, cautious_calibration=None)
+    assert by_trials([older], Recipe(), plan) == older.calibration, "older runs kept no other"
 
 
 def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, TrialContext]:

@@ -55,9 +55,12 @@ def test_a_search_leaves_its_trials_and_trains_the_best(searched: Run) -> None:
     assert searched.record.epochs == 4
     assert best.val_images == searched.record.n_train + searched.record.n_val
     assert "on 36 images" in steps["finish"].happened, "the validation images, too"
-    assert searched.metrics.temperature == best.temperature
+    shipped = best.cautious_calibration
+    assert shipped is not None
+    assert searched.record.calibration == shipped, "the trial had half of the schedule"
+    assert searched.metrics.temperature == shipped.temperature
     sets = searched.bundle.spec.sets
-    assert tuple(each.threshold for each in sets) == pytest.approx(best.sets)
+    assert tuple(each.threshold for each in sets) == pytest.approx(shipped.sets)
     assert {each.images for each in sets} == {best.val_images}
     assert searched.metrics.accuracy > 0.7
     page = (searched.folder / "report.html").read_text(encoding="utf-8")

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from headstart.evaluation.calibration import fit_temperature
+from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.trust import fit_calibration
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search import trial as trial_module
@@ -19,6 +22,7 @@ from headstart.search.trial import (
     TrialContext,
     TrialJob,
     _score,
+    groups_of,
     run_trial,
     solve_heads,
 )
@@ -135,9 +139,9 @@ def test_a_trial_whose_cache_is_lost_or_damaged_scores_the_same(
 
 def test_groups_of_held_out_images_are_kept_in_their_order(context: TrialContext) -> None:
     held = context.folds[1][0].held
-    assert trial_module._groups_of(context, held) == ()
+    assert groups_of(context, held) == ()
     alike = replace(context, groups=np.arange(len(context.rows)) // 2)
-    found = trial_module._groups_of(alike, held)
+    found = groups_of(alike, held)
     place = {int(row): number for number, row in enumerate(context.rows)}
     pairs = [place[int(row)] // 2 for row in held]
     assert len(set(found)) == max(found) + 1 == len(set(pairs))
@@ -153,7 +157,7 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     labels = np.zeros(40, np.int64)
     wrong = {share: [row >= count for row in range(40)] for share, count in
              ((0.0, 20), (0.5, 4), (0.75, 8), (1.0, 12))}  # fmt: skip
-    found = {(share, False): logits(right, 2.0) for share, right in wrong.items()}
+    found = {(share, False): logits(right, 6.0) for share, right in wrong.items()}
     score = _score(found, labels)
     assert isinstance(score, Score)
     assert score.blend == 0.5
@@ -163,7 +167,16 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     share = 4 / 40
     expected = -(share * np.log(share) + (1 - share) * np.log(1 - share))
     assert score.val_loss == pytest.approx(expected, abs=1e-4)
-    assert score.temperature == pytest.approx(2.0 / np.log((1 - share) / share), rel=1e-2)
+    best = found[0.5, False]
+    assert score.calibration == fit_calibration(best, labels, score.calibration.source)
+    # The temperatures for the same and for another network, and the likeliest one.
+    likeliest = fit_temperature(best, labels)
+    assert likeliest == pytest.approx(6.0 / np.log((1 - share) / share), rel=1e-3)
+    same, other = score.calibration.temperature, score.cautious_calibration.temperature
+    assert likeliest > same > other > 1
+    assert score.calibration.sets == set_thresholds(best, labels, same)
+    assert score.cautious_calibration.sets == set_thresholds(best, labels, other)
+    assert score.calibration.images == score.cautious_calibration.images == 40
     assert score.gain_noise > 0
     assert not score.flip
     same = {**found, (0.0, True): found[0.0, False], (0.5, True): found[0.5, False]}
@@ -174,7 +187,9 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     start = {(0.0, True): logits([True] * 30 + [False] * 10, 2.0)}
     mirrored = _score({**better, **start}, labels)
     assert mirrored.start_bits == "1" * 30 + "0" * 10
-    assert mirrored.start_temperature == pytest.approx(2.0 / np.log(3), rel=1e-2)
+    calibrated = fit_calibration(start[0.0, True], labels, mirrored.calibration.source)
+    assert mirrored.start_calibration == calibrated
+    assert 1 < calibrated.temperature < 2.0 / np.log(3)
     only = {(share, True): logits(right, 2.0) for share, right in wrong.items()}
     assert _score(only, labels).blend == 0.5, "flips that were asked for by hand are always there"
 

@@ -14,6 +14,7 @@ from headstart.artifacts.records import Acted
 from headstart.evaluation.intervals import Groups, share_interval, wilson
 from headstart.evaluation.metrics import flags_of
 from headstart.evaluation.statistics import Interval
+from headstart.evaluation.trust import Calibration
 from headstart.inputs.quantities import Bits, Count, Positive, Share, Size
 from headstart.inputs.regular_files import read_bytes
 from headstart.recipes.parsing import parse_recipe
@@ -95,12 +96,12 @@ class Trial(BaseModel):
         val_bits: One character per validation image, `1` if it is classified correctly.
         val_groups: Group number of each validation image; empty if each is one of its own, and in
             older runs, which did not record it.
-        temperature: Best temperature.
+        calibration: Calibration by the validation images.
+        cautious_calibration: The same for a network that differs from this one, such as one with a
+            longer schedule; None in older runs.
         start_loss: Validation log loss before training, with the initial head.
-        start_temperature: Best temperature before training.
         start_bits: `val_bits` before training.
-        sets: Thresholds of prediction sets; see `calibration.set_thresholds`.
-        start_sets: `sets` before training.
+        start_calibration: `calibration` before training.
         gain_noise: Standard error, over images, of the reduction in log loss by training.
         note: Changes that were needed to run the trial.
         train_s: Seconds to train on one image once.
@@ -122,12 +123,11 @@ class Trial(BaseModel):
     val_images: Count = 0
     val_bits: Bits = ""
     val_groups: tuple[Count, ...] = ()
-    temperature: Positive = 1.0
+    calibration: Calibration = Calibration()
+    cautious_calibration: Calibration | None = None
     start_loss: Size | None = None
-    start_temperature: Positive = 1.0
     start_bits: Bits = ""
-    sets: tuple[Share, ...] = ()
-    start_sets: tuple[Share, ...] = ()
+    start_calibration: Calibration = Calibration()
     gain_noise: Size = 0.0
     note: str = ""
     train_s: Size = 0.0
@@ -136,8 +136,16 @@ class Trial(BaseModel):
     cause: str = ""
     traceback: str = ""
 
+    # What older runs kept in place of calibrations.
+    temperature: Positive | None = Field(None, exclude=True, repr=False)
+    sets: tuple[Share, ...] = Field((), exclude=True, repr=False)
+    start_temperature: Positive | None = Field(None, exclude=True, repr=False)
+    start_sets: tuple[Share, ...] = Field((), exclude=True, repr=False)
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        _take_over_temperature(self, "", self.val_images)
+        _take_over_temperature(self, "start_", self.val_images)
         counts = (len(self.val_bits), self.val_bits.count("1"))
         if self.val_bits and counts != (self.val_images, self.val_right):
             raise ValueError("The values val_images and val_right are not those of val_bits.")
@@ -162,6 +170,20 @@ class Trial(BaseModel):
         if not self.val_images:
             return 0.0, 1.0
         return wilson(self.val_right / self.val_images, self.val_images)
+
+
+def _take_over_temperature(record: BaseModel, prefix: str, images: int) -> None:
+    """Moves a temperature and thresholds, which older runs kept side by side, to a calibration.
+
+    A validator before all others could not do this: see `files.read_model`.
+    """
+    temperature = getattr(record, f"{prefix}temperature")
+    if temperature is None:
+        return
+    sets = getattr(record, f"{prefix}sets")
+    found = Calibration(temperature=temperature, images=images, sets=sets)
+    for name, value in (("calibration", found), ("temperature", None), ("sets", ())):
+        object.__setattr__(record, f"{prefix}{name}", value)
 
 
 class HeadRecord(BaseModel):
@@ -219,8 +241,7 @@ class SearchPlan(BaseModel):
             heads were not searched.
         head_right: Number of images that this head classifies correctly.
         head_images: Number of images.
-        head_temperature: Best temperature of this head.
-        head_sets: Thresholds of prediction sets of this head.
+        head_calibration: Calibration of this head by its cross-validation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -234,8 +255,15 @@ class SearchPlan(BaseModel):
     head_loss: Size | None = None
     head_right: Count = 0
     head_images: Count = 0
-    head_temperature: Positive = 1.0
-    head_sets: tuple[Share, ...] = ()
+    head_calibration: Calibration = Calibration()
+    # What older runs kept in its place.
+    head_temperature: Positive | None = Field(None, exclude=True, repr=False)
+    head_sets: tuple[Share, ...] = Field((), exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        _take_over_temperature(self, "head_", self.head_images)
+        return self
 
     @property
     def whole_epochs(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headstart.evaluation.trust import Calibration
 from headstart.inputs.quantities import Count, Finite, Names, PathText, Share, Size
 from headstart.recipes.options import FitOptions, SourceOptions
 
@@ -140,6 +141,8 @@ class RunRecord(BaseModel):
     chosen: str = ""
     cached_view_accuracy: Share | None = None
     fresh_view_accuracy: Share | None = None
+    calibration: Calibration | None = None  # of what is shipped; None in older runs
+    alarms: list[str] = Field(default_factory=list)  # why not to trust its probabilities
     plan: list[PlanStep] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     acted: list[Acted] = Field(default_factory=list)

@@ -55,6 +55,15 @@ def print_run(run: "Run") -> None:
         f"macro-F1 {percent(metrics.macro_f1)}, log loss {metrics.log_loss:.3f}, "
         f"calibration error {percent(metrics.ece)}"
     )
+    if metrics.temperature != 1 and metrics.log_loss_uncalibrated is not None:
+        say(
+            f"without its temperature: log loss {metrics.log_loss_uncalibrated:.3f}, "
+            f"calibration error {percent(metrics.ece_uncalibrated)}"
+        )
+    if record.calibration is not None:
+        say(f"temperature: {record.calibration.described}")
+    for alarm in record.alarms:
+        say(f"ALARM: {alarm}")
     if metrics.retrieval is not None:
         recalls = metrics.retrieval.recall_at.items()
         say(

@@ -1,5 +1,6 @@
 """Probabilities from logits: temperature scaling and calibration error."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,16 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
     return np.asarray(np.exp(log_softmax(logits, temperature)))
 
 
-def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+def fit_temperature(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    spread: float = math.inf,
+    independent: int | None = None,
+) -> float:
     """Returns the temperature that minimises the log loss on validation (Guo et al. 2017).
+
+    With a spread it is the most likely one (maximum a posteriori) if log(temperature) is normal
+    around 0 before any image is seen: with few images it stays close to 1.
 
     If every prediction is right, the log loss has no minimum at a positive temperature. In the
     spirit of Platt (1999), one right and one wrong prediction are then added: the predicted class
@@ -47,6 +56,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Args:
         logits: Logits, shape (n, classes).
         labels: Class indices, shape (n,).
+        spread: Standard deviation of log(temperature) before any image is seen.
+        independent: Number of independent images that these count as; by default all are.
 
     Returns:
         A value within `TEMPERATURE_RANGE`; 1 if there is nothing to fit: no images, one class, or
@@ -58,6 +69,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Example:
         >>> round(fit_temperature([[4.0, 0.0]] * 4, [0, 0, 0, 1]), 2)
         3.64
+        >>> round(fit_temperature([[4.0, 0.0]] * 4, [0, 0, 0, 1], spread=0.3), 2)
+        1.27
     """
     from scipy.optimize import minimize_scalar  # noqa: PLC0415 - heavy
 
@@ -65,20 +78,33 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     n, n_classes = z.shape
     if n == 0 or n_classes < 2 or not np.ptp(z, axis=1).any():
         return 1.0
-    rows = np.arange(n)
+    rows, count = np.arange(n), n if independent is None else independent
     all_right = bool((z.argmax(axis=1) == y).all())
     runner_up = np.argpartition(z, -2, axis=1)[:, -2]
 
     def loss(log_temperature: float) -> float:
         log_p = log_softmax(z, float(np.exp(log_temperature)))
-        total = -float(log_p[rows, y].mean())
+        total = -(count + all_right) * float(log_p[rows, y].mean())
         if all_right:
-            total = (n + 1) * total - float(log_p[rows, runner_up].mean())
-        return total
+            total -= float(log_p[rows, runner_up].mean())
+        return total + log_temperature**2 / (2 * spread**2)
 
     low, high = np.log(TEMPERATURE_RANGE)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
+
+
+def log_losses(
+    logits: ArrayLike, labels: NDArray[np.int64], temperature: float
+) -> NDArray[np.float64]:
+    """Returns the log loss (n,), in nats, of every image at a temperature.
+
+    Args:
+        logits: Logits, shape (n, classes).
+        labels: Class indices, shape (n,).
+        temperature: Temperature that divides the logits.
+    """
+    return np.asarray(-log_softmax(logits, temperature)[np.arange(len(labels)), labels])
 
 
 def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:

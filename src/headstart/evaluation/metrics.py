@@ -12,7 +12,7 @@ from headstart.evaluation.calibration import (
     checked_scores,
     expected_calibration_error,
     fit_temperature,
-    log_softmax,
+    log_losses,
     softmax,
 )
 from headstart.evaluation.class_means import balanced_accuracy, macro_f1
@@ -76,6 +76,7 @@ class Metrics(BaseModel):
         macro_f1_interval: The same, widened by the range of the bias that macro F1 has with few
             images a class; see `evaluation.class_means`.
         log_loss: Mean of -ln p(true class), in nats, after temperature scaling.
+        log_loss_uncalibrated: The same at temperature 1; None in older runs.
         ece: Expected calibration error after temperature scaling, in 15 bins.
         ece_uncalibrated: The same at temperature 1.
         temperature: Temperature that divides the logits.
@@ -99,6 +100,7 @@ class Metrics(BaseModel):
     macro_f1: Share
     macro_f1_interval: ShareRange
     log_loss: Size
+    log_loss_uncalibrated: Size | None = None
     ece: Share
     ece_uncalibrated: Share
     temperature: Positive
@@ -176,7 +178,7 @@ def compute_metrics(
         logits: Logits before temperature scaling, shape (n, classes).
         labels: True class indices, shape (n,).
         class_names: Class names in the order of the logits.
-        temperature: Result of `fit_temperature` on validation images.
+        temperature: Temperature that divides the logits, from other images.
         groups: Group number of each image, shape (n,), if the images are not independent.
 
     Raises:
@@ -213,7 +215,8 @@ def compute_metrics(
         balanced_accuracy_interval=balanced_interval,
         macro_f1=f1,
         macro_f1_interval=f1_interval,
-        log_loss=-float(log_softmax(z, temperature)[np.arange(n), y].mean()),
+        log_loss=float(log_losses(z, y, temperature).mean()),
+        log_loss_uncalibrated=float(log_losses(z, y, 1.0).mean()),
         ece=expected_calibration_error(softmax(z, temperature), y),
         ece_uncalibrated=expected_calibration_error(softmax(z), y),
         temperature=temperature,

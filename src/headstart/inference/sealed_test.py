@@ -36,6 +36,7 @@ from headstart.evaluation.conformal import (
 from headstart.evaluation.intervals import numbered
 from headstart.evaluation.metrics import Metrics, T, compute_metrics
 from headstart.evaluation.retrieval import retrieval, unit
+from headstart.evaluation.trust import alarms
 from headstart.features.extractor import features_of
 from headstart.inference.predict import class_sets, training_distribution
 from headstart.inference.run_bundle import run_bundle
@@ -78,17 +79,14 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
         DataError: If a test image can no longer be read.
     """
     folder, record = run.folder, run.record
-    experiment, recipe, transfer, temperature = (
-        fitted.experiment,
-        fitted.recipe,
-        fitted.transfer,
-        fitted.temperature,
-    )
+    experiment, recipe, transfer = fitted.experiment, fitted.recipe, fitted.transfer
+    calibration = record.calibration = fitted.calibration
+    temperature = calibration.temperature
     extractor, network = experiment.extractor, experiment.extractor.backbone
     gallery = _keep_embeddings(experiment, transfer, folder)
     sets = [
-        SetSpec(coverage=coverage, threshold=threshold, images=fitted.held)
-        for coverage, threshold in zip(COVERAGES, fitted.sets, strict=False)
+        SetSpec(coverage=coverage, threshold=threshold, images=calibration.images)
+        for coverage, threshold in zip(COVERAGES, calibration.sets, strict=False)
     ]
     save_bundle(
         folder / "bundle",
@@ -154,6 +152,7 @@ def _test(
     metrics = compute_metrics(logits, labels, classes, temperature, groups=groups)
     metrics = metrics.model_copy(update={"retrieval": found})
     probabilities = softmax(logits, temperature)
+    run.record.alarms = alarms(logits, labels, temperature, groups)
     keys = [
         experiment.dataset.key(int(index))
         for index in experiment.audited.kept[experiment.split.test]

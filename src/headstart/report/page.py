@@ -224,6 +224,7 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
         ("Augmented views of each image", str(record.views) if record.views else ""),
         ("Epochs", str(record.epochs) if record.epochs else ""),
         ("Kept", record.chosen),
+        ("Temperature", "" if record.calibration is None else record.calibration.described),
         ("Why training ended", record.stop_reason),
         ("Validation accuracy", ", ".join(validation)),
         ("Accuracy on training images", _view_gap(record)),
@@ -300,7 +301,7 @@ def _figures(metrics: Metrics) -> list[Figure]:
             "Log loss",
             f"{metrics.log_loss:.3f}",
             "",
-            "penalty for being sure and wrong; 0 is best",
+            "penalty for being sure and wrong; 0 is best" + _before(metrics),
         ),
         Figure(
             "Calibration error",
@@ -312,6 +313,13 @@ def _figures(metrics: Metrics) -> list[Figure]:
         ),
         *_retrieval_figures(metrics),
     ]
+
+
+def _before(metrics: Metrics) -> str:
+    """Returns the log loss without the temperature; empty if a run has none or did not keep it."""
+    if metrics.temperature == 1 or metrics.log_loss_uncalibrated is None:
+        return ""
+    return f"; {metrics.log_loss_uncalibrated:.3f} without the temperature"
 
 
 def _retrieval_figures(metrics: Metrics) -> list[Figure]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
 from headstart.backbones.boundaries import FEATURES
 from headstart.diagnose.suspects import SUSPECTS, find_suspects, without_sealed, write_suspects_csv
-from headstart.evaluation.calibration import calibrated_score, fit_temperature, softmax
-from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.calibration import calibrated_score, softmax
+from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import activations, features_of, open_prefix
 from headstart.features.probe import (
     STRENGTHS,
@@ -226,17 +226,18 @@ def with_best_head(
         )  # fmt: skip
         chosen = best.head.model_copy(update={"dropout": head.dropout})
         tested = np.isfinite(found.logits[:, 0])
-        temperature, sets = 1.0, tuple[float, ...]()
+        calibration = Calibration()
         if tested.any():
             held, labels = found.logits[tested], plain.labels[tested]
-            temperature = fit_temperature(held, labels)
-            sets = set_thresholds(held, labels, temperature)
-            told = softmax(held, temperature)
+            calibration = fit_calibration(
+                held, labels, "cross-validation of the head", groups=plain.groups[tested]
+            )
+            told = softmax(held, calibration.temperature)
             _note_suspects(run, experiment, plain.rows[tested], told, pooled[tested])
     plan = nothing.model_copy(
         update={
             "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
-            "head_temperature": temperature, "head_sets": sets,
+            "head_calibration": calibration,
         }
     )  # fmt: skip
     return parse_recipe({**base.model_dump(), "head": chosen.model_dump()}), plan

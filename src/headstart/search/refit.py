@@ -11,14 +11,13 @@ from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.records import Acted, EpochRecord
 from headstart.artifacts.run import EPOCHS, forget_epochs
 from headstart.errors import first_line
-from headstart.evaluation.calibration import fit_temperature
-from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.trust import Calibration, fit_calibration, mean_calibration
 from headstart.features.probe import parted
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search.executors.outcome import ENDING, FAILURES
 from headstart.search.halving import short
-from headstart.search.trial import Fold, TrialContext, fresh_extractor, with_fold
+from headstart.search.trial import Fold, TrialContext, fresh_extractor, groups_of, with_fold
 from headstart.search.worth import held_logits, worse_than_head
 from headstart.text import counted, percent
 from headstart.training.activity import untrained
@@ -99,9 +98,9 @@ def _train_winners(
     Networks that fail or are worse than the head alone are left out; if none is left, the head of
     the first is kept.
     """
-    record = run.record
     trained: list[FittedClassifier] = []
     logits: list[NDArray[np.float32]] = []
+    kept: list[Trial] = []
     head: FittedClassifier | None = None
     told: list[str] = []
     apart = to_calibrate_by(experiment, context, winners, plan, base.seed)
@@ -119,7 +118,8 @@ def _train_winners(
         start = held_logits(here, transfer) if held_out else None
         try:
             happened, found = _train(run, here, recipe, transfer, left)
-            why = worse_than_head(here, transfer, winner, start)
+            calibration = by_trials([winner], recipe, plan)
+            why = worse_than_head(here, transfer, winner, start, calibration.temperature)
         except ENDING:
             raise
         except FAILURES as error:
@@ -136,22 +136,30 @@ def _train_winners(
             continue
         told.append(happened)
         if not trained:
-            record.acted = [*transfer.acted, *found]
+            run.record.acted = [*transfer.acted, *found]
         if len(apart):
             logits.append(held_logits(here, transfer))
-        trained.append(calibrated_by_trial(FittedClassifier(here, recipe, transfer, 1.0), winner))
+        kept.append(winner)
+        trained.append(FittedClassifier(here, recipe, transfer, calibration))
     if not trained:
         assert head is not None
-        record.chosen = "head on frozen features"
-        record.stop_reason = "no whole schedule was better than the head alone"
-        record.acted = [*head.transfer.acted, *untrained(head.recipe, record.stop_reason)]
-        return head, "; ".join([*told, "the head is kept"])
-    record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
-    fitted = averaged(trained)
+        return _instead(run, head), "; ".join([*told, "the head is kept"])
+    run.record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
+    fitted = averaged(trained, by_trials(kept, trained[0].recipe, plan))
     if len(apart) and not fitted.recipe.averaging.chooses_by_validation:
-        fitted = calibrated_by_logits(fitted, np.asarray(np.mean(logits, axis=0), np.float32))
-        told.append(f"calibrated on {counted(fitted.held, 'held-out validation image')}")
+        fitted = _by_images_apart(fitted, context, np.mean(logits, axis=0))
+        images = counted(fitted.calibration.images, "held-out validation image")
+        told.append(f"calibrated on {images}")
     return fitted, "; ".join(told)
+
+
+def _instead(run: RunContext, head: FittedClassifier) -> FittedClassifier:
+    """Records that the head is shipped instead of any trained network, and returns it."""
+    record = run.record
+    record.chosen = "head on frozen features"
+    record.stop_reason = "no whole schedule was better than the head alone"
+    record.acted = [*head.transfer.acted, *untrained(head.recipe, record.stop_reason)]
+    return head
 
 
 def _forget(run: RunContext, why: str, others: bool) -> None:
@@ -247,51 +255,65 @@ def _train(
     return happened, last.acted
 
 
-def averaged(trained: Sequence[FittedClassifier]) -> FittedClassifier:
+def averaged(trained: Sequence[FittedClassifier], calibration: Calibration) -> FittedClassifier:
     """Returns the first network with the others as further members of an ensemble."""
     first, *others = trained
-    if not others:
-        return first
     members = tuple(
         Member(each.experiment.extractor.backbone.model, each.transfer.head) for each in others
     )
-    # Each member was calibrated alone. Prediction sets guarantee a coverage, which no held-out
-    # image has tested for the mean of the logits.
-    temperature = float(np.mean([each.temperature for each in trained]))
-    return replace(first, others=members, temperature=temperature, sets=(), held=0)
+    return replace(first, others=members, calibration=calibration)
 
 
-def calibrated_by_trial(fitted: FittedClassifier, trial: Trial) -> FittedClassifier:
-    """Returns a network calibrated on its trial's held-out images, with its sets if they fit."""
-    if flips(trial) != fitted.recipe.test_time_flip:
-        return replace(fitted, temperature=trial.temperature)
-    held = trial.val_images
-    return replace(fitted, temperature=trial.temperature, sets=trial.sets, held=held)
+def by_trials(trials: Sequence[Trial], recipe: Recipe, plan: SearchPlan) -> Calibration:
+    """Returns the calibration by held-out images of the trials whose networks are shipped.
+
+    The trial of a single network is its cross-fitted twin if it trained for the whole schedule and
+    was scored with the same views. Any other trial speaks of another network: its temperature is
+    shrunk further towards 1, and without the same views it has no prediction sets.
+
+    Args:
+        trials: Trials of the members, at least one.
+        recipe: Recipe of the first network.
+        plan: Plan of the search.
+    """
+    first, *others = trials
+    alike = flips(first) == recipe.test_time_flip
+    cautious = [each.cautious_calibration or each.calibration for each in trials]
+    if others:
+        return mean_calibration(cautious)
+    if alike and first.epochs >= plan.whole_epochs:
+        return first.calibration
+    return cautious[0] if alike else cautious[0].model_copy(update={"sets": ()})
 
 
-def calibrated_by_logits(fitted: FittedClassifier, logits: NDArray[np.float32]) -> FittedClassifier:
-    """Returns a network calibrated on images that were kept out of its training."""
-    labels = fitted.experiment.extractor.labels["val"]
-    temperature = fit_temperature(logits, labels)
-    sets = set_thresholds(logits, labels, temperature)
-    return replace(fitted, temperature=temperature, sets=sets, held=len(labels))
+def _by_images_apart(
+    fitted: FittedClassifier, context: TrialContext, logits: NDArray[np.floating]
+) -> FittedClassifier:
+    """Returns a network calibrated on images that were kept out of the final training."""
+    extractor = fitted.experiment.extractor
+    groups = groups_of(context, extractor.rows["val"]) or None
+    source = "validation images kept out of training"
+    calibration = fit_calibration(logits, extractor.labels["val"], source, groups=groups)
+    return replace(fitted, calibration=calibration)
 
 
 def calibrated_by_folds(
     fitted: FittedClassifier, run: RunContext, experiment: Experiment, context: TrialContext
 ) -> FittedClassifier:
     """Returns a head calibrated on held-out images, by heads that were solved without them."""
-    logits, labels = [], []
+    logits, labels, rows = [], [], []
     for fold, known in zip(context.folds[0], context.heads[0], strict=True):
         extractor = with_fold(fresh_extractor(context, fitted.recipe), context, fold)
         here = replace(experiment, extractor=replace(extractor, progress=run.progress))
         transfer = build_transfer_model(here.extractor, fitted.recipe, context.boundary, known)
         logits.append(held_logits(here, transfer))
         labels.append(here.extractor.labels["val"])
-    held, truth = np.concatenate(logits), np.concatenate(labels)
-    temperature = fit_temperature(held, truth)
-    sets = set_thresholds(held, truth, temperature)
-    return replace(fitted, temperature=temperature, sets=sets, held=len(truth))
+        rows.append(fold.held)
+    calibration = fit_calibration(
+        np.concatenate(logits), np.concatenate(labels), "cross-validation of the head",
+        groups=groups_of(context, np.concatenate(rows)) or None,
+    )  # fmt: skip
+    return replace(fitted, calibration=calibration)
 
 
 def to_calibrate_by(
@@ -333,10 +355,10 @@ def head_alone(
     heads uses no mirror images, so with these the trial is used.
     """
     if trial is None or (plan.head_images > trial.val_images and not flips(trial)):
-        temperature, sets, held = plan.head_temperature, plan.head_sets, plan.head_images
+        calibration = plan.head_calibration
     else:
-        temperature, sets, held = trial.start_temperature, trial.start_sets, trial.val_images
-    return FittedClassifier(experiment, recipe, transfer, temperature, (), sets, held)
+        calibration = trial.start_calibration
+    return FittedClassifier(experiment, recipe, transfer, calibration)
 
 
 def flips(trial: Trial) -> bool:

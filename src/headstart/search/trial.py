@@ -7,7 +7,7 @@ another one and on another machine.
 import time
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from headstart.backbones.cut import trace
 from headstart.data.decode import ImageSource, pixels_again
 from headstart.data.pixels import Pixels
 from headstart.data.views import View
-from headstart.evaluation.calibration import calibrated_score, fit_temperature
-from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.calibration import calibrated_score
 from headstart.evaluation.intervals import numbered
 from headstart.evaluation.metrics import calibrated_losses, right_bits
+from headstart.evaluation.trust import STAND_IN, Calibration, fit_calibration
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of
 from headstart.features.probe import parted
 from headstart.progress import SILENT
@@ -124,15 +124,14 @@ class Score:
     Attributes:
         val_loss: Log loss in nats at the best temperature.
         val_bits: One character per image in the order of rows, `1` if correct.
-        val_groups: Group number of each image in the order of rows; empty if none share one.
-        temperature: Best temperature.
         blend: Best share of the trained weights.
         flip: True if averaging logits with mirror images is clearly better.
         start_loss: `val_loss` before training; with mirror images if `flip`.
         start_bits: `val_bits` before training.
-        start_temperature: `temperature` before training.
-        sets: Thresholds of prediction sets, see `calibration.set_thresholds`.
-        start_sets: `sets` before training.
+        calibration: Calibration by the held-out images.
+        cautious_calibration: The same for a network that differs from this one.
+        start_calibration: `calibration` before training.
+        val_groups: Group number of each image in the order of rows; empty if none share one.
         gain_noise: Standard error, over images, of the log loss that training saved.
         train_s: Training seconds per image and epoch.
         acted: Observed effect of each method in the first fold.
@@ -141,15 +140,14 @@ class Score:
 
     val_loss: float
     val_bits: str
-    temperature: float
     blend: float
     flip: bool
     start_loss: float
     start_bits: str
-    start_temperature: float
+    calibration: Calibration = field(default_factory=Calibration)
+    cautious_calibration: Calibration = field(default_factory=Calibration)
+    start_calibration: Calibration = field(default_factory=Calibration)
     val_groups: tuple[int, ...] = ()
-    sets: tuple[float, ...] = ()
-    start_sets: tuple[float, ...] = ()
     gain_noise: float = 0.0
     train_s: float = 0.0
     acted: tuple[Acted, ...] = ()
@@ -193,16 +191,19 @@ def run_trial(context: TrialContext, job: TrialJob) -> Score:
     truth = np.concatenate(labels)[order]
     together = {key: np.concatenate(found)[order] for key, found in logits.items()}
     acted: tuple[Acted, ...] = next(filter(None, [done.acted for done in trainings]), ())
+    score = _score(together, truth, groups_of(context, np.concatenate(rows)[order]))
+    cut = min((done.cut for done in trainings if done.cut), default=0)
     return replace(
-        _score(together, truth),
-        val_groups=_groups_of(context, np.concatenate(rows)[order]),
+        score,
+        # A schedule that was cut is not that of the final training.
+        calibration=score.cautious_calibration if cut else score.calibration,
         train_s=float(np.mean([done.image_s for done in trainings])),
         acted=acted,
-        cut=min((done.cut for done in trainings if done.cut), default=0),
+        cut=cut,
     )
 
 
-def _groups_of(context: TrialContext, held: NDArray[np.int64]) -> tuple[int, ...]:
+def groups_of(context: TrialContext, held: NDArray[np.int64]) -> tuple[int, ...]:
     """Returns the group number of each held-out image; empty if none share one."""
     groups = dict(zip(context.rows.tolist(), context.groups.tolist(), strict=True))
     found = numbered(np.array([groups[row] for row in held.tolist()], np.int64), len(held))
@@ -312,7 +313,9 @@ def _held_logits(
 
 
 def _score(
-    logits: Mapping[tuple[float, bool], NDArray[np.float32]], labels: NDArray[np.int64]
+    logits: Mapping[tuple[float, bool], NDArray[np.float32]],
+    labels: NDArray[np.int64],
+    groups: tuple[int, ...] = (),
 ) -> Score:
     """Returns the score of the best blend; mirror images are used if clearly better."""
     plain = not all(flip for _, flip in logits)
@@ -329,19 +332,21 @@ def _score(
         if gain.mean() > gain.std() / len(gain) ** 0.5:
             flip, loss = True, calibrated_score(logits[share, True], labels)[0]
     best, start = logits[share, flip], logits[0.0, flip]  # like and like
-    temperature, start_temperature = (fit_temperature(each, labels) for each in (best, start))
+    source, of = "held-out images of the trial", groups or None
     saved = calibrated_losses(start, labels) - calibrated_losses(best, labels)
     return Score(
         val_loss=loss,
         val_bits=right_bits(best, labels),
-        temperature=temperature,
         blend=share,
         flip=flip,
         start_loss=calibrated_score(start, labels)[0],
         start_bits=right_bits(start, labels),
-        start_temperature=start_temperature,
-        sets=set_thresholds(best, labels, temperature),
-        start_sets=set_thresholds(start, labels, start_temperature),
+        calibration=fit_calibration(best, labels, source, groups=of),
+        cautious_calibration=fit_calibration(
+            best, labels, f"{source}, which was trained otherwise", STAND_IN, of
+        ),
+        start_calibration=fit_calibration(start, labels, source, groups=of),
+        val_groups=groups,
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )
 

@@ -20,6 +20,7 @@ def worse_than_head(
     transfer: TransferModel,
     trial: Trial,
     start: NDArray[np.float32] | None,
+    temperature: float,
 ) -> str:
     """Returns why a trained network is worse than the head it started from; empty if it is not.
 
@@ -34,6 +35,7 @@ def worse_than_head(
         transfer: Transfer model with the trained weights.
         trial: Trial of its recipe.
         start: Logits (M, C) of the head on the images that were kept out; None without any.
+        temperature: Temperature with which it would be shipped without such images.
     """
     if not transfer.solved:
         return ""  # a random head is not worth keeping
@@ -49,7 +51,7 @@ def worse_than_head(
     elif trial.start_loss is not None:
         part = "val" if trial.val_images == len(labels["val"]) else "train"
         logits = predict(transfer.model, transfer.cached[part], device=device)
-        loss, _ = score((logits / trial.temperature).astype(np.float32), labels[part])
+        loss, _ = score((logits / temperature).astype(np.float32), labels[part])
         head_loss, which = trial.start_loss, "its own training"
         shares = np.bincount(labels[part]) / len(labels[part])
         chance = -float(np.sum(shares * np.log(np.maximum(shares, 1e-12))))

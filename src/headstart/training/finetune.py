@@ -19,8 +19,8 @@ from headstart.errors import (
     first_line,
     is_out_of_memory,
 )
-from headstart.evaluation.calibration import calibrated_score, fit_temperature, score
-from headstart.evaluation.conformal import set_thresholds
+from headstart.evaluation.calibration import calibrated_score, score
+from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import FeatureExtractor
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted, percent
@@ -66,19 +66,15 @@ class FittedClassifier:
         experiment: Experiment with the images it was trained on.
         recipe: Recipe it was trained with.
         transfer: Transfer model with the trained weights.
-        temperature: Temperature for its logits, from held-out images.
+        calibration: Its temperature and thresholds of prediction sets, from held-out images.
         others: Further members of an ensemble, which differ only behind the boundary.
-        sets: Thresholds of prediction sets, from the same images; empty without such images.
-        held: Number of held-out images.
     """
 
     experiment: Experiment
     recipe: Recipe
     transfer: TransferModel
-    temperature: float
+    calibration: Calibration
     others: tuple[Member, ...] = ()
-    sets: tuple[float, ...] = ()
-    held: int = 0
 
 
 def train_recipe(run: RunContext, experiment: Experiment, recipe: Recipe) -> FittedClassifier:
@@ -92,10 +88,11 @@ def train_recipe(run: RunContext, experiment: Experiment, recipe: Recipe) -> Fit
     write_recipe(run.folder, recipe)
     transfer = begin(run, experiment, recipe)
     logits = finetune(run, experiment, recipe, transfer)
-    labels = experiment.extractor.labels["val"]
-    temperature = fit_temperature(logits, labels)
-    sets = set_thresholds(logits, labels, temperature)
-    return FittedClassifier(experiment, recipe, transfer, temperature, (), sets, len(labels))
+    labels, groups = experiment.extractor.labels["val"], experiment.audited.groups
+    calibration = fit_calibration(
+        logits, labels, "validation images", groups=groups[experiment.split.val]
+    )
+    return FittedClassifier(experiment, recipe, transfer, calibration)
 
 
 def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferModel:

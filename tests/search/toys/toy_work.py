@@ -157,7 +157,7 @@ def trial_like(shared: int, job: Any) -> Any:
     if job.number == 4:
         os.kill(os.getpid(), signal.SIGSEGV)
     loss = 0.3 + 0.01 * job.number + 0.1 * (schedule == "constant")
-    return Score(loss, "1" * 70 + "0" * 30, 1.0, 1.0, False, 0.9, "0" * 100, 1.0)
+    return Score(loss, "1" * 70 + "0" * 30, 1.0, False, 0.9, "0" * 100)
 
 
 def environment(shared: None, job: list[str]) -> list[str]:
