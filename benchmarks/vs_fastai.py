@@ -147,7 +147,8 @@ def _split_seed(seed: int) -> list[str]:
 
 
 def _read_headstart(run: Path, split: Path) -> Run:
-    from headstart.artifacts.run import EPOCHS, read_predictions, read_record
+    from headstart.artifacts.run import read_predictions, read_record
+    from headstart.artifacts.run_start import EPOCHS
 
     if _parts(run / "split.csv") != _parts(split):
         raise ValueError(f"{run} was trained on another split than {split}.")

@@ -10,7 +10,8 @@ import pytest
 
 from headstart.api.diff import Change, RunDiff, compare, diff, flat
 from headstart.artifacts.records import RunRecord, TestPrediction
-from headstart.artifacts.run import write_result, write_start
+from headstart.artifacts.run import write_result
+from headstart.artifacts.run_start import write_start
 from headstart.data.audit import Audit
 from headstart.errors import RunError
 from headstart.evaluation.metrics import compute_metrics

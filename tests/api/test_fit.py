@@ -13,7 +13,8 @@ from PIL import Image
 
 from headstart.api.fit import fit
 from headstart.artifacts.bundle import load_bundle
-from headstart.artifacts.run import EPOCHS, read_predictions, read_record
+from headstart.artifacts.run import read_predictions, read_record
+from headstart.artifacts.run_start import EPOCHS
 from headstart.errors import BudgetError, DataError, InputError, RunError
 from headstart.evaluation.trust import Calibration
 from headstart.inference.predict import Run

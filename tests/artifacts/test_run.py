@@ -8,13 +8,8 @@ import pytest
 
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan
 from headstart.artifacts.records import EpochRecord, RunRecord
-from headstart.artifacts.run import (
-    EPOCHS,
-    forget_epochs,
-    read_metrics,
-    read_predictions,
-    read_record,
-)
+from headstart.artifacts.run import read_metrics, read_predictions, read_record
+from headstart.artifacts.run_start import EPOCHS, forget_epochs
 from headstart.errors import RunError
 from headstart.recipes.options import SourceOptions
 

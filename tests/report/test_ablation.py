@@ -4,7 +4,8 @@ from pathlib import Path
 
 from headstart.ablation.record import Ledger, LedgerRow, write_ledger
 from headstart.artifacts.journal import TRIALS, Trial
-from headstart.artifacts.run import SEARCH_RECIPE, write_recipe
+from headstart.artifacts.run import SEARCH_RECIPE
+from headstart.artifacts.run_start import write_recipe
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.report.ablation import points, shown, what_each_brought

@@ -10,8 +10,9 @@ import pytest
 
 from headstart.artifacts.bundle import BundleSpec, DistributionSpec, SetSpec
 from headstart.artifacts.records import PlanStep, RunRecord, TestPrediction
-from headstart.artifacts.run import write_result, write_start
-from headstart.backbones.weights import Preprocessing
+from headstart.artifacts.run import write_result
+from headstart.artifacts.run_start import write_start
+from headstart.backbones.preprocessing import Preprocessing
 from headstart.data.audit import Audit
 from headstart.errors import RunError
 from headstart.evaluation.metrics import Metrics, compute_metrics

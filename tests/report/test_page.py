@@ -19,15 +19,13 @@ from headstart.artifacts.evidence import Evidence, Neighbour, write_evidence, wr
 from headstart.artifacts.journal import TRIALS, Trial
 from headstart.artifacts.records import EpochRecord, PlanStep, RunRecord, TestPrediction
 from headstart.artifacts.run import (
-    EPOCHS,
     SEARCH_RECIPE,
     read_metrics,
     read_predictions,
-    write_recipe,
     write_record,
     write_result,
-    write_start,
 )
+from headstart.artifacts.run_start import EPOCHS, write_recipe, write_start
 from headstart.data.audit import Audit, Finding
 from headstart.diagnose.suspects import SUSPECTS, Suspect, write_suspects_csv
 from headstart.errors import RunError

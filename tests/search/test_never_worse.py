@@ -13,7 +13,7 @@ from torch import nn
 
 from headstart.api.fit import fit
 from headstart.artifacts.journal import TRIALS, Trial
-from headstart.artifacts.run import EPOCHS
+from headstart.artifacts.run_start import EPOCHS
 from headstart.errors import DivergedError, HeadstartError
 from headstart.inference.predict import Run
 from headstart.recipes.parsing import load_recipe

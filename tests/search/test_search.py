@@ -17,7 +17,8 @@ import pytest
 from headstart.api.fit import fit
 from headstart.api.resume import resume
 from headstart.artifacts.journal import TRIALS
-from headstart.artifacts.run import EPOCHS, locked, read_record
+from headstart.artifacts.run import locked, read_record
+from headstart.artifacts.run_start import EPOCHS
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
 from headstart.inference.predict import Run
 from headstart.recipes.parsing import load_recipe

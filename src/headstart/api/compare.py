@@ -13,7 +13,8 @@ from headstart.ablation.measure import is_measured, make_bench, measure_rows
 from headstart.ablation.record import MEASURED, Ledger, write_ledger
 from headstart.ablation.steps import endpoints, ladder, ledger_rows, left_out
 from headstart.artifacts.records import RunRecord
-from headstart.artifacts.run import asked_recipe, check_unclaimed, claim_folder, locked, read_record
+from headstart.artifacts.run import check_unclaimed, claim_folder, locked, read_record
+from headstart.artifacts.run_start import asked_recipe
 from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
 from headstart.backbones.boundaries import FEATURES
 from headstart.data.cache_dir import default_cache_dir

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from headstart.artifacts.records import RunRecord, TestPrediction
-from headstart.artifacts.run import read_audit, read_predictions, read_record, read_split_parts
+from headstart.artifacts.run import read_predictions, read_record, read_split_parts
+from headstart.artifacts.run_start import read_audit
 from headstart.errors import RunError
 from headstart.evaluation.intervals import Groups, basis, joined
 from headstart.evaluation.paired import Cell, paired_difference, sign_test

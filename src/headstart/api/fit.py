@@ -7,7 +7,8 @@ from typing import Any
 
 from headstart.artifacts.fingerprint import Mark, combined, fingerprint, write_fingerprint
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
-from headstart.artifacts.run import check_unclaimed, claim_folder, locked, write_start
+from headstart.artifacts.run import check_unclaimed, claim_folder, locked
+from headstart.artifacts.run_start import write_start
 from headstart.data.audit import summary_rows
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.reading import range_notes

@@ -7,13 +7,8 @@ from typing import Any
 from headstart.api.fit import MEASURED_ONCE, described, train_and_prove
 from headstart.artifacts.journal import read_plan
 from headstart.artifacts.records import Request, RunRecord
-from headstart.artifacts.run import (
-    SEARCH_RECIPE,
-    asked_recipe,
-    clear_unfinished,
-    locked,
-    read_record,
-)
+from headstart.artifacts.run import SEARCH_RECIPE, clear_unfinished, locked, read_record
+from headstart.artifacts.run_start import asked_recipe
 from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood

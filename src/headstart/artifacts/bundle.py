@@ -30,7 +30,7 @@ from headstart.backbones.catalog import build_backbone
 from headstart.backbones.cut import prefix, suffix, trace
 from headstart.backbones.engine import Normalize
 from headstart.backbones.parts import swap_activations
-from headstart.backbones.weights import Preprocessing
+from headstart.backbones.preprocessing import Preprocessing
 from headstart.data.reading import Reading
 from headstart.errors import RunError
 from headstart.evaluation.retrieval import unit

@@ -1,4 +1,7 @@
-"""The run folder: everything that one `fit` did and found. Only this module reads and writes it.
+"""The run folder: everything that one `fit` did and found.
+
+This module and `artifacts/run_start` read and write it. Nothing here imports torch: `predict` does
+without it.
 
 run.json          request, plan, outcome, machine and status
 recipe.toml       the recipe, which can be reused with --recipe
@@ -35,21 +38,14 @@ from headstart.artifacts.files import (
     replacing,
     write_json,
     write_model,
-    write_text,
 )
-from headstart.artifacts.journal import Journal
-from headstart.artifacts.records import EpochRecord, RunRecord, TestPrediction
-from headstart.data.audit import Audit
+from headstart.artifacts.records import RunRecord, TestPrediction
 from headstart.data.locks import lock_file, try_lock
 from headstart.errors import RunError
 from headstart.evaluation.metrics import Metrics
 from headstart.names import to_cell
-from headstart.recipes.parsing import parse_recipe, to_toml
-from headstart.recipes.recipe import Recipe
 
 M = TypeVar("M", bound=BaseModel)
-
-EPOCHS = Journal("epochs.jsonl", EpochRecord)
 
 SEARCH_RECIPE = "search.toml"
 """The file of the run that holds what a search started from."""
@@ -111,18 +107,6 @@ def clear_unfinished(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def write_recipe(folder: Path, recipe: Recipe, name: str = "recipe.toml") -> None:
-    """Writes a recipe into the run folder."""
-    write_text(folder / name, to_toml(recipe))
-
-
-def write_start(folder: Path, record: RunRecord, recipe: Recipe, audit: Audit) -> None:
-    """Writes the files that are complete before training."""
-    write_record(folder, record)
-    write_recipe(folder, recipe)
-    write_model(folder / "audit.json", audit)
-
-
 def write_record(folder: Path, record: RunRecord) -> None:
     """Writes `run.json`."""
     write_model(folder / "run.json", record)
@@ -150,14 +134,7 @@ def read_record(folder: Path) -> RunRecord:
     Raises:
         RunError: If the folder is not a run.
     """
-    return _read(folder, "run.json", RunRecord, strict=False)
-
-
-def asked_recipe(record: RunRecord) -> Recipe | None:
-    """Returns the recipe that a search was given, or None if it is unknown."""
-    if record.request is None or not record.request.recipe:
-        return None
-    return parse_recipe(record.request.recipe)
+    return read_part(folder, "run.json", RunRecord, strict=False)
 
 
 def read_metrics(folder: Path) -> Metrics:
@@ -166,21 +143,7 @@ def read_metrics(folder: Path) -> Metrics:
     Raises:
         RunError: If the folder is not a finished run.
     """
-    return _read(folder, "metrics.json", Metrics)
-
-
-def read_audit(folder: Path) -> Audit:
-    """Reads `audit.json`.
-
-    Raises:
-        RunError: If the folder is not a run.
-    """
-    return _read(folder, "audit.json", Audit)
-
-
-def forget_epochs(folder: Path) -> None:
-    """Removes the epochs of a failed training from the journal; keeps epoch 0."""
-    EPOCHS.write(folder, [epoch for epoch in EPOCHS.read(folder) if epoch.epoch == 0])
+    return read_part(folder, "metrics.json", Metrics)
 
 
 def read_predictions(folder: Path) -> list[TestPrediction]:
@@ -207,7 +170,12 @@ def read_split_parts(folder: Path) -> dict[str, str]:
     return {row["path"]: row["split"] for row in rows}
 
 
-def _read(folder: Path, name: str, model: type[M], *, strict: bool = True) -> M:
+def read_part(folder: Path, name: str, model: type[M], *, strict: bool = True) -> M:
+    """Reads a JSON file that every run has.
+
+    Raises:
+        RunError: If the folder has none, or it is damaged.
+    """
     found = read_model(folder / name, model, strict=strict)
     if found is None:
         raise RunError(f"{folder} is not a finished run: it has no {name}.")

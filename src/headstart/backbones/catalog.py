@@ -17,10 +17,9 @@ from timm.data.config import resolve_data_config
 from timm.models import PretrainedCfg
 from torch import nn
 
+from headstart.backbones.preprocessing import Interpolation, Preprocessing
 from headstart.backbones.weights import (
     PACKAGES,
-    Interpolation,
-    Preprocessing,
     PretrainedBackbone,
     UnavailableError,
     cached_file,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import huggingface_hub
 import torch
@@ -22,11 +22,11 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from headstart.backbones.preprocessing import Preprocessing
 from headstart.errors import BackboneError
 from headstart.inputs.regular_files import check_regular
 from headstart.text import shortened
 
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 State = dict[str, Tensor]
 
 PACKAGES = {
@@ -40,31 +40,6 @@ DEEPEST = 8
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_TIMEOUT_S = 5.0
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """The preprocessing of images that a backbone was trained with.
-
-    Attributes:
-        resolution: Side of the centre crop in pixels.
-        resize: Length of the shorter side before the crop, in pixels.
-        interpolation: Interpolation of the resize.
-        mean: Mean of each channel, for values between 0 and 1.
-        std: Standard deviation of each channel, for values between 0 and 1.
-    """
-
-    resolution: int
-    resize: int
-    interpolation: Interpolation
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    @property
-    def fill(self) -> tuple[int, int, int]:
-        """The mean colour, which becomes zero: used to blank out parts of an image."""
-        red, green, blue = (round(255 * value) for value in self.mean)
-        return red, green, blue
 
 
 @dataclass(frozen=True)

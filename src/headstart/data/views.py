@@ -1,4 +1,4 @@
-"""Views: the square uint8 images that a network sees."""
+"""Views: the square uint8 images that a network is trained on."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import InterpolationMode, v2
 
-from headstart.backbones.weights import Preprocessing
+from headstart.backbones.preprocessing import Preprocessing
+from headstart.data.eval_view import eval_view
 from headstart.data.pixels import Pixels
 from headstart.methods.augmentation import NoAugmentation, Transform
 from headstart.methods.method import Method
@@ -42,18 +42,6 @@ class View:
 
 EVALUATION = View()
 """View for evaluation."""
-
-
-def eval_view(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Returns the evaluation view (R, R, 3): shorter side resized, centre cropped.
-
-    The image may already be resized to `preprocessing.resize`; then it is only cropped.
-    """
-    resolution = preprocessing.resolution
-    interpolation = InterpolationMode(preprocessing.interpolation)
-    if min(image.size) != preprocessing.resize:
-        image = v2.functional.resize(image, [preprocessing.resize], interpolation=interpolation)
-    return np.asarray(v2.functional.center_crop(image, [resolution, resolution]))
 
 
 def augmented_view(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Bundle
 from headstart.backbones.engine import make_engine
+from headstart.data.eval_view import eval_view
 from headstart.data.images import see_image
 from headstart.data.types import Box
-from headstart.data.views import eval_view
 from headstart.errors import DataError
 from headstart.methods.head import Head
 from headstart.progress import SILENT, Progress

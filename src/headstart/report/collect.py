@@ -25,7 +25,7 @@ from headstart.artifacts.evidence import (
 )
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import read_predictions
-from headstart.data.views import eval_view
+from headstart.data.eval_view import eval_view
 from headstart.diagnose.heat import HeatError, heat_maps, in_light
 from headstart.diagnose.projection import FEWEST, project
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv

@@ -15,13 +15,8 @@ from headstart.artifacts.files import write_text
 from headstart.artifacts.journal import TRIALS, Trial
 from headstart.artifacts.originals import originals
 from headstart.artifacts.records import EpochRecord, RunRecord
-from headstart.artifacts.run import (
-    EPOCHS,
-    read_audit,
-    read_metrics,
-    read_predictions,
-    read_record,
-)
+from headstart.artifacts.run import read_metrics, read_predictions, read_record
+from headstart.artifacts.run_start import EPOCHS, read_audit
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.certificate.record import CERTIFICATE, read_certificate
 from headstart.data.audit import Finding

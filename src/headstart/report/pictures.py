@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.artifacts.files import replacing
-from headstart.backbones.weights import Preprocessing
-from headstart.data.views import augmented_view, eval_view
+from headstart.backbones.preprocessing import Preprocessing
+from headstart.data.eval_view import eval_view
+from headstart.data.views import augmented_view
 from headstart.methods.activation import ActivationUnion, Keep, LeakyReLU, Mish, Swish
 from headstart.methods.augmentation import AugmentationUnion, FlipCrop, Transform
 from headstart.methods.batch_mixing import CutMix, Mix, MixUp, apply_mix

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from headstart.artifacts.bundle import Member
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.records import Acted, EpochRecord
-from headstart.artifacts.run import EPOCHS, forget_epochs
+from headstart.artifacts.run_start import EPOCHS, forget_epochs
 from headstart.errors import first_line
 from headstart.evaluation.trust import Calibration, fit_calibration, mean_calibration
 from headstart.features.probe import parted

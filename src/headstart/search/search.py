@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan, write_plan
-from headstart.artifacts.run import SEARCH_RECIPE, asked_recipe, write_recipe
+from headstart.artifacts.run import SEARCH_RECIPE
+from headstart.artifacts.run_start import asked_recipe, write_recipe
 from headstart.backbones.boundaries import FEATURES
 from headstart.errors import HeadstartError
 from headstart.features.extractor import Picked

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Member
 from headstart.artifacts.records import Acted, EpochRecord
-from headstart.artifacts.run import EPOCHS, forget_epochs, write_recipe
+from headstart.artifacts.run_start import EPOCHS, forget_epochs, write_recipe
 from headstart.backbones.boundaries import FEATURES
 from headstart.errors import (
     DivergedError,

@@ -12,9 +12,10 @@ from torch import nn
 
 from headstart.backbones.boundaries import FEATURES, Boundary
 from headstart.backbones.cut import suffix
+from headstart.data.eval_view import eval_view
 from headstart.data.images import load_image
 from headstart.data.reading import EACH
-from headstart.data.views import augmented_view, eval_view
+from headstart.data.views import augmented_view
 from headstart.features.cache import cache_limit
 from headstart.features.extractor import FeatureExtractor, open_prefix, seconds_of
 from headstart.recipes.recipe import Recipe
