@@ -1,8 +1,18 @@
+import builtins
 import io
+import sys
+from types import ModuleType
 
 import pytest
 
-from headstart.progress import SILENT, PlainProgress, RichProgress, for_stream, format_duration
+from headstart.progress import (
+    SILENT,
+    PlainProgress,
+    RichProgress,
+    display,
+    for_stream,
+    format_duration,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +67,46 @@ def test_a_bar_is_taken_away_when_work_breaks_off() -> None:
         for _ in progress.track(range(2), "training", 2):
             raise KeyError
     assert progress._live is None
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rich looks at to tell a notebook: the class of what `get_ipython` gives."""
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+
+
+def test_a_function_shows_bars_on_a_terminal_and_nothing_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert display(None) is SILENT
+    assert isinstance(display(True), PlainProgress)
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    assert isinstance(display(None), RichProgress)
+    assert display(False) is SILENT
+    own = PlainProgress()
+    assert display(own) is own
+
+
+@pytest.mark.usefixtures("notebook")
+def test_a_notebook_without_widgets_gets_lines_in_its_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("headstart.progress.find_spec", lambda name: None)
+    shown = display(None)
+    shown.say("decoding")
+    assert capsys.readouterr().out == "decoding\n"
+    assert display(False) is SILENT
+
+
+@pytest.mark.usefixtures("notebook")
+def test_a_notebook_with_widgets_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.progress.find_spec", lambda name: object())
+    assert isinstance(display(None), RichProgress)

@@ -1,18 +1,25 @@
 """Trains, tests and ships an image classifier from a small folder of labelled images."""
 
 import os
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
+    from headstart.api.benefit import benefit
     from headstart.api.check import check
     from headstart.api.compare import compare
     from headstart.api.diff import diff
+    from headstart.api.embed import embed
     from headstart.api.fit import fit
+    from headstart.api.leaderboard import leaderboard
+    from headstart.api.report import report
     from headstart.api.resume import resume
     from headstart.api.show import show
+    from headstart.api.similar import similar
     from headstart.api.suspects import suspects
     from headstart.artifacts.evidence import Neighbour
     from headstart.inference.predict import Prediction, Run
@@ -36,12 +43,17 @@ _HOMES = {
     "Prediction": "headstart.inference.predict",
     "Recipe": "headstart.recipes.recipe",
     "Run": "headstart.inference.predict",
+    "benefit": "headstart.api.benefit",
     "check": "headstart.api.check",
     "compare": "headstart.api.compare",
     "diff": "headstart.api.diff",
+    "embed": "headstart.api.embed",
     "fit": "headstart.api.fit",
+    "leaderboard": "headstart.api.leaderboard",
+    "report": "headstart.api.report",
     "resume": "headstart.api.resume",
     "show": "headstart.api.show",
+    "similar": "headstart.api.similar",
     "suspects": "headstart.api.suspects",
 }
 
@@ -53,12 +65,17 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Run",
+    "benefit",
     "check",
     "compare",
     "diff",
+    "embed",
     "fit",
+    "leaderboard",
+    "report",
     "resume",
     "show",
+    "similar",
     "suspects",
 ]
 
@@ -70,3 +87,19 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, also those that are not imported yet."""
+    return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """This package: Python would put the folder `report` in the place of the function `report`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

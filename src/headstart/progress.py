@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 from headstart.names import printable
@@ -35,7 +36,7 @@ class Progress(Protocol):
 
 
 class SilentProgress:
-    """A display that shows nothing: the default of library calls."""
+    """A display that shows nothing."""
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
         """Yields `items` unchanged."""
@@ -143,10 +144,42 @@ class RichProgress:
 
 SILENT = SilentProgress()
 
+Shown = Progress | bool | None
+"""What a function of the library may be told to show; see `display`."""
+
+
+def display(shown: Shown) -> Progress:
+    """Returns the display that a function of the library was told to use.
+
+    Args:
+        shown: A display; False for none; True for one in any case; None for one where somebody
+            watches, in a terminal or a notebook.
+
+    Example:
+        >>> display(False) is SILENT, display(SILENT) is SILENT
+        (True, True)
+    """
+    if shown is False:
+        return SILENT
+    if shown is not None and shown is not True:
+        return shown
+    if _in_notebook():
+        # Bars in a notebook are widgets; a line is printed more often than in a log.
+        return RichProgress() if find_spec("ipywidgets") else PlainProgress(sys.stdout, 2.0)
+    return for_stream(sys.stderr) if shown or sys.stderr.isatty() else SILENT
+
 
 def for_stream(stream: TextIO) -> Progress:
     """Returns bars if `stream` is a terminal, else plain lines."""
     return RichProgress() if stream.isatty() else PlainProgress(stream)
+
+
+def _in_notebook() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console().is_jupyter
 
 
 def format_duration(seconds: float) -> str:

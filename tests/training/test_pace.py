@@ -58,7 +58,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     for name in ("budget", "loop", "pace", "reserve", "run_context", "speed", "transfer"):
         monkeypatch.setattr(f"headstart.training.{name}.time", made)
-    monkeypatch.setattr("headstart.report.collect.time", made)
+    monkeypatch.setattr(collect, "time", made)
     monkeypatch.setattr(pace, "yardstick", made.yardstick)
     return made
 

@@ -37,7 +37,7 @@ from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import BudgetError, RecipeError, RunError
 from headstart.evaluation.intervals import FEW_GROUPS
 from headstart.features.cache import evict
-from headstart.progress import SILENT, Progress
+from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import BenefitOptions
 from headstart.recipes.parsing import parse_recipe, with_settings
@@ -64,7 +64,7 @@ def benefit(
     source: Any,
     options: BenefitOptions | None = None,
     *,
-    progress: Progress = SILENT,
+    progress: Shown = None,
     command: str = "",
     started: float | None = None,
     **keywords: Any,
@@ -80,7 +80,8 @@ def benefit(
         source: A folder, an archive, an export of an annotation tool, a manifest, `demo:solar`, a
             DataFrame or a list of paths.
         options: What to compare, and for how long.
-        progress: Progress display.
+        progress: Progress display; by default one where there is a terminal or a notebook. False
+            shows nothing.
         command: The command that repeats this, for the record.
         started: Start of the process on `time.monotonic`; now by default.
         keywords: Fields of `BenefitOptions` instead of `options`, such as `budget="5m"`.
@@ -92,11 +93,12 @@ def benefit(
         InputError: If the options or the data allow no comparison.
 
     Example:
-        >>> from headstart.api.benefit import benefit
-        >>> folder, certificate = benefit("flowers", budget="20m")  # doctest: +SKIP
+        >>> import headstart
+        >>> folder, certificate = headstart.benefit("flowers", budget="20m")  # doctest: +SKIP
         >>> [verdict.answer for verdict in certificate.verdicts]  # doctest: +SKIP
         ['yes', 'yes', 'cannot tell']
     """
+    progress = display(progress)
     options = with_keywords(BenefitOptions, options, keywords)
     resources = Resources(
         Clock(started or time.monotonic(), options.budget_s),

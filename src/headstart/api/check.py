@@ -9,7 +9,7 @@ from headstart.data.cache_dir import default_cache_dir
 from headstart.data.decode import decode_dataset
 from headstart.data.division import why_undividable
 from headstart.data.sources import load_dataset
-from headstart.progress import SILENT, Progress
+from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import SourceOptions
 
@@ -25,7 +25,7 @@ def check(
     labels: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
     workers: int | None = None,
-    progress: Progress = SILENT,
+    progress: Shown = None,
     **keywords: Any,
 ) -> Audit:
     """Reads every image once and reports what was understood and what is wrong.
@@ -39,7 +39,8 @@ def check(
         labels: Class names for a list of paths.
         cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.
         workers: Number of processes that decode images.
-        progress: Progress display.
+        progress: Progress display; by default one where there is a terminal or a notebook. False
+            shows nothing.
         keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
@@ -51,6 +52,7 @@ def check(
         >>> [finding.message for finding in audit.findings]  # doctest: +SKIP
         ['2 images are copies of others.']
     """
+    progress = display(progress)
     options = with_keywords(SourceOptions, options, keywords)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     dataset = load_dataset(source, options, labels=labels, cache_dir=cache)

@@ -20,7 +20,7 @@ from headstart.backbones.boundaries import FEATURES
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import InputError, RunError
-from headstart.progress import SILENT, Progress
+from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import CompareOptions
 from headstart.recipes.parsing import NAMED, load_recipe, parse_recipe, with_settings
@@ -40,7 +40,7 @@ def compare(
     source: Any = None,
     options: CompareOptions | None = None,
     *,
-    progress: Progress = SILENT,
+    progress: Shown = None,
     started: float | None = None,
     **keywords: Any,
 ) -> Ledger:
@@ -52,7 +52,8 @@ def compare(
     Args:
         source: The images, as for `fit`; by default those of the run.
         options: What to compare, and for how long.
-        progress: Progress display.
+        progress: Progress display; by default one where there is a terminal or a notebook. False
+            shows nothing.
         started: Start of the process on `time.monotonic`; now by default.
         keywords: Fields of `CompareOptions` instead of `options`, such as `epochs=6`.
 
@@ -67,6 +68,7 @@ def compare(
         >>> {row.name: row.gain for row in ledger.rows}  # doctest: +SKIP
         {'naive': None, '+ optimizer': 0.021, 'without optimizer': 0.018}
     """
+    progress = display(progress)
     options = with_keywords(CompareOptions, options, keywords)
     run, epochs, seeds = options.run, options.epochs, options.seeds
     reading = options.reading

@@ -21,7 +21,7 @@ from headstart.inference.sealed_test import Proof, prove
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
-from headstart.progress import SILENT, Progress, format_duration
+from headstart.progress import Shown, display, format_duration
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import NOTHING_TO_TRY, FitOptions
 from headstart.recipes.parsing import load_recipe, with_settings
@@ -54,7 +54,7 @@ def fit(
     options: FitOptions | None = None,
     *,
     labels: Sequence[str] | None = None,
-    progress: Progress = SILENT,
+    progress: Shown = None,
     command: str = "",
     started: float | None = None,
     **keywords: Any,
@@ -68,7 +68,8 @@ def fit(
             DataFrame or a list of paths.
         options: What to train, and for how long.
         labels: Class of each image, for a list of paths.
-        progress: Progress display.
+        progress: Progress display; by default one where there is a terminal or a notebook. False
+            shows nothing.
         command: The command that repeats this run, for the record.
         started: Start of the process on `time.monotonic`; now by default.
         keywords: Fields of `FitOptions` instead of `options`, such as `budget="5m"`.
@@ -85,6 +86,7 @@ def fit(
         >>> run.predict(["rose.jpg"])[0].label  # doctest: +SKIP
         'rose'
     """
+    progress = display(progress)
     options = with_keywords(FitOptions, options, keywords)
     recipe = chosen_recipe(options)
     resources = Resources(

@@ -15,7 +15,7 @@ from headstart.data.sources import load_dataset, say_understood
 from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import RunError
 from headstart.inference.predict import Run
-from headstart.progress import SILENT, Progress
+from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import ResumeOptions
 from headstart.recipes.parsing import load_recipe
@@ -29,7 +29,7 @@ def resume(
     folder: str | Path,
     options: ResumeOptions | None = None,
     *,
-    progress: Progress = SILENT,
+    progress: Shown = None,
     started: float | None = None,
     **keywords: Any,
 ) -> Run:
@@ -38,7 +38,8 @@ def resume(
     Args:
         folder: Run folder.
         options: Where trials run, and what they may use.
-        progress: Progress display.
+        progress: Progress display; by default one where there is a terminal or a notebook. False
+            shows nothing.
         started: Start of the process on `time.monotonic`; now by default.
         keywords: Fields of `ResumeOptions` instead of `options`, such as `executor="processes"`.
 
@@ -50,6 +51,7 @@ def resume(
         >>> import headstart
         >>> run = headstart.resume("runs/flowers-20260102-1530")  # doctest: +SKIP
     """
+    progress = display(progress)
     options = with_keywords(ResumeOptions, options, keywords)
     path = Path(folder)
     with locked(path):

@@ -27,7 +27,7 @@ from headstart.diagnose.suspects import (
 )
 from headstart.errors import DataError, RunError
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of, open_prefix
-from headstart.progress import SILENT, Progress
+from headstart.progress import Progress, Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import SourceOptions
 from headstart.recipes.parsing import load_recipe
@@ -68,7 +68,7 @@ def suspects(
     labels: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
     workers: int | None = None,
-    progress: Progress = SILENT,
+    progress: Shown = None,
     **keywords: Any,
 ) -> Suspects:
     """Finds probable label errors, copies with other labels, and outliers.
@@ -83,7 +83,8 @@ def suspects(
         labels: Class names for a list of paths.
         cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.
         workers: Number of processes that decode images.
-        progress: Progress display.
+        progress: Progress display; by default one where there is a terminal or a notebook. False
+            shows nothing.
         keywords: Fields of `SourceOptions` instead of `options`, such as `layout="splits"`.
 
     Raises:
@@ -96,6 +97,7 @@ def suspects(
         >>> [(each.path, each.label, each.suggested) for each in found.suspects]  # doctest: +SKIP
         [('rose/0012.jpg', 'rose', 'tulip')]
     """
+    progress = display(progress)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
     if _is_run(source):
         judged = _of_run(Path(source), cache, progress)

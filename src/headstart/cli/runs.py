@@ -46,9 +46,9 @@ def leaderboard(
 
             print_importance(importance_of(run), as_json, as_csv)
             return
-        from headstart.search.leaderboard import leaderboard_of
+        from headstart.api.leaderboard import leaderboard as ranked
 
-        print_leaderboard(leaderboard_of(run), as_json, as_csv)
+        print_leaderboard(ranked(run), as_json, as_csv)
 
 
 @app.command()
@@ -59,9 +59,9 @@ def report(
 ) -> None:
     """Draw the report of a run again from its folder."""
     with reporting_errors(context):
-        from headstart.report.page import write_report
+        from headstart.api.report import report as draw
 
-        say(write_report(run, data, for_stream(sys.stderr)))
+        say(draw(run, data, progress=for_stream(sys.stderr)))
 
 
 @app.command()

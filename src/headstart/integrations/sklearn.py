@@ -107,6 +107,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             cache_dir=self.cache_dir,
             seed=self.random_state,
             split_seed=self.random_state,
+            progress=False,
         )
         return self
 
