@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# What lies in the Hugging Face cache of whoever runs the tests must not change them.
+os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "headstart-tests-without-weights")
+
 if TYPE_CHECKING:
+    import torch
+
     from headstart.backbones.catalog import PretrainedBackbone
     from headstart.backbones.cut import Traced
     from headstart.features.extractor import FeatureExtractor
@@ -139,6 +148,110 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _private_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_CACHE", str(shared_cache))
+
+
+class StandIn(ThreadingHTTPServer):
+    """Serves the weights of repositories, as the hub does, and remembers what it was asked for."""
+
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, bytes], stalls: bool) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.asked = list[str]()
+        self.files = {f"/{name}/resolve/main/model.safetensors": files[name] for name in files}
+        self.stalls, self.closing = stalls, threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """HEAD and GET of the file; everything else is not there."""
+
+    server: StandIn
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
+
+    def do_HEAD(self) -> None:
+        """The head of the answer to GET."""
+        self.server.asked.append(f"{self.command} {self.path}")
+        content = self.server.files.get(self.path)
+        self.send_response(200 if content or self.path == "/" else 404)
+        if content:
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
+        else:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """The file, or the first half of it and then nothing."""
+        self.do_HEAD()
+        content = self.server.files.get(self.path, b"")
+        if self.server.stalls:
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            self.server.closing.wait(60)
+        else:
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Hugging Face cache on a machine without a network."""
+    from huggingface_hub import constants
+
+    folder = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+@pytest.fixture
+def serve_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StandIn]]:
+    """Starts a hub for this process and those that it starts."""
+    from huggingface_hub import constants
+
+    servers: list[StandIn] = []
+
+    def start(files: dict[str, bytes], *, stalls: bool = False) -> StandIn:
+        server = StandIn(files, stalls)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(hub_cache))
+        return server
+
+    yield start
+    for server in servers:
+        server.closing.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def add_to_cache() -> "Callable[[Path, str, dict[str, torch.Tensor]], Path]":
+    """Writes weights into a Hugging Face cache, as a download does; returns their file."""
+
+    def add(cache: Path, repository: str, tensors: "dict[str, torch.Tensor]") -> Path:
+        from safetensors.torch import save_file
+
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        folder = cache / f"models--{repository.replace('/', '--')}"
+        snapshot = folder / "snapshots" / commit
+        for each in (folder / "blobs", folder / "refs", snapshot):
+            each.mkdir(parents=True)
+        (folder / "refs" / "main").write_text(commit)
+        save_file(tensors, folder / "blobs" / "aa")
+        (snapshot / "model.safetensors").symlink_to(Path("../../blobs/aa"))
+        return folder / "blobs" / "aa"
+
+    return add
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
 def test_dir_lists_what_there_is_and_python_its_own_names() -> None:
     assert {*headstart.__all__, "__version__"} == set(dir(headstart))
     commands = {"benefit", "check", "compare", "diff", "embed", "fit", "leaderboard", "report"}
-    assert commands | {"resume", "show", "similar", "suspects"} <= set(dir(headstart))
+    assert commands | {"backbones", "resume", "show", "similar", "suspects"} <= set(dir(headstart))
 
 
 @pytest.mark.parametrize(

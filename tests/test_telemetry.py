@@ -57,7 +57,7 @@ for command in (
     ["diff", run, run],
     ["suspects", run, "--out", f"{run}-suspects.csv"],
     ["show", images, "--out", f"{run}-pictures", *small],
-    ["backbones", "efficientnet"],
+    ["backbones", "efficientnet", "--download"],
     ["methods"],
 ):
     sys.argv = ["headstart", *command]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError, InputError
 
 if TYPE_CHECKING:
+    from headstart.api.backbones import backbones
     from headstart.api.benefit import benefit
     from headstart.api.check import check
     from headstart.api.compare import compare
@@ -43,6 +44,7 @@ _HOMES = {
     "Prediction": "headstart.inference.predict",
     "Recipe": "headstart.recipes.recipe",
     "Run": "headstart.inference.predict",
+    "backbones": "headstart.api.backbones",
     "benefit": "headstart.api.benefit",
     "check": "headstart.api.check",
     "compare": "headstart.api.compare",
@@ -65,6 +67,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Run",
+    "backbones",
     "benefit",
     "check",
     "compare",
@@ -95,7 +98,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """This package: Python would put the folder `report` in the place of the function `report`."""
+    """This package: Python would put a folder such as `report` in the place of the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -2,42 +2,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from headstart.backbones.catalog import (
-    WELL_KNOWN,
-    build_backbone,
-    known_backbones,
-    load_backbone,
-    resolve_name,
-)
+from headstart.backbones.catalog import build_backbone, load_backbone, resolve_name
 from headstart.backbones.weights import PACKAGES, hash_weights
 from headstart.errors import BackboneError
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hugging Face cache on a machine without a network."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path
-
-
-def add_to_cache(hub: Path, repository: str, tensors: dict[str, torch.Tensor]) -> None:
-    folder = hub / f"models--{repository.replace('/', '--')}"
-    snapshot = folder / "snapshots" / COMMIT
-    for each in (folder / "blobs", folder / "refs", snapshot):
-        each.mkdir(parents=True)
-    (folder / "refs" / "main").write_text(COMMIT)
-    save_file(tensors, folder / "blobs" / "aa")
-    (snapshot / "model.safetensors").symlink_to(Path("../../blobs/aa"))
+AddToCache = Callable[[Path, str, dict[str, torch.Tensor]], Path]
 
 
 def classifier(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -147,20 +123,20 @@ def test_a_local_file_is_loaded(tmp_path: Path) -> None:
         load_backbone("resnet26", weights=tmp_path / "own.safetensors")
 
 
-def test_a_hugging_face_cache_is_read(hub: Path) -> None:
+def test_a_hugging_face_cache_is_read(hub_cache: Path, add_to_cache: AddToCache) -> None:
     given = build_backbone("resnet18", seed=3)
-    add_to_cache(hub, "timm/resnet18.a1_in1k", classifier(given))
+    add_to_cache(hub_cache, "timm/resnet18.a1_in1k", classifier(given))
     for name in ("resnet18", "timm/resnet18.a1_in1k"):
         backbone = load_backbone(name)
         assert backbone.weights_hash == hash_weights(given)
         assert backbone.source == "huggingface.co/timm/resnet18.a1_in1k"
         assert backbone.licence == "apache-2.0"
-    (info,) = known_backbones("resnet18.a1_in1k")
-    assert info.weights == "on this machine"
 
 
-def test_without_network_the_message_says_what_can_be_used(hub: Path) -> None:
-    add_to_cache(hub, "timm/resnet18.a1_in1k", {"a": torch.ones(1)})
+def test_without_network_the_message_says_what_can_be_used(
+    hub_cache: Path, add_to_cache: AddToCache
+) -> None:
+    add_to_cache(hub_cache, "timm/resnet18.a1_in1k", {"a": torch.ones(1)})
     with pytest.raises(BackboneError) as caught:
         load_backbone("resnet50")
     message = str(caught.value)
@@ -169,36 +145,8 @@ def test_without_network_the_message_says_what_can_be_used(hub: Path) -> None:
         assert usable in message
 
 
-def test_the_short_list(hub: Path) -> None:
-    known = known_backbones()
-    assert [info.name for info in known] == [*PACKAGES, *WELL_KNOWN]
-    assert [info.weights for info in known[:4]] == ["on this machine"] * 3 + ["from the hub"]
-    by_name = {info.name: info for info in known}
-    # 11,689,512 parameters are published for ResNet-18, 513,000 of them in its classifier.
-    assert by_name["resnet18"].parameters == 11_689_512 - 513_000
-    assert by_name["resnet18"].resolution == 224
-    assert by_name["regnety_008"].licence == "mit"
-
-
-def test_patterns_and_the_long_list(hub: Path) -> None:
-    assert [info.name for info in known_backbones("resnet*8")] == ["resnet18"]
-    assert [info.name for info in known_backbones("LITE1")] == ["tf_efficientnet_lite1"]
-    others = known_backbones("regnetx_002")  # not on the short list
-    assert [info.name for info in others] == ["regnetx_002.pycls_in1k"]
-    everything = known_backbones(all=True)
-    assert len(everything) > 1000
-    assert len({info.name for info in everything}) == len(everything)
-    assert {info.weights for info in everything} == {
-        "on this machine",
-        "from the hub",
-        "random only",
-    }
-    with pytest.raises(BackboneError, match=r"matches 'resnett50'; did you mean 'resnet50"):
-        known_backbones("resnett50")
-
-
 @pytest.mark.slow
-def test_a_cache_named_by_the_environment_is_read(tmp_path: Path) -> None:
+def test_a_cache_named_by_the_environment_is_read(tmp_path: Path, add_to_cache: AddToCache) -> None:
     given = build_backbone("resnet18", seed=3)
     add_to_cache(tmp_path, "timm/resnet18.a1_in1k", classifier(given))
     script = """

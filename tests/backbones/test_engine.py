@@ -27,36 +27,36 @@ def test_normalize_by_hand() -> None:
 
 def test_onnx_runtime_agrees_with_pytorch_on_other_batch_sizes() -> None:
     net = network()
-    engine = make_engine(net, VIEWS[:2], CPU)
-    assert engine.identity["engine"] == "onnxruntime"
-    assert engine.note == ""
+    made = make_engine(net, VIEWS[:2], CPU)
+    assert made.identity["engine"] == "onnxruntime"
+    assert made.note == ""
     with torch.inference_mode():
         expected = net(torch.from_numpy(VIEWS)).numpy()
-    assert np.allclose(engine.run(VIEWS), expected, rtol=1e-4, atol=1e-5)
-    assert np.array_equal(engine.run(VIEWS)[:1], engine.run(VIEWS[:1]))
+    assert np.allclose(made.run(VIEWS), expected, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(made.run(VIEWS)[:1], made.run(VIEWS[:1]))
 
 
 def test_where_export_fails_pytorch_runs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OnnxExportError("an operator is missing")
 
-    monkeypatch.setattr("headstart.backbones.engine.verified_session", refuse)
+    monkeypatch.setattr(engine, "verified_session", refuse)
     net = network()
-    engine = make_engine(net, VIEWS[:2], CPU)
-    assert engine.identity["engine"] == "pytorch"
-    assert "an operator is missing" in engine.note
-    assert np.allclose(engine.run(VIEWS), net(torch.from_numpy(VIEWS)).detach().numpy(), atol=1e-6)
+    made = make_engine(net, VIEWS[:2], CPU)
+    assert made.identity["engine"] == "pytorch"
+    assert "an operator is missing" in made.note
+    assert np.allclose(made.run(VIEWS), net(torch.from_numpy(VIEWS)).detach().numpy(), atol=1e-6)
 
 
 def test_pytorch_reads_what_may_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OnnxExportError("an operator is missing")
 
-    monkeypatch.setattr("headstart.backbones.engine.verified_session", refuse)
-    engine = make_engine(network(), VIEWS[:2], CPU)
+    monkeypatch.setattr(engine, "verified_session", refuse)
+    made = make_engine(network(), VIEWS[:2], CPU)
     mapped = VIEWS.copy()
     mapped.setflags(write=False)
-    assert np.array_equal(engine.run(mapped), engine.run(VIEWS))
+    assert np.array_equal(made.run(mapped), made.run(VIEWS))
 
 
 def test_identity_gives_the_view() -> None:

@@ -191,7 +191,20 @@ def test_backbones_lists_what_is_here(headstart: Command) -> None:
     assert done.returncode == 0
     listed = {entry["name"]: entry for entry in json.loads(done.stdout)}
     for number in range(3):
-        assert listed[f"tf_efficientnet_lite{number}"]["weights"] == "on this machine"
+        entry = listed[f"tf_efficientnet_lite{number}"]
+        assert (entry["weights"], entry["screened"], entry["why"]) == ("shipped", True, "")
+
+
+def test_backbones_says_what_a_search_would_look_at(headstart: Command) -> None:
+    def told(*flags: str) -> dict[str, str]:
+        lines = headstart("backbones", "convnext", *flags).stdout.splitlines()
+        return {line.split("\t")[0]: line for line in lines}
+
+    name = "convnext_tiny.in12k_ft_in1k"
+    # 28.59 million parameters of four bytes.
+    assert told()[name].split("\t")[1:7] == ["hub", "114", "4.47", "224", "84.2", "apache-2.0"]
+    assert told()[name].endswith("no: not here; --download may fetch it")
+    assert "\tyes: if it is among the best 3" in told("--download")[name]
 
 
 BAD = {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.backbones import engine
 from headstart.backbones.onnx import OnnxExportError
 from headstart.errors import RecipeError
 from headstart.features.extractor import FeatureExtractor
@@ -119,7 +120,7 @@ def test_random_recipes_train_two_steps(
     def no_export(*_: Any) -> None:
         raise OnnxExportError("it takes longer than eight images do")
 
-    monkeypatch.setattr("headstart.backbones.engine.verified_session", no_export)
+    monkeypatch.setattr(engine, "verified_session", no_export)
     extractor = fresh_extractor()
     rows = np.concatenate([np.flatnonzero(extractor.labels["train"] == c)[:4] for c in (0, 1)])
     few = {"train": extractor.rows["train"][rows], "val": extractor.rows["val"]}

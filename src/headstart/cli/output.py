@@ -14,6 +14,7 @@ from headstart.text import counted, percent, percent_range
 
 if TYPE_CHECKING:
     from headstart.ablation.record import Ledger
+    from headstart.backbones.listing import BackboneInfo
     from headstart.inference.predict import Prediction, Run
     from headstart.recipes.reference import MethodPage
     from headstart.search.leaderboard import Row
@@ -254,3 +255,29 @@ def print_methods(pages: "Sequence[MethodPage]") -> None:
         if rows:
             print_table(("field", "default", "allowed", "searched", "meaning"), rows)
         say()
+
+
+def print_backbones(infos: "Sequence[BackboneInfo]") -> None:
+    """Prints a list of backbones."""
+
+    def number(value: float | None, digits: int) -> str:
+        return "?" if value is None else f"{value:.{digits}f}"
+
+    rows = [
+        (
+            info.name,
+            info.weights,
+            number(info.megabytes, 0),
+            number(info.gmacs, 2),
+            str(info.resolution),
+            number(info.accuracy, 1),
+            info.licence,
+            ("yes" if info.screened else "no") + (f": {info.why}" if info.why else ""),
+        )
+        for info in infos
+    ]
+    columns = (
+        "backbone", "weights", "MB", "GMACs", "pixels", "ImageNet, %", "licence",
+        "looked at by a search",
+    )  # fmt: skip
+    print_table(columns, rows)
