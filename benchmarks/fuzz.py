@@ -44,7 +44,6 @@ from _mutations import (
 )
 from headstart.ablation.record import Ledger, LedgerRow, write_ledger
 from headstart.api.diff import diff
-from headstart.artifacts.bundle import load_bundle
 from headstart.artifacts.embeddings import read_embeddings
 from headstart.backbones.catalog import build_backbone
 from headstart.backbones.weights import load_state, read_weights
@@ -56,7 +55,9 @@ from headstart.data.sources import load_dataset
 from headstart.data.splits import read_split
 from headstart.errors import HeadstartError
 from headstart.features.cache import cached_activations, evict
-from headstart.inference.predict import Run, predict_images
+from headstart.inference.bundle import load_bundle
+from headstart.inference.predict import predict_images
+from headstart.inference.run import Run
 from headstart.recipes.parsing import NAMED, load_recipe, to_toml, with_settings
 from headstart.report.model_card import write_model_card
 from headstart.report.page import write_report

@@ -52,6 +52,50 @@ def imported(path: Path) -> set[str]:
     return {name for name in ours if name in MODULES}
 
 
+def imported_at_once(path: Path) -> tuple[set[str], set[str]]:
+    """Modules of ours and packages of others that a file imports when it is imported itself."""
+    names = set()
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Try | ast.With | ast.ClassDef):
+            waiting += node.body
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            waiting += [*node.body, *node.orelse]
+    ours = {name.removeprefix("headstart.") for name in names if name.startswith("headstart.")}
+    others = {name.partition(".")[0] for name in names if not name.startswith("headstart")}
+    return ours & set(MODULES), others
+
+
+def reached(name: str) -> dict[str, set[str]]:
+    """Packages of others by module, for all modules that the import of one reaches."""
+    found: dict[str, set[str]] = {}
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            ours, found[module] = imported_at_once(MODULES[module])
+            waiting += ours
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cli.main", "cli.runs", "inference.predict", "inference.run", "artifacts.embeddings",
+        "inference.image_inputs", "artifacts.files", "api.show_similar", "api.embed", "api.similar",
+    ],
+)  # fmt: skip
+def test_what_is_deployed_does_not_reach_pytorch(name: str) -> None:
+    heavy = {"torch", "torchvision", "timm"}
+    assert not {module: found & heavy for module, found in reached(name).items() if found & heavy}
+    assert heavy <= set().union(*reached("inference.pytorch").values())
+
+
 def test_every_module_has_a_layer() -> None:
     assert {name.partition(".")[0] for name in MODULES} == set(LEVEL)
 

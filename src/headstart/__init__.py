@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from headstart.api.similar import similar
     from headstart.api.suspects import suspects
     from headstart.artifacts.evidence import Neighbour
-    from headstart.inference.predict import Prediction, Run
+    from headstart.inference.predict import Prediction
+    from headstart.inference.run import Run
     from headstart.integrations.sklearn import HeadstartClassifier
     from headstart.recipes.recipe import Recipe
 
@@ -43,7 +44,7 @@ _HOMES = {
     "Neighbour": "headstart.artifacts.evidence",
     "Prediction": "headstart.inference.predict",
     "Recipe": "headstart.recipes.recipe",
-    "Run": "headstart.inference.predict",
+    "Run": "headstart.inference.run",
     "backbones": "headstart.api.backbones",
     "benefit": "headstart.api.benefit",
     "check": "headstart.api.check",

@@ -16,7 +16,7 @@ from headstart.api.compare import chosen_by, compare
 from headstart.api.fit import fit
 from headstart.artifacts.run import read_record
 from headstart.errors import BudgetError, InputError, RunError
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from headstart.api.fit import fit
-from headstart.artifacts.bundle import read_spec
+from headstart.artifacts.bundle_spec import read_spec
 from headstart.cli.output import print_predictions
 from headstart.data.reading import Reading
-from headstart.inference.predict import Run, other_depth
+from headstart.inference.predict import other_depth
+from headstart.inference.run import Run
 
 SMALL = ["backbone.resolution=64"]
 

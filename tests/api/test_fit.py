@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from headstart.api.fit import fit
-from headstart.artifacts.bundle import load_bundle
+from headstart.artifacts.bundle import load_network
 from headstart.artifacts.run import read_predictions, read_record
 from headstart.artifacts.run_start import EPOCHS
 from headstart.errors import BudgetError, DataError, InputError, RunError
 from headstart.evaluation.trust import Calibration
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 from headstart.recipes.parsing import load_recipe
 
 SMALL = ["backbone.resolution=64"]
@@ -44,6 +44,7 @@ def test_a_run_holds_everything(tuned: Run) -> None:
     assert {path.name for path in (tuned.folder / "bundle").iterdir()} == {
         "MODEL_CARD.md",
         "bundle.json",
+        "model.onnx",
         "model.safetensors",
         "range.safetensors",
     }
@@ -128,7 +129,7 @@ def test_the_head_alone(pictures: Path, tmp_path: Path) -> None:
     from headstart.backbones.catalog import load_backbone
 
     fresh = load_backbone(resolution=64).model.state_dict()
-    shipped = load_bundle(run.folder / "bundle").network.state_dict()
+    shipped = load_network(run.folder / "bundle").state_dict()
     found = [name for name in shipped if name.endswith("blocks.3.1.conv_pw.weight")]
     assert found
     name = "blocks.3.1.conv_pw.weight"
@@ -309,7 +310,8 @@ def test_swapped_activations_and_flips_are_shipped(everything: Run, pictures: Pa
     again = Run.open(everything.folder).predict([pictures / p.path for p in predictions])
     for old, new in zip(predictions, again, strict=True):
         assert new.probability == pytest.approx(old.probability, abs=1e-4)
-    kinds = {type(module).__name__ for module in everything.bundle.network.modules()}
+    network = load_network(everything.folder / "bundle")
+    kinds = {type(module).__name__ for module in network.modules()}
     assert {"Mish", "ReLU6"} <= kinds
 
 

@@ -1,22 +1,23 @@
+import hashlib
 import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from headstart.artifacts.bundle import (
-    BundleSpec,
-    Classifier,
-    Member,
-    assemble,
-    load_bundle,
-    save_bundle,
-)
+from headstart.artifacts.bundle import Classifier, Member, assemble, load_network, save_bundle
+from headstart.artifacts.bundle_export import export_graph
+from headstart.artifacts.bundle_graph import OUTPUTS, open_graph
+from headstart.artifacts.bundle_spec import BundleSpec, read_spec
 from headstart.backbones.catalog import PretrainedBackbone, load_backbone
 from headstart.errors import RunError
-from headstart.inference.run_bundle import run_bundle
 from headstart.methods.activation import ActivationUnion, Keep, Mish
 from headstart.methods.head import Linear, NearestNeighbours
 
@@ -76,37 +77,53 @@ def test_reloading_gives_the_same_logits(saved: tuple[Path, Classifier]) -> None
     folder, network = saved
     views = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        assert torch.equal(load_bundle(folder).network(views), network(views))
+        assert torch.equal(load_network(folder)(views), network(views))
 
 
-def test_few_images_and_many_agree(saved: tuple[Path, Classifier], pictures: Path) -> None:
-    bundle = load_bundle(saved[0])
-    paths = sorted(pictures.rglob("*.png"))
-    few = run_bundle(bundle, paths).logits  # eager PyTorch
-    outputs = run_bundle(bundle, paths * 3)  # enough for ONNX Runtime to pay
-    many = outputs.logits
-    assert not outputs.failed
-    assert np.allclose(many[: len(paths)], few, rtol=1e-3, atol=1e-3)
-    assert np.array_equal(many[: len(paths)].argmax(1), few.argmax(1))
+def views_of(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8, generator=generator)
 
 
-def test_bytes_and_paths_agree(saved: tuple[Path, Classifier], pictures: Path) -> None:
-    bundle = load_bundle(saved[0])
-    path = next(pictures.rglob("*.png"))
-    by_path, by_bytes = run_bundle(bundle, [path]), run_bundle(bundle, [path.read_bytes()])
-    assert np.array_equal(by_path.logits, by_bytes.logits)
-    assert np.array_equal(by_path.embeddings, by_bytes.embeddings)
+def check_graph(folder: Path, network: Classifier) -> None:
+    """Exports a bundle of 64 pixels and three classes, and compares the file with the network."""
+    assert export_graph(folder, network) == ""
+    graph = open_graph(folder, read_spec(folder))
+    temperature = read_spec(folder).temperature
+    for count in (1, 2, 5):
+        views = views_of(count)
+        with torch.inference_mode():
+            expected = network(views)
+        logits, embeddings = graph.run(views.numpy())
+        torch.testing.assert_close(torch.from_numpy(logits), expected[:, :3], rtol=0, atol=1e-3)
+        assert embeddings.shape == (count, graph.embedding) == tuple(expected[:, 3:].shape)
+        assert np.allclose(embeddings, expected[:, 3:], rtol=1e-3, atol=1e-3)
+        all_three = graph.session.run(list(OUTPUTS), {"input": views.numpy()})
+        assert np.array_equal(all_three[0], logits)
+        shares = (expected[:, :3] / temperature).softmax(1)
+        assert np.allclose(all_three[2], shares, rtol=0, atol=1e-4)
 
 
-def test_an_unreadable_image_does_not_stop_the_others(
-    saved: tuple[Path, Classifier], pictures: Path
-) -> None:
-    bundle = load_bundle(saved[0])
-    outputs = run_bundle(bundle, [b"no image", next(pictures.rglob("*.png"))])
-    assert set(outputs.failed) == {0}
-    assert np.isnan(outputs.logits[0]).all()
-    assert np.isfinite(outputs.logits[1]).all()
-    assert np.isfinite(outputs.embeddings[1]).all()
+def test_the_graph_gives_what_the_network_gives(saved: tuple[Path, Classifier]) -> None:
+    folder, network = saved
+    before = read_spec(folder)
+    check_graph(folder, network)
+    after = read_spec(folder)
+    assert after.onnx_sha256
+    assert after.model_copy(update={"onnx_sha256": ""}) == before
+
+
+def test_a_graph_can_be_used_alone(saved: tuple[Path, Classifier]) -> None:
+    folder, network = saved
+    export_graph(folder, network)
+    known = read_spec(folder)
+    stated = open_graph(folder, known).session.get_modelmeta().custom_metadata_map
+    assert json.loads(stated["classes"]) == ["checks", "rings", "stripes"]
+    assert float(stated["temperature"]) == 1.5
+    assert stated["backbone"] == known.backbone and stated["licence"] == known.licence
+    preprocessing = json.loads(stated["preprocessing"])
+    assert preprocessing["resolution"] == 64
+    assert preprocessing["mean"] == list(known.preprocessing.mean)
 
 
 def test_a_flipped_classifier_does_not_tell_left_from_right() -> None:
@@ -133,7 +150,8 @@ def test_a_head_that_remembers_images_comes_back_with_them(tmp_path: Path) -> No
     method.start(head, features, torch.arange(12) % 3, lambda _: (features, features))
     fields = {**spec(backbone, backbone.features, ()), "head": method}
     save_bundle(tmp_path / "bundle", fields, [Member(backbone.model, head)])
-    (again,) = load_bundle(tmp_path / "bundle").network.heads
+    check_graph(tmp_path / "bundle", load_network(tmp_path / "bundle"))
+    (again,) = load_network(tmp_path / "bundle").heads
     torch.testing.assert_close(again(features), head(features))
 
 
@@ -157,10 +175,11 @@ def test_an_ensemble_is_the_mean_of_its_members_and_shares_what_is_frozen(
     with torch.inference_mode():
         for number, member in enumerate(members):
             save_bundle(tmp_path / f"{number}", fields, [member])
-            alone.append(load_bundle(tmp_path / f"{number}").network(views))
-        together = load_bundle(tmp_path / "all").network(views)
+            alone.append(load_network(tmp_path / f"{number}")(views))
+        together = load_network(tmp_path / "all")(views)
     torch.testing.assert_close(together[:, :3], torch.stack(alone)[:, :, :3].mean(0))
     torch.testing.assert_close(together[:, 3:], alone[0][:, 3:])
+    check_graph(tmp_path / "all", load_network(tmp_path / "all"))
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("all", "0")]
     assert sizes[0] < 1.4 * sizes[1], "what all members share is stored once"
 
@@ -178,6 +197,121 @@ def test_damage_is_noticed(saved: tuple[Path, Classifier], tmp_path: Path) -> No
         (tmp_path / "model.safetensors").write_bytes(changed)
         (tmp_path / "bundle.json").write_text(changed_text)
         with pytest.raises(RunError, match=message):
-            load_bundle(tmp_path)
+            load_network(tmp_path)
     with pytest.raises(RunError, match="no bundle"):
-        load_bundle(tmp_path / "nowhere")
+        load_network(tmp_path / "nowhere")
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from headstart.artifacts.bundle import load_network
+from headstart.artifacts.bundle_export import export_graph
+folder = Path(sys.argv[1])
+export_graph(folder, load_network(folder))
+"""
+
+
+def test_a_graph_has_the_same_bytes_in_every_process(small: Path, tmp_path: Path) -> None:
+    first = (small / "model.onnx").read_bytes()
+    again = shutil.copytree(small, tmp_path / "elsewhere")
+    subprocess.run([sys.executable, "-c", AGAIN, again], check=True, cwd=tmp_path)
+    assert (again / "model.onnx").read_bytes() == first
+    assert (again / "bundle.json").read_bytes() == (small / "bundle.json").read_bytes()
+    for path in (str(Path.cwd()), str(small), str(Path(torch.__file__).parent)):
+        assert path.encode() not in first
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with its graph: linear, on the last features."""
+    backbone = load_backbone(resolution=64)
+    torch.manual_seed(0)
+    head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+    folder = tmp_path_factory.mktemp("small") / "bundle"
+    save_bundle(folder, spec(backbone, backbone.features, ()), [Member(backbone.model, head)])
+    assert export_graph(folder, load_network(folder)) == ""
+    return folder
+
+
+def tampered(how: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        known = json.loads((folder / "bundle.json").read_text())
+        how(known)
+        (folder / "bundle.json").write_text(json.dumps(known))
+
+    return change
+
+
+def flipped(folder: Path) -> None:
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+
+
+def forged(content: bytes) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(content)
+        known = hashlib.sha256(content).hexdigest()
+        tampered(lambda spec: spec.update(onnx_sha256=known))(folder)
+
+    return change
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a bit": (flipped, r"model\.onnx is damaged: its hash"),
+    "no file": (lambda folder: (folder / "model.onnx").unlink(), r"it has no model\.onnx"),
+    "no graph": (forged(b"no graph"), r"model\.onnx cannot be used"),
+    "an empty file": (forged(b""), r"model\.onnx cannot be used"),
+    "the mean": (
+        tampered(lambda spec: spec["preprocessing"].update(mean=[0.4, 0.5, 0.5])),
+        r"bundle\.json is not the description that model\.onnx was made with",
+    ),
+    "the resize": (
+        tampered(lambda spec: spec["preprocessing"].update(resize=80)), r"is not the description"
+    ),
+    "the classes": (
+        tampered(lambda spec: spec["classes"].reverse()), r"is not the description"
+    ),
+    "the temperature": (tampered(lambda spec: spec.update(temperature=1.6)), "is not the descr"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_graph_that_is_not_the_one_that_was_tested_is_refused(
+    case: str, small: Path, tmp_path: Path
+) -> None:
+    damage, message = DAMAGE[case]
+    folder = shutil.copytree(small, tmp_path / "bundle")
+    open_graph(folder, read_spec(folder))
+    damage(folder)
+    with pytest.raises(RunError, match=message) as refused:
+        open_graph(folder, read_spec(folder))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_graph_whose_outputs_are_no_numbers_is_refused(small: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small, tmp_path / "bundle")
+    model = onnx.load(folder / "model.onnx")
+    (weight,) = (each for each in model.graph.initializer if tuple(each.dims) == (3, 1280))
+    values = np.full((3, 1280), np.nan, np.float32)
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    forged(model.SerializeToString())(folder)
+    graph = open_graph(folder, read_spec(folder))
+    with pytest.raises(RunError, match="values that are not finite"):
+        graph.run(views_of(1).numpy())
+
+
+def test_a_network_that_cannot_be_exported_is_shipped_without_a_graph(tmp_path: Path) -> None:
+    class Undecided(torch.nn.Module):
+        def forward(self, views: torch.Tensor) -> torch.Tensor:
+            means = views.float().mean((1, 2)).repeat(1, 2)
+            return means if means.min() > 0 else -means
+
+    backbone = load_backbone(resolution=64)
+    head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+    save_bundle(tmp_path, spec(backbone, backbone.features, ()), [Member(backbone.model, head)])
+    before = (tmp_path / "bundle.json").read_bytes()
+    assert "differs from PyTorch" in export_graph(tmp_path, Undecided())  # type: ignore[arg-type]
+    assert not (tmp_path / "model.onnx").exists()
+    assert (tmp_path / "bundle.json").read_bytes() == before

@@ -13,12 +13,13 @@ from safetensors import SafetensorError
 
 from headstart.ablation.record import LEDGER, read_ledger
 from headstart.artifacts import bundle
-from headstart.artifacts.bundle import load_bundle, read_spec
+from headstart.artifacts.bundle_spec import read_spec
 from headstart.artifacts.files import read_table, replacing
 from headstart.artifacts.journal import TRIALS, read_plan
 from headstart.artifacts.run import read_metrics, read_predictions, read_record
 from headstart.backbones.catalog import build_backbone
 from headstart.errors import DiskFullError, RunError
+from headstart.inference.bundle import load_bundle
 from headstart.inputs import quantities
 from headstart.report.page import write_report
 from headstart.search.leaderboard import leaderboard_of

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from headstart.backbones.onnx import (
     OnnxExportError,
     _export,
-    open_session,
+    annotate,
     run_onnx,
     to_onnx,
     verified_session,
+    verify,
 )
+from headstart.backbones.sessions import open_session
 
 
 def network() -> nn.Module:
@@ -109,10 +112,56 @@ def test_what_no_exporter_takes_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_newer_exporter_has_a_free_batch_size_too(tmp_path: Path) -> None:
     model = network().eval()
-    _export(model, torch.rand(2, 3, 8, 8), tmp_path / "newer.onnx", dynamo=True)
+    _export(model, torch.rand(2, 3, 8, 8), tmp_path / "newer.onnx", ["output"], dynamo=True)
     batch = torch.rand(5, 3, 8, 8)
-    found = run_onnx(open_session(tmp_path / "newer.onnx"), batch.numpy())
+    found = run_onnx(open_session(tmp_path / "newer.onnx", threads=1), batch.numpy())
     np.testing.assert_allclose(found, model(batch).detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
+def noted(path: Path) -> None:
+    """Writes a graph with another inside, in which an exporter noted where its code lies."""
+    kind, shape = onnx.TensorProto.FLOAT, ["batch", 3]
+    one, other = (onnx.helper.make_tensor_value_info(name, kind, shape) for name in "xy")
+    inner = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["x"], ["z"], doc_string="/home/someone/inner.py")],
+        "inner", [], [onnx.helper.make_tensor_value_info("z", kind, shape)],
+    )  # fmt: skip
+    always = onnx.helper.make_tensor("always", onnx.TensorProto.BOOL, [], [True])
+    node = onnx.helper.make_node("If", ["always"], ["y"], then_branch=inner, else_branch=inner)
+    entry = node.metadata_props.add()
+    entry.key, entry.value = "stack_trace", "/home/someone/outer.py"
+    graph = onnx.helper.make_graph([node], "outer", [one], [other], [always])
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+
+
+def test_facts_replace_what_the_exporter_noted(tmp_path: Path) -> None:
+    path = tmp_path / "noted.onnx"
+    noted(path)
+    assert b"/home/someone" in path.read_bytes()
+    annotate(path, {"classes": "[]", "licence": "apache-2.0"})
+    assert b"/home/someone" not in path.read_bytes()
+    session = open_session(path.read_bytes(), threads=1)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts == {"classes": "[]", "licence": "apache-2.0"}
+    assert run_onnx(session, np.ones((2, 3), np.float32)).tolist() == [[-1.0] * 3] * 2
+
+
+class Two(nn.Module):
+    """Has two outputs, of which the second cannot be traced."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + 1, x if x.min() > 0 else 2 * x
+
+
+def test_every_output_is_verified(tmp_path: Path) -> None:
+    path = tmp_path / "two.onnx"
+    to_onnx(Two(), torch.ones(2, 3), path, ["one", "two"])
+    with pytest.raises(OnnxExportError, match="differs from PyTorch"):
+        verify(Two(), torch.ones(2, 3), path)
+    to_onnx(Two(), -torch.ones(2, 3), path, ["one", "two"])
+    session = verify(Two(), torch.ones(2, 3), path)
+    assert [each.name for each in session.get_outputs()] == ["one", "two"]
 
 
 class Printing(nn.Module):

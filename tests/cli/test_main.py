@@ -23,6 +23,8 @@ from PIL import Image
 from headstart.cli import main as _commands
 from headstart.cli.app import app, reporting_errors
 
+_commands.register([])
+
 SMALL = ["--set", "backbone.resolution=64"]
 
 
@@ -510,3 +512,26 @@ def test_an_interruption_outside_a_command_is_one_line(
     monkeypatch.undo()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "error: Interrupted.\n"
+
+
+REGISTERED = """
+import sys
+from headstart.cli.app import app
+from headstart.cli.main import register
+register(sys.argv[1:])
+print(*sorted(each.name or each.callback.__name__ for each in app.registered_commands))
+print("headstart.recipes.options" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("home", [*_commands.MODULES, "all"])
+def test_a_command_imports_its_own_module_alone(home: str) -> None:
+    everything = sorted(name for names in _commands.MODULES.values() for name in names)
+    expected = sorted(_commands.MODULES.get(home, everything))
+    arguments = ["--debug", expected[0], "check"] if home != "all" else ["--version"]
+    done = subprocess.run(
+        [sys.executable, "-c", REGISTERED, *arguments], capture_output=True, text=True, check=True
+    )
+    names, has_options = done.stdout.splitlines()
+    assert names.split() == expected
+    assert has_options == str(home != "runs")

@@ -10,7 +10,7 @@ from headstart.artifacts.records import RunRecord
 from headstart.cli.output import print_run
 from headstart.evaluation.metrics import compute_metrics
 from headstart.evaluation.trust import Calibration
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 
 CALIBRATION = Calibration(
     temperature=0.5, images=54, log_loss=0.4, log_loss_uncalibrated=0.3, source="trial"

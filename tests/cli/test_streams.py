@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cli.main import app
+from headstart.cli.app import app
+from headstart.cli.main import register
+
+register([])
 
 OLDER = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "finished"
 FAULTS = ("closed", "full", "pipe")

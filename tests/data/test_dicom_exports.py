@@ -10,7 +10,7 @@ import pytest
 from headstart.data import formats
 from headstart.data.audit import audit
 from headstart.data.decode import decode_dataset
-from headstart.data.folders import images_in
+from headstart.data.images_in import images_in
 from headstart.data.sources import load_dataset
 from headstart.data.types import Dataset
 from headstart.inference.image_inputs import image_inputs

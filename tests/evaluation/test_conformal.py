@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.artifacts.bundle import DistributionSpec
+from headstart.artifacts.bundle_spec import DistributionSpec
 from headstart.errors import HeadstartError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import (

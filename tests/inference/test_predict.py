@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,7 +17,12 @@ from PIL import Image
 
 from headstart.api.fit import fit
 from headstart.errors import InputError, RunError
-from headstart.inference.predict import Run, open_bundle, predict_images
+from headstart.inference.bundle import IN_PYTORCH, open_bundle
+from headstart.inference.predict import embed_images, predict_images
+from headstart.inference.pytorch import ENGINE_PAYS_FROM
+from headstart.inference.run import Run
+from headstart.inference.run_bundle import run_bundle
+from headstart.progress import PlainProgress
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -115,7 +122,8 @@ def test_bundles_from_before_there_were_sets_still_load(
     old = shutil.copytree(run.folder / "bundle", tmp_path / "old")
     (old / "range.safetensors").unlink()
     spec = json.loads((old / "bundle.json").read_text())
-    del spec["sets"], spec["distribution"]
+    del spec["sets"], spec["distribution"], spec["onnx_sha256"]
+    (old / "model.onnx").unlink()
     (old / "bundle.json").write_text(json.dumps(spec))
     bundle = open_bundle(old)
     images = sorted(fresh.rglob("*.png"))[:2]
@@ -172,5 +180,109 @@ def test_a_bundle_of_before_keeps_its_warnings(run: Run, tmp_path: Path) -> None
     shutil.copytree(run.folder / "bundle", old)
     spec = json.loads((old / "bundle.json").read_text())
     spec["range"] = spec.pop("distribution")
+    del spec["onnx_sha256"]
     (old / "bundle.json").write_text(json.dumps(spec))
     assert open_bundle(old).spec.distribution == open_bundle(run.folder).spec.distribution
+
+
+def commands(run: Run, image: Path, out: Path) -> dict[str, str]:
+    """Programs that use a run, each with what it prints."""
+    calls = {
+        "predict": ["predict", run.folder, image, "--set-coverage", 0.9, "--json"],
+        "table": ["predict", run.folder, image],
+        "embed": ["embed", run.folder, image, "--out", out / "vectors.npz"],
+        "similar": ["similar", run.folder, image, "--out", out / "similar.png", "--data", out],
+    }
+    lines = {name: f"main({[str(each) for each in call]})" for name, call in calls.items()}
+    lines["python"] = (
+        f"run = headstart.Run.open({str(run.folder)!r})\n"
+        f"print(run.predict({str(image)!r})[0].label, run.embed({str(image)!r}).shape)\n"
+        f"print(run.similar({str(image)!r})[0].image, run.metrics.accuracy)\n"
+        f"print(headstart.embed(run.folder, {str(image)!r}).shape)\n"
+        f"print(headstart.similar(run.folder, {str(image)!r}, 1)[0].label)"
+    )
+    return lines
+
+
+WITHOUT_TORCH = """
+import sys
+import headstart
+def main(arguments):
+    from headstart.cli.main import main as run
+    sys.argv = ["headstart", *arguments]
+    try:
+        run()
+    except SystemExit as end:
+        assert not end.code, end.code
+{line}
+found = {{"torch", "torchvision", "timm", "huggingface_hub", "scipy"}} & set(sys.modules)
+assert not found, found
+"""
+
+
+@pytest.mark.parametrize("name", ["predict", "table", "embed", "similar", "python"])
+def test_what_is_deployed_never_imports_pytorch(
+    name: str, run: Run, fresh: Path, tmp_path: Path
+) -> None:
+    line = commands(run, next(fresh.rglob("*.png")), tmp_path)[name]
+    code = WITHOUT_TORCH.format(line=line)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_a_bundle_without_a_graph_says_that_pytorch_runs_it(
+    run: Run, fresh: Path, tmp_path: Path
+) -> None:
+    """Few images run as they are, and many through an export of their own: all agree."""
+    old = shutil.copytree(run.folder / "bundle", tmp_path / "old")
+    spec = json.loads((old / "bundle.json").read_text())
+    (old / "bundle.json").write_text(json.dumps({**spec, "onnx_sha256": ""}))
+    images = sorted(fresh.rglob("*.png"))
+    assert len(images) >= ENGINE_PAYS_FROM
+    said = io.StringIO()
+    progress = PlainProgress(said)
+    bundle, deployed = open_bundle(old), run_bundle(run.bundle, images)
+    few, many = run_bundle(bundle, images[:3]), run_bundle(bundle, images)
+    for outputs in (few, many):
+        count = len(outputs.logits)
+        assert np.allclose(outputs.logits, deployed.logits[:count], rtol=1e-3, atol=1e-3)
+        assert np.allclose(outputs.embeddings, deployed.embeddings[:count], rtol=1e-3, atol=1e-3)
+    predict_images(bundle, images[:1], progress)
+    embed_images(bundle, images[:1], progress)
+    assert said.getvalue().splitlines() == [IN_PYTORCH] * 2
+    predict_images(run.bundle, images[:1], progress)
+    assert said.getvalue().splitlines() == [IN_PYTORCH] * 2
+
+
+def test_bytes_and_paths_agree(run: Run, fresh: Path) -> None:
+    path = next(fresh.rglob("*.png"))
+    by_path, by_bytes = run_bundle(run.bundle, [path]), run_bundle(run.bundle, [path.read_bytes()])
+    assert np.array_equal(by_path.logits, by_bytes.logits)
+    assert np.array_equal(by_path.embeddings, by_bytes.embeddings)
+
+
+def test_an_unreadable_image_does_not_stop_the_others(run: Run, fresh: Path) -> None:
+    outputs = run_bundle(run.bundle, [b"no image", next(fresh.rglob("*.png"))])
+    assert set(outputs.failed) == {0}
+    assert np.isnan(outputs.logits[0]).all()
+    assert np.isfinite(outputs.logits[1]).all()
+    assert np.isfinite(outputs.embeddings[1]).all()
+
+
+def test_the_lines_in_the_documentation_run_the_bundle(
+    run: Run, fresh: Path, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    ours = "import sys; assert 'headstart' not in sys.modules and 'torch' not in sys.modules"
+    for number, size in enumerate([(80, 74), (74, 200), (170, 90)]):
+        image = Image.open(sorted(fresh.rglob("*.png"))[number]).resize(size)
+        image.save(tmp_path / "image.png")
+        graph = run.folder / "bundle" / "model.onnx"
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}\n{ours}", graph, tmp_path / "image.png"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        (expected,) = run.predict(tmp_path / "image.png")
+        assert json.loads(done.stdout) == pytest.approx(expected.probabilities, abs=1e-5)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from headstart.artifacts.bundle import load_bundle
 from headstart.artifacts.embeddings import read_embeddings
 from headstart.artifacts.evidence import read_evidence, read_picture
 from headstart.artifacts.fingerprint import read_fingerprint
@@ -23,6 +22,7 @@ from headstart.data.sources import load_dataset
 from headstart.data.splits import read_split
 from headstart.diagnose.suspects import read_suspects_csv
 from headstart.errors import InputError
+from headstart.inference.bundle import load_bundle
 from headstart.inputs.regular_files import open_regular, read_text
 from headstart.progress import SILENT
 from headstart.recipes.parsing import load_recipe

@@ -11,7 +11,7 @@ import pytest
 from headstart.api.fit import fit
 from headstart.artifacts.evidence import read_evidence, read_picture
 from headstart.artifacts.run import read_predictions, read_split_parts
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 from headstart.report.images import shown_mistakes
 
 Command = Callable[..., CompletedProcess[str]]

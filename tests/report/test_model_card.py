@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.artifacts.bundle import BundleSpec, DistributionSpec, SetSpec
+from headstart.artifacts.bundle_spec import BundleSpec, DistributionSpec, SetSpec
 from headstart.artifacts.records import PlanStep, RunRecord, TestPrediction
 from headstart.artifacts.run import write_result
 from headstart.artifacts.run_start import write_start
@@ -98,8 +98,18 @@ def test_what_the_example_imports_exists(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     _, body = card_of(tmp_path / "run")
     imports = re.findall(r"^from headstart.*$", body, flags=re.MULTILINE)
-    assert len(imports) == 1
-    exec(imports[0], {})
+    assert len(imports) == 2
+    exec("\n".join(imports), {})
+
+
+def test_it_says_how_the_graph_is_used_if_there_is_one(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    assert "model.onnx" not in card_of(tmp_path / "run")[1]
+    path = tmp_path / "run" / "bundle" / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "onnx_sha256": "f" * 64}))
+    body = card_of(tmp_path / "run")[1]
+    assert "(N, 64, 64, 3)" in body and "resized to 72 pixels" in body
+    assert "`probabilities` (N, 2)" in body
 
 
 def test_the_metadata_is_what_the_hub_reads(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from headstart.api.fit import fit
 from headstart.artifacts.journal import TRIALS, Trial
 from headstart.artifacts.run_start import EPOCHS
 from headstart.errors import DivergedError, HeadstartError
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 from headstart.recipes.parsing import load_recipe
 from headstart.search.worth import worse_than_head
 

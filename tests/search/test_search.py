@@ -20,7 +20,7 @@ from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.run import locked, read_record
 from headstart.artifacts.run_start import EPOCHS
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 from headstart.recipes.parsing import load_recipe
 
 Command = Callable[..., CompletedProcess[str]]

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.inference.predict import embed_images, open_bundle
+from headstart.inference.bundle import open_bundle
+from headstart.inference.predict import embed_images
 from headstart.progress import Shown, display
 
 

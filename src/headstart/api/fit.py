@@ -16,7 +16,7 @@ from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
 from headstart.features.cache import evict
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 from headstart.inference.sealed_test import Proof, prove
 from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging

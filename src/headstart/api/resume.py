@@ -14,7 +14,7 @@ from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
 from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import RunError
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import ResumeOptions

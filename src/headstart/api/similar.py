@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.artifacts.evidence import Neighbour
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 
 
 def similar(run: str | Path, image: Any, k: int = 5) -> list[Neighbour]:

@@ -70,7 +70,7 @@ def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device)
         with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
             session = verified_session(network, torch.from_numpy(example), Path(folder) / "n.onnx")
     except OnnxExportError as error:
-        _check_room(network)
+        check_room(network, Path(tempfile.gettempdir()), ", or set TMPDIR to another folder")
         return _torch_engine(
             network, device, f"ONNX export failed ({error}); PyTorch is used instead"
         )
@@ -78,20 +78,23 @@ def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device)
     return Engine(lambda batch: run_onnx(session, batch), identity)
 
 
-def _check_room(network: nn.Module) -> None:
-    """Refuses to replace an engine only because its file had no room: other outputs would follow.
+def check_room(network: nn.Module, place: Path, way_out: str = "") -> None:
+    """Refuses to go on without a file only because there was no room: other outputs would follow.
+
+    Args:
+        network: The network whose export failed.
+        place: Folder that the file was written to.
+        way_out: What to do other than to make room there, as a clause.
 
     Raises:
-        DiskFullError: If the folder for temporary files cannot hold the network twice.
+        DiskFullError: If the folder cannot hold the network twice.
     """
-    place = tempfile.gettempdir()
     needed = 2 * sum(tensor.nbytes for tensor in network.state_dict().values())
     disk = os.statvfs(place)
     no_names = disk.f_files > 0 and disk.f_favail < _FILES
     if no_names or disk.f_bavail * disk.f_frsize < needed:
         raise DiskFullError(
-            f"There is no space left in {place} for the exported network. Make room there, or set "
-            "TMPDIR to another folder."
+            f"There is no space left in {place} for the exported network. Make room there{way_out}."
         )
 
 

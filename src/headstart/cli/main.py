@@ -1,12 +1,34 @@
 """The entry point of the command line."""
 
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
-from headstart.cli import explore, fit, runs  # noqa: F401 - importing registers the commands
 from headstart.cli.app import app
 from headstart.cli.output import say
 from headstart.cli.streams import abandon_output, open_streams
 from headstart.errors import OutputError
+
+MODULES = {
+    "explore": ("check", "suspects", "backbones", "methods", "show"),
+    "fit": ("fit", "resume", "compare", "benefit"),
+    "runs": ("leaderboard", "report", "diff", "predict", "embed", "similar"),
+}
+"""Commands by the module that declares them."""
+
+
+def register(arguments: Sequence[str]) -> None:
+    """Imports the module of a command, which registers it; all modules for help and typing errors.
+
+    So a command does not wait for what others import.
+
+    Args:
+        arguments: Those of the command line.
+    """
+    command = next((each for each in arguments if not each.startswith("-")), "")
+    homes = [home for home, names in MODULES.items() if command in names]
+    for home in homes or MODULES:
+        import_module(f"headstart.cli.{home}")
 
 
 def main() -> None:
@@ -20,6 +42,7 @@ def main() -> None:
     code: object = 0
     try:
         try:
+            register(sys.argv[1:])
             app()
         except SystemExit as end:
             code = end.code

@@ -15,7 +15,8 @@ from headstart.text import counted, percent, percent_range
 if TYPE_CHECKING:
     from headstart.ablation.record import Ledger
     from headstart.backbones.listing import BackboneInfo
-    from headstart.inference.predict import Prediction, Run
+    from headstart.inference.predict import Prediction
+    from headstart.inference.run import Run
     from headstart.recipes.reference import MethodPage
     from headstart.search.leaderboard import Row
 
@@ -232,19 +233,18 @@ def printable_on_terminal(text: str) -> str:
 
 def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Prints a table on a terminal, and tab-separated lines elsewhere."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            print("\t".join(map(printable, row)))
+        return
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
-    if not console.is_terminal:
-        for row in (columns, *rows):
-            print("\t".join(map(printable, row)))
-        return
     table = Table(*(Column(Text(printable(column))) for column in columns), box=None)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(table)
+    Console().print(table)
 
 
 def print_methods(pages: "Sequence[MethodPage]") -> None:

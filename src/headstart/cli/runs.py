@@ -109,7 +109,8 @@ def predict(
     """Classify images with calibrated probabilities."""
     with reporting_errors(context):
         one_format(as_json, as_csv)
-        from headstart.inference.predict import open_bundle, predict_images
+        from headstart.inference.bundle import open_bundle
+        from headstart.inference.predict import predict_images
 
         predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr), set_coverage)
         print_predictions(predictions, as_json, as_csv)
@@ -129,8 +130,9 @@ def embed(
     """Write the embeddings of images: vectors that are close for similar images."""
     with reporting_errors(context):
         from headstart.artifacts.embeddings import check_exportable, export_embeddings
+        from headstart.inference.bundle import open_bundle
         from headstart.inference.image_inputs import image_inputs
-        from headstart.inference.predict import embed_images, open_bundle
+        from headstart.inference.predict import embed_images
 
         check_exportable(out)
         files = image_inputs(images)
@@ -158,14 +160,14 @@ def similar(
     """Find the training images that are most similar to an image."""
     with reporting_errors(context):
         from headstart.artifacts.files import check_writable
-        from headstart.inference.predict import Run
+        from headstart.inference.run import Run
 
         if out is not None:
             check_writable(out)
         opened = Run.open(run)
         found = opened.similar(image, k)
         if out is not None:
-            from headstart.api.show import show_similar
+            from headstart.api.show_similar import show_similar
 
             absent = show_similar(opened, image, found, out, data)
             if absent:

@@ -22,17 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
+from headstart.data.file_names import is_archive
 from headstart.data.locks import this_process
 from headstart.data.tree import Tree
 from headstart.errors import DataError, DiskFullError
 from headstart.inputs.regular_files import open_regular
 from headstart.text import listed
 
-TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-ARCHIVE_ENDINGS = (".zip", ".tm", *TAR_ENDINGS)
-"""Endings of what is unpacked. A project of Teachable Machine (`.tm`) is a ZIP file."""
-
-OTHER_ENDINGS = (".7z", ".rar", ".zst", ".lz4", ".gz", ".bz2", ".xz", ".z", ".cab", ".iso", ".dmg")
 MAX_MEMBERS = 2_000_000
 MAX_BYTES = 200 * 2**30
 MAX_RATIO = 200
@@ -59,28 +55,6 @@ class Unpacked:
 
     folder: Path
     left_out: tuple[str, ...]
-
-
-def is_archive(path: Path) -> bool:
-    """Returns whether a name is that of an archive that is read.
-
-    Example:
-        >>> is_archive(Path("pets.tar.gz")), is_archive(Path("pets.csv"))
-        (True, False)
-    """
-    return path.name.lower().endswith(ARCHIVE_ENDINGS)
-
-
-def other_archive(path: Path) -> str:
-    """Returns the refusal of an archive of another kind; empty for all other files.
-
-    Example:
-        >>> other_archive(Path("pets.7z"))
-        'pets.7z is an archive that headstart does not open. Unpack it and give the folder.'
-    """
-    if is_archive(path) or not path.name.lower().endswith(OTHER_ENDINGS):
-        return ""
-    return f"{path} is an archive that headstart does not open. Unpack it and give the folder."
 
 
 def archives_alone(folder: Path, around: Path | None = None) -> tuple[list[Path], list[Path]]:

@@ -4,10 +4,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from headstart.data.formats import HEIF_EXTENSIONS, is_image_file
+from headstart.data.formats import HEIF_EXTENSIONS
 from headstart.data.layouts import Plan, no_classes, plan_folders
 from headstart.data.surroundings import outside_notes
-from headstart.data.tree import SYSTEM_FOLDERS, Entry, Kind, Tree
+from headstart.data.tree import Entry, Kind, Tree
 from headstart.data.types import Dataset, Item
 from headstart.data.understanding import PassedOver, Reason, quoted
 from headstart.errors import DataError
@@ -20,33 +20,6 @@ _TELLING: tuple[Reason, ...] = (
     "repeated_link", "not_utf8",
 )  # fmt: skip
 """Reasons for which there may be no image, the most likely first."""
-
-
-def images_in(paths: Iterable[Path]) -> list[Path]:
-    """Returns the paths with each folder among them replaced by the images below it, sorted.
-
-    Raises:
-        DataError: If a folder holds no images.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(
-            each
-            for each in path.rglob("*")
-            if each.is_file()
-            and not any(
-                part.startswith(".") or part.lower() in SYSTEM_FOLDERS
-                for part in each.relative_to(path).parts
-            )
-            and is_image_file(each)
-        )
-        if not inside:
-            raise DataError(f"There are no images in the folder {path}.")
-        found += inside
-    return found
 
 
 def load_folder(folder: Path, options: SourceOptions, around: Path | None) -> Dataset:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow.parquet
 
-MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 PARQUET_IMAGES = (
     "holds the images themselves, as the Hugging Face hub stores them, which is not read. Write "
     "each into a folder with the name of its class"

@@ -17,11 +17,11 @@ from headstart.data.annotations import (
     unread_table,
     why_no_labels,
 )
-from headstart.data.archives import archives_alone, is_archive, other_archive, stem, unpack
+from headstart.data.archives import archives_alone, stem, unpack
 from headstart.data.cache_dir import default_cache_dir
+from headstart.data.file_names import MANIFEST_EXTENSIONS, is_archive, other_archive
 from headstart.data.folders import load_folder
 from headstart.data.manifests import (
-    MANIFEST_EXTENSIONS,
     load_frame,
     load_manifest,
     load_pairs,

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from headstart.data.archives import is_archive, other_archive
-from headstart.data.folders import images_in
+from headstart.data.file_names import MANIFEST_EXTENSIONS, is_archive, other_archive
 from headstart.data.formats import is_image_file
-from headstart.data.manifests import MANIFEST_EXTENSIONS
+from headstart.data.images_in import images_in
 from headstart.errors import DataError
 
 _IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}

@@ -1,24 +1,16 @@
-"""Inference with a run: predictions with their uncertainty, embeddings and similar images."""
+"""Inference with a bundle: predictions with their uncertainty, and embeddings."""
 
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.bundle import Bundle, BundleSpec, load_bundle
-from headstart.artifacts.embeddings import read_embeddings
-from headstart.artifacts.evidence import Neighbour
-from headstart.artifacts.records import RunRecord
-from headstart.artifacts.run import read_metrics, read_record
-from headstart.errors import DataError, InputError
+from headstart.artifacts.bundle_spec import BundleSpec
+from headstart.errors import InputError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import Threshold, TrainingDistribution, distance, prediction_set
-from headstart.evaluation.metrics import Metrics
-from headstart.evaluation.retrieval import nearest
+from headstart.inference.bundle import Bundle
 from headstart.inference.image_inputs import image_inputs, why_missing
 from headstart.inference.run_bundle import run_bundle
 from headstart.progress import SILENT, Progress
@@ -65,85 +57,6 @@ class Prediction(BaseModel):
     depth: str = ""
     other_depth: bool = False
     warning: str = ""
-
-
-@dataclass
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: Run folder.
-        record: Request, plan and outcome of the run.
-        metrics: Metrics on the sealed test.
-
-    Example:
-        >>> import headstart
-        >>> run = headstart.Run.open("runs/flowers")  # doctest: +SKIP
-        >>> run.predict(["rose.jpg"], set_coverage=0.95)[0].classes  # doctest: +SKIP
-        ('rose', 'tulip')
-        >>> run.similar("rose.jpg", k=1)[0].image  # doctest: +SKIP
-        'rose/0007.jpg'
-    """
-
-    folder: Path
-    record: RunRecord = field(repr=False)
-    metrics: Metrics = field(repr=False)
-
-    @classmethod
-    def open(cls, folder: str | Path) -> "Run":
-        """Opens a run folder.
-
-        Raises:
-            RunError: If it is not a finished run.
-        """
-        path = Path(folder)
-        return cls(path, read_record(path), read_metrics(path))
-
-    @cached_property
-    def bundle(self) -> Bundle:
-        """The classifier, loaded at its first use."""
-        return load_bundle(self.folder / "bundle")
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The network is loaded again from the folder.
-        return {name: value for name, value in vars(self).items() if name != "bundle"}
-
-    def predict(
-        self, images: Any, progress: Progress = SILENT, set_coverage: float | None = None
-    ) -> list[Prediction]:
-        """Classifies images.
-
-        Args:
-            images: One image or several: paths, folders, patterns, bytes, Pillow images, arrays or
-                a table of one column; see `image_inputs`.
-            progress: Progress display.
-            set_coverage: Share of images whose prediction set contains the true class: 0.8,
-                0.9, 0.95 or 0.99; no prediction sets by default.
-        """
-        return predict_images(self.bundle, images, progress, set_coverage)
-
-    def embed(self, images: Any, progress: Progress = SILENT) -> NDArray[np.float32]:
-        """Returns embeddings (N, E) of images as for `predict`; of unreadable ones, rows of NaN."""
-        return embed_images(self.bundle, images, progress)[0]
-
-    def similar(self, image: Any, k: int = 5) -> list[Neighbour]:
-        """Returns the training images that are most similar to an image, most similar first.
-
-        Raises:
-            DataError: If the image cannot be read.
-        """
-        return similar_images(self.folder, self.bundle, image, k)
-
-
-def open_bundle(folder: str | Path) -> Bundle:
-    """Loads the classifier of a run folder or of a bundle folder.
-
-    Raises:
-        RunError: If the folder has none.
-    """
-    path = Path(folder)
-    inner = path / "bundle"
-    return load_bundle(inner if inner.is_dir() else path)
 
 
 def class_sets(
@@ -199,6 +112,8 @@ def predict_images(
     if set_coverage is not None:
         class_sets(bundle, np.full((1, len(classes)), 1 / len(classes)), set_coverage)
     given = image_inputs(images)
+    if bundle.note:
+        progress.say(bundle.note)
     outputs = run_bundle(bundle, [image.source for image in given], progress=progress)
     probabilities = softmax(outputs.logits, bundle.spec.temperature)
     known = training_distribution(bundle)
@@ -263,37 +178,9 @@ def embed_images(
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Returns embeddings (N, E), and the error of each unreadable image by row."""
     given = image_inputs(images)
+    if bundle.note:
+        progress.say(bundle.note)
     sources = [image.source for image in given]
     outputs = run_bundle(bundle, sources, progress=progress, description="embedding")
     failed = {row: why_missing(given[row], reason) for row, reason in outputs.failed.items()}
     return outputs.embeddings, failed
-
-
-def similar_images(folder: Path, bundle: Bundle, image: Any, k: int = 5) -> list[Neighbour]:
-    """Returns the training images of a run that are most similar to an image.
-
-    Args:
-        folder: Run folder.
-        bundle: Classifier of the run.
-        image: One image; see `image_inputs`.
-        k: Number of images to return, most similar first.
-
-    Raises:
-        DataError: If the image cannot be read.
-        InputError: If it is not one image.
-        RunError: If the run kept no embeddings.
-    """
-    given = image_inputs(image)
-    if len(given) != 1:
-        raise InputError(f"There are {len(given)} images. Give one to find those similar to it.")
-    if k < 1:
-        raise InputError(f"The number of similar images is {k}; it must be at least 1.")
-    known = read_embeddings(folder / "embeddings.safetensors")
-    vectors, failed = embed_images(bundle, given)
-    if failed:
-        raise DataError(failed[0])
-    rows, cosines = nearest(vectors, known.vectors, k)
-    return [
-        Neighbour(image=known.images[row], label=known.labels[row], similarity=float(cosine))
-        for row, cosine in zip(rows[0], cosines[0], strict=True)
-    ]

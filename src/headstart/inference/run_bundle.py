@@ -8,20 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from headstart.artifacts.bundle import Bundle
-from headstart.backbones.engine import make_engine
 from headstart.data.eval_view import eval_view
 from headstart.data.images import see_image
 from headstart.data.types import Box
 from headstart.errors import DataError
-from headstart.methods.head import Head
+from headstart.inference.bundle import Bundle
 from headstart.progress import SILENT, Progress
 
-ENGINE_PAYS_FROM = 96
-"""Number of images from which exporting the network saves time."""
 ImageSource = Path | bytes
 
 
@@ -61,8 +56,8 @@ def run_bundle(
     spec = bundle.spec
     failed: dict[int, str] = {}
     depths: dict[int, str] = {}
-    width = len(spec.classes) + _embedding_width(bundle)
-    outputs = np.full((len(images), width), np.nan, np.float32)
+    logits = np.full((len(images), len(spec.classes)), np.nan, np.float32)
+    embeddings = np.full((len(images), bundle.embedding), np.nan, np.float32)
 
     def view(row: int) -> NDArray[np.uint8] | None:
         box = boxes[row] if boxes else None
@@ -80,39 +75,16 @@ def run_bundle(
         depths[row] = learned.sample
         return eval_view(image, spec.preprocessing)
 
-    run = _runner(bundle, len(images))
+    run = bundle.runner(len(images))
     with ThreadPoolExecutor() as pool:
         batches = _in_batches(pool, view, len(images), size=16)
         total = -(-len(images) // 16)
         for start, views in progress.track(batches, description, total):
             good = [position for position, v in enumerate(views) if v is not None]
             if good:
-                stacked = np.stack([v for v in views if v is not None])
-                outputs[[start + position for position in good]] = run(stacked)
-    logits, embeddings = np.split(outputs, [len(spec.classes)], axis=1)
+                rows = [start + position for position in good]
+                logits[rows], embeddings[rows] = run(np.stack([v for v in views if v is not None]))
     return Outputs(logits, embeddings, failed, depths)
-
-
-def _embedding_width(bundle: Bundle) -> int:
-    with torch.inference_mode():
-        head = bundle.network.heads[0]
-        assert isinstance(head, Head)
-        return int(head.embed(torch.zeros(1, bundle.spec.features)).shape[1])
-
-
-def _runner(bundle: Bundle, images: int) -> Any:
-    device = torch.device("cpu")
-    if images >= ENGINE_PAYS_FROM:
-        resolution = bundle.spec.preprocessing.resolution
-        example = np.zeros((2, resolution, resolution, 3), np.uint8)
-        return make_engine(bundle.network, example, device).run
-
-    def eager(views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            output: torch.Tensor = bundle.network(torch.from_numpy(views))
-            return output.float().numpy()
-
-    return eager
 
 
 def _in_batches(

@@ -9,14 +9,9 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.bundle import (
-    Bundle,
-    DistributionSpec,
-    Member,
-    SetSpec,
-    load_bundle,
-    save_bundle,
-)
+from headstart.artifacts.bundle import Classifier, Member, load_network, save_bundle
+from headstart.artifacts.bundle_export import export_graph
+from headstart.artifacts.bundle_spec import DistributionSpec, SetSpec
 from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import write_record, write_result
@@ -38,6 +33,7 @@ from headstart.evaluation.metrics import Metrics, T, compute_metrics
 from headstart.evaluation.retrieval import retrieval, unit
 from headstart.evaluation.trust import alarms
 from headstart.features.extractor import features_of
+from headstart.inference.bundle import Bundle, load_bundle
 from headstart.inference.predict import class_sets, training_distribution
 from headstart.inference.run_bundle import run_bundle
 from headstart.text import counted, percent
@@ -57,13 +53,15 @@ class Proof:
 
     Attributes:
         metrics: Metrics on the test images.
-        bundle: The classifier, reloaded from its bundle.
+        bundle: The classifier, reloaded from its bundle: what is deployed.
+        network: The same in PyTorch, for heat maps.
         tested: Embeddings of the test images (N, E), in the order of the split.
         known: Embeddings of the training images (M, E), in the order of the extractor's rows.
     """
 
     metrics: Metrics
     bundle: Bundle
+    network: Classifier
     tested: NDArray[np.float32]
     known: NDArray[np.float32]
 
@@ -113,6 +111,7 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
         [Member(network.model, transfer.head), *fitted.others],
         _distribution(experiment, transfer, gallery),
     )
+    reloaded = _export(run)
     bundle = load_bundle(folder / "bundle")
     sealed = SealedTest(
         [
@@ -124,20 +123,31 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
     record.test_opened_at = sealed.opened_at or ""
     # Written before the evaluation: an interrupted run cannot hide that its test was opened.
     write_record(folder, record)
-    proof, predictions, notes = _test(run, bundle, items, experiment, gallery, temperature)
+    proof, predictions, notes = _test(run, bundle, reloaded, items, experiment, gallery)
     for note in notes:
         run.note(note)
     write_result(folder, proof.metrics, predictions)
     return proof
 
 
+def _export(run: RunContext) -> Classifier:
+    """Reloads the network of the bundle, writes `model.onnx`, and returns the network."""
+    reloaded = load_network(run.folder / "bundle")
+    missing = export_graph(run.folder / "bundle", reloaded)
+    if missing:
+        note = f"The bundle has no model.onnx, so that predictions need PyTorch: {missing}."
+        run.note(note)
+        run.say(f"note: {note}")
+    return reloaded
+
+
 def _test(
     run: RunContext,
     bundle: Bundle,
+    reloaded: Classifier,
     items: Sequence[Item],
     experiment: Experiment,
     gallery: NDArray[np.float32],
-    temperature: float,
 ) -> tuple[Proof, list[TestPrediction], list[str]]:
     paths, boxes = [item.path for item in items], [item.box for item in items]
     outputs = run_bundle(bundle, paths, boxes, run.progress, "sealed test")
@@ -145,7 +155,7 @@ def _test(
     if outputs.failed:
         row, why = next(iter(outputs.failed.items()))
         raise DataError(f"{paths[row]} can no longer be read: {why}")
-    classes = bundle.spec.classes
+    classes, temperature = bundle.spec.classes, bundle.spec.temperature
     labels = np.array([classes.index(item.label) for item in items], np.int64)
     groups = experiment.audited.groups[experiment.split.test]
     found = retrieval(outputs.embeddings, labels, gallery, experiment.extractor.labels["train"])
@@ -169,7 +179,7 @@ def _test(
         )
         for row, item in enumerate(items)
     ]
-    proof = Proof(metrics, bundle, outputs.embeddings, gallery)
+    proof = Proof(metrics, bundle, reloaded, outputs.embeddings, gallery)
     return proof, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)
 
 

@@ -15,10 +15,10 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from headstart.api.fit import fit
-from headstart.artifacts.bundle import bundle_files
+from headstart.artifacts.bundle_spec import bundle_files
 from headstart.errors import DataError, RunError
 from headstart.inference.image_inputs import image_inputs
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 
 
 class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.artifacts.bundle import Bundle
 from headstart.artifacts.evidence import (
     AUGMENTATIONS,
     PICTURES,
@@ -97,7 +96,7 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
         _draw_views(experiment, recipe, folder)
     with _at_leisure(notes, "heat maps"):
         sure = surest_mistakes(predictions)
-        notes += _keep_heat(experiment, proof.bundle, sure, row_of, folder, until)
+        notes += _keep_heat(experiment, proof, sure, row_of, folder, until)
     feature_map = None
     points, vectors = _points(experiment, predictions, (test_rows, tested), (train_rows, known))
     if len(points) >= FEWEST:
@@ -181,7 +180,7 @@ def _draw_views(experiment: Experiment, recipe: Recipe, folder: Path) -> None:
 
 def _keep_heat(
     experiment: Experiment,
-    bundle: Bundle,
+    proof: Proof,
     wrong: Sequence[TestPrediction],
     row_of: dict[str, int],
     folder: Path,
@@ -193,13 +192,13 @@ def _keep_heat(
     mistakes = counted(len(wrong), "mistake")
     if until is not None and time.monotonic() > until:
         return [f"The time budget allowed heat maps for 0 of {mistakes}."]
-    preprocessing = bundle.spec.preprocessing
+    preprocessing = proof.bundle.spec.preprocessing
     rows = [row_of[each.path] for each in wrong]
     views = np.stack(
         [eval_view(Image.fromarray(experiment.pixels.image(row)), preprocessing) for row in rows]
     )
-    classes = [bundle.spec.classes.index(each.prediction) for each in wrong]
-    heat = heat_maps(bundle.network, views, classes, until)
+    classes = [proof.bundle.spec.classes.index(each.prediction) for each in wrong]
+    heat = heat_maps(proof.network, views, classes, until)
 
     def lit() -> Iterator[tuple[str, Image.Image]]:
         for each, view, seen in zip(wrong, views, heat, strict=False):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.artifacts.bundle import BundleSpec, read_spec
+from headstart.artifacts.bundle_spec import BundleSpec, read_spec
 from headstart.artifacts.files import write_text
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import read_metrics, read_record

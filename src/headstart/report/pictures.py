@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.artifacts.files import replacing
 from headstart.backbones.preprocessing import Preprocessing
 from headstart.data.eval_view import eval_view
 from headstart.data.views import augmented_view
@@ -18,15 +16,9 @@ from headstart.methods.activation import ActivationUnion, Keep, LeakyReLU, Mish,
 from headstart.methods.augmentation import AugmentationUnion, FlipCrop, Transform
 from headstart.methods.batch_mixing import CutMix, Mix, MixUp, apply_mix
 from headstart.methods.schedule import Constant, CosineAnnealing, OneCycle, ScheduleUnion
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from headstart.report.sheets import draw_sheet, new_figure, save
 
 _COLUMNS = 8
-_CELL = 1.35
-"""Inches per view in a sheet."""
-_DPI = 110
 # Okabe and Ito (2008), safe for colour-blind readers.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
@@ -60,7 +52,7 @@ def draw_augmentations(
         ]
         rows[name] = [plain, *drawn]
     titles = [[""] * _COLUMNS for _ in rows]
-    _sheet(
+    draw_sheet(
         path,
         rows,
         titles,
@@ -98,7 +90,7 @@ def draw_mixing(
             titles[method.name].append(f"{float(targets[0, 0]):.2f} / {float(targets[0, 1]):.2f}")
     sheet = {name: [pair[0], pair[1], *views] for name, views in rows.items()}
     headings = [[first.label, second.label, *titles[name]] for name in rows]
-    _sheet(
+    draw_sheet(
         path,
         sheet,
         headings,
@@ -133,45 +125,10 @@ def draw_activations(path: Path) -> None:
     _plot(path, x, lines, "input", "output")
 
 
-def draw_similar(
-    path: Path, query: Image.Image, found: Sequence[tuple[Image.Image | None, str]]
-) -> None:
-    """Draws an image and the most similar training images, each with a line of text."""
-    blank = Image.new("RGB", (8, 8), "white")
-    images = [query, *(blank if image is None else image for image, _ in found)]
-    squares = [np.asarray(image.convert("RGB").resize((160, 160))) for image in images]
-    titles = [["This image", *(text for _, text in found)]]
-    _sheet(path, {"": squares}, titles, "The most similar training images")
-
-
-def _sheet(
-    path: Path,
-    rows: Mapping[str, Sequence[NDArray[np.uint8]]],
-    titles: Sequence[Sequence[str]],
-    title: str,
-) -> None:
-    columns = max(map(len, rows.values()))
-    size = (columns * _CELL + 1.1, len(rows) * (_CELL + 0.2) + 0.6)
-    figure, grid = _figure(size, len(rows), columns)
-    for line, (name, views) in enumerate(rows.items()):
-        for column in range(columns):
-            axes = grid[line][column]
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-            if column < len(views):
-                axes.imshow(views[column])
-                axes.set_title(titles[line][column][:22], fontsize=7, parse_math=False)
-        label = name.replace("_", " ").replace(" + ", "\n+ ")
-        grid[line][0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(title, fontsize=10, parse_math=False)  # class names may contain a $
-    _save(figure, path)
-
-
 def _plot(
     path: Path, x: NDArray[np.float64], lines: Mapping[str, Sequence[float]], across: str, up: str
 ) -> None:
-    figure, ((axes,),) = _figure((6.4, 3.6), 1, 1)
+    figure, ((axes,),) = new_figure((6.4, 3.6), 1, 1)
     for (name, values), colour, dash in zip(lines.items(), _COLOURS, _DASHES, strict=False):
         axes.plot(x, values, color=colour, linestyle=dash, linewidth=1.8, label=name)
     axes.set_xlabel(across)
@@ -179,19 +136,4 @@ def _plot(
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=8, ncols=len(lines), loc="outside upper center")
-    _save(figure, path)
-
-
-def _figure(
-    size: tuple[float, float], rows: int, columns: int
-) -> tuple["Figure", list[list["Axes"]]]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
-
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    return figure, [list(row) for row in grid]
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with replacing(path) as draft:
-        figure.savefig(draft, format="png", facecolor="white")
+    save(figure, path)

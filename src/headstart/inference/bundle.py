@@ -1,0 +1,71 @@
+"""Bundles that are ready for use. PyTorch is imported only for those without `model.onnx`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.artifacts.bundle_graph import RunBatch, open_graph
+from headstart.artifacts.bundle_spec import BundleSpec, read_gallery, read_spec
+
+IN_PYTORCH = (
+    "The bundle has no model.onnx, so PyTorch runs the network. That takes longer to start; the "
+    "notes of the run may say why."
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A classifier that is ready for use.
+
+    Attributes:
+        spec: Description of the classifier.
+        embedding: Length E of its embeddings.
+        runner: Returns what runs batches, for a number of images.
+        gallery: Training embeddings (G, E) of length 1 for the out-of-distribution check; None if
+            the bundle has no range.
+        note: Why this is not the fastest way to run it; empty if it is.
+    """
+
+    spec: BundleSpec
+    embedding: int
+    runner: Callable[[int], RunBatch]
+    gallery: NDArray[np.float32] | None = None
+    note: str = ""
+
+
+def open_bundle(folder: str | Path) -> Bundle:
+    """Opens the classifier of a run folder or of a bundle folder.
+
+    Raises:
+        RunError: If the folder has none.
+    """
+    path = Path(folder)
+    inner = path / "bundle"
+    return load_bundle(inner if inner.is_dir() else path)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Opens the classifier of a bundle folder.
+
+    Raises:
+        RunError: If it is not a bundle, is of a newer format, or is damaged.
+    """
+    spec = read_spec(folder)
+    if spec.onnx_sha256:
+        graph = open_graph(folder, spec)
+        bundle = Bundle(spec, graph.embedding, lambda _: graph.run)
+    else:
+        bundle = _in_pytorch(folder, spec)
+    if spec.distribution is None:
+        return bundle
+    return replace(bundle, gallery=read_gallery(folder, spec.distribution, bundle.embedding))
+
+
+def _in_pytorch(folder: Path, spec: BundleSpec) -> Bundle:
+    from headstart.inference.pytorch import open_network  # noqa: PLC0415 - imports torch
+
+    network = open_network(folder, spec)
+    return Bundle(spec, network.embedding, network.runner, note=IN_PYTORCH)
