@@ -80,13 +80,16 @@ def fit_temperature(
         return 1.0
     rows, count = np.arange(n), n if independent is None else independent
     all_right = bool((z.argmax(axis=1) == y).all())
-    runner_up = np.argpartition(z, -2, axis=1)[:, -2]
+    below = z - z.max(axis=1, keepdims=True)
+    own = float(below[rows, y].mean())
+    runner_up = float(np.partition(below, -2, axis=1)[:, -2].mean())
 
     def loss(log_temperature: float) -> float:
-        log_p = log_softmax(z, float(np.exp(log_temperature)))
-        total = -(count + all_right) * float(log_p[rows, y].mean())
+        factor = math.exp(-log_temperature)
+        log_sum = float(np.log(np.exp(factor * below).sum(axis=1)).mean())
+        total = (count + all_right) * (log_sum - factor * own)
         if all_right:
-            total -= float(log_p[rows, runner_up].mean())
+            total += log_sum - factor * runner_up
         return total + log_temperature**2 / (2 * spread**2)
 
     low, high = np.log(TEMPERATURE_RANGE)

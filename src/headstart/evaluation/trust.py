@@ -25,7 +25,8 @@ TWIN = 1.0
 """Spread of the temperature of the shipped network itself, or of one that was trained alike.
 
 Spreads are standard deviations of log(temperature) before any image is seen. This one is that of
-the temperatures of 24 runs (`docs/search_vs_fixed.jsonl`): 0.96.
+the temperatures of 24 runs (`docs/search_vs_fixed.jsonl`): 0.96. `docs/calibration.md` has measured
+what other values would give.
 """
 
 STAND_IN = 0.3
