@@ -37,7 +37,7 @@ def test_a_run_holds_everything(tuned: Run) -> None:
     names = {path.name for path in tuned.folder.iterdir()}
     assert names == {
         "run.json", "recipe.toml", "split.csv", "data.csv", "audit.json", "epochs.jsonl",
-        "metrics.json",
+        "metrics.json", "request.toml",
         "predictions.csv", "report.html", "bundle", "embeddings.safetensors", "evidence.json",
         "pictures",
     }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan
-from headstart.artifacts.records import EpochRecord, RunRecord
+from headstart.artifacts.records import EpochRecord, Request, RunRecord
 from headstart.artifacts.run import read_metrics, read_predictions, read_record
 from headstart.artifacts.run_start import EPOCHS, forget_epochs
 from headstart.errors import RunError
@@ -50,7 +50,6 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
 
 
 def test_names_of_before_are_read() -> None:
-    from headstart.artifacts.records import Request
 
     old = {"trials": 2, "split_seed": 0, "engine": "processes", "workers": 3}
     request = Request.model_validate(old)
@@ -89,3 +88,9 @@ def test_a_record_with_boxes_alone_is_read() -> None:
     assert record.reading == SourceOptions(boxes="keep")
     assert RunRecord.model_validate_json(record.model_dump_json()) == record
     assert RunRecord.model_validate(old).reading == SourceOptions()
+
+
+def test_a_budget_without_a_unit_of_an_older_run_is_seconds() -> None:
+    assert Request.model_validate({"options": {"budget": "300"}}).options.budget_s == 300
+    assert Request.model_validate({"options": {"budget": "5m"}}).options.budget == "5m"
+    assert Request.model_validate({"options": {"budget": 90.0}}).options.budget_s == 90

@@ -54,6 +54,25 @@ def test_fit_prints_the_figures_with_their_interval(run: tuple[Path, str]) -> No
     assert json.loads((out / "run.json").read_text())["command"].startswith("headstart fit ")
 
 
+def test_the_options_of_a_run_are_those_of_another(
+    run: tuple[Path, str], headstart: Command, tmp_path: Path
+) -> None:
+    out, _ = run
+    told = headstart("fit", tmp_path / "nowhere", "--config", out, "--budget", "5m", "--seed", 3)
+    assert told.returncode == 2
+    *lines, error = told.stderr.splitlines()
+    assert lines == [
+        f'{out}: strategy = "head"',
+        f'{out}: set = ["backbone.resolution=64"]',
+        f"{out}: epochs = 0 (replaced by the command line)",
+    ]
+    assert "nowhere" in error
+    (tmp_path / "fit.toml").write_text("learning_rate = 1e-3\n")
+    wrong = headstart("fit", tmp_path, "--config", tmp_path / "fit.toml")
+    assert wrong.returncode == 2
+    assert "did you mean --set optimizer.lr=VALUE?" in wrong.stderr
+
+
 def test_predict_as_table_json_and_csv(
     headstart: Command, run: tuple[Path, str], pictures: Path
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headstart.artifacts.files import write_text
 from headstart.artifacts.fingerprint import Mark, combined, fingerprint, write_fingerprint
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked
@@ -22,6 +23,7 @@ from headstart.methods.augmentation import NoAugmentation
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.freezing import HeadOnly, LastBlocks
 from headstart.progress import Shown, display, format_duration
+from headstart.recipes.config import REQUEST, to_config
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.options import NOTHING_TO_TRY, FitOptions
 from headstart.recipes.parsing import load_recipe, with_settings
@@ -123,6 +125,7 @@ def fit(
         save_split(run.folder / "split.csv", experiment.split, keys)
         parts = dict(zip(keys, experiment.split.names(), strict=True))
         write_fingerprint(run.folder, marks(experiment), parts)
+        write_text(run.folder / REQUEST, to_config(options))
         write_start(run.folder, record, recipe, experiment.audited.audit)
         return train_and_prove(run, experiment, recipe)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headstart.evaluation.trust import Calibration
 from headstart.inputs.quantities import Count, Finite, Names, PathText, Share, Size
@@ -70,6 +70,15 @@ class Request(BaseModel):
 
     options: FitOptions = FitOptions()
     recipe: dict[str, Any] = {}
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _read_seconds(cls, options: Any) -> Any:
+        """Reads a budget without a unit, which meant seconds when it was written."""
+        budget = options.get("budget") if isinstance(options, dict) else None
+        if isinstance(budget, str) and budget.strip()[-1:].isdigit():
+            return {**options, "budget": f"{budget.strip()}s"}
+        return options
 
     @model_validator(mode="before")
     @classmethod

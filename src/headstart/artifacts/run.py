@@ -4,6 +4,7 @@ This module and `artifacts/run_start` read and write it. Nothing here imports to
 without it.
 
 run.json          request, plan, outcome, machine and status
+request.toml      the options that were given, which can be reused with --config
 recipe.toml       the recipe, which can be reused with --recipe
 search.toml       the recipe that a search starts from
 trials.jsonl      the recipes that a search tried, and their scores

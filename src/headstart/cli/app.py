@@ -18,7 +18,6 @@ app = typer.Typer(
     name="headstart",
     help="Train, test and ship an image classifier from a small folder of labelled images.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

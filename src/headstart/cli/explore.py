@@ -55,7 +55,12 @@ def suspects(
     source: Annotated[
         str, typer.Argument(help="Folder or manifest as for `fit`, or a run folder.")
     ],
-    out: Annotated[Path, typer.Option(help="CSV file for the whole list.")] = Path("suspects.csv"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="CSV file for the whole list. Default: suspects.csv.", show_default=False
+        ),
+    ] = Path("suspects.csv"),
     as_json: AsJson = False,
     **values: Any,
 ) -> None:
@@ -140,18 +145,29 @@ def methods(
 def show(
     context: typer.Context,
     source: Source,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the pictures. Default: pictures.", show_default=False),
+    ] = Path("pictures"),
     image: Annotated[
         Path | None, typer.Option(help="Image to draw; by default the first readable image.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe whose augmentation is drawn first.")
+        str,
+        typer.Option(
+            help="Recipe whose augmentation is drawn first. Default: default.", show_default=False
+        ),
     ] = "default",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change one value of the recipe, as for `fit`."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for augmentation and mixing.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Seed for augmentation and mixing. Default: 0.", show_default=False
+        ),
+    ] = 0,
     **values: Any,
 ) -> None:
     """Draw augmentations, mixing, schedules and activations from your own images."""

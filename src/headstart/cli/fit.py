@@ -26,12 +26,23 @@ from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions
 
 @app.command()
 @takes_options(FitOptions)
-def fit(context: typer.Context, source: Source, **values: Any) -> None:
+def fit(
+    context: typer.Context,
+    source: Source,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with options, such as the request.toml of a run; or a run folder. What is "
+            "given here as well replaces them."
+        ),
+    ] = None,
+    **values: Any,
+) -> None:
     """Search, train and test the best classifier that the budget allows."""
     with reporting_errors(context):
+        options = parse_options(FitOptions, _configured(config, given(values)))
         from headstart.api.fit import fit as run_fit
 
-        options = parse_options(FitOptions, given(values))
         run = run_fit(
             source,
             options,
@@ -51,9 +62,9 @@ def resume(
 ) -> None:
     """Resume an interrupted search."""
     with reporting_errors(context):
+        options = parse_options(ResumeOptions, given(values))
         from headstart.api.resume import resume as resume_run
 
-        options = parse_options(ResumeOptions, given(values))
         resumed = resume_run(run, options, progress=for_stream(sys.stderr), started=process_start())
         print_run(resumed)
 
@@ -72,9 +83,9 @@ def compare(
     """Measure the effect of each method: add one at a time, and leave one out."""
     with reporting_errors(context):
         one_format(as_json, as_csv)
+        options = parse_options(CompareOptions, given(values))
         from headstart.api.compare import compare as run_compare
 
-        options = parse_options(CompareOptions, given(values))
         ledger = run_compare(
             source, options, progress=for_stream(sys.stderr), started=process_start()
         )
@@ -88,11 +99,11 @@ def compare(
 def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **values: Any) -> None:
     """Measure the benefit of pretrained weights over training from scratch, and of more labels."""
     with reporting_errors(context):
+        shares = _shares(values.pop("fractions"))
+        options = parse_options(BenefitOptions, given({**values, "fractions": shares}))
         from headstart.api.benefit import benefit as run_benefit
         from headstart.certificate.verdicts import answers
 
-        shares = _shares(values.pop("fractions"))
-        options = parse_options(BenefitOptions, given({**values, "fractions": shares}))
         folder, certificate = run_benefit(
             source,
             options,
@@ -107,6 +118,18 @@ def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **v
         for note in certificate.notes:
             say(f"note: {note}")
         say(f"certificate: {folder / 'certificate.html'}")
+
+
+def _configured(config: Path | None, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns options of the command line with those of a file, and says what the file brought."""
+    if config is None:
+        return values
+    from headstart.recipes.config import from_config, read_config, with_config
+
+    found = read_config(config)
+    for line in from_config(found, values):
+        say(f"{config}: {line}", error=True)
+    return with_config(found, values)
 
 
 def _shares(percentages: str | None) -> tuple[float, ...] | None:

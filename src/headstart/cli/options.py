@@ -10,6 +10,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from headstart.recipes.elsewhere import ELSEWHERE
 from headstart.recipes.keywords import RENAMED
 from headstart.recipes.options import SourceOptions
 
@@ -46,13 +47,12 @@ def takes_options(model: type[BaseModel]) -> Callable[[Callable[..., None]], Cal
         ]
         added += [
             inspect.Parameter(
-                old,
+                other,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[str | None, typer.Option("--" + old, hidden=True)],
+                annotation=Annotated[str | None, typer.Option(_flag(other), hidden=True)],
             )
-            for old, new in RENAMED.items()
-            if new in model.model_fields
+            for other in _other_names(model)
         ]
 
         def run(**values: Any) -> None:
@@ -78,6 +78,17 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != []}
 
 
+def _flag(name: str) -> str:
+    return NAMES.get(name, "--" + name.replace("_", "-"))
+
+
+def _other_names(model: type[BaseModel]) -> list[str]:
+    """Returns options that are refused with the name that they have here, instead of unknown."""
+    renamed = [old for old, new in RENAMED.items() if new in model.model_fields]
+    elsewhere = list(ELSEWHERE) if "settings" in model.model_fields else []
+    return [name for name in (*renamed, *elsewhere) if name not in model.model_fields]
+
+
 def _own_first(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
     """Returns the fields of a model, those on reading the images last."""
     fields = model.model_fields.items()
@@ -85,11 +96,10 @@ def _own_first(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
 
 
 def _option(name: str, field: FieldInfo) -> Any:
-    flag = NAMES.get(name, "--" + name.replace("_", "-"))
     text = " ".join((field.description or "").split())
     if field.default is not False and field.default not in (None, (), ""):
         text += f" Default: {field.default}."
-    return typer.Option(flag, help=text, show_default=False)
+    return typer.Option(_flag(name), help=text, show_default=False)
 
 
 def _type(field: FieldInfo) -> Any:

@@ -152,7 +152,10 @@ def similar(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     image: Annotated[Path, typer.Argument(help="Image file.")],
-    k: Annotated[int, typer.Option("-k", help="Number of images to find.")] = 5,
+    k: Annotated[
+        int,
+        typer.Option("-k", help="Number of images to find. Default: 5.", show_default=False),
+    ] = 5,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help="PNG file for a picture of them.")] = None,
     data: Data = None,

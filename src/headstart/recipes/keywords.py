@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from headstart.errors import InputError, did_you_mean
+from headstart.recipes.elsewhere import our_name
 
 RENAMED = {"engine": "executor"}
 """New names of renamed options, by their old name."""
@@ -98,7 +99,7 @@ def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
         case "extra_forbidden" if name in RENAMED:
             return f"{flag} is now called --{RENAMED[name]}"
         case "extra_forbidden":
-            return f"Unknown option {name!r}{did_you_mean(name, model.model_fields)}"
+            return f"Unknown option {name!r}{_near(name, model)}"
         case "greater_than_equal":
             return f"{flag} must be at least {bounds['ge']:g}; it is {value}"
         case "greater_than":
@@ -106,3 +107,14 @@ def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
         case "literal_error":
             return f"{flag} must be {bounds['expected']}; it is {value!r}"
     return f"{flag} {value}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _near(name: str, model: type[BaseModel]) -> str:
+    """Returns the option or the setting that an unknown option may stand for."""
+    ours = our_name(name)
+    last = ours.rpartition(".")[2]
+    if last in model.model_fields:
+        return f"; did you mean {last!r}?"
+    if ours and "settings" in model.model_fields:
+        return f"; did you mean --set {ours}{'' if '=' in ours else '=VALUE'}?"
+    return did_you_mean(name, model.model_fields)

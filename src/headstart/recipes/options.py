@@ -36,7 +36,7 @@ _CONFIG = ConfigDict(
     frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True
 )
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 class SourceOptions(BaseModel):
@@ -350,13 +350,17 @@ def parse_budget(text: str) -> float:
     """Reads a budget such as `90s`, `10m`, `1.5h` or `1h30m` into seconds.
 
     Raises:
-        BudgetError: If it is not a positive duration.
+        BudgetError: If it is not a positive duration, or a number has no unit.
 
     Example:
         >>> parse_budget("1h30m")
         5400.0
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smh]?)", text.strip().lower())
+    bare = re.fullmatch(r"(?:.*[a-z])?\s*(\d+(?:\.\d+)?)", text.strip().lower())
+    if bare:
+        start = text.strip()
+        raise BudgetError(f"The budget {text!r} has no unit: {start}m or {start}s?")
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smh])", text.strip().lower())
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     spelled = "".join(number + unit for number, unit in parts)
     if seconds <= 0 or spelled != re.sub(r"\s", "", text.lower()):

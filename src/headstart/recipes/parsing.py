@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from headstart.methods.head import Linear
 from headstart.methods.method import method_name
 from headstart.methods.optimizer import AdamW
 from headstart.methods.schedule import Constant
+from headstart.recipes.elsewhere import our_name, same
 from headstart.recipes.recipe import FAMILIES, Recipe
 from headstart.text import counted, listed, shortened
 
@@ -84,17 +86,31 @@ def load_recipe(name_or_file: str) -> Recipe:
             f"Unknown recipe {name_or_file!r}{hint or '.'} Give one of {known}, or the path of a "
             ".toml or .json file."
         )
+    return parse_recipe(read_table(path, "recipe"), str(path))
+
+
+def read_table(path: Path, what: str) -> dict[str, Any]:
+    """Reads a TOML or JSON file.
+
+    Args:
+        path: The file; its extension says which of both it is.
+        what: What it should be, for messages.
+
+    Raises:
+        RecipeError: If it cannot be read, or does not hold a table.
+    """
     try:
         text = read_text(path)
-        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+        raise RecipeError(f"The {what} {path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         why = shortened(str(error), 200)
-        raise RecipeError(f"{path} is not valid {path.suffix[1:].upper()}: {why}.") from None
+        form = "JSON" if path.suffix == ".json" else "TOML"
+        raise RecipeError(f"{path} is not valid {form}: {why}.") from None
     if not isinstance(data, dict):
-        raise RecipeError(f"{path} must hold one table of recipe fields.")
-    return parse_recipe(data, str(path))
+        raise RecipeError(f"{path} must hold one table of {what} fields.")
+    return data
 
 
 def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -132,8 +148,12 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     return parse_recipe(data, "--set")
 
 
-def to_toml(recipe: Recipe) -> str:
+def to_toml(recipe: Recipe, prefix: str = "") -> str:
     """Returns the recipe as a TOML document, from which `load_recipe` reads the same recipe.
+
+    Args:
+        recipe: The recipe.
+        prefix: Begins the names of its tables, for a document that holds more.
 
     Example:
         >>> print(to_toml(Recipe(epochs=3)).splitlines()[0])
@@ -142,7 +162,7 @@ def to_toml(recipe: Recipe) -> str:
     fields = recipe.model_dump()
     lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items() if key not in FAMILIES]
     for family_name in FAMILIES:
-        lines += ["", f"[{family_name}]"]
+        lines += ["", f"[{prefix}{family_name}]"]
         # JSON strings, numbers, booleans and flat lists are valid TOML values.
         lines += [f"{key} = {json.dumps(value)}" for key, value in fields[family_name].items()]
     return "\n".join(lines) + "\n"
@@ -162,7 +182,7 @@ def _explain(detail: ErrorDetails) -> str:
     location = [shortened(str(part)) for part in detail["loc"]]
     if len(location) > 1 and location[0] in FAMILIES:
         names = {method_name(method) for method in FAMILIES[location[0]]}
-        location = [location[0], *[part for part in location[1:] if part not in names]]
+        location = location[:1] + location[1 + (location[1] in names) :]
     path = ".".join(location)
     if detail["type"] == "union_tag_invalid":
         known = [method_name(method) for method in FAMILIES[location[0]]]
@@ -170,7 +190,7 @@ def _explain(detail: ErrorDetails) -> str:
         hint = did_you_mean(name, known) or f"; use {listed(known, 'or')}"
         return f"unknown {location[0].replace('_', ' ')} {name!r}{hint}"
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {path!r}{did_you_mean(location[-1], _known_keys(location))}"
+        return f"unknown key {path!r}{_near(location)}"
     if detail["type"] == "literal_error" and location[-1] == "name":
         known = [method_name(method) for method in FAMILIES[location[0]]]
         name = shortened(detail["input"])
@@ -184,7 +204,23 @@ def _explain(detail: ErrorDetails) -> str:
     return f"{path} = {shown}: {message}"
 
 
-def _known_keys(location: list[str]) -> list[str]:
-    if len(location) < 2:
-        return list(Recipe.model_fields)
-    return sorted({key for method in FAMILIES.get(location[0], ()) for key in method.model_fields})
+def _near(location: list[str]) -> str:
+    """Returns the known name that an unknown key may stand for, as the end of a clause."""
+    *outer, key = location
+    family = outer[0] if outer else key.partition(".")[0].strip()
+    if outer:
+        owners = [method for method in FAMILIES[family] if key in method.model_fields]
+        if owners:
+            named = listed([method_name(method) for method in owners], "or")
+            return f"; it belongs to another method: set {family}={named} first"
+        known = sorted({field for method in FAMILIES[family] for field in method.model_fields})
+        ours = our_name(key)
+        if not ours.startswith(f"{family}."):
+            spelled = {same(field): field for field in known}
+            near = spelled.get(same(key)) or next(
+                iter(get_close_matches(key.lower(), known, 1)), ""
+            )
+            ours = f"{family}.{near}" if near else ours
+        return f"; did you mean {ours!r}?" if ours else ""
+    ours = our_name(key)
+    return f"; did you mean {ours!r}?" if ours else did_you_mean(family, Recipe.model_fields)
