@@ -13,8 +13,8 @@ import pytest
 import typer
 from pydantic import BaseModel, Field
 
-from headstart.cli import main as _commands  # noqa: F401 - importing registers the commands
 from headstart.cli.app import app
+from headstart.cli.main import register
 from headstart.cli.options import NAMES, takes_options
 from headstart.recipes.options import (
     BenefitOptions,
@@ -23,6 +23,8 @@ from headstart.recipes.options import (
     ResumeOptions,
     SourceOptions,
 )
+
+register([])
 
 MODELS = {
     "fit": FitOptions, "resume": ResumeOptions, "compare": CompareOptions,

@@ -43,15 +43,11 @@ def print_model(model: BaseModel) -> None:
 
 def print_run(run: "Run") -> None:
     """Prints the results of a finished run, the sealed test first."""
-    from headstart.evaluation.intervals import basis
+    from headstart.inference.notebook import headline
     from headstart.progress import format_duration
 
     metrics, record = run.metrics, run.record
-    say(
-        f"sealed test: {percent(metrics.accuracy)} of {counted(metrics.n, 'image')} correct "
-        f"(95% interval {percent_range(metrics.accuracy_interval)}"
-        f"{basis(metrics.groups, metrics.n)})"
-    )
+    say(f"sealed test: {headline(metrics)}")
     say(
         f"balanced accuracy {percent(metrics.balanced_accuracy)}, "
         f"macro-F1 {percent(metrics.macro_f1)}, log loss {metrics.log_loss:.3f}, "

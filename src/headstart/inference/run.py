@@ -17,6 +17,7 @@ from headstart.evaluation.metrics import Metrics
 from headstart.evaluation.retrieval import nearest
 from headstart.inference.bundle import Bundle, load_bundle
 from headstart.inference.image_inputs import image_inputs
+from headstart.inference.notebook import as_html
 from headstart.inference.predict import Prediction, embed_images, predict_images
 from headstart.progress import SILENT, Progress
 
@@ -57,6 +58,10 @@ class Run:
     def bundle(self) -> Bundle:
         """The classifier, loaded at its first use."""
         return load_bundle(self.folder / "bundle")
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows of the run."""
+        return as_html(self.folder, self.record, self.metrics)
 
     def __getstate__(self) -> dict[str, Any]:
         # The network is loaded again from the folder.
