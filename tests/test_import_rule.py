@@ -11,8 +11,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "headstart"
 
 LAYERS = (
-    {"names"},
-    {"errors", "inputs", "progress", "text"},
+    {"names", "text"},
+    {"errors", "inputs", "progress"},
     {"methods"},
     {"recipes"},
     {"backbones"},

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 from headstart.names import printable
+from headstart.text import wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,8 +107,8 @@ class RichProgress:
             self._draw()
 
     def say(self, message: str) -> None:
-        """Prints one line above any bar."""
-        text = printable(message, keep="\n")
+        """Prints one line above any bar; a long one is broken between words."""
+        text = wrapped(printable(message, keep="\n"), self._console.width)
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def board(self, rows: Sequence[Sequence[str]]) -> None:

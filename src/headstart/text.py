@@ -1,5 +1,7 @@
 """Numbers in text for people: percentages, counts and lists, written one way everywhere."""
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 
@@ -117,3 +119,36 @@ def shortened(value: object, most: int = 60) -> str:
         return f"a {type(value).__name__}"
     line = "".join(c if c.isprintable() else " " for c in written[: 2 * most])
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def wrapped(text: str, width: int) -> str:
+    """Returns text whose long lines are broken between words, for a terminal.
+
+    Words that are longer than a line stay whole, and so does what stands in backquotes: a path or a
+    command can be copied.
+
+    Args:
+        text: One or more lines.
+        width: Most characters in a line.
+
+    Example:
+        >>> print(wrapped("note: run `headstart check DATA` before it", 24))
+        note: run
+          `headstart check DATA`
+          before it
+    """
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= width:
+            lines.append(line)
+            continue
+        whole = re.sub("`[^`]*`", lambda found: found[0].replace(" ", "\0"), line)
+        parts = textwrap.wrap(
+            whole,
+            width,
+            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += [part.replace("\0", " ") for part in parts]
+    return "\n".join(lines)

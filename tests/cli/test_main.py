@@ -115,7 +115,7 @@ def test_check_says_that_nothing_is_wrong(headstart: Command, tmp_path: Path) ->
             coarse = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8))
             coarse.resize((256, 256)).save(tmp_path / label / f"{number}.jpg")
     told = headstart("check", tmp_path).stdout.splitlines()
-    assert told[-1] == "No problems found."
+    assert told[-1] == "summary: 24 of 24 images can be used, in 2 classes; no problems found."
     assert "subject" not in " ".join(told)
 
 
@@ -179,6 +179,8 @@ def test_check_says_which_files_are_at_fault_before_it_refuses(
     done = headstart("check", tmp_path)
     assert done.returncode == 2
     assert "bees/0.jpg is left out" in done.stdout
+    *_, summary = done.stdout.splitlines()
+    assert summary.startswith("summary: 16 of 20 images can be used, in 1 class; 4 warnings and ")
     assert "(usable images: 'bees' 0, 'rings' 16)" in done.stderr
     as_json = headstart("check", tmp_path, "--json")
     found = json.loads(as_json.stdout)
@@ -305,6 +307,7 @@ def test_ctrl_c_says_what_is_kept(pictures: Path, tmp_path: Path, shared_cache: 
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert str(out) in errors
+    assert "but no network" in " ".join(errors.split())
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
 
 

@@ -10,6 +10,7 @@ import typer
 from headstart.cli.app import AsJson, Source, app, reporting_errors
 from headstart.cli.options import given, takes_options
 from headstart.cli.output import (
+    print_audit,
     print_backbones,
     print_json,
     print_methods,
@@ -30,20 +31,13 @@ def check(context: typer.Context, source: Source, as_json: AsJson = False, **val
     """Find problems of a data set: broken files, duplicates, leaks, unusual classes."""
     with reporting_errors(context):
         from headstart.api.check import check as run_check
-        from headstart.data.audit import summary_rows
 
         options = parse_options(SourceOptions, given(values))
         found = run_check(source, options, progress=for_stream(sys.stderr))
         if as_json:
             print_model(found)
         else:
-            if found.understood is not None:
-                say(found.understood)
-            rows = summary_rows(found)
-            if rows:
-                print_table(("subject", "severity", "finding"), rows)
-            elif not found.problem:
-                say("No problems found.")
+            print_audit(found)
         if found.problem:
             raise DataError(found.problem)
 

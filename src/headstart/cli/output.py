@@ -5,16 +5,18 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from headstart.names import printable, printable_json, to_cell
-from headstart.text import counted, percent, percent_range
+from headstart.text import counted, listed, percent, percent_range, wrapped
 
 if TYPE_CHECKING:
     from headstart.ablation.record import Ledger
     from headstart.backbones.listing import BackboneInfo
+    from headstart.data.audit import Audit
     from headstart.inference.predict import Prediction
     from headstart.inference.run import Run
     from headstart.recipes.reference import MethodPage
@@ -24,11 +26,15 @@ if TYPE_CHECKING:
 def say(text: object = "", *, error: bool = False) -> None:
     """Prints a text; characters in it that would control the terminal are shown as escapes.
 
+    On a terminal, long lines are broken between words.
+
     Args:
         text: One or more lines.
         error: Whether it goes to standard error.
     """
-    print(printable(str(text), keep="\n"), file=sys.stderr if error else sys.stdout)
+    stream = sys.stderr if error else sys.stdout
+    shown = printable(str(text), keep="\n")
+    print(wrapped(shown, get_terminal_size().columns) if stream.isatty() else shown, file=stream)
 
 
 def print_json(value: Any) -> None:
@@ -39,6 +45,27 @@ def print_json(value: Any) -> None:
 def print_model(model: BaseModel) -> None:
     """Prints a model as JSON."""
     print(printable_json(model.model_dump_json(indent=1)))
+
+
+def print_audit(audit: "Audit") -> None:
+    """Prints how a data set was understood, what is wrong with it, and a summary."""
+    from headstart.data.audit import summary_rows
+
+    if audit.understood is not None:
+        say(audit.understood)
+    rows = summary_rows(audit)
+    if rows:
+        print_table(("subject", "severity", "finding"), rows)
+    found = [
+        counted(number, noun)
+        for noun, severity in (("warning", "warning"), ("remark", "info"))
+        if (number := sum(each.severity == severity for each in audit.findings))
+    ]
+    classes = counted(len(audit.classes), "class", "classes")
+    say(
+        f"summary: {audit.n_usable:,} of {counted(audit.n_images, 'image')} can be used, in "
+        f"{classes}; {listed(found) or 'no problems found'}."
+    )
 
 
 def print_run(run: "Run") -> None:

@@ -146,9 +146,10 @@ class RunContext:
                     f"{self.folder} keeps every finished trial. Resume the search with "
                     f"`headstart resume {self.folder}`."
                     if record.request
-                    else f"{self.folder} keeps the recipe, the split and the journal. Decoded "
-                    "images and activations stay cached: the same command with another --out "
-                    "reuses them."
+                    else f"{self.folder} keeps the recipe, the split and the journal, but no "
+                    "network: the training of one recipe cannot be resumed, only a search "
+                    "(--budget or --trials). Decoded images and activations stay cached: the same "
+                    "command with another --out starts again from them."
                 )
             raise
 
