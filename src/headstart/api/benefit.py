@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from headstart.artifacts.run import check_unclaimed, claim_folder, locked
 from headstart.certificate.arms import ArmImages, order_images, train_all
 from headstart.certificate.forecast import forecast_labels
 from headstart.certificate.labels import LabelForecast
-from headstart.certificate.plan import Design, make_plan
+from headstart.certificate.plan import Design, least_passes, make_plan
 from headstart.certificate.record import (
     ASKED,
     CERTIFICATE,
@@ -115,7 +116,9 @@ def benefit(
     dataset = load_dataset(source, options, cache_dir=resources.cache_dir)
     say_understood(dataset, progress)
     seed = options.split_seed
-    experiment = prepare(dataset, recipe, SplitChoice(options.split, seed), resources)
+    sizes = list(Counter(item.label for item in dataset.items).values())
+    passes = 0.0 if continued else least_passes(sizes, design.fractions)
+    experiment = prepare(dataset, recipe, SplitChoice(options.split, seed), resources, passes)
     if folder is None:
         folder = dated_folder(f"{dataset.name}-benefit")
     if not continued:

@@ -22,6 +22,9 @@ RATES = (5e-4, 2e-3)
 
 FEWEST_EPOCHS, MOST_EPOCHS = 6, 40
 
+FEWEST_OF_A_CLASS = 8
+"""Training images of a class, on average, below which seeds are given up first."""
+
 TUNING_SHARE = 0.15
 """Largest share of the budget for the choice of learning rates."""
 
@@ -140,7 +143,7 @@ def fit_to_budget(
         >>> fit_to_budget(600, 0.01, 200, 40, 2, (0.5, 1.0), 2)
         (40, 200, 2, ())
     """
-    least = min(images, 8 * classes)
+    least = min(images, FEWEST_OF_A_CLASS * classes)
 
     def takes(epochs: int, count: int, n_seeds: int) -> float:
         judged = JUDGING * held * (epochs + 1) * len(fractions)
@@ -165,6 +168,26 @@ def fit_to_budget(
         f"epochs on {least} images: it lacks about {format_duration(max(more, 1))}. Give a "
         "larger --budget, fewer --fractions, or a smaller --resolution."
     )
+
+
+def least_passes(sizes: Sequence[int], fractions: Sequence[float]) -> float:
+    """Returns how often an image goes through the network in the smallest design.
+
+    That is the design of `fit_to_budget` with one seed, without evaluation. Training on an image
+    counts as two passes: the gradient takes at least as long as the output.
+
+    Args:
+        sizes: Number of images of each class. Half of them are counted, and only classes of eight:
+            the others may be held out or left out.
+        fractions: Shares of the training images.
+
+    Example:
+        >>> least_passes([100, 100, 2], (0.25, 1.0))
+        480.0
+    """
+    large = [size for size in sizes if size >= FEWEST_OF_A_CLASS]
+    images = min(sum(large) // 2, FEWEST_OF_A_CLASS * len(large))
+    return 2.0 * len(ARMS) * FEWEST_EPOCHS * images * sum(fractions)
 
 
 def _for_tuning(images: ArmImages, few: int) -> ArmImages:

@@ -78,7 +78,11 @@ class Experiment:
 
 
 def prepare(
-    dataset: Dataset, recipe: Recipe, split: SplitChoice, resources: Resources
+    dataset: Dataset,
+    recipe: Recipe,
+    split: SplitChoice,
+    resources: Resources,
+    passes: float = 0.0,
 ) -> Experiment:
     """Loads the backbone, then decodes, audits and splits the images.
 
@@ -87,9 +91,11 @@ def prepare(
         recipe: Recipe that names the backbone.
         split: Source of the split.
         resources: Time, cache, decode workers and progress display.
+        passes: How often an image goes through the network, at least, in what is to come; that of
+            all images for their features does not count.
 
     Raises:
-        BudgetError: If the budget is below the cheapest path.
+        BudgetError: If the budget is below the cheapest path; nothing is decoded in that case.
         DataError: If too few images are left to validate on.
     """
     clock, cache, progress = resources.clock, resources.cache_dir, resources.progress
@@ -111,7 +117,7 @@ def prepare(
         decode_s = measure_decoding(paths, preprocessing.resize) / (torch.get_num_threads())
         features_s = measure_features(extractor)
         clock.pace.measure()
-        _refuse_too_little(clock, len(dataset.items), decode_s, features_s)
+        _refuse_too_little(clock, len(dataset.items), decode_s, features_s, passes)
     pixels = decode_dataset(
         dataset.items,
         preprocessing.resize,
@@ -223,7 +229,9 @@ def change_backbone(experiment: Experiment, recipe: Recipe, resources: Resources
     return replace(experiment, pixels=pixels, extractor=extractor, features_s=features_s)
 
 
-def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: float) -> None:
+def _refuse_too_little(
+    clock: Clock, images: int, decode_s: float, features_s: float, passes: float
+) -> None:
     """Checks that the budget suffices to train and test a head on frozen features.
 
     Raises:
@@ -232,6 +240,7 @@ def _refuse_too_little(clock: Clock, images: int, decode_s: float, features_s: f
     assert clock.budget_s is not None
     closing_s = CLOSING_S * clock.pace.contention
     least = clock.elapsed() + closing_s + images * (1.3 * decode_s + features_s + 0.002)
+    least += passes * features_s
     if least > clock.budget_s:
         shown = 5 * ceil(least * 1.1 / 5)
         raise BudgetError(
