@@ -113,7 +113,7 @@ def print_run(run: "Run") -> None:
         times = counted(mistake.count, "time")
         say(f"confused: {mistake.actual!r} taken for {mistake.predicted!r} {times}")
     say(f"report: {run.folder / 'report.html'}")
-    say(f"use it: headstart predict {run.folder} IMAGE …")
+    say(f"use it: `headstart predict {run.folder} IMAGE …`")
 
 
 def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> None:
