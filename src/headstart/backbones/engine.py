@@ -79,7 +79,7 @@ def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device)
 
 
 def check_room(network: nn.Module, place: Path, way_out: str = "") -> None:
-    """Refuses to go on without a file only because there was no room: other outputs would follow.
+    """Refuses to continue without a file that had no room: other outputs would follow.
 
     Args:
         network: The network whose export failed.
