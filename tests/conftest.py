@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headstart.backbones.catalog import PretrainedBackbone
     from headstart.backbones.cut import Traced
     from headstart.features.extractor import FeatureExtractor
+    from headstart.inference.predict import Run
     from headstart.training.experiment import Experiment
 
 CLASSES = ("checks", "rings", "stripes")
@@ -252,6 +253,17 @@ def add_to_cache() -> "Callable[[Path, str, dict[str, torch.Tensor]], Path]":
         return folder / "blobs" / "aa"
 
     return add
+
+
+@pytest.fixture(scope="session")
+def head_run(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A finished run of a head on the frozen backbone at 64 pixels; who changes it copies it."""
+    from headstart.api.fit import fit
+
+    return fit(
+        pictures, strategy="head", epochs=0, settings=["backbone.resolution=64"],
+        out=tmp_path_factory.mktemp("head") / "run", cache_dir=shared_cache,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

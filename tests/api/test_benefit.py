@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from headstart.api.benefit import benefit
-from headstart.api.fit import fit
 from headstart.certificate.record import (
     ARM_RUNS,
     ArmName,
@@ -21,8 +20,14 @@ from headstart.certificate.record import (
     read_certificate,
 )
 from headstart.certificate.verdicts import answers, judge_fraction
+from headstart.data.sources import load_dataset
+from headstart.data.splits import save_split
 from headstart.errors import RunError
+from headstart.inference.predict import Run
+from headstart.recipes.parsing import parse_recipe
 from headstart.report.page import write_report
+from headstart.training.experiment import SplitChoice, prepare
+from headstart.training.run_context import Resources
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -161,7 +166,9 @@ def test_a_folder_in_use_is_left_alone(pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_from_a_folder_to_a_certificate_and_on(pictures: Path, tmp_path: Path) -> None:
+def test_from_a_folder_to_a_certificate_and_on(
+    pictures: Path, head_run: Run, tmp_path: Path
+) -> None:
     out = tmp_path / "certificate"
     folder, certificate = benefit(pictures, out=out, command="headstart benefit x", **TINY)
     assert folder == out
@@ -182,11 +189,10 @@ def test_from_a_folder_to_a_certificate_and_on(pictures: Path, tmp_path: Path) -
     )
     assert (out / "certificate.svg").exists() and (out / "certificate.png").exists()
     assert not list(out.glob(".*"))
-    small = ["backbone.resolution=64"]
-    run = fit(pictures, strategy="head", epochs=0, out=tmp_path / "run", settings=small)
-    assert "Not measured." in (run.folder / "report.html").read_text()
-    shutil.copytree(out, run.folder / "certificate")
-    report = write_report(run.folder).read_text()
+    run = Path(shutil.copytree(head_run.folder, tmp_path / "run"))
+    assert "Not measured." in (run / "report.html").read_text()
+    shutil.copytree(out, run / "certificate")
+    report = write_report(run).read_text()
     assert "Not measured." not in report
     assert all(verdict.why in unescape(report) for verdict in certificate.verdicts)
     assert "with start, slope and asymptote marked" in report
@@ -218,14 +224,15 @@ def test_from_a_folder_to_a_certificate_and_on(pictures: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_the_split_of_a_run_is_kept(pictures: Path, tmp_path: Path) -> None:
-    small = ["backbone.resolution=64"]
-    run = fit(
-        pictures, strategy="head", epochs=0, out=tmp_path / "run", settings=small, split_seed=3
-    )
-    split = run.folder / "split.csv"
+def test_the_split_of_a_run_is_kept(pictures: Path, shared_cache: Path, tmp_path: Path) -> None:
+    recipe = parse_recipe({"backbone": {"resolution": 64}})
+    resources = Resources(cache_dir=shared_cache, workers=1)
+    drawn = prepare(load_dataset(pictures), recipe, SplitChoice(seed=3), resources)
+    keys = [drawn.dataset.key(int(row)) for row in drawn.audited.kept]
+    split = tmp_path / "split.csv"
+    save_split(split, drawn.split, keys)
     _, certificate = benefit(pictures, out=tmp_path / "certificate", split=split, **TINY)
-    assert certificate.held == run.record.n_val
+    assert certificate.held == len(drawn.split.val)
     # The same images, so the same certificate goes on by the seed that drew the split.
     again = benefit(pictures, out=tmp_path / "certificate", split=split, **TINY)[1]
     assert again.verdicts == certificate.verdicts

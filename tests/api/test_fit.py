@@ -120,8 +120,8 @@ def test_same_seed_same_bytes_cache_cold_or_warm(
     assert weights("other", shared_cache, seed=1) != first
 
 
-def test_the_head_alone(pictures: Path, tmp_path: Path) -> None:
-    run = fit(pictures, strategy="head", epochs=0, settings=SMALL, out=tmp_path / "run")
+def test_the_head_alone(head_run: Run) -> None:
+    run = head_run
     assert run.record.boundary == "features"
     assert run.record.chosen == "probe"
     assert run.metrics.accuracy > 0.7

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from headstart import fit, resume
+from headstart import Run, resume
 from headstart.artifacts.fingerprint import (
     FINGERPRINT,
     combined,
@@ -117,9 +117,8 @@ def test_a_moved_data_set_is_the_same(stopped: tuple[Path, Path]) -> None:
     assert check_unchanged(run, record, load_dataset(moved), ANOTHER_RUN, SILENT) == ""
 
 
-def test_a_run_keeps_the_fingerprint_of_its_data(pictures: Path, tmp_path: Path) -> None:
-    settings = ["backbone.resolution=64"]
-    run = fit(pictures, strategy="head", epochs=0, settings=settings, out=tmp_path / "run")
+def test_a_run_keeps_the_fingerprint_of_its_data(head_run: Run) -> None:
+    run = head_run
     marks = read_fingerprint(run.folder)
     assert marks is not None and len(marks) == 48
     assert marks[0].path == "checks/000.png" and marks[0].label == "checks"

@@ -16,6 +16,7 @@ from headstart.artifacts.run import read_split_parts
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import without_sealed
 from headstart.errors import DataError, RunError
+from headstart.inference.predict import Run
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -75,25 +76,21 @@ def test_findings_lose_their_sealed_images() -> None:
     assert [each.files for each in kept] == [("a", "b"), ("a", "b")]
 
 
-def test_a_run_whose_images_are_gone_says_so(
-    pictures: Path, shared_cache: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(pictures, tmp_path / "data")
-    run = fit(
-        data, strategy="head", epochs=0, settings=["backbone.resolution=64"],
-        out=tmp_path / "run", cache_dir=shared_cache,
-    )  # fmt: skip
-    parts = read_split_parts(run.folder)
+def test_a_run_whose_images_are_gone_says_so(pictures: Path, head_run: Run, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(pictures, tmp_path / "data"))
+    run = Path(shutil.copytree(head_run.folder, tmp_path / "run"))
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "source": str(data)}))
+    parts = read_split_parts(run)
     (data / next(path for path, part in parts.items() if part == "train")).unlink()
     with pytest.raises(RunError, match=r"no longer contains 1 of the \d+ images that"):
-        suspects(run.folder)
+        suspects(run)
     shutil.rmtree(data)
     with pytest.raises(RunError, match="Cannot find the images"):
-        suspects(run.folder)
-    record = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**record, "source": ""}))
+        suspects(run)
+    (run / "run.json").write_text(json.dumps({**record, "source": ""}))
     with pytest.raises(RunError, match="passed in Python"):
-        suspects(run.folder)
+        suspects(run)
 
 
 def test_too_few_images_are_refused(two_classes: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,14 +249,14 @@ def test_misuse(pictures: Path, two_classes: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_a_run_without_a_search_cannot_be_resumed(pictures: Path, tmp_path: Path) -> None:
-    run = fit(pictures, strategy="head", epochs=0, settings=SETTINGS[:1], out=tmp_path / "run")
+def test_a_run_without_a_search_cannot_be_resumed(head_run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(head_run.folder, tmp_path / "run"))
     with pytest.raises(RunError, match="is finished"):
-        resume(run.folder)
-    record = run.record.model_copy(update={"status": "interrupted"})
-    (run.folder / "run.json").write_text(record.model_dump_json())
+        resume(folder)
+    record = head_run.record.model_copy(update={"status": "interrupted"})
+    (folder / "run.json").write_text(record.model_dump_json())
     with pytest.raises(RunError, match="only searches can"):
-        resume(run.folder)
+        resume(folder)
 
 
 def test_two_processes_on_one_run_folder_are_refused(tmp_path: Path) -> None:
