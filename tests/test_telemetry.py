@@ -41,6 +41,17 @@ def test_every_switch_is_off_and_the_user_has_the_last_word(tmp_path: Path) -> N
     assert run(show, tmp_path, RAY_USAGE_STATS_ENABLED="1") == "1 1 1"
 
 
+def test_threads_that_wait_soon_sleep_unless_the_user_says_how_they_wait(tmp_path: Path) -> None:
+    show = "import headstart, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    kept = {name: os.environ.pop(name, None) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    try:
+        assert run(show, tmp_path) == "3000"
+        assert run(show, tmp_path, GOMP_SPINCOUNT="7") == "7"
+        assert run(show, tmp_path, OMP_WAIT_POLICY="active") == "None"
+    finally:
+        os.environ.update({name: value for name, value in kept.items() if value is not None})
+
+
 COMMANDS = """
 import sys
 from headstart.cli.main import main

@@ -28,14 +28,18 @@ if TYPE_CHECKING:
     from headstart.integrations.sklearn import HeadstartClassifier
     from headstart.recipes.recipe import Recipe
 
-# Nothing leaves the machine: these libraries read their switch when they are imported, so it is set
-# before any of them is. What the user has set stays.
-for _switch, _off in {
+# Libraries read these switches when they are imported, so they are set before any of them is. What
+# the user has set stays. Nothing leaves the machine. And threads that wait for each other soon
+# sleep: while they spin, they keep a core from the thread that they wait for as soon as other work
+# runs beside them, which made training six times slower (benchmarks/shared_cores.py).
+for _switch, _value in {
     "ORT_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GOMP_SPINCOUNT": "3000",
 }.items():
-    os.environ.setdefault(_switch, _off)
+    if not (_switch == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):
+        os.environ.setdefault(_switch, _value)
 
 __version__ = "0.1.0"
 

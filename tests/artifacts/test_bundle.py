@@ -50,11 +50,18 @@ def spec(
     }
 
 
+COVARIANCE = ("blocks.6:covariance", *STAGES)
+TAPS: dict[tuple[str, ...], tuple[int, ...]] = {
+    (): (), STAGES: (112, 192), COVARIANCE: (2080, 112, 192)
+}  # fmt: skip
+UNIT = Linear(normalize="unit")
 CASES = {
-    "last": ((), Keep(), False),
-    "stages": (STAGES, Keep(), False),
-    "mish": ((), Mish(), False),
-    "flip": (STAGES, Mish(), True),
+    "last": ((), Keep(), False, Linear()),
+    "stages": (STAGES, Keep(), False, Linear()),
+    "mish": ((), Mish(), False, Linear()),
+    "flip": (STAGES, Mish(), True, Linear()),
+    "covariance": (COVARIANCE, Keep(), False, UNIT),
+    "flipped covariance": (COVARIANCE, Mish(), True, UNIT),
 }
 
 
@@ -62,13 +69,14 @@ CASES = {
 def saved(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
-    taps, activation, flip = request.param
+    taps, activation, flip, method = request.param
     backbone = load_backbone(resolution=64)
     torch.manual_seed(0)
-    features = backbone.features + (112 + 192 if taps else 0)
-    head = Linear().build(features, 3, activation.build())
+    widths = (*TAPS[taps], backbone.features)
+    head = method.build(widths, 3, activation.build())
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    fields = spec(backbone, features, taps, activation, flip)
+    fields = spec(backbone, sum(widths), taps, activation, flip)
+    fields |= {"parts": widths, "head": method}
     checked = save_bundle(folder, fields, [Member(backbone.model, head)])
     return folder, assemble([Member(backbone.model, head)], checked)
 
@@ -126,7 +134,7 @@ def test_a_graph_can_be_used_alone(small: Path) -> None:
 
 def test_a_flipped_classifier_does_not_tell_left_from_right() -> None:
     backbone = load_backbone(resolution=64)
-    head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+    head = Linear().build((backbone.features,), 3, torch.nn.ReLU())
     views = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
 
     def logits(flip: bool, batch: torch.Tensor) -> torch.Tensor:
@@ -143,7 +151,7 @@ def test_a_flipped_classifier_does_not_tell_left_from_right() -> None:
 def test_a_head_that_remembers_images_comes_back_with_them(tmp_path: Path) -> None:
     backbone = load_backbone(resolution=64)
     method = NearestNeighbours(k=3)
-    head = method.build(backbone.features, 3, torch.nn.ReLU())
+    head = method.build((backbone.features,), 3, torch.nn.ReLU())
     features = torch.randn(12, backbone.features)
     method.start(head, features, torch.arange(12) % 3, lambda _: (features, features))
     fields = {**spec(backbone, backbone.features, ()), "head": method}
@@ -164,7 +172,7 @@ def test_an_ensemble_is_the_mean_of_its_members_and_shares_what_is_frozen(
         if boundary != "features":
             with torch.no_grad():
                 backbone.model.conv_head.weight.mul_(1 + seed / 10)  # type: ignore[operator,union-attr]
-        head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+        head = Linear().build((backbone.features,), 3, torch.nn.ReLU())
         members.append(Member(backbone.model, head))
     fields = {**spec(backbone, backbone.features, ()), "boundary": boundary}
     save_bundle(tmp_path / "all", fields, members)
@@ -225,7 +233,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with its graph: linear, on the last features."""
     backbone = load_backbone(resolution=64)
     torch.manual_seed(0)
-    head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+    head = Linear().build((backbone.features,), 3, torch.nn.ReLU())
     folder = tmp_path_factory.mktemp("small") / "bundle"
     save_bundle(folder, spec(backbone, backbone.features, ()), [Member(backbone.model, head)])
     assert export_graph(folder, load_network(folder)) == ""
@@ -307,7 +315,7 @@ def test_a_network_that_cannot_be_exported_is_shipped_without_a_graph(tmp_path: 
             return means if means.min() > 0 else -means
 
     backbone = load_backbone(resolution=64)
-    head = Linear().build(backbone.features, 3, torch.nn.ReLU())
+    head = Linear().build((backbone.features,), 3, torch.nn.ReLU())
     save_bundle(tmp_path, spec(backbone, backbone.features, ()), [Member(backbone.model, head)])
     before = (tmp_path / "bundle.json").read_bytes()
     assert "differs from PyTorch" in export_graph(tmp_path, Undecided())  # type: ignore[arg-type]

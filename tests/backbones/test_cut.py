@@ -19,6 +19,7 @@ from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone, load_backbone
 from headstart.backbones.cut import Traced, prefix, suffix, trace
 from headstart.backbones.onnx import run_onnx, verified_session
+from headstart.backbones.pooling import covariance_tap, root_covariance
 from headstart.backbones.weights import packaged_file, read_weights
 from headstart.errors import BackboneError
 
@@ -245,12 +246,54 @@ def test_taps_are_averaged_before_the_features(
         assert torch.equal(found, torch.cat([*pooled, traced.model(batch)], 1))
 
 
+@pytest.mark.parametrize(
+    ("traced", "name", "dims"),
+    [
+        ("tf_efficientnet_lite0", "blocks.6", (2, 3)),
+        ("resnet18", "layer4.0", (2, 3)),
+        ("vit_tiny_patch16_224", "blocks.11", (1,)),
+        pytest.param("swin_tiny_patch4_window7_224", "layers.3", (1, 2), marks=pytest.mark.slow),
+    ],
+    indirect=["traced"],
+)
+def test_a_tap_may_take_the_covariance_beside_the_mean(
+    traced: Traced, name: str, dims: tuple[int, ...]
+) -> None:
+    batch = images(2)
+    taps = (covariance_tap(name), name)
+    for boundary in (INPUT, name):
+        found = suffix(traced, boundary, taps)(prefix(traced, boundary)(batch))
+        there = prefix(traced, name)(batch)
+        parts = [root_covariance(there, dims), there.mean(dims), traced.model(batch)]
+        torch.testing.assert_close(found, torch.cat(parts, 1))
+
+
+@pytest.mark.parametrize("traced", ["tf_efficientnet_lite0"], indirect=True)
+def test_a_covariance_trains_and_exports(traced: Traced, tmp_path: Path) -> None:
+    network = suffix(traced, "blocks.5", (covariance_tap("blocks.6"),))
+    start = prefix(traced, "blocks.5")(images(3))
+    network.train()(start)[:, :2080].square().sum().backward()
+    slopes = [each.grad for each in traced.model.blocks[6].parameters()]
+    assert all(slope is not None and slope.isfinite().all() and slope.any() for slope in slopes)
+    traced.model.zero_grad(set_to_none=True)
+    network.eval()
+    session = verified_session(network, start.detach(), tmp_path / "covariance.onnx")
+    found = run_onnx(session, start.detach().numpy())
+    with torch.inference_mode():
+        expected = network(start).numpy()
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("traced", ["resnet18"], indirect=True)
 def test_wrong_boundaries_are_refused(traced: Traced) -> None:
     with pytest.raises(BackboneError, match=r"'layer5'; did you mean 'layer"):
         prefix(traced, "layer5")
     with pytest.raises(BackboneError, match="cannot be taken at 'layer1'"):
         suffix(traced, "layer2", ["layer1"])
+    with pytest.raises(BackboneError, match="cannot be taken at 'layer1'"):
+        suffix(traced, "layer2", [covariance_tap("layer1")])
+    with pytest.raises(BackboneError, match="'layer5'"):
+        suffix(traced, "layer2", [covariance_tap("layer5")])
     with pytest.raises(BackboneError, match="cannot be taken at 'features'"):
         suffix(traced, "layer2", [FEATURES])
 

@@ -1,6 +1,7 @@
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from headstart.evaluation.calibration import calibrated_score
 from headstart.features.probe import (
     STRENGTHS,
     LabelledFeatures,
@@ -9,6 +10,7 @@ from headstart.features.probe import (
     affordable_folds,
     cross_validate,
     fit_probe,
+    out_of_fold,
 )
 
 
@@ -85,3 +87,35 @@ def test_constant_features_do_no_harm() -> None:
 
 def test_fewer_folds_where_five_cost_too_much() -> None:
     assert [affordable_folds(rows, 1280, 17) for rows in (400, 5_000, 100_000)] == [5, 3, 1]
+
+
+def test_one_scale_keeps_the_proportions_of_the_features() -> None:
+    features, labels = blobs(150, 5, 3, spread=4.0)
+    features *= np.array([1, 1, 1, 1, 0.01], np.float32)
+    probe = fit_probe(features, labels, 3, 0.01, one_scale=True)
+    scale = float(np.sqrt(features.var(0).mean()))
+    reference = LogisticRegression(C=1 / (0.01 * 150), tol=1e-8, max_iter=1000)
+    reference.fit((features - features.mean(0)) / scale, labels)
+    logits = probe.logits(features)
+    ours = np.exp(logits - logits.max(1, keepdims=True))
+    ours /= ours.sum(1, keepdims=True)
+    theirs = reference.predict_proba((features - features.mean(0)) / scale)
+    assert np.abs(ours - theirs).max() < 0.03
+    # With a scale for each, the small feature counts as much as the others.
+    each = fit_probe(features, labels, 3, 0.01)
+    assert np.abs(each.weight[:, 4]).max() > 20 * np.abs(probe.weight[:, 4]).max()
+
+
+def test_the_penalty_is_chosen_at_the_best_temperature() -> None:
+    # Three in ten labels are wrong: a weak penalty is too sure of itself, which a temperature
+    # cures.
+    features, labels = blobs(400, 20, 4, spread=1.0)
+    wrong = np.random.default_rng(5).random(400) < 0.3
+    labels[wrong] = (labels[wrong] + 1) % 4
+    data = LabelledFeatures(features, labels, 4, np.arange(400))
+    found = cross_validate(data)
+    losses = {}
+    for strength, logits in zip(STRENGTHS, out_of_fold(data, STRENGTHS), strict=True):
+        losses[strength] = calibrated_score(logits, labels)[0]
+    assert found.log_loss == min(losses.values())
+    assert losses[found.strength] == found.log_loss

@@ -22,7 +22,7 @@ from headstart.methods.averaging import EMA, SWA, GreedySoup, NoAveraging
 from headstart.methods.batch_mixing import CutMix, Mix, MixUp, NoMixing, apply_mix
 from headstart.methods.criterion import CrossEntropy, Focal, LabelSmoothing
 from headstart.methods.freezing import LPFT, Full, Gradual, LastBlocks
-from headstart.methods.head import MLP, Cosine, Linear, NearestNeighbours
+from headstart.methods.head import MLP, Cosine, Linear, NearestNeighbours, UnitParts
 from headstart.methods.metric_loss import (
     ArcFace,
     Contrastive,
@@ -169,16 +169,44 @@ def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_linear_head_takes_a_probe() -> None:
     method = Linear()
-    head = method.build(2, 2, nn.ReLU())
+    head = method.build((2,), 2, nn.ReLU())
     method.start(head, torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), solve)
     output = head.eval()(torch.tensor([[1.0, -1.0]]))
     assert output.tolist() == [[-1 + 0.5, -1 - 0.5]]
 
 
+def test_unit_parts_have_one_length_each_and_a_mean_square_of_one() -> None:
+    parts = UnitParts((2, 3))
+    found = parts(torch.tensor([[3.0, 4.0, 0.0, 0.0, 0.1], [0.0, 1e3, 1.0, 2.0, 2.0]]))
+    length = math.sqrt(5 / 2)
+    expected = [[0.6, 0.8, 0.0, 0.0, 1.0], [0.0, 1.0, 1 / 3, 2 / 3, 2 / 3]]
+    torch.testing.assert_close(found, length * torch.tensor(expected))
+    assert float(found.square().mean()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("method", [Linear, MLP, Cosine, NearestNeighbours])
+def test_parts_are_of_one_length_where_it_is_asked_for_or_there_is_a_covariance(
+    method: type[Linear],
+) -> None:
+    assert not method().has_unit_parts
+    assert not method(features="stages").has_unit_parts
+    assert method(features="stages+covariance").has_unit_parts
+    assert method(features="stages", normalize="unit").has_unit_parts
+    assert not method(features="last+covariance", normalize="none").has_unit_parts
+    torch.manual_seed(0)
+    head = method(features="stages", normalize="unit").build((2, 3), 2, nn.ReLU())
+    some = torch.rand(4, 5)
+    method(features="stages", normalize="unit").start(
+        head.eval(), some, torch.tensor([0, 1, 0, 1]), solve
+    )
+    louder = some * torch.tensor([7.0, 7.0, 0.1, 0.1, 0.1])
+    torch.testing.assert_close(head(louder), head(some))
+
+
 def test_mlp_head_solves_its_last_layer_on_its_hidden_one() -> None:
     method = MLP(hidden=4, dropout=0.5)
     torch.manual_seed(0)
-    head = method.build(3, 2, Mish().build())
+    head = method.build((3,), 2, Mish().build())
     features = torch.randn(5, 3)
     seen = []
 
@@ -197,7 +225,7 @@ def test_mlp_head_solves_its_last_layer_on_its_hidden_one() -> None:
 
 def test_cosine_head_is_imprinted_with_mean_directions() -> None:
     method = Cosine(scale=10)
-    head = method.build(2, 2, nn.ReLU()).eval()
+    head = method.build((2,), 2, nn.ReLU()).eval()
     features = torch.tensor([[2.0, 0.0], [5.0, 0.0], [0.0, 3.0], [3.0, 3.0]])
     method.start(head, features, torch.tensor([0, 0, 1, 1]), solve)
     logits = head(torch.tensor([[7.0, 0.0]]))
@@ -207,7 +235,7 @@ def test_cosine_head_is_imprinted_with_mean_directions() -> None:
 
 def test_a_class_without_an_image_stays_at_random_in_a_cosine_head() -> None:
     torch.manual_seed(0)
-    head = Cosine(scale=10).build(2, 3, nn.ReLU()).eval()
+    head = Cosine(scale=10).build((2,), 3, nn.ReLU()).eval()
     built = deepcopy(head.out[1].weight)  # type: ignore[index]
     features = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
     Cosine(scale=10).start(head, features, torch.tensor([0, 2]), solve)
@@ -218,7 +246,7 @@ def test_a_class_without_an_image_stays_at_random_in_a_cosine_head() -> None:
 
 def test_nearest_neighbours_vote_by_similarity() -> None:
     method = NearestNeighbours(k=3, temperature=0.5)
-    head = method.build(2, 2, nn.ReLU())
+    head = method.build((2,), 2, nn.ReLU())
     angles = [0, 60, 90, 180]
     features = torch.tensor(
         [[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in angles]

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.features.layout import FeatureLayout, FeatureTable
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search.backbones import (
@@ -95,12 +96,13 @@ def test_a_candidate_without_time_is_left_out(
     """Scoring takes 20 s for the first, so 31 s and 44 s for the others, and twice under load."""
     now, scored = [0.0], list[str]()
 
-    def features(experiment: Any, recipe: Recipe, *_: Any) -> tuple[np.ndarray, int]:
+    def features(experiment: Any, recipe: Recipe, *_: Any) -> FeatureTable:
         name = recipe.backbone.name
         cost = MULTIPLY_ADDS[name] / MULTIPLY_ADDS[LITE[0]]
         now[0] += 20 * cost * (1 + (len(scored) >= slow_from))
         scored.append(name)
-        return np.random.default_rng(0).normal(size=(30, 4)), 4
+        columns = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+        return FeatureTable(columns, FeatureLayout((), (4,)))
 
     clock = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr("headstart.search.backbones._features", features)

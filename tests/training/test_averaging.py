@@ -16,7 +16,7 @@ from headstart.training.averaging import (
 
 def parts() -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
-    return nn.BatchNorm1d(64), Linear().build(64, 3, nn.ReLU())
+    return nn.BatchNorm1d(64), Linear().build((64,), 3, nn.ReLU())
 
 
 def test_a_soup_leaves_what_did_not_move_alone_to_the_last_bit() -> None:

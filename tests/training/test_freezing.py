@@ -45,7 +45,7 @@ def run(
     **changes: Any,
 ) -> list[EpochRecord]:
     recipe = Recipe.model_validate({"batch_size": 16, "optimizer": "adamw", **changes})
-    head = Linear().build(8, 3, nn.ReLU())
+    head = Linear().build((8,), 3, nn.ReLU())
     blocks = [tuple(suffix[:3].parameters()), tuple(suffix[3:].parameters())]
     return list(train(TrainableNetwork(suffix, head, blocks, frozen or {}), data(), recipe, epochs))
 
@@ -130,7 +130,7 @@ def test_what_never_woke_is_told_and_is_unchanged() -> None:
 
 
 def test_layer_decay_sets_a_rate_for_each_block() -> None:
-    suffix, head = network(), Linear().build(8, 3, nn.ReLU())
+    suffix, head = network(), Linear().build((8,), 3, nn.ReLU())
     recipe = Recipe.model_validate(
         {"freezing": LastBlocks(layer_decay=0.5), "optimizer": {"name": "sgd", "lr": 0.1}}
     )

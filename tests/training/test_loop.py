@@ -38,7 +38,7 @@ def network() -> tuple[nn.Module, Head]:
         nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
         nn.Flatten(), nn.Dropout(0.1),
     )  # fmt: skip
-    return suffix, Linear().build(16, CLASSES, nn.ReLU())
+    return suffix, Linear().build((16,), CLASSES, nn.ReLU())
 
 
 def recipe(**changes: object) -> Recipe:
@@ -217,7 +217,7 @@ def test_views_that_are_no_views_are_an_error() -> None:
 def test_a_metric_loss_without_pairs_is_an_error() -> None:
     suffix, head = network()
     alone = TrainData(data().views, np.arange(ROWS), data().val, np.arange(30))
-    head = Linear().build(16, ROWS, nn.ReLU())
+    head = Linear().build((16,), ROWS, nn.ReLU())
     settings = recipe(metric_loss={"name": "supcon", "per_class": 2})
     with pytest.raises(HeadstartError, match="supcon had no effect"):
         list(train(TrainableNetwork(suffix, head), alone, settings, 2))
@@ -254,7 +254,7 @@ def test_mixed_labels_and_unmixed_pairs() -> None:
 def test_a_class_may_have_no_image_at_all() -> None:
     """In a part of the data, as a certificate trains on: the head still tells it apart."""
     suffix, _ = network()
-    head = Linear().build(16, CLASSES + 2, nn.ReLU())
+    head = Linear().build((16,), CLASSES + 2, nn.ReLU())
     known = replace(data(), outputs=CLASSES + 2)
     assert known.counts.tolist()[-2:] == [0, 0]
     records = list(
@@ -288,7 +288,7 @@ def test_a_neighbours_head_learns_by_the_metric_loss_alone() -> None:
 
     suffix, _ = network()
     method = NearestNeighbours(k=5)
-    head = method.build(16, CLASSES, nn.ReLU())
+    head = method.build((16,), CLASSES, nn.ReLU())
     with torch.inference_mode():
         features = suffix.eval()(torch.from_numpy(np.array(data().plain)).float())
     method.start(
@@ -318,7 +318,7 @@ def test_a_first_step_without_gradient_does_not_condemn_the_optimizer() -> None:
 
     suffix, _ = network()
     method = NearestNeighbours(k=5)
-    head = method.build(16, CLASSES, nn.ReLU())
+    head = method.build((16,), CLASSES, nn.ReLU())
     with torch.inference_mode():
         features = suffix.eval()(torch.from_numpy(np.array(data().plain)).float())
     labels = torch.from_numpy(data().labels)

@@ -136,7 +136,7 @@ def trained(machine: Machine, deadline: Deadline | None) -> int:
     data = loop.TrainData([view], labels, view[:9], labels[:9])
     settings = Recipe.model_validate({"batch_size": 16, "averaging": NoAveraging()})
     torch.manual_seed(0)
-    suffix, head = nn.Sequential(nn.Linear(8, 8)), Linear().build(8, 3, nn.ReLU())
+    suffix, head = nn.Sequential(nn.Linear(8, 8)), Linear().build((8,), 3, nn.ReLU())
     records = list(loop.train(TrainableNetwork(suffix, head), data, settings, EPOCHS, deadline))
     assert records[-1].progress == 1.0, "the schedule is whole, if shorter"
     return records[-1].epoch

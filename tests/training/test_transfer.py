@@ -1,43 +1,12 @@
 """What a head may see of a network, and how it is solved."""
 
-from types import SimpleNamespace
-from typing import Any
-
+import numpy as np
 import pytest
 import torch
 
 from headstart.recipes.parsing import parse_recipe
 from headstart.training.experiment import Experiment
-from headstart.training.transfer import _pooled_from, _tap_width, build_transfer_model
-
-
-@pytest.mark.parametrize(
-    ("shape", "output_fmt", "width"),
-    [
-        ((64, 28, 28), "NCHW", 64),
-        ((28, 28, 64), "NHWC", 64),
-        ((7, 7, 512), "NCHW", 512),  # a map that lies otherwise than its network says
-        ((196, 384), "NCHW", 384),
-        ((384,), "NCHW", 384),
-    ],
-)
-def test_the_width_of_a_tap_is_its_channels(
-    shape: tuple[int, ...], output_fmt: str, width: int
-) -> None:
-    traced = SimpleNamespace(
-        model=SimpleNamespace(output_fmt=output_fmt),
-        boundary=lambda name: SimpleNamespace(shape=shape),
-    )
-    extractor: Any = SimpleNamespace(traced=traced)
-    assert _tap_width(extractor, ("stage", "stage")) == 2 * width
-
-
-def test_a_map_that_was_pooled_is_no_stage_of_its_own() -> None:
-    assert _pooled_from((576, 1, 1), (576, 7, 7))
-    assert _pooled_from((576,), (576, 7, 7))
-    assert not _pooled_from((1024, 1, 1), (576, 7, 7))
-    assert not _pooled_from((576, 1, 1), (576, 1, 1))
-    assert not _pooled_from((48, 14, 14), (24, 28, 28))
+from headstart.training.transfer import CHOICES, build_transfer_model
 
 
 @pytest.mark.slow
@@ -55,3 +24,71 @@ def test_a_solved_head_is_smoothed_where_that_is_asked_for(
         transfer = build_transfer_model(experiment.extractor, recipe, "features")
         weights[smoothing] = transfer.head.out[1].weight.detach().clone()  # type: ignore[index]
     assert torch.linalg.norm(weights[0.3]) < 0.9 * torch.linalg.norm(weights[0.0])
+
+
+@pytest.mark.slow
+def test_what_a_head_sees_is_chosen_by_cross_validation(experiment: Experiment) -> None:
+    given = {"name": "linear", "penalty": 0.0}
+    common = {"backbone": {"resolution": 64}, "freezing": "head_only", "augmentation": "none",
+              "averaging": "none"}  # fmt: skip
+    scores = {}
+    for features, normalize in CHOICES:
+        head = {**given, "features": features, "normalize": normalize}
+        transfer = build_transfer_model(
+            experiment.extractor, parse_recipe({**common, "head": head}), "features"
+        )
+        assert transfer.method.features == features
+        assert transfer.cached["train"].shape[1] == transfer.layout.width
+        assert transfer.validated is not None
+        scores[features, normalize] = transfer.validated.log_loss
+    chosen = build_transfer_model(
+        experiment.extractor, parse_recipe({**common, "head": given}), "features"
+    )
+    best = (chosen.method.features, getattr(chosen.method, "normalize", ""))
+    assert chosen.validated is not None
+    assert scores[best] == pytest.approx(chosen.validated.log_loss)
+    assert scores[best] <= min(scores.values()) / (1 - 0.02) ** 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "boundary"),
+    [
+        ("linear", "blocks.5"),
+        ("mlp", "features"),
+        ("cosine", "features"),
+        ("nearest", "features"),
+    ],
+)
+def test_every_head_starts_from_a_covariance(
+    head: str, boundary: str, experiment: Experiment
+) -> None:
+    freezing = {"name": "last_blocks", "boundary": boundary}
+    recipe = parse_recipe(
+        {
+            "backbone": {"resolution": 64},
+            "augmentation": "none",
+            "averaging": "none",
+            "freezing": "head_only" if boundary == "features" else freezing,
+            "head": {"name": head, "features": "stages+covariance"},
+        }
+    )
+    transfer = build_transfer_model(experiment.extractor, recipe, boundary)
+    assert transfer.layout.taps[0] == "blocks.6:covariance"
+    assert transfer.method.has_unit_parts
+    labels = experiment.extractor.labels["val"]
+    with torch.inference_mode():
+        some = torch.from_numpy(np.asarray(transfer.cached["val"], np.float32))
+        right = float((transfer.model.eval()(some).argmax(1).numpy() == labels).mean())
+    assert right > 0.9
+
+
+def test_a_random_head_that_leaves_its_features_open_sees_the_last(experiment: Experiment) -> None:
+    recipe = parse_recipe(
+        {"backbone": {"resolution": 64}, "freezing": "head_only", "augmentation": "none",
+         "head": {"name": "linear", "init": "random"}}
+    )  # fmt: skip
+    transfer = build_transfer_model(experiment.extractor, recipe, "features")
+    assert transfer.method.features == "last"
+    assert transfer.layout.taps == ()
+    assert transfer.cached["val"].shape[1] == 1280

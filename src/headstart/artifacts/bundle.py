@@ -194,7 +194,7 @@ def _load_member(
 
     def head() -> Head:
         method: HeadUnion = methods.head
-        return method.build(spec.features, len(spec.classes), head_activation(methods.activation))
+        return method.build(spec.widths, len(spec.classes), head_activation(methods.activation))
 
     def network() -> nn.Module:
         return build_backbone(spec.backbone, resolution=spec.preprocessing.resolution)

@@ -21,6 +21,7 @@ from headstart.backbones.graphs import (
     suffix_graph,
     targets,
 )
+from headstart.backbones.pooling import boundary_of_tap
 from headstart.backbones.tracing import Trace, ancestors, architecture, check_same, trace_mode
 from headstart.errors import BackboneError, did_you_mean
 
@@ -180,16 +181,18 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
     Args:
         traced: Backbone.
         boundary: Where to cut.
-        taps: Boundaries at or after the cut. Their activations, averaged over space or tokens, are
-            placed before the backbone's own features, in this order.
+        taps: Boundaries at or after the cut. Their activations, averaged over space or tokens, or
+            the root of their covariance (`backbones/pooling`), are placed before the backbone's
+            own features, in this order.
 
     Raises:
         BackboneError: If there is no such boundary or a tap lies before it.
     """
     names = [each.name for each in traced.boundaries]
-    for name in (boundary, *taps):
+    places = [boundary_of_tap(tap) for tap in taps]
+    for name in (boundary, *places):
         traced.boundary(name)
-    for tap in taps:
+    for tap in places:
         if tap == FEATURES or names.index(tap) < names.index(boundary):
             raise BackboneError(
                 f"Features cannot be taken at {tap!r}: choose a place between the boundary "
@@ -206,13 +209,17 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
         )
     output_fmt = str(getattr(traced.model, "output_fmt", "NCHW"))
     graphs = [
-        suffix_graph(each, _node(each, boundary), [_node(each, tap) for tap in taps], output_fmt)
+        suffix_graph(each, _node(each, boundary), _tapped(each, taps), output_fmt)
         for each in (traced._train, traced._eval)
     ]
     dual: nn.Module = DualGraphModule(traced.model, *graphs, class_name="Suffix")
     # Constants that the trace added are not part of the backbone's state.
     dual._non_persistent_buffers_set.update(set(dual._buffers) - set(traced.model._buffers))
     return dual.eval()
+
+
+def _tapped(traced: Trace, taps: Sequence[str]) -> list[tuple[fx.Node, bool]]:
+    return [(_node(traced, boundary_of_tap(tap)), tap != boundary_of_tap(tap)) for tap in taps]
 
 
 def _node(traced: Trace, boundary: str) -> fx.Node:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from headstart.backbones.pooling import root_covariance
 from headstart.backbones.tracing import FEW, MORE, Trace, UncutError, ancestors, descendants
 
 
@@ -28,46 +29,55 @@ def prefix_graph(traced: Trace, end: fx.Node) -> fx.Graph:
 
 
 def suffix_graph(
-    traced: Trace, start: fx.Node, tapped: Sequence[fx.Node] = (), output_fmt: str = "NCHW"
+    traced: Trace,
+    start: fx.Node,
+    tapped: Sequence[tuple[fx.Node, bool]] = (),
+    output_fmt: str = "NCHW",
 ) -> fx.Graph:
     """Returns the graph from an activation to the pooled taps and the features.
 
     Args:
         traced: Network.
         start: Node of the activation.
-        tapped: Nodes at or after it; their values, averaged over space or tokens, are placed
-            before the features.
+        tapped: Nodes at or after it, whose pooled values are placed before the features, and
+            whether the root of their covariance is taken instead of their mean.
         output_fmt: Order of the dimensions if a shape does not tell it.
 
     Raises:
         UncutError: If more than one tensor crosses the boundary.
     """
-    needed, crossing = needed_between(traced, start, [*tapped, traced.features])
+    nodes = [node for node, _ in tapped]
+    needed, crossing = needed_between(traced, start, [*nodes, traced.features])
 
     graph = fx.Graph()
     activation = graph.placeholder("activation")
     copied: dict[fx.Node, Any] = {start: activation}
-    pooled: dict[fx.Node, fx.Node] = {}
+    pooled: dict[tuple[fx.Node, bool], fx.Node] = {}
     for node in traced.graph.nodes:
         if node in crossing:
             few, more = traced.few[node.name], traced.more[node.name]
             copied[node] = _recomputed(few, more, graph, activation)
         elif node in needed:
             copied[node] = graph.node_copy(node, copied.__getitem__)
-        if node in tapped:
-            # Pooled right here, because later nodes may change the tensor in place.
-            dims = dims_to_pool(tuple(traced.few[node.name].shape[1:]), output_fmt)
-            pooled[node] = (
-                graph.call_function(torch.mean, (copied[node],), {"dim": dims})
-                if dims
-                else copied[node]
-            )
+        for each in tapped:
+            if each[0] is node:
+                # Pooled right here, because later nodes may change the tensor in place.
+                dims = dims_to_pool(tuple(traced.few[node.name].shape[1:]), output_fmt)
+                pooled[each] = _pooled(graph, copied[node], dims, covariance=each[1])
     features = copied[traced.features]
     if tapped:
-        parts = [*(pooled[node] for node in tapped), features]
+        parts = [*(pooled[each] for each in tapped), features]
         features = graph.call_function(torch.cat, (parts,), {"dim": 1})
     graph.output(features)
     return graph
+
+
+def _pooled(
+    graph: fx.Graph, activation: fx.Node, dims: tuple[int, ...], *, covariance: bool
+) -> fx.Node:
+    if covariance:
+        return graph.call_function(root_covariance, (activation, dims))
+    return graph.call_function(torch.mean, (activation,), {"dim": dims}) if dims else activation
 
 
 def needed_between(

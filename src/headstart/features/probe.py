@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from headstart.data.splits import folds
-from headstart.evaluation.calibration import score
+from headstart.evaluation.calibration import calibrated_score
 from headstart.progress import SILENT, Progress
 
-STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """L2 penalties to try, from strong to weak, for the mean loss over standardised features."""
 
 FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
-"""Numbers of folds, with the largest affordable rows x features x classes x penalties x folds."""
+"""Numbers of folds, with the largest affordable rows x columns x classes x penalties x folds."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,15 @@ class LabelledFeatures:
         labels: Class numbers (N,), in 0 … C-1.
         classes: Number of classes C.
         groups: Group numbers (N,); a group stays within one fold.
+        one_scale: Whether all features keep their scales to each other and are divided by one
+            number, rather than each by its standard deviation.
     """
 
     features: NDArray[np.floating]
     labels: NDArray[np.int64]
     classes: int
     groups: NDArray[np.int64]
+    one_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Validated:
 
     Attributes:
         strength: Best L2 penalty.
-        log_loss: Mean log loss in nats.
+        log_loss: Mean log loss in nats at the best temperature.
         accuracy: Share of images that are classified correctly.
     """
 
@@ -74,7 +77,9 @@ def cross_validate(
     smoothing: float = 0.0,
     progress: Progress = SILENT,
 ) -> Validated:
-    """Finds the L2 penalty with the lowest cross-validated log loss.
+    """Finds the L2 penalty with the lowest cross-validated log loss at the best temperature.
+
+    At a temperature of 1 the loss would choose penalties that make the logits small.
 
     Args:
         data: Labelled features.
@@ -86,7 +91,7 @@ def cross_validate(
     tested = np.isfinite(found[0, :, 0])
     if not tested.any():  # no fold leaves two classes to learn from
         return Validated(STRENGTHS[0], 0.0, 0.0)
-    scores = [score(logits[tested], data.labels[tested]) for logits in found]
+    scores = [calibrated_score(logits[tested], data.labels[tested]) for logits in found]
     best = int(np.argmin([loss for loss, _ in scores]))
     return Validated(STRENGTHS[best], *scores[best])
 
@@ -117,7 +122,9 @@ def out_of_fold(
         held = fold_of == fold
         if not held.any() or len(np.unique(labels[~held])) < 2:
             continue
-        path = _fit_path(features[~held], labels[~held], classes, strengths, smoothing)
+        path = _fit_path(
+            features[~held], labels[~held], classes, strengths, smoothing, data.one_scale
+        )
         for position, probe in enumerate(path):
             logits[position, held] = probe.logits(features[held])
     return logits
@@ -129,6 +136,7 @@ def fit_probe(
     classes: int,
     strength: float,
     smoothing: float = 0.0,
+    one_scale: bool = False,
 ) -> Probe:
     """Fits a probe on all images.
 
@@ -138,9 +146,10 @@ def fit_probe(
         classes: Number of classes C.
         strength: L2 penalty.
         smoothing: Share of each label that is spread over all classes.
+        one_scale: Whether one number scales all features, as in `LabelledFeatures`.
     """
-    stronger = [each for each in STRENGTHS if each > strength]
-    return _fit_path(features, labels, classes, [*stronger, strength], smoothing)[-1]
+    path = [*(each for each in STRENGTHS if each > strength), strength]
+    return _fit_path(features, labels, classes, path, smoothing, one_scale)[-1]
 
 
 def parted(
@@ -160,7 +169,8 @@ def affordable_folds(rows: int, features: int, classes: int) -> int:
         >>> affordable_folds(500, 1280, 10), affordable_folds(10_000, 1280, 100)
         (5, 1)
     """
-    work = rows * features * classes * len(STRENGTHS)
+    columns = min(rows, features)  # see `_rotated`
+    work = rows * columns * classes * len(STRENGTHS)
     return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
 
 
@@ -169,13 +179,16 @@ def _fit_path(
     labels: NDArray[np.int64],
     classes: int,
     strengths: Sequence[float],
-    smoothing: float = 0.0,
+    smoothing: float,
+    one_scale: bool,
 ) -> list[Probe]:
     """Returns a probe for every penalty; each fit starts from the previous solution."""
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
+    deviation = features.std(0, dtype=np.float64)
+    if one_scale:
+        deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
     # Nearly constant features must not be amplified.
-    scale = features.std(0, dtype=np.float64)
-    scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-8).astype(np.float32)
+    scale = np.maximum(deviation, 1e-2 * deviation.mean() + 1e-8).astype(np.float32)
     standard = (np.asarray(features, np.float32) - mean) / scale
     columns, basis = _rotated(standard)
     solution = np.zeros((columns.shape[1] + 1) * classes)

@@ -90,10 +90,11 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
         folder / "bundle",
         {
             "backbone": network.name,
-            "features": transfer.features,
+            "features": transfer.layout.width,
+            "parts": transfer.layout.widths,
             "boundary": transfer.prefix.boundary,
-            "taps": transfer.taps,
-            "head": recipe.head,
+            "taps": transfer.layout.taps,
+            "head": transfer.method,
             "activation": recipe.activation,
             "test_time_flip": recipe.test_time_flip,
             "classes": extractor.classes,
@@ -225,7 +226,7 @@ def _distribution(
     rounded = vectors.astype(np.float16)  # calibrate the rounded vectors that are shipped
     held_out = not np.isin(extractor.rows["val"], extractor.rows["train"]).any()
     if held_out and len(extractor.rows["val"]) >= FEW:
-        held = features_of(extractor, transfer.prefix, transfer.cached["val"], transfer.taps)
+        held = features_of(extractor, transfer.prefix, transfer.cached["val"], transfer.layout.taps)
         calibration = predict(transfer.head.embed, held, device=extractor.device)
         known = fit_distribution(rounded[rows], labels[rows], calibration)
         how = counted(len(calibration), "validation image")
@@ -243,7 +244,9 @@ def _keep_embeddings(
 ) -> NDArray[np.float32]:
     """Writes and returns the embeddings of the training images, for the search of similar ones."""
     extractor = experiment.extractor
-    features = features_of(extractor, transfer.prefix, transfer.cached["train"], transfer.taps)
+    features = features_of(
+        extractor, transfer.prefix, transfer.cached["train"], transfer.layout.taps
+    )
     vectors = unit(predict(transfer.head.embed, features, device=extractor.device))
     rows = [int(index) for index in extractor.rows["train"]]
     names = [experiment.dataset.key(row) for row in rows]

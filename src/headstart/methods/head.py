@@ -1,6 +1,6 @@
 """Heads: the new layers on top of the backbone's features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -11,12 +11,21 @@ from torch.nn import functional as F
 from headstart.methods.method import Choices, Method, Range, family
 
 _Features = Annotated[
-    Literal["auto", "last", "stages"],
+    Literal["auto", "last", "stages", "last+covariance", "stages+covariance"],
     Field(
         description="the backbone's last features; pooled features of several stages as well; "
-        "or the better of the two in cross-validation (last if the head starts at random)"
+        "the root of the covariance of the last map as well; or the best of these in "
+        "cross-validation (last if the head starts at random)"
     ),
-    Choices(("last", "stages")),
+    Choices(("last", "stages", "last+covariance", "stages+covariance")),
+]
+_Normalize = Annotated[
+    Literal["auto", "none", "unit"],
+    Field(
+        description="whether each part of the features of an image gets the same length; auto: "
+        "the better of both in cross-validation, or only where there is a covariance"
+    ),
+    Choices(("none", "unit")),
 ]
 _Init = Annotated[
     Literal["probe", "random"],
@@ -54,8 +63,26 @@ class Head(nn.Module):
         self.out.remember(embeddings, labels)
 
 
+class UnitParts(nn.Module):
+    """Gives each part of a feature vector the same length, and the whole a mean square of 1.
+
+    So a part counts by its direction, whatever its scale and number of features.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.length = (sum(widths) / len(widths)) ** 0.5
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns features (N, F)."""
+        parts = torch.split(features.float(), self.widths, dim=1)
+        unit: torch.Tensor = torch.cat([F.normalize(part, dim=1) for part in parts], 1)
+        return unit.mul(self.length)
+
+
 class HeadMethod(Method):
-    """Base of the heads; each has `init` and `features`.
+    """Base of the heads; each has `init`, `features` and `normalize`.
 
     Attributes:
         has_hidden_layer: Whether a trained layer precedes the last one.
@@ -80,6 +107,16 @@ class HeadMethod(Method):
         """Whether a search may replace the head."""
         return False
 
+    @property
+    def has_unit_parts(self) -> bool:
+        """Whether each part of the features gets the same length."""
+        how, features = getattr(self, "normalize", "none"), getattr(self, "features", "")
+        return bool(how == "unit" or (how == "auto" and "covariance" in features))
+
+    def parts(self, widths: Sequence[int]) -> nn.Module:
+        """Returns the first layer, from features (N, F) in parts of these widths to (N, F)."""
+        return UnitParts(widths) if self.has_unit_parts else nn.Identity()
+
 
 class Linear(HeadMethod):
     """One linear layer from features to logits; random initialization after He et al. (2015).
@@ -91,6 +128,7 @@ class Linear(HeadMethod):
     name: Literal["linear"] = "linear"
     init: _Init = "probe"
     features: _Features = "auto"
+    normalize: _Normalize = "auto"
     dropout: _Dropout = 0.0
     penalty: Annotated[
         float, Field(ge=0, le=100, description="L2 penalty of the probe; 0: cross-validated")
@@ -104,14 +142,14 @@ class Linear(HeadMethod):
         """Whether a search may replace the head: it is a probe without a given penalty."""
         return self.init == "probe" and not self.penalty
 
-    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
         """Returns the head, initialized from torch's global random generator."""
-        out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(features, classes))
-        return Head(nn.Identity(), out)
+        out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(sum(widths), classes))
+        return Head(self.parts(widths), out)
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
-        _load(head.out[1], *solve(features))  # type: ignore[index]
+        _load(head.out[1], *solve(head.embed(features)))  # type: ignore[index]
 
 
 class MLP(HeadMethod):
@@ -125,6 +163,7 @@ class MLP(HeadMethod):
     name: Literal["mlp"] = "mlp"
     init: _Init = "probe"
     features: _Features = "auto"
+    normalize: _Normalize = "auto"
     dropout: _Dropout = 0.2
     hidden: Annotated[
         int,
@@ -132,13 +171,14 @@ class MLP(HeadMethod):
         Choices((256, 512, 1024)),
     ] = 512
 
-    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
         """Returns the head, initialized from torch's global random generator."""
-        hidden = nn.Linear(features, self.hidden)
+        hidden = nn.Linear(sum(widths), self.hidden)
         nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
         nn.init.zeros_(hidden.bias)
         out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(self.hidden, classes))
-        return Head(nn.Sequential(hidden, activation), out)
+        first = [self.parts(widths)] if self.has_unit_parts else []
+        return Head(nn.Sequential(*first, hidden, activation), out)
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
@@ -158,6 +198,7 @@ class Cosine(HeadMethod):
     name: Literal["cosine"] = "cosine"
     init: _Init = "probe"
     features: _Features = "auto"
+    normalize: _Normalize = "auto"
     dropout: _Dropout = 0.0
     scale: Annotated[
         float,
@@ -165,14 +206,14 @@ class Cosine(HeadMethod):
         Range(8, 64, log=True),
     ] = 20.0
 
-    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
         """Returns the head, initialized from torch's global random generator."""
-        out = nn.Sequential(nn.Dropout(self.dropout), _Cosines(features, classes, self.scale))
-        return Head(nn.Identity(), out)
+        out = nn.Sequential(nn.Dropout(self.dropout), _Cosines(sum(widths), classes, self.scale))
+        return Head(self.parts(widths), out)
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
-        directions = F.normalize(features.float(), dim=1)
+        directions = F.normalize(head.embed(features).float(), dim=1)
         cosines = head.out[1]  # type: ignore[index]
         assert isinstance(cosines, _Cosines)
         with torch.no_grad():
@@ -191,6 +232,7 @@ class NearestNeighbours(HeadMethod):
     remembers_images: ClassVar[bool] = True
     name: Literal["nearest"] = "nearest"
     features: _Features = "last"
+    normalize: _Normalize = "auto"
     k: Annotated[
         int, Field(ge=1, le=1000, description="number of images that vote"), Choices((5, 10, 20))
     ] = 10
@@ -205,13 +247,13 @@ class NearestNeighbours(HeadMethod):
         """The start: always from the features of the training images."""
         return "probe"
 
-    def build(self, features: int, classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
         """Returns the head; it holds no images before `start`."""
-        return Head(nn.Identity(), Neighbours(features, classes, self.k, self.temperature))
+        return Head(self.parts(widths), Neighbours(sum(widths), classes, self.k, self.temperature))
 
     def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
-        head.remember(features, labels)
+        head.remember(head.embed(features), labels)
 
 
 class Neighbours(nn.Module):

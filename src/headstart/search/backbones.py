@@ -14,6 +14,7 @@ from headstart.backbones.cut import trace
 from headstart.data.decode import decode_dataset
 from headstart.evaluation.metrics import calibrated_losses
 from headstart.features.extractor import activations, backbone_of, open_prefix
+from headstart.features.layout import LAST, STAGES, FeatureTable, layout_behind
 from headstart.features.probe import STRENGTHS, LabelledFeatures, out_of_fold
 from headstart.progress import SILENT
 from headstart.recipes.parsing import parse_recipe
@@ -22,7 +23,6 @@ from headstart.recipes.space import drawn_families
 from headstart.text import listed
 from headstart.training.experiment import Experiment, change_backbone, development_set
 from headstart.training.run_context import Resources, RunContext
-from headstart.training.transfer import stages_behind
 
 MULTIPLY_ADDS = {
     "tf_efficientnet_lite0": 407e6,
@@ -106,12 +106,12 @@ def screen(
         began = time.monotonic()
         if found and began + expected_seconds(found[-1], name) > until:
             break  # the next ones cost more
-        features, width = _features(experiment, with_backbone(base, name), rows[some], resources)
+        table = _features(experiment, with_backbone(base, name), rows[some], resources)
         labels_here, groups_here = labels[some], groups[some]
         classes = len(experiment.extractor.classes)
         each = []
-        for columns in (features, features[:, -width:]):
-            data = LabelledFeatures(columns, labels_here, classes, groups_here)
+        for which in sorted({LAST, STAGES}.intersection(table.layout.choices)):
+            data = LabelledFeatures(table.of(which), labels_here, classes, groups_here)
             for logits in out_of_fold(data, STRENGTHS, seed=base.seed):
                 tested = np.isfinite(logits[:, 0])
                 held, truth = logits[tested], labels_here[tested]
@@ -147,8 +147,8 @@ def with_backbone(recipe: Recipe, name: str) -> Recipe:
 
 def _features(
     experiment: Experiment, recipe: Recipe, rows: NDArray[np.int64], resources: Resources
-) -> tuple[NDArray[np.float32], int]:
-    """Returns the features (N, F) of all stages, and the number of last features."""
+) -> FeatureTable:
+    """Returns all features (N, F)."""
     extractor = replace(experiment.extractor, progress=SILENT, pool=None, rows={"train": rows})
     if recipe.backbone.name != extractor.backbone.name:
         network = backbone_of(recipe)
@@ -168,9 +168,9 @@ def _features(
             ),
             rows={"train": np.arange(len(rows))},
         )
-    prefix = open_prefix(extractor, FEATURES, stages_behind(extractor, FEATURES))
-    features = np.asarray(activations(extractor, prefix, "train"), np.float32)
-    return features, extractor.backbone.features
+    layout = layout_behind(extractor.traced, FEATURES, extractor.backbone.features)
+    prefix = open_prefix(extractor, FEATURES, layout.taps)
+    return FeatureTable(np.asarray(activations(extractor, prefix, "train"), np.float32), layout)
 
 
 def with_best_backbone(

@@ -1,10 +1,11 @@
 """The search of heads: closed-form heads on cached features, scored by cross-validation."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
@@ -13,6 +14,7 @@ from headstart.diagnose.suspects import SUSPECTS, find_suspects, without_sealed,
 from headstart.evaluation.calibration import calibrated_score, softmax
 from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import activations, features_of, open_prefix
+from headstart.features.layout import LAST, FeatureLayout, FeatureTable, layout_behind
 from headstart.features.probe import (
     STRENGTHS,
     LabelledFeatures,
@@ -20,7 +22,7 @@ from headstart.features.probe import (
     out_of_fold,
     parted,
 )
-from headstart.methods.head import Cosine, Linear
+from headstart.methods.head import Cosine, HeadUnion, Linear
 from headstart.progress import SILENT, Progress
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
@@ -29,12 +31,26 @@ from headstart.search.leaderboard import shown
 from headstart.text import counted
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import RunContext
-from headstart.training.transfer import stages_behind
 
-PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 4)) for exponent in range(4, 21))
-"""L2 penalties from 0.1 to 0.00001, four to a decade."""
+PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 2)) for exponent in range(13))
+"""L2 penalties from 1 to 0.000001, two to a decade."""
 
-SMOOTHINGS = (0.0, 0.1, 0.2)
+LINEAR = (
+    ("stages+covariance", "unit"),
+    ("last", "none"),
+    ("stages", "none"),
+    ("last+covariance", "unit"),
+    ("stages", "unit"),
+)
+"""What linear heads may see and how it is scaled, the likeliest first: time may run out."""
+
+COSINES = (("stages+covariance", "unit"), ("last", "none"), ("stages", "none"))
+"""The same for heads of class means."""
+
+SMOOTHED = 2
+"""Number of linear kinds, the best ones, that are tried with label smoothing."""
+
+SMOOTHINGS = (0.1, 0.2)
 
 REPEATS_BELOW = ((300, 3), (600, 2))
 """Number of images below which cross-validation is repeated, and how often, with new folds."""
@@ -73,49 +89,76 @@ class HeadSearch:
     logits: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What heads that are tried together have in common; without smoothing, cosine heads."""
+
+    features: str
+    normalize: str
+    smoothing: float | None = 0.0
+
+
 def search_heads(
-    features: dict[str, NDArray[np.float32]],
-    labels: NDArray[np.int64],
-    classes: int,
-    groups: NDArray[np.int64],
+    whole: LabelledFeatures,
+    layout: FeatureLayout,
+    given: HeadUnion | None = None,
     seed: int = 0,
     until: float | None = None,
     progress: Progress = SILENT,
 ) -> HeadSearch:
     """Tries heads on cached features and ranks them by cross-validated log loss.
 
-    All penalties of a kind come from one path of fits, each from the one before it.
+    All penalties of a kind come from one path of fits, each from the one before it. The best kinds
+    are then tried with label smoothing.
 
     Args:
-        features: Features (N, F) by name, `last` or `stages`.
-        labels: Class numbers (N,), in 0 … C-1.
-        classes: Number of classes C.
-        groups: Group numbers (N,); a group stays within one fold.
+        whole: Features (N, F) with labels and groups.
+        layout: Layout of the features.
+        given: Head whose fields `features` and `normalize` hold where they are not `auto`.
         seed: Seed for the folds.
         until: Time on the clock of `time.monotonic` after which no further path is started.
         progress: Progress display.
     """
     tried: list[HeadTrial] = []
     best: NDArray[np.float32] | None = None
-    kinds = _kinds(features, classes)
-    for which, smoothing in progress.track(kinds, "searching heads", len(kinds)):
+    best_of: dict[_Kind, float] = {}
+    table = FeatureTable(np.asarray(whole.features, np.float32), layout)
+    kinds = _kinds(whole, layout, given or Linear())
+    steps = iter(progress.track(range(most := _most(kinds)), "searching heads", most))
+    while kinds:
+        kind = kinds.pop(0)
+        next(steps, None)
         if tried and until is not None and time.monotonic() > until:
-            continue
-        for head, logits in _out_of_fold(
-            LabelledFeatures(features[which], labels, classes, groups), which, smoothing, seed
-        ):
+            break
+        columns = seen(table, kind.features, kind.normalize)
+        data = replace(whole, features=columns, one_scale=kind.normalize == "unit")
+        for head, logits in _out_of_fold(data, kind, seed):
             tested = np.isfinite(logits[:, 0])
             if not tested.any():
                 continue
-            loss, accuracy = calibrated_score(logits[tested], labels[tested])
+            loss, accuracy = calibrated_score(logits[tested], whole.labels[tested])
             images = int(tested.sum())
             if best is None or loss < min(trial.loss for trial in tried):
                 best = logits
             tried.append(HeadTrial(head, loss, round(accuracy * images), images))
+            best_of[kind] = min(loss, best_of.get(kind, np.inf))
+        if not kinds and kind.smoothing is None:
+            kinds = _smoothed(best_of)
+    for _ in steps:
+        pass
     if best is None:  # no fold leaves two classes to learn from, so nothing can be compared
-        best = np.full((len(labels), classes), np.nan, np.float32)
+        best = np.full((len(whole.labels), whole.classes), np.nan, np.float32)
         tried = [HeadTrial(Linear(features="last", penalty=STRENGTHS[0]), 0.0, 0, 0)]
     return HeadSearch(tuple(sorted(tried, key=lambda trial: trial.loss)), best)
+
+
+def seen(table: FeatureTable, features: str, normalize: str) -> NDArray[np.float32]:
+    """Returns what the last layer of a head sees (N, F)."""
+    fields = {"features": features, "normalize": normalize}
+    first = Linear.model_validate(fields).parts(table.layout.only(features).widths)
+    with torch.inference_mode():
+        columns: NDArray[np.float32] = first(torch.from_numpy(table.of(features))).numpy()
+    return columns
 
 
 def repeats(images: int) -> int:
@@ -123,39 +166,61 @@ def repeats(images: int) -> int:
     return next((number for limit, number in REPEATS_BELOW if images < limit), 1)
 
 
-def _kinds(
-    features: dict[str, NDArray[np.float32]], classes: int
-) -> list[tuple[str, float | None]]:
-    """Returns features with a smoothing, or None for a cosine head; few where one costs much."""
-    widest = max(array.shape[1] for array in features.values())
-    rows = len(next(iter(features.values())))
-    if affordable_folds(rows, widest, classes) == 1:
-        return [(which, 0.0) for which in features]
-    smoothings = (
-        SMOOTHINGS[0],
-        None,
-        *SMOOTHINGS[1:],
-    )  # best first: time may run out
-    return [(which, smoothing) for smoothing in smoothings for which in features]
+def _kinds(whole: LabelledFeatures, layout: FeatureLayout, given: HeadUnion) -> list[_Kind]:
+    """Returns the kinds to begin with, cosine heads last; few where one costs much."""
+
+    def fitting(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [
+            (features, normalize)
+            for features, normalize in pairs
+            if features in layout.choices
+            and given.features in {"auto", features}
+            and given.normalize in {"auto", normalize}
+        ]
+
+    linear = [_Kind(*each) for each in fitting(LINEAR)]
+    if not linear:  # such as those of the last features alone at unit length
+        linear = [_Kind(given.features.replace("auto", LAST), given.normalize)]
+    if affordable_folds(len(whole.labels), layout.width, whole.classes) == 1:
+        return linear
+    return [*linear, *(_Kind(*each, smoothing=None) for each in fitting(COSINES))]
+
+
+def _smoothed(best_of: Mapping[_Kind, float]) -> list[_Kind]:
+    """Returns the best linear kinds with label smoothing."""
+    linear = sorted(
+        (loss, n) for n, (kind, loss) in enumerate(best_of.items()) if kind.smoothing == 0
+    )
+    kinds = list(best_of)
+    best = [kinds[n] for _, n in linear[:SMOOTHED]]
+    return [replace(kind, smoothing=smoothing) for smoothing in SMOOTHINGS for kind in best]
+
+
+def _most(kinds: Sequence[_Kind]) -> int:
+    """Returns how many kinds are tried at most."""
+    linear = sum(kind.smoothing == 0 for kind in kinds)
+    both = linear < len(kinds)
+    return len(kinds) + both * len(SMOOTHINGS) * min(SMOOTHED, linear)
 
 
 def _out_of_fold(
-    data: LabelledFeatures, which: str, smoothing: float | None, seed: int
+    data: LabelledFeatures, kind: _Kind, seed: int
 ) -> Iterator[tuple[Linear | Cosine, NDArray[np.float32]]]:
     """Yields heads with their out-of-fold logits (N, C), the mean of all repeats."""
     times = repeats(len(data.labels))
     seeds = range(seed, seed + times)
-    if smoothing is None:
+    fields = {"features": kind.features, "normalize": kind.normalize}
+    if kind.smoothing is None:
         each = [_cosines(data, at) for at in seeds]
-        yield Cosine.model_validate({"features": which}), np.mean(each, axis=0)
+        yield Cosine.model_validate(fields), np.mean(each, axis=0)
         return
     rows, width = data.features.shape
     cheap = affordable_folds(rows, width, data.classes) > 1
     strengths: Sequence[float] = PENALTIES if cheap else STRENGTHS
-    paths = [out_of_fold(data, strengths, smoothing, at) for at in seeds]
+    paths = [out_of_fold(data, strengths, kind.smoothing, at) for at in seeds]
     for position, logits in enumerate(np.mean(paths, axis=0)):
-        fields = {"features": which, "penalty": strengths[position], "smoothing": smoothing}
-        yield Linear.model_validate(fields), logits
+        more = {"penalty": strengths[position], "smoothing": kind.smoothing}
+        yield Linear.model_validate({**fields, **more}), logits
 
 
 def _cosines(data: LabelledFeatures, seed: int) -> NDArray[np.float32]:
@@ -192,21 +257,13 @@ def with_best_head(
     until = None if left is None else time.monotonic() + HEADS_SHARE * left
     plain = development_set(experiment)
     with run.step("frozen prefix", f"run the frozen part up to {boundary!r} once on every image"):
-        features = _head_features(experiment, boundary, plain.rows)
-    pooled = features["last"]
-    if head.features != "auto":
-        features = {head.features: features[head.features]}
+        table = _head_features(experiment, boundary, plain.rows)
+    pooled = table.of(LAST)
     with run.step("heads", "cross-validate heads on cached features") as step:
         began = time.monotonic()
-        found = search_heads(
-            features,
-            plain.labels,
-            len(experiment.extractor.classes),
-            plain.groups,
-            base.seed,
-            until,
-            run.progress,
-        )
+        classes = len(experiment.extractor.classes)
+        data = LabelledFeatures(table.array, plain.labels, classes, plain.groups)
+        found = search_heads(data, table.layout, head, base.seed, until, run.progress)
         step.seconds = time.monotonic() - began
         best = found.trials[0]
         step.happened(
@@ -260,17 +317,13 @@ def _note_suspects(
     write_suspects_csv(run.folder / SUSPECTS, found)
 
 
-def _head_features(
-    experiment: Experiment, boundary: str, rows: NDArray[np.int64]
-) -> dict[str, NDArray[np.float32]]:
-    """Returns the features (N, F) that a head may see behind a boundary, by the field's name."""
+def _head_features(experiment: Experiment, boundary: str, rows: NDArray[np.int64]) -> FeatureTable:
+    """Returns the features that a head may see behind a boundary."""
     extractor = replace(experiment.extractor, rows={"train": rows}, pool=rows)
-    stages = stages_behind(extractor, boundary)
-    prefix = open_prefix(extractor, boundary, stages if boundary == FEATURES else ())
+    layout = layout_behind(extractor.traced, boundary, extractor.backbone.features)
+    prefix = open_prefix(extractor, boundary, layout.taps if boundary == FEATURES else ())
     cached = activations(extractor, prefix, "train")
-    features = features_of(extractor, prefix, cached, stages)
-    found = {"last": features[:, -extractor.backbone.features :]}
-    return {"stages": features, **found} if stages else found
+    return FeatureTable(features_of(extractor, prefix, cached, layout.taps), layout)
 
 
 def _describe_head(head: Linear | Cosine) -> str:

@@ -134,9 +134,8 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
 
 
 def _describe_start(transfer: TransferModel) -> str:
-    which = (
-        f"features of {', '.join(transfer.taps)} and the last" if transfer.taps else "last features"
-    )
+    taps = transfer.layout.taps
+    which = f"features of {', '.join(taps)} and the last" if taps else "last features"
     if transfer.validated is None:
         return f"{'head from' if transfer.solved else 'random head on'} {which}"
     return (

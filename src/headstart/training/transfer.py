@@ -1,6 +1,5 @@
 """The transfer model: a frozen prefix, a trainable suffix and an initial head."""
 
-import math
 import time
 from collections import Counter
 from copy import deepcopy
@@ -15,7 +14,6 @@ from headstart.artifacts.records import Acted
 from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.cut import space_dims, suffix
 from headstart.backbones.engine import Normalize
-from headstart.backbones.graphs import dims_to_pool
 from headstart.backbones.parts import (
     blocks_behind,
     count_drop_path,
@@ -33,9 +31,10 @@ from headstart.features.extractor import (
     features_of,
     open_prefix,
 )
+from headstart.features.layout import LAST, FeatureLayout, FeatureTable, layout_behind
 from headstart.features.probe import LabelledFeatures, Validated, cross_validate, fit_probe
 from headstart.methods.activation import head_activation
-from headstart.methods.head import Head
+from headstart.methods.head import Head, HeadUnion
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
 from headstart.training.budget import views_for
@@ -44,8 +43,16 @@ from headstart.training.network import TrainableNetwork
 
 _GAP_IMAGES = 192
 
-STAGES_MUST_GAIN = 0.02
-"""Share of the log loss that features of several stages must save to be worth their size."""
+MUST_GAIN = 0.02
+"""Share of the log loss that more features must save to be worth their size."""
+
+CHOICES: tuple[tuple[str, str], ...] = (
+    ("last", "none"),
+    ("stages", "none"),
+    ("last+covariance", "unit"),
+    ("stages+covariance", "unit"),
+)
+"""What heads may see and how it is scaled, from small to large."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,10 @@ class TransferModel:
         prefix: Frozen part of the network.
         cached: Activations of the evaluation views of `train` and `val`, and of the mirror images
             of `val` as `val_mirrored` if both are averaged.
-        taps: Stages whose pooled features the head sees in addition to the last features.
-        features: Number of features F that the head sees.
+        whole: Layout of all features behind the boundary; that of cached activations at `features`.
+        layout: Layout of the features F that the head sees.
         suffix: Activations (N, ...) to features (N, F).
+        method: Head method, with what was left to cross-validation.
         head: Features (N, F) to logits (N, C).
         solved: True if the head was solved on cached features and is usable without training.
         validated: Cross-validated score of the head, if it was a probe.
@@ -67,9 +75,10 @@ class TransferModel:
 
     prefix: PrefixRun
     cached: dict[str, Activations]
-    taps: tuple[str, ...]
-    features: int
+    whole: FeatureLayout
+    layout: FeatureLayout
     suffix: nn.Module
+    method: HeadUnion
     head: Head
     solved: bool
     validated: Validated | None
@@ -86,12 +95,12 @@ class Solved:
     """A solved head, shared by transfer models that differ only in how they are trained.
 
     Attributes:
-        taps: Stages whose pooled features the head sees.
+        method: Head method, with what was left to cross-validation.
         validated: Cross-validated score of the head, if it was a probe.
         state: Parameters and buffers of the head, on the CPU.
     """
 
-    taps: tuple[str, ...]
+    method: HeadUnion
     validated: Validated | None
     state: dict[str, torch.Tensor]
 
@@ -101,7 +110,7 @@ def solved_by(transfer: TransferModel) -> Solved | None:
     if not transfer.solved:
         return None
     state = {name: value.cpu().clone() for name, value in transfer.head.state_dict().items()}
-    return Solved(transfer.taps, transfer.validated, state)
+    return Solved(transfer.method, transfer.validated, state)
 
 
 def build_transfer_model(
@@ -121,45 +130,44 @@ def build_transfer_model(
         RecipeError: If a method of the recipe has nothing to act on in this backbone.
     """
     check_space(recipe, space_dims(extractor.traced, boundary))
-    wanted = recipe.head.features
-    if recipe.head.init == "random" and wanted == "auto":
-        wanted = "last"
-    stages = () if wanted == "last" else stages_behind(extractor, boundary)
-    prefix = open_prefix(extractor, boundary, stages if boundary == FEATURES else ())
+    whole = layout_behind(extractor.traced, boundary, extractor.backbone.features)
+    prefix = open_prefix(extractor, boundary, whole.taps if boundary == FEATURES else ())
     # The prefix is a copy: from here on only the suffix changes.
     acted = _swap(extractor, recipe, boundary)
     cached = {part: activations(extractor, prefix, part) for part in ("train", "val")}
     if recipe.test_time_flip:
         cached["val_mirrored"] = activations(extractor, prefix, "val", View(mirror=True))
         acted.append(_test_time_flip(cached))
-    taps, validated = (known.taps, known.validated) if known else (stages, None)
-    features = None
+    table = None
     if recipe.head.init == "probe" and known is None:
-        features = features_of(extractor, prefix, cached["train"], stages)
-        if wanted == "auto" and stages:
-            features, taps, validated = _choose_features(extractor, recipe, features, stages)
-    width = extractor.backbone.features + _tap_width(extractor, taps)
+        features = features_of(extractor, prefix, cached["train"], whole.taps)
+        table = FeatureTable(features, whole)
+    if known is not None:
+        method, validated = known.method, known.validated
+    else:
+        method, validated = _choose(extractor, recipe, table, whole)
+    layout = whole.only(method.features)
     if boundary == FEATURES:
-        cached = {part: array[:, -width:] for part, array in cached.items()}
+        cached = {part: whole.pick(array, layout) for part, array in cached.items()}
     torch.manual_seed(recipe.seed)
-    head = recipe.head.build(width, len(extractor.classes), head_activation(recipe.activation))
+    classes = len(extractor.classes)
+    head = method.build(layout.widths, classes, head_activation(recipe.activation))
     if known is not None:
         head.load_state_dict(known.state)
-    if features is not None:
-        validated = _solve(extractor, recipe, head, features, validated)
-    network = _suffix(extractor, boundary, taps).to(extractor.device)
+    if table is not None:
+        validated = _solve(extractor, recipe, method, head, table, validated)
+    network = _suffix(extractor, boundary, layout.taps).to(extractor.device)
     head.to(extractor.device)
     if recipe.backbone.drop_path:
         count = count_drop_path(network)
         acted.append(
             _note("backbone", recipe, f"{counted(count, 'block')} may be skipped in training")
         )
-    solved = features is not None or known is not None
+    solved = table is not None or known is not None
     how = "from cached features" if solved else "at random"
-    classes = len(extractor.classes)
-    acted.append(_note("head", recipe, f"{width:,} features to {classes} classes, {how}"))
+    acted.append(_note("head", recipe, f"{layout.width:,} features to {classes} classes, {how}"))
     return TransferModel(
-        prefix, cached, taps, width, network, head, solved, validated, tuple(acted)
+        prefix, cached, whole, layout, network, method, head, solved, validated, tuple(acted)
     )
 
 
@@ -242,30 +250,45 @@ def augmented(
     """Returns the activations (N, ...) of augmented view `number` of the training images."""
     view = View(recipe.augmentation, recipe.seed, number)
     array = activations(extractor, transfer.prefix, "train", view)
-    width = transfer.cached["train"].shape[1]
-    return array[:, -width:] if transfer.prefix.boundary == FEATURES else array
+    if transfer.prefix.boundary != FEATURES:
+        return array
+    picked: Activations = transfer.whole.pick(array, transfer.layout)
+    return picked
 
 
-def _choose_features(
-    extractor: FeatureExtractor,
-    recipe: Recipe,
-    features: NDArray[np.float32],
-    stages: tuple[str, ...],
-) -> tuple[NDArray[np.float32], tuple[str, ...], Validated]:
-    """Returns the features of all stages or only the last, whichever a probe scores better."""
-    last = features[:, -extractor.backbone.features :]
-    with_stages = _validate(extractor, recipe, features)
-    without = _validate(extractor, recipe, last)
-    if with_stages.log_loss >= (1 - STAGES_MUST_GAIN) * without.log_loss:
-        return last, (), without
-    return features, stages, with_stages
+def _choose(
+    extractor: FeatureExtractor, recipe: Recipe, table: FeatureTable | None, whole: FeatureLayout
+) -> tuple[HeadUnion, Validated | None]:
+    """Returns the head with what it sees, by cross-validation where that is left open.
+
+    A larger choice must be better than a smaller one by a share of its log loss.
+    """
+    given = recipe.head
+    if given.features != "auto" and (table is None or given.normalize != "auto"):
+        return given, None
+    if table is None:
+        return given.model_copy(update={"features": LAST}), None
+    best: tuple[HeadUnion, Validated] | None = None
+    for features, normalize in CHOICES:
+        fits = given.features in {"auto", features} and given.normalize in {"auto", normalize}
+        if features not in whole.choices or not fits:
+            continue
+        method = given.model_copy(update={"features": features, "normalize": normalize})
+        first = method.parts(whole.only(features).widths)
+        with torch.inference_mode():
+            columns = first(torch.from_numpy(table.of(features))).numpy()
+        found = _validate(extractor, recipe, method, columns)
+        if best is None or found.log_loss < (1 - MUST_GAIN) * best[1].log_loss:
+            best = method, found
+    return best or (given, None)
 
 
 def _solve(
     extractor: FeatureExtractor,
     recipe: Recipe,
+    method: HeadUnion,
     head: Head,
-    features: NDArray[np.float32],
+    table: FeatureTable,
     validated: Validated | None,
 ) -> Validated | None:
     """Initializes the head on training features; returns the score of its last layer."""
@@ -273,54 +296,36 @@ def _solve(
     of_last_layer: list[Validated] = []
 
     def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        columns, method = embeddings.numpy(), recipe.head
+        columns = embeddings.numpy()
         strength = method.solved_penalty
         if not strength:
             # The earlier score is for the features, not for the output of a hidden layer.
             known = None if method.has_hidden_layer else validated
-            of_last_layer.append(known or _validate(extractor, recipe, columns))
+            of_last_layer.append(known or _validate(extractor, recipe, method, columns))
             strength = of_last_layer[0].strength
-        probe = fit_probe(columns, labels, classes, strength, method.solved_smoothing)
+        probe = fit_probe(
+            columns, labels, classes, strength, method.solved_smoothing, _one_scale(method)
+        )
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
     with torch.no_grad():
-        columns = torch.from_numpy(np.array(features))
-        recipe.head.start(head.eval(), columns, torch.from_numpy(labels), solve)
+        columns = torch.from_numpy(np.array(table.of(method.features)))
+        method.start(head.eval(), columns, torch.from_numpy(labels), solve)
     return of_last_layer[0] if of_last_layer else None
 
 
+def _one_scale(method: HeadUnion) -> bool:
+    return method.has_unit_parts and not method.has_hidden_layer
+
+
 def _validate(
-    extractor: FeatureExtractor, recipe: Recipe, columns: NDArray[np.float32]
+    extractor: FeatureExtractor, recipe: Recipe, method: HeadUnion, columns: NDArray[np.float32]
 ) -> Validated:
     labels, classes = extractor.labels["train"], len(extractor.classes)
+    data = LabelledFeatures(columns, labels, classes, extractor.groups, _one_scale(method))
     return cross_validate(
-        LabelledFeatures(columns, labels, classes, extractor.groups),
-        seed=recipe.seed,
-        smoothing=recipe.head.solved_smoothing,
-        progress=extractor.progress,
+        data, seed=recipe.seed, smoothing=method.solved_smoothing, progress=extractor.progress
     )
-
-
-def stages_behind(extractor: FeatureExtractor, boundary: str) -> tuple[str, ...]:
-    """Returns the stage ends whose features a head may see: all, or those behind a boundary."""
-    names = [each.name for each in extractor.traced.boundaries]
-    first = 0 if boundary == FEATURES else names.index(boundary)
-    stages = [
-        each
-        for each in extractor.traced.boundaries[first:]
-        if each.stage and each.name not in {INPUT, FEATURES}
-    ]
-    # Some networks pool before their last layer, which repeats the stage before it.
-    return tuple(
-        each.name
-        for each, before in zip(stages, [None, *stages], strict=False)
-        if before is None or not _pooled_from(each.shape, before.shape)
-    )
-
-
-def _pooled_from(shape: tuple[int, ...], before: tuple[int, ...]) -> bool:
-    """Returns whether a shape has one value per channel of the map (C, H, W) before it."""
-    return len(before) == 3 and before[1:] != (1, 1) and shape in {before[:1], (*before[:1], 1, 1)}
 
 
 def _suffix(extractor: FeatureExtractor, boundary: str, taps: tuple[str, ...]) -> nn.Module:
@@ -358,15 +363,6 @@ def _test_time_flip(cached: dict[str, Activations]) -> Acted:
 def _note(family: str, recipe: Recipe, evidence: str) -> Acted:
     method = getattr(recipe, family).name
     return Acted(family=family, method=method, state="acted", evidence=evidence)
-
-
-def _tap_width(extractor: FeatureExtractor, taps: tuple[str, ...]) -> int:
-    output_fmt = getattr(extractor.traced.model, "output_fmt", "NCHW")
-    width = 0
-    for shape in (extractor.traced.boundary(tap).shape for tap in taps):
-        pooled = dims_to_pool(shape, output_fmt)
-        width += math.prod(side for dim, side in enumerate(shape, 1) if dim not in pooled)
-    return width
 
 
 def weights_of(transfer: TransferModel) -> dict[str, torch.Tensor]:
