@@ -20,9 +20,11 @@ from headstart.api.resume import resume
 from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.run import locked, read_record
 from headstart.artifacts.run_start import EPOCHS
+from headstart.backbones.listing import describe
 from headstart.errors import BudgetError, HeadstartError, InputError, RecipeError, RunError
 from headstart.inference.run import Run
 from headstart.recipes.parsing import load_recipe
+from headstart.search.lineup import Lineup
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -160,8 +162,9 @@ def test_the_backbone_that_was_chosen_is_the_one_that_is_used_and_named(
     settings = ("freezing=head_only", *settings)
     monkeypatch.setattr("headstart.search.backbones.clearly_better", lambda screened: screened[-1])
     # How many there is time for depends on what else the machine does.
-    two = ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
-    monkeypatch.setattr("headstart.search.backbones.candidates", lambda *_: two)
+    two = tuple(describe(f"tf_efficientnet_lite{size}") for size in "01")
+    monkeypatch.setattr("headstart.search.backbones.lineup", lambda *_: Lineup(two))
+    monkeypatch.setattr("headstart.search.backbones.SHARE", 1.0)
     # With a head that was set by hand, too, nothing is left to search.
     moment = "begin" if len(settings) > 1 else "search"
     with monkeypatch.context() as patch:

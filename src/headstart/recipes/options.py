@@ -145,6 +145,9 @@ class FitOptions(SourceOptions):
     """Name of a timm model; `headstart backbones` lists them."""
     weights: str | None = None
     """Backbone weights: pretrained, random (from scratch), or a local file."""
+    download: bool = False
+    """Let the search fetch up to three promising backbones from the Hugging Face hub. `headstart
+    backbones --download` lists them."""
     recipe: Any = None
     """Train this recipe without a search: default, probe, naive, or a .toml or .json file. With
     trials, the recipe that the search starts from."""
@@ -178,12 +181,18 @@ class FitOptions(SourceOptions):
             "--address": self.address is not None,
             "--trial-memory": self.trial_memory is not None,
             "--ensemble": self.ensemble != 1,
+            "--download": self.download,
         }
         names = [name for name, there in given.items() if there]
         if names and not self.searches:
             raise InputError(
                 f"{', '.join(names)} cannot be used here: without a search, only one recipe is "
                 "trained. Leave --recipe, --strategy and --epochs out, or give --trials."
+            )
+        if self.download and any(each.startswith("backbone") for each in self.by_hand):
+            raise InputError(
+                "--download is for a search that chooses the backbone. A backbone that is named is "
+                "fetched anyway if it is not on this machine. Leave --download out."
             )
         _check_executor(self)
         return self

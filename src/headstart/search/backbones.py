@@ -2,42 +2,41 @@
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.catalog import config_of
 from headstart.backbones.cut import trace
+from headstart.backbones.hub import UnavailableError, fetch, why_out_of_reach
+from headstart.backbones.listing import BackboneInfo, for_screening
 from headstart.data.decode import decode_dataset
+from headstart.errors import BackboneError
 from headstart.evaluation.metrics import calibrated_losses
 from headstart.features.extractor import activations, backbone_of, open_prefix
 from headstart.features.layout import LAST, STAGES, FeatureTable, layout_behind
 from headstart.features.probe import STRENGTHS, LabelledFeatures, out_of_fold
 from headstart.progress import SILENT
-from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
+from headstart.search.lineup import Affordable, lineup, times, with_backbone
 from headstart.text import listed
-from headstart.training.experiment import Experiment, change_backbone, development_set
+from headstart.training.experiment import (
+    DevelopmentSet,
+    Experiment,
+    change_backbone,
+    development_set,
+)
 from headstart.training.run_context import Resources, RunContext
-
-MULTIPLY_ADDS = {
-    "tf_efficientnet_lite0": 407e6,
-    "tf_efficientnet_lite1": 631e6,
-    "tf_efficientnet_lite2": 899e6,
-}
-"""Candidates that need no download, with their cost per image (from their authors' README)."""
 
 MOST_IMAGES = 500
 
 SHARE = 0.25
 """Largest share of the time for screening."""
-
-PASSES = 24
-"""Passes over all images that must fit into the remaining time to screen a candidate."""
 
 
 @dataclass(frozen=True)
@@ -62,69 +61,98 @@ class Screened:
         return float(self.losses.mean())
 
 
-def candidates(base: Recipe, features_s: float, images: int, seconds: float | None) -> list[str]:
-    """Returns the backbones to screen, that of the recipe first.
+@dataclass
+class Screening:
+    """The result of a comparison of backbones.
 
-    Args:
-        base: Starting recipe.
-        features_s: Seconds per image of its backbone.
-        images: Number of images in the development set.
-        seconds: Remaining time; None without a budget.
+    Attributes:
+        found: Scores, that of the recipe's backbone first.
+        late: Backbones for which there was no time.
+        failed: Why others have no score, by their name.
     """
-    own = base.backbone.name
-    if own not in MULTIPLY_ADDS:  # chosen by hand or by an earlier run
-        return [own]
-    names = [own, *(name for name in MULTIPLY_ADDS if name != own)]
-    if seconds is None:
-        return names
-    unit_s = features_s / MULTIPLY_ADDS[own]
-    fits = {
-        name: PASSES * images * unit_s * cost <= seconds for name, cost in MULTIPLY_ADDS.items()
-    }
-    return [name for name in names if name == own or fits[name]]
+
+    found: list[Screened] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def screen(
-    experiment: Experiment, base: Recipe, names: Sequence[str], resources: Resources
-) -> list[Screened]:
+    experiment: Experiment, base: Recipe, backbones: Sequence[BackboneInfo], resources: Resources
+) -> Screening:
     """Scores backbones on the same images of the development set.
 
     Args:
         experiment: Experiment with the backbone of the recipe.
         base: Starting recipe.
-        names: Names of the backbones.
+        backbones: That of the recipe first, then others, the cheapest first.
         resources: Decode workers and progress display.
+
+    Raises:
+        BackboneError: If that of the recipe cannot be used.
     """
-    all_of = development_set(experiment)
-    rows, labels, groups = all_of.rows, all_of.labels, all_of.groups
-    random = np.random.default_rng(base.seed)
-    some = np.sort(random.permutation(len(rows))[:MOST_IMAGES])
+    some = _some_of(development_set(experiment), base.seed)
+    classes = len(experiment.extractor.classes)
     left = resources.clock.left()
     until = math.inf if left is None else time.monotonic() + SHARE * left
-    found: list[Screened] = []
-    for name in resources.progress.track(names, "screening backbones", len(names)):
-        began = time.monotonic()
-        if found and began + expected_seconds(found[-1], name) > until:
-            break  # the next ones cost more
-        table = _features(experiment, with_backbone(base, name), rows[some], resources)
-        labels_here, groups_here = labels[some], groups[some]
-        classes = len(experiment.extractor.classes)
-        each = []
-        for which in sorted({LAST, STAGES}.intersection(table.layout.choices)):
-            data = LabelledFeatures(table.of(which), labels_here, classes, groups_here)
-            for logits in out_of_fold(data, STRENGTHS, seed=base.seed):
-                tested = np.isfinite(logits[:, 0])
-                held, truth = logits[tested], labels_here[tested]
-                right = int((held.argmax(1) == truth).sum())
-                each.append((calibrated_losses(held, truth), right))
-        losses, right = min(each, key=lambda pair: float(pair[0].mean()))
-        found.append(Screened(name, losses, right, time.monotonic() - began))
-    return found
+    own, unit_s = backbones[0], len(some.rows) * experiment.features_s * resources.clock.pace.now
+    unreachable = why_out_of_reach() if any(each.weights == "hub" for each in backbones) else ""
+    result, before, before_s = Screening(), own, 0.0
+    for each in resources.progress.track(backbones, "screening backbones", len(backbones)):
+        # To load, export and probe takes about the same for each; but the features of the recipe's
+        # backbone may have been in the cache.
+        more_s = unit_s * (times(each, own) - times(before, own))
+        expected_s = max(before_s + more_s, unit_s * times(each, own))
+        time_left = until - time.monotonic() - expected_s
+        if each is not own and time_left < 0:
+            result.late.append(each.name)
+            continue
+        try:
+            if each.weights == "hub":
+                _fetch(each.name, unreachable, time_left)
+            began = time.monotonic()
+            table = _features(experiment, with_backbone(base, each.name), some.rows, resources)
+            losses, right = _score(table, some, classes, base.seed)
+        except BackboneError as error:
+            if each is own:
+                raise
+            result.failed[each.name] = str(error).rstrip(".")
+            continue
+        before, before_s = each, time.monotonic() - began
+        result.found.append(Screened(each.name, losses, right, before_s))
+    return result
 
 
-def expected_seconds(before: Screened, name: str) -> float:
-    """Returns how long scoring a backbone takes, from the one before it and their cost."""
-    return before.seconds * MULTIPLY_ADDS[name] / MULTIPLY_ADDS[before.name]
+def _some_of(everything: DevelopmentSet, seed: int) -> DevelopmentSet:
+    order = np.random.default_rng(seed).permutation(len(everything.rows))
+    some = np.sort(order[:MOST_IMAGES])
+    return DevelopmentSet(everything.rows[some], everything.labels[some], everything.groups[some])
+
+
+def _fetch(name: str, unreachable: str, seconds: float) -> None:
+    """Downloads the weights of a backbone in the time that is left.
+
+    Raises:
+        UnavailableError: If they did not arrive.
+    """
+    hub_id = config_of(name).hf_hub_id
+    if unreachable or not hub_id:
+        raise UnavailableError(unreachable or "timm has no weights for it")
+    fetch(hub_id, None if math.isinf(seconds) else seconds)
+
+
+def _score(
+    table: FeatureTable, some: DevelopmentSet, classes: int, seed: int
+) -> tuple[NDArray[np.float64], int]:
+    """Returns the log losses (M,) of the best probe, and how many images it has right."""
+    each = []
+    for which in sorted({LAST, STAGES}.intersection(table.layout.choices)):
+        data = LabelledFeatures(table.of(which), some.labels, classes, some.groups)
+        for logits in out_of_fold(data, STRENGTHS, seed=seed):
+            tested = np.isfinite(logits[:, 0])
+            held, truth = logits[tested], some.labels[tested]
+            right = int((held.argmax(1) == truth).sum())
+            each.append((calibrated_losses(held, truth), right))
+    return min(each, key=lambda pair: float(pair[0].mean()))
 
 
 def clearly_better(screened: Sequence[Screened]) -> Screened:
@@ -138,17 +166,14 @@ def clearly_better(screened: Sequence[Screened]) -> Screened:
     return best
 
 
-def with_backbone(recipe: Recipe, name: str) -> Recipe:
-    """Returns the recipe with another backbone."""
-    if recipe.backbone.name == name:
-        return recipe
-    return parse_recipe({**recipe.model_dump(), "backbone": {"name": name}})
-
-
 def _features(
     experiment: Experiment, recipe: Recipe, rows: NDArray[np.int64], resources: Resources
 ) -> FeatureTable:
-    """Returns all features (N, F)."""
+    """Returns all features (N, F).
+
+    Raises:
+        BackboneError: If the backbone cannot be loaded, or gives features that are not finite.
+    """
     extractor = replace(experiment.extractor, progress=SILENT, pool=None, rows={"train": rows})
     if recipe.backbone.name != extractor.backbone.name:
         network = backbone_of(recipe)
@@ -170,30 +195,44 @@ def _features(
         )
     layout = layout_behind(extractor.traced, FEATURES, extractor.backbone.features)
     prefix = open_prefix(extractor, FEATURES, layout.taps)
-    return FeatureTable(np.asarray(activations(extractor, prefix, "train"), np.float32), layout)
+    array = np.asarray(activations(extractor, prefix, "train"), np.float32)
+    if not np.isfinite(array).all():
+        raise BackboneError(f"{recipe.backbone.name} gives features that are not finite.")
+    return FeatureTable(array, layout)
 
 
 def with_best_backbone(
     run: RunContext, experiment: Experiment, base: Recipe
 ) -> tuple[Experiment, Recipe]:
     """Stage 1: returns the data and the recipe for the backbone with the best frozen features."""
-    families = drawn_families(run.options.by_hand, ("backbone",))
+    options = run.options
+    if not drawn_families(options.by_hand, ("backbone",)):
+        return experiment, base
+    known = for_screening(options.download)
+    if options.executor == "ray" and options.address:
+        # The other machines of a cluster have what the dependencies ship.
+        known = [each for each in known if each.weights == "shipped"]
     images = len(development_set(experiment).rows)
     features_s = experiment.features_s * run.clock.pace.now
-    names = candidates(base, features_s, images, run.clock.left()) if families else []
-    if len(names) < 2 or base.backbone != type(base.backbone)(name=base.backbone.name):
+    lined = lineup(base, known, Affordable(images, features_s, run.clock.left()))
+    if options.download and not lined.backbones:
+        run.note("--download had no effect, because the recipe names its backbone.")
+    _say_unusable(run, lined.unusable)
+    if len(lined.backbones) < 2:
         return experiment, base
-    with run.step("backbones", f"cross-validate a probe on {len(names)} backbones") as step:
-        screened = screen(experiment, base, names, run.resources)
-        best = clearly_better(screened)
+    planned = f"cross-validate a probe on {len(lined.backbones)} backbones"
+    with run.step("backbones", planned) as step:
+        screening = screen(experiment, base, lined.backbones, run.resources)
+        best = clearly_better(screening.found)
         images = len(best.losses)
         scores = "; ".join(
             f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} correct"
-            for each in screened
+            for each in screening.found
         )
-        missing = names[len(screened) :]
+        missing = [*screening.late, *lined.too_slow]
         late = f"; no time for {listed(missing)}" if missing else ""
         step.happened(f"{scores}{late}; chosen: {best.name}")
+    _say_unusable(run, screening.failed)
     if best.name == base.backbone.name:
         return experiment, base
     base = with_backbone(base, best.name)
@@ -201,3 +240,10 @@ def with_best_backbone(
     network = experiment.extractor.backbone
     run.record.backbone, run.record.backbone_source = network.name, network.source
     return experiment, base
+
+
+def _say_unusable(run: RunContext, reasons: Mapping[str, str]) -> None:
+    """Notes which backbones were not looked at, and why."""
+    for name, why in reasons.items():
+        run.note(f"The backbone {name} was not looked at: {why}.")
+        run.say(f"note: the backbone {name} was not looked at: {why}")
