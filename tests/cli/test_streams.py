@@ -1,20 +1,22 @@
 """Standard output that cannot be written: the right exit code, one line at most, no traceback."""
 
-import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from headstart.cli.app import app
 from headstart.cli.main import main, register
+from headstart.cli.streams import abandon_output
+from headstart.errors import OutputError
 
 register([])
 
@@ -61,6 +63,12 @@ def ended_here(fault: str, *arguments: object) -> tuple[int, str]:
     """The same in this process, which has loaded torch already."""
     before, kept = sys.stdout, os.dup(1)
     errors, code = StringIO(), 0
+    unwritten: list[TextIO] = []
+
+    def abandon() -> None:
+        unwritten.append(sys.stdout)
+        abandon_output()
+
     try:
         with (
             unwritable(fault) as out,
@@ -69,13 +77,16 @@ def ended_here(fault: str, *arguments: object) -> tuple[int, str]:
         ):
             assert out is not None
             os.dup2(out, 1)
+            patch.setattr("headstart.cli.main.abandon_output", abandon)
             patch.setattr(sys, "argv", ["headstart", *map(str, arguments)])
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             try:
                 main()
             except SystemExit as end:
                 code = int(end.code or 0)
-            gc.collect()  # what is left to write must not come when it can be written again
+            for stream in unwritten:  # or it would be written when it can be again
+                with suppress(OutputError):
+                    stream.close()
     finally:
         abandoned, sys.stdout = sys.stdout, before
         os.dup2(kept, 1)
