@@ -14,8 +14,9 @@ import pytest
 from headstart import Run
 from headstart.api.resume import placed_request
 from headstart.artifacts.journal import TRIALS
+from headstart.artifacts.records import Request
 from headstart.artifacts.run import read_record
-from headstart.recipes.options import ResumeOptions
+from headstart.recipes.options import FitOptions, ResumeOptions
 from headstart.recipes.parsing import load_recipe
 
 OLDER = Path(__file__).parents[1] / "fixtures" / "run_6dddef2"
@@ -129,3 +130,10 @@ def test_resume_runs_trials_where_it_is_told_to(older: Path, headstart: Command)
     assert (placed.options.jobs, placed.options.memory_limit) == (2, 10**9)
     assert "--executor here --jobs 1" in note
     assert placed_request(request, ResumeOptions()) == (request, "")
+
+
+def test_a_run_folder_downloads_nothing() -> None:
+    asked = Request(options=FitOptions(trials=2, download=True))
+    placed, note = placed_request(asked, ResumeOptions())
+    assert not placed.options.download
+    assert note == "--download is not taken from the run folder, so nothing is fetched."

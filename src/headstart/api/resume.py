@@ -104,14 +104,19 @@ def placed_request(request: Request, options: ResumeOptions) -> tuple[Request, s
     """Returns the request with trials where `resume` is told to run them, and what that changes."""
     before = request.options
     where = options.model_dump(include={"executor", "jobs", "address", "trial_memory"})
-    now = request.model_copy(update={"options": before.model_copy(update=where)})
-    if (before.executor, before.jobs) == (options.executor, options.jobs):
-        return now, ""
-    return now, (
-        f"The search began with --executor {before.executor} --jobs {before.jobs}, and continues "
-        f"with --executor {options.executor} --jobs {options.jobs}: where trials run is not taken "
-        "from the run folder."
-    )
+    # A folder may come from elsewhere: it connects this machine to nothing.
+    update = {**where, "download": False}
+    now = request.model_copy(update={"options": before.model_copy(update=update)})
+    notes = []
+    if before.download:
+        notes.append("--download is not taken from the run folder, so nothing is fetched.")
+    if (before.executor, before.jobs) != (options.executor, options.jobs):
+        notes.append(
+            f"The search began with --executor {before.executor} --jobs {before.jobs}, and "
+            f"continues with --executor {options.executor} --jobs {options.jobs}: where trials run "
+            "is not taken from the run folder."
+        )
+    return now, " ".join(notes)
 
 
 def _resumable(folder: Path, record: RunRecord) -> tuple[Request, str]:
