@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headstart.evaluation.calibration import calibrated_score
@@ -119,3 +120,29 @@ def test_the_penalty_is_chosen_at_the_best_temperature() -> None:
         losses[strength] = calibrated_score(logits, labels)[0]
     assert found.log_loss == min(losses.values())
     assert losses[found.strength] == found.log_loss
+
+
+@pytest.mark.parametrize(("rows", "width"), [(90, 400), (400, 90)])
+@pytest.mark.parametrize("one_scale", [False, True])
+def test_weak_penalties_are_solved_to_the_optimum(rows: int, width: int, one_scale: bool) -> None:
+    """Few steps must suffice although the features are correlated and of unequal scale."""
+    rng = np.random.default_rng(3)
+    labels = (np.arange(rows) % 3).astype(np.int64)
+    hidden = rng.normal(size=(rows, 30)) + np.eye(3)[labels] @ rng.normal(size=(3, 30))
+    mixing = rng.normal(size=(30, width)) * np.geomspace(3, 0.03, 30)[:, None]
+    features = (hidden @ mixing + 0.05 * rng.normal(size=(rows, width))).astype(np.float32)
+    strength = 1e-4
+    probe = fit_probe(features, labels, 3, strength, one_scale=one_scale)
+    scale = np.sqrt(features.var(0).mean()) if one_scale else features.std(0)
+    standard = ((features - features.mean(0)) / scale).astype(np.float64)
+    reference = LogisticRegression(C=1 / (strength * rows), tol=1e-10, max_iter=20_000)
+    reference.fit(standard, labels)
+
+    def loss(logits: np.ndarray, weight: np.ndarray) -> float:
+        shifted = logits - logits.max(1, keepdims=True)
+        likely = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        return float(-likely[np.arange(rows), labels].mean() + strength / 2 * (weight**2).sum())
+
+    ours = loss(probe.logits(features).astype(np.float64), probe.weight * scale)
+    best = loss(standard @ reference.coef_.T + reference.intercept_, reference.coef_)
+    assert ours < best + 1e-3

@@ -14,6 +14,12 @@ from headstart.progress import SILENT, Progress
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """L2 penalties to try, from strong to weak, for the mean loss over standardised features."""
 
+_CURVATURE = 0.02
+"""Typical curvature of the log loss along a logit, p (1 - p); with it, fits take few steps."""
+
+_MOST_ROTATED = 2000
+"""Number of images or features up to which features are made uncorrelated."""
+
 FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 """Numbers of folds, with the largest affordable rows x columns x classes x penalties x folds."""
 
@@ -72,6 +78,7 @@ class Probe:
 
 def cross_validate(
     data: LabelledFeatures,
+    strengths: Sequence[float] = STRENGTHS,
     *,
     seed: int = 0,
     smoothing: float = 0.0,
@@ -83,17 +90,18 @@ def cross_validate(
 
     Args:
         data: Labelled features.
+        strengths: L2 penalties to try, from strong to weak.
         seed: Seed for the folds.
         smoothing: Share of each label that is spread over all classes.
         progress: Progress display.
     """
-    found = out_of_fold(data, STRENGTHS, smoothing, seed=seed, progress=progress)
+    found = out_of_fold(data, strengths, smoothing, seed=seed, progress=progress)
     tested = np.isfinite(found[0, :, 0])
     if not tested.any():  # no fold leaves two classes to learn from
-        return Validated(STRENGTHS[0], 0.0, 0.0)
+        return Validated(strengths[0], 0.0, 0.0)
     scores = [calibrated_score(logits[tested], data.labels[tested]) for logits in found]
     best = int(np.argmin([loss for loss, _ in scores]))
-    return Validated(STRENGTHS[best], *scores[best])
+    return Validated(strengths[best], *scores[best])
 
 
 def out_of_fold(
@@ -190,52 +198,66 @@ def _fit_path(
     # Nearly constant features must not be amplified.
     scale = np.maximum(deviation, 1e-2 * deviation.mean() + 1e-8).astype(np.float32)
     standard = (np.asarray(features, np.float32) - mean) / scale
-    columns, basis = _rotated(standard)
-    solution = np.zeros((columns.shape[1] + 1) * classes)
+    columns, sizes, basis = _rotated(standard)
+    solution = np.zeros((columns.shape[1] + 1, classes))
     path = []
     for strength in strengths:
-        solution = minimize(
+        # In these units the loss curves about equally in every direction: a few steps lead to the
+        # optimum, which without them fifty do not reach at a weak penalty.
+        unit = 1 / np.sqrt(_CURVATURE * sizes**2 / len(columns) + strength)
+        unit_and_bias = np.append(unit, 1.0)[:, None]
+        penalties, scaled = strength * unit[:, None] ** 2, columns * unit.astype(np.float32)
+        found = minimize(
             _loss_and_gradient,
-            solution,
-            args=(strength, columns, labels, smoothing),
+            (solution / unit_and_bias).ravel(),
+            args=(penalties, scaled, labels, smoothing),
             jac=True,
             method="L-BFGS-B",
             # Cross-validation evaluates the result, so a fit may stop early.
             options={"maxiter": 50, "ftol": 1e-5, "gtol": 0.0},
-        ).x
-        weight_and_bias = solution.astype(np.float32).reshape(-1, classes)
-        weight = weight_and_bias[:-1]
+        )
+        solution = found.x.reshape(-1, classes) * unit_and_bias
+        weight, bias = solution[:-1].astype(np.float32), solution[-1].astype(np.float32)
         weight = (weight if basis is None else basis @ weight).T / scale
-        path.append(Probe(weight, weight_and_bias[-1] - weight @ mean))
+        path.append(Probe(weight, bias - weight @ mean))
     return path
 
 
 def _rotated(
     standard: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Returns coordinates (N, R) in the span of the rows and its basis (F, R), R < F.
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32] | None]:
+    """Returns coordinates (N, R) in the span of the rows, their lengths (R,) and the basis (F, R).
 
-    An L2 penalty is invariant under rotation, and outside the span the weights are zero. With fewer
-    images than features, the problem therefore needs only as many columns as images.
+    An L2 penalty is invariant under rotation, and outside the span the weights are zero. So the
+    problem needs only as many columns as there are images or features. In these coordinates they
+    are uncorrelated. With many of both, the features stay as they are, without a basis.
     """
     rows, features = standard.shape
+    if min(rows, features) > _MOST_ROTATED:
+        return standard, np.linalg.norm(standard, axis=0).astype(np.float64), None
     if features <= rows:
-        return standard, None
+        values, vectors = np.linalg.eigh(standard.T @ standard)
+        kept = values > 1e-6 * values[-1]
+        basis = vectors[:, kept]
+        return standard @ basis, np.sqrt(values[kept], dtype=np.float64), basis
     values, vectors = np.linalg.eigh(standard @ standard.T)
     kept = values > 1e-6 * values[-1]
     sizes = np.sqrt(values[kept])
     vectors = vectors[:, kept]
-    return vectors * sizes, standard.T @ (vectors / sizes)
+    return vectors * sizes, sizes.astype(np.float64), standard.T @ (vectors / sizes)
 
 
 def _loss_and_gradient(
     solution: NDArray[np.float64],
-    strength: float,
+    strength: NDArray[np.float64],
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
     smoothing: float = 0.0,
 ) -> tuple[float, NDArray[np.float64]]:
-    """Returns the penalised mean log loss and its gradient at weight and bias ((F+1)*C,)."""
+    """Returns the penalised mean log loss and its gradient at weight and bias ((F+1)*C,).
+
+    The penalty has a strength for each feature, (F, 1).
+    """
     weight_and_bias = solution.astype(np.float32).reshape(features.shape[1] + 1, -1)
     weight, bias = weight_and_bias[:-1], weight_and_bias[-1]
     rows = np.arange(len(features))
@@ -252,5 +274,5 @@ def _loss_and_gradient(
     gradient = np.empty(weight_and_bias.shape)
     gradient[:-1] = features.T @ error + strength * weight
     gradient[-1] = error.sum(0)
-    penalty = strength / 2 * (weight * weight).sum(dtype=np.float64)
+    penalty = (strength * weight * weight).sum() / 2
     return float(log_loss + penalty), gradient.ravel()

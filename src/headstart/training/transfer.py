@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,13 @@ from headstart.features.extractor import (
     open_prefix,
 )
 from headstart.features.layout import LAST, FeatureLayout, FeatureTable, layout_behind
-from headstart.features.probe import LabelledFeatures, Validated, cross_validate, fit_probe
+from headstart.features.probe import (
+    STRENGTHS,
+    LabelledFeatures,
+    Validated,
+    cross_validate,
+    fit_probe,
+)
 from headstart.methods.activation import head_activation
 from headstart.methods.head import Head, HeadUnion
 from headstart.recipes.recipe import Recipe
@@ -142,10 +149,8 @@ def build_transfer_model(
     if recipe.head.init == "probe" and known is None:
         features = features_of(extractor, prefix, cached["train"], whole.taps)
         table = FeatureTable(features, whole)
-    if known is not None:
-        method, validated = known.method, known.validated
-    else:
-        method, validated = _choose(extractor, recipe, table, whole)
+    method = known.method if known else _choose(extractor, recipe, table, whole)
+    validated = known.validated if known else None
     layout = whole.only(method.features)
     if boundary == FEATURES:
         cached = {part: whole.pick(array, layout) for part, array in cached.items()}
@@ -155,7 +160,7 @@ def build_transfer_model(
     if known is not None:
         head.load_state_dict(known.state)
     if table is not None:
-        validated = _solve(extractor, recipe, method, head, table, validated)
+        validated = _solve(extractor, recipe, method, head, table)
     network = _suffix(extractor, boundary, layout.taps).to(extractor.device)
     head.to(extractor.device)
     if recipe.backbone.drop_path:
@@ -258,29 +263,31 @@ def augmented(
 
 def _choose(
     extractor: FeatureExtractor, recipe: Recipe, table: FeatureTable | None, whole: FeatureLayout
-) -> tuple[HeadUnion, Validated | None]:
+) -> HeadUnion:
     """Returns the head with what it sees, by cross-validation where that is left open.
 
-    A larger choice must be better than a smaller one by a share of its log loss.
+    A larger choice must be better than a smaller one by a share of its log loss. Every other
+    penalty suffices for that.
     """
-    given = recipe.head
+    given: HeadUnion = recipe.head
     if given.features != "auto" and (table is None or given.normalize != "auto"):
-        return given, None
+        return given
     if table is None:
-        return given.model_copy(update={"features": LAST}), None
-    best: tuple[HeadUnion, Validated] | None = None
+        return given.model_copy(update={"features": LAST})
+    best: HeadUnion = given
+    least = np.inf
     for features, normalize in CHOICES:
         fits = given.features in {"auto", features} and given.normalize in {"auto", normalize}
         if features not in whole.choices or not fits:
             continue
-        method = given.model_copy(update={"features": features, "normalize": normalize})
+        method: HeadUnion = given.model_copy(update={"features": features, "normalize": normalize})
         first = method.parts(whole.only(features).widths)
         with torch.inference_mode():
             columns = first(torch.from_numpy(table.of(features))).numpy()
-        found = _validate(extractor, recipe, method, columns)
-        if best is None or found.log_loss < (1 - MUST_GAIN) * best[1].log_loss:
-            best = method, found
-    return best or (given, None)
+        loss = _validate(extractor, recipe, method, columns, STRENGTHS[::2]).log_loss
+        if loss < (1 - MUST_GAIN) * least:
+            best, least = method, loss
+    return best
 
 
 def _solve(
@@ -289,7 +296,6 @@ def _solve(
     method: HeadUnion,
     head: Head,
     table: FeatureTable,
-    validated: Validated | None,
 ) -> Validated | None:
     """Initializes the head on training features; returns the score of its last layer."""
     labels, classes = extractor.labels["train"], len(extractor.classes)
@@ -299,9 +305,7 @@ def _solve(
         columns = embeddings.numpy()
         strength = method.solved_penalty
         if not strength:
-            # The earlier score is for the features, not for the output of a hidden layer.
-            known = None if method.has_hidden_layer else validated
-            of_last_layer.append(known or _validate(extractor, recipe, method, columns))
+            of_last_layer.append(_validate(extractor, recipe, method, columns))
             strength = of_last_layer[0].strength
         probe = fit_probe(
             columns, labels, classes, strength, method.solved_smoothing, _one_scale(method)
@@ -319,12 +323,17 @@ def _one_scale(method: HeadUnion) -> bool:
 
 
 def _validate(
-    extractor: FeatureExtractor, recipe: Recipe, method: HeadUnion, columns: NDArray[np.float32]
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    method: HeadUnion,
+    columns: NDArray[np.float32],
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Validated:
     labels, classes = extractor.labels["train"], len(extractor.classes)
     data = LabelledFeatures(columns, labels, classes, extractor.groups, _one_scale(method))
+    smoothing = method.solved_smoothing
     return cross_validate(
-        data, seed=recipe.seed, smoothing=method.solved_smoothing, progress=extractor.progress
+        data, strengths, seed=recipe.seed, smoothing=smoothing, progress=extractor.progress
     )
 
 
