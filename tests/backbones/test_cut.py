@@ -264,7 +264,8 @@ def test_a_tap_may_take_the_covariance_beside_the_mean(
     for boundary in (INPUT, name):
         found = suffix(traced, boundary, taps)(prefix(traced, boundary)(batch))
         there = prefix(traced, name)(batch)
-        parts = [root_covariance(there, dims), there.mean(dims), traced.model(batch)]
+        means = there.mean(dims)
+        parts = [root_covariance(there, dims, means.shape[1]), means, traced.model(batch)]
         torch.testing.assert_close(found, torch.cat(parts, 1))
 
 

@@ -46,7 +46,7 @@ def by_loops(places: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("channels", [2, 5, 24])
 def test_it_is_what_plain_loops_give(channels: int) -> None:
     maps = torch.rand(3, channels, 4, 5)
-    found = root_covariance(maps, (2, 3))
+    found = root_covariance(maps, (2, 3), channels)
     assert found.shape == (3, covariance_width(channels))
     for image in range(3):
         places = maps[image].flatten(1).T.double().numpy()
@@ -55,7 +55,7 @@ def test_it_is_what_plain_loops_give(channels: int) -> None:
 
 def test_many_channels_are_projected_first() -> None:
     maps = torch.rand(2, 100, 6, 6)
-    found = root_covariance(maps, (2, 3))
+    found = root_covariance(maps, (2, 3), 100)
     assert found.shape == (2, 2080)
     places = (maps[1].flatten(1).T @ _projection(100, CPU).T).double().numpy()
     assert found[1].tolist() == pytest.approx(by_loops(places), rel=2e-3, abs=1e-4)
@@ -64,7 +64,7 @@ def test_many_channels_are_projected_first() -> None:
 def test_five_steps_come_near_the_root_of_a_well_conditioned_matrix() -> None:
     turned = torch.linalg.qr(torch.rand(8, 8, generator=torch.Generator().manual_seed(0)))[0]
     matrix = turned @ torch.diag(torch.linspace(1, 4, 8)) @ turned.T
-    found = _root(matrix[None])[0]
+    found = _root(matrix[None], 8)[0]
     torch.testing.assert_close(found @ found, matrix, rtol=2e-2, atol=2e-2)
     torch.testing.assert_close(found, found.T)
 
@@ -85,17 +85,17 @@ def test_the_projection_does_not_change_between_versions() -> None:
 
 def test_maps_and_tokens_of_any_order_give_the_same() -> None:
     maps = torch.rand(2, 7, 3, 4)
-    expected = root_covariance(maps, (2, 3))
-    torch.testing.assert_close(root_covariance(maps.permute(0, 2, 3, 1), (1, 2)), expected)
-    torch.testing.assert_close(root_covariance(maps.flatten(2).transpose(1, 2), (1,)), expected)
+    expected = root_covariance(maps, (2, 3), 7)
+    torch.testing.assert_close(root_covariance(maps.permute(0, 2, 3, 1), (1, 2), 7), expected)
+    torch.testing.assert_close(root_covariance(maps.flatten(2).transpose(1, 2), (1,), 7), expected)
     # The mean does not matter, and the scale is that of the activations.
-    torch.testing.assert_close(root_covariance(maps + 5, (2, 3)), expected, rtol=1e-2, atol=1e-3)
-    torch.testing.assert_close(root_covariance(3 * maps, (2, 3)), 3 * expected)
+    torch.testing.assert_close(root_covariance(maps + 5, (2, 3), 7), expected, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(root_covariance(3 * maps, (2, 3), 7), 3 * expected)
 
 
 def test_an_even_map_has_no_covariance_and_a_finite_slope() -> None:
     maps = torch.ones(2, 5, 3, 3, requires_grad=True)
-    found = root_covariance(maps, (2, 3))
+    found = root_covariance(maps, (2, 3), 5)
     assert not found.any()
     found.sum().backward()
     assert maps.grad is not None
@@ -105,9 +105,9 @@ def test_an_even_map_has_no_covariance_and_a_finite_slope() -> None:
 def test_half_precision_is_not_used_inside() -> None:
     maps = torch.rand(2, 70, 6, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = root_covariance(maps, (2, 3))
+        found = root_covariance(maps, (2, 3), 70)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, root_covariance(maps, (2, 3)))
+    torch.testing.assert_close(found, root_covariance(maps, (2, 3), 70))
 
 
 def test_names_of_taps() -> None:

@@ -5,6 +5,7 @@ size in a vision transformer) are recomputed. Runs on batches of two and of thre
 are constant and which are a multiple of the batch size.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from operator import getitem, mul
 from typing import Any
@@ -62,8 +63,8 @@ def suffix_graph(
         for each in tapped:
             if each[0] is node:
                 # Pooled right here, because later nodes may change the tensor in place.
-                dims = dims_to_pool(tuple(traced.few[node.name].shape[1:]), output_fmt)
-                pooled[each] = _pooled(graph, copied[node], dims, covariance=each[1])
+                shape = tuple(traced.few[node.name].shape[1:])
+                pooled[each] = _pooled(graph, copied[node], shape, output_fmt, covariance=each[1])
     features = copied[traced.features]
     if tapped:
         parts = [*(pooled[each] for each in tapped), features]
@@ -73,10 +74,17 @@ def suffix_graph(
 
 
 def _pooled(
-    graph: fx.Graph, activation: fx.Node, dims: tuple[int, ...], *, covariance: bool
+    graph: fx.Graph,
+    activation: fx.Node,
+    shape: tuple[int, ...],
+    output_fmt: str,
+    *,
+    covariance: bool,
 ) -> fx.Node:
+    dims = dims_to_pool(shape, output_fmt)
     if covariance:
-        return graph.call_function(root_covariance, (activation, dims))
+        channels = math.prod(side for dim, side in enumerate(shape, 1) if dim not in dims)
+        return graph.call_function(root_covariance, (activation, dims, channels))
     return graph.call_function(torch.mean, (activation,), {"dim": dims}) if dims else activation
 
 

@@ -44,7 +44,7 @@ def covariance_width(channels: int) -> int:
     return kept * (kept + 1) // 2
 
 
-def root_covariance(activations: Tensor, dims: tuple[int, ...]) -> Tensor:
+def root_covariance(activations: Tensor, dims: tuple[int, ...], channels: int) -> Tensor:
     """Returns the upper triangles of the roots of covariance matrices, (N, K (K + 1) / 2).
 
     The channels are projected to K = 64 by a fixed random orthogonal matrix. The square root of
@@ -53,27 +53,32 @@ def root_covariance(activations: Tensor, dims: tuple[int, ...]) -> Tensor:
     count twice, as in the matrix, by a factor of sqrt(2).
 
     Args:
-        activations: Maps (N, C, H, W) or (N, H, W, C), or tokens (N, T, C), of a known shape.
+        activations: Maps (N, C, H, W) or (N, H, W, C), or tokens (N, T, C).
         dims: Dimensions of space or tokens.
+        channels: Number of channels C; exporters trace a shape, but not a number.
 
     Example:
         >>> spread = torch.tensor([[[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]])
-        >>> [round(float(value), 2) for value in root_covariance(spread, (1,))[0]]
+        >>> [round(float(value), 2) for value in root_covariance(spread, (1,), channels=2)[0]]
         [2.12, 0.0, 0.71]
     """
+    kept = min(channels, CHANNELS)
     with torch.autocast(activations.device.type, enabled=False):  # the steps amplify rounding
         rows = _channels_last(activations.float(), dims)
-        if rows.shape[2] > CHANNELS:
-            rows = rows @ _projection(rows.shape[2], rows.device).T
+        if channels > kept:
+            rows = rows @ _projection(channels, rows.device).T
         rows = rows - rows.mean(1, keepdim=True)
-        root = _root(rows.transpose(1, 2) @ rows / rows.shape[1])
-        across, down = torch.triu_indices(root.shape[1], root.shape[1]).tolist()
-        twice = [
-            1.0 if one == other else math.sqrt(2) for one, other in zip(across, down, strict=True)
-        ]
-        picked = [one * root.shape[1] + other for one, other in zip(across, down, strict=True)]
-        index = torch.tensor(picked, device=root.device)
-        return root.flatten(1).index_select(1, index) * torch.tensor(twice, device=root.device)
+        root = _root(rows.transpose(1, 2) @ rows / rows.shape[1], kept)
+        places, factors = _triangle(kept)
+        index = torch.tensor(places, device=root.device)
+        return root.flatten(1).index_select(1, index) * torch.tensor(factors, device=root.device)
+
+
+def _triangle(size: int) -> tuple[list[int], list[float]]:
+    """Returns where the upper triangle lies in a flat square matrix, and its factors."""
+    pairs = [(one, other) for one in range(size) for other in range(one, size)]
+    factors = [1.0 if one == other else math.sqrt(2) for one, other in pairs]
+    return [one * size + other for one, other in pairs], factors
 
 
 def _channels_last(activations: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -85,9 +90,8 @@ def _channels_last(activations: Tensor, dims: tuple[int, ...]) -> Tensor:
     return activations.flatten(1, 2)
 
 
-def _root(matrices: Tensor) -> Tensor:
+def _root(matrices: Tensor, size: int) -> Tensor:
     """Returns the square roots of symmetric matrices (N, K, K) without negative eigenvalues."""
-    size = matrices.shape[1]
     one = torch.eye(size, device=matrices.device)
     trace = (matrices * one).sum((1, 2)).reshape(-1, 1, 1) + 1e-12
     root, inverse = matrices / trace, one.expand_as(matrices)
