@@ -133,6 +133,36 @@ def test_a_hugging_face_cache_is_read(hub_cache: Path, add_to_cache: AddToCache)
         assert backbone.licence == "apache-2.0"
 
 
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        (["layer3.0.conv1.weight"], "1 tensor of 'resnet18.*such as 'layer3.0.conv1.weight'"),
+        (["bn1.weight", "bn1.bias"], "2 tensors of 'resnet18.*such as 'bn1.bias'"),
+        (None, "60 tensors of 'resnet18"),
+    ],
+)
+def test_weights_of_the_hub_that_lack_layers_are_refused(
+    lost: list[str] | None, told: str, hub_cache: Path, add_to_cache: AddToCache
+) -> None:
+    """timm leaves such layers at random without a warning."""
+    state = classifier(build_backbone("resnet18", seed=3))
+    kept = (
+        {"a": torch.ones(1)} if lost is None else {k: v for k, v in state.items() if k not in lost}
+    )
+    add_to_cache(hub_cache, "timm/resnet18.a1_in1k", kept)
+    with pytest.raises(BackboneError, match=f"is not whole: it lacks {told}"):
+        load_backbone("resnet18")
+
+
+def test_statistics_that_a_network_can_do_without_may_be_absent(
+    hub_cache: Path, add_to_cache: AddToCache
+) -> None:
+    given = build_backbone("resnet18", seed=3)
+    state = {k: v for k, v in classifier(given).items() if "num_batches" not in k}
+    add_to_cache(hub_cache, "timm/resnet18.a1_in1k", state)
+    assert load_backbone("resnet18").source == "huggingface.co/timm/resnet18.a1_in1k"
+
+
 def test_without_network_the_message_says_what_can_be_used(
     hub_cache: Path, add_to_cache: AddToCache
 ) -> None:

@@ -2,8 +2,9 @@
 
 import logging
 import math
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from headstart.backbones.weights import (
     read_weights,
 )
 from headstart.errors import BackboneError, did_you_mean
+from headstart.text import counted
 
 __all__ = ["PretrainedBackbone", "build_backbone", "load_backbone"]
 
@@ -96,7 +98,9 @@ def load_backbone(
     else:
         overlay = {"file": str(_hub_file(name, config)), "custom_load": False}
         options = {"pretrained": True, "pretrained_cfg_overlay": overlay}
-        model = _create(name, drop_path, resolution, seed, **options)
+        with _not_loaded() as absent:
+            model = _create(name, drop_path, resolution, seed, **options)
+        _check_whole(model, name, overlay["file"], absent)
         source = f"huggingface.co/{config.hf_hub_id}"
     preprocessing = _preprocessing(model, resolution)
     return PretrainedBackbone(
@@ -224,6 +228,43 @@ def _hub_file(name: str, config: PretrainedCfg) -> Path:
             f"Offline you can use {', '.join(offline)}, a local file (--weights FILE) or random "
             "weights (--weights random)."
         ) from error
+
+
+@contextmanager
+def _not_loaded() -> Iterator[list[str]]:
+    """Collects the names of tensors that timm does not find in a file of weights.
+
+    Without a classifier it leaves them at random, and mentions it in its log alone.
+    """
+    logger, names = logging.getLogger("timm.models._builder"), list[str]()
+    level = logger.level
+
+    def note(record: logging.LogRecord) -> bool:
+        if found := re.match(r"Missing keys \((.*?)\)", record.getMessage()):
+            names.extend(found[1].split(", "))
+        return record.levelno >= logging.ERROR
+
+    logger.addFilter(note)
+    logger.setLevel(logging.INFO)
+    try:
+        yield names
+    finally:
+        logger.setLevel(level)
+        logger.removeFilter(note)
+
+
+def _check_whole(model: nn.Module, name: str, file: object, absent: Sequence[str]) -> None:
+    """Refuses a network some of whose layers would stay at random.
+
+    Raises:
+        BackboneError: If a parameter is absent. Buffers that a network computes may be.
+    """
+    left = sorted(set(absent).intersection(each for each, _ in model.named_parameters()))
+    if left:
+        raise BackboneError(
+            f"{file} is not whole: it lacks {counted(len(left), 'tensor')} of {name!r}, such as "
+            f"{left[0]!r}. Delete it, so that it is fetched anew, or choose another backbone."
+        )
 
 
 @contextmanager
