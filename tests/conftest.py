@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,6 +14,7 @@ from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from headstart.backbones.catalog import PretrainedBackbone
     from headstart.backbones.cut import Traced
     from headstart.features.extractor import FeatureExtractor
-    from headstart.inference.predict import Run
+    from headstart.inference.run import Run
     from headstart.training.experiment import Experiment
 
 CLASSES = ("checks", "rings", "stripes")
@@ -118,6 +120,8 @@ def headstart() -> Callable[..., subprocess.CompletedProcess[str]]:
         out, errors, code = StringIO(), StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
             patch.setattr(sys, "argv", command)
+            # A budget counts from the start of the process, which is that of all tests here.
+            patch.setattr(import_module("headstart.cli.fit"), "process_start", time.monotonic)
             try:
                 main()
             except SystemExit as end:

@@ -23,7 +23,7 @@ from headstart.certificate.verdicts import answers, judge_fraction
 from headstart.data.sources import load_dataset
 from headstart.data.splits import save_split
 from headstart.errors import RunError
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 from headstart.recipes.parsing import parse_recipe
 from headstart.report.page import write_report
 from headstart.training.experiment import SplitChoice, prepare

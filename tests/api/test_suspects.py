@@ -16,7 +16,7 @@ from headstart.artifacts.run import read_split_parts
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import without_sealed
 from headstart.errors import DataError, RunError
-from headstart.inference.predict import Run
+from headstart.inference.run import Run
 
 Command = Callable[..., CompletedProcess[str]]
 

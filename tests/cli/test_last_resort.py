@@ -2,11 +2,10 @@
 
 import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-from headstart.search import leaderboard
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -18,7 +17,7 @@ def test_a_bug_is_one_line(
     def broken(folder: Path) -> None:
         raise error
 
-    monkeypatch.setattr(leaderboard, "leaderboard_of", broken)
+    monkeypatch.setattr(import_module("headstart.api.leaderboard"), "leaderboard_of", broken)
     ended = headstart("leaderboard", tmp_path)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
@@ -79,6 +81,8 @@ def ended_here(fault: str, *arguments: object) -> tuple[int, str]:
             os.dup2(out, 1)
             patch.setattr("headstart.cli.main.abandon_output", abandon)
             patch.setattr(sys, "argv", ["headstart", *map(str, arguments)])
+            # A budget counts from the start of the process, which is that of all tests here.
+            patch.setattr(import_module("headstart.cli.fit"), "process_start", time.monotonic)
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             try:
                 main()

@@ -365,8 +365,8 @@ def parse_budget(text: str) -> float:
         >>> parse_budget("1h30m")
         5400.0
     """
-    bare = re.fullmatch(r"(?:.*[a-z])?\s*(\d+(?:\.\d+)?)", text.strip().lower())
-    if bare:
+    bare = re.fullmatch(r"(?:[\d.]+\s*(?:min|[smh])\s*)*(\d+(?:\.\d+)?)", text.strip().lower())
+    if bare and float(bare[1]) > 0:
         start = text.strip()
         raise BudgetError(f"The budget {text!r} has no unit: {start}m or {start}s?")
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smh])", text.strip().lower())
