@@ -1,5 +1,6 @@
 """Inference with a bundle: predictions with their uncertainty, and embeddings."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from headstart.errors import InputError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import Threshold, TrainingDistribution, distance, prediction_set
 from headstart.inference.bundle import Bundle
-from headstart.inference.image_inputs import image_inputs, why_missing
-from headstart.inference.run_bundle import run_bundle
+from headstart.inference.image_inputs import ImageInput, image_inputs, why_missing
+from headstart.inference.run_bundle import Outputs, run_bundle
 from headstart.progress import SILENT, Progress
 from headstart.text import listed
 
@@ -108,13 +109,40 @@ def predict_images(
     Raises:
         InputError: If the bundle is not calibrated for the coverage.
     """
-    classes = bundle.spec.classes
-    if set_coverage is not None:
-        class_sets(bundle, np.full((1, len(classes)), 1 / len(classes)), set_coverage)
+    check_coverage(bundle, set_coverage)
     given = image_inputs(images)
     if bundle.note:
         progress.say(bundle.note)
     outputs = run_bundle(bundle, [image.source for image in given], progress=progress)
+    return predictions_of(bundle, given, outputs, set_coverage)
+
+
+def check_coverage(bundle: Bundle, set_coverage: float | None) -> None:
+    """Checks, before any work, that a bundle has prediction sets of a coverage.
+
+    Raises:
+        InputError: If it is not calibrated for the coverage.
+    """
+    classes = len(bundle.spec.classes)
+    if set_coverage is not None:
+        class_sets(bundle, np.full((1, classes), 1 / classes), set_coverage)
+
+
+def predictions_of(
+    bundle: Bundle,
+    given: Sequence[ImageInput],
+    outputs: Outputs,
+    set_coverage: float | None = None,
+) -> list[Prediction]:
+    """Returns what the outputs of a classifier say of images.
+
+    Args:
+        bundle: The classifier.
+        given: The images.
+        outputs: Outputs for them, in their order.
+        set_coverage: Coverage of prediction sets, one that the bundle is calibrated for.
+    """
+    classes = bundle.spec.classes
     probabilities = softmax(outputs.logits, bundle.spec.temperature)
     known = training_distribution(bundle)
     away = None if known is None else distance(outputs.embeddings, known)

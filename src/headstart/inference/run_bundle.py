@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.artifacts.bundle_spec import BundleSpec
 from headstart.data.eval_view import eval_view
 from headstart.data.images import see_image
 from headstart.data.types import Box
@@ -60,20 +61,12 @@ def run_bundle(
     embeddings = np.full((len(images), bundle.embedding), np.nan, np.float32)
 
     def view(row: int) -> NDArray[np.uint8] | None:
-        box = boxes[row] if boxes else None
-        source = images[row]
         try:
-            image, learned = see_image(
-                BytesIO(source) if isinstance(source, bytes) else source,
-                box,
-                spec.preprocessing.resize,
-                spec.reading,
-            )
+            seen, depths[row] = view_of(images[row], spec, boxes[row] if boxes else None)
         except DataError as error:
             failed[row] = str(error)
             return None
-        depths[row] = learned.sample
-        return eval_view(image, spec.preprocessing)
+        return seen
 
     run = bundle.runner(len(images))
     with ThreadPoolExecutor() as pool:
@@ -85,6 +78,24 @@ def run_bundle(
                 rows = [start + position for position in good]
                 logits[rows], embeddings[rows] = run(np.stack([v for v in views if v is not None]))
     return Outputs(logits, embeddings, failed, depths)
+
+
+def view_of(
+    source: ImageSource, spec: BundleSpec, box: Box | None = None
+) -> tuple[NDArray[np.uint8], str]:
+    """Returns the evaluation view (R, R, 3) of an image, and the type of its values.
+
+    Args:
+        source: Path, or the bytes of an image file.
+        spec: Description of the classifier.
+        box: Box to crop from the image first.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    image, learned = see_image(file, box, spec.preprocessing.resize, spec.reading)
+    return eval_view(image, spec.preprocessing), learned.sample
 
 
 def _in_batches(
