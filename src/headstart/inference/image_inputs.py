@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 
 from headstart.data.file_names import MANIFEST_EXTENSIONS, is_archive, other_archive
 from headstart.data.formats import is_image_file
-from headstart.data.images_in import images_in
+from headstart.data.images_in import each_image_in, images_in
+from headstart.data.types import Box
 from headstart.errors import DataError
 
 _IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
@@ -26,10 +27,12 @@ class ImageInput(NamedTuple):
     Attributes:
         name: Its path as it was given, or its number.
         source: A path, or the bytes of an image file.
+        box: Box to crop from it first, or None.
     """
 
     name: str
     source: Path | bytes
+    box: Box | None = None
 
 
 def image_inputs(images: Any) -> list[ImageInput]:
@@ -51,15 +54,28 @@ def image_inputs(images: Any) -> list[ImageInput]:
         >>> [each.name for each in image_inputs("a.jpg")]
         ['a.jpg']
     """
-    found: list[ImageInput] = []
+    return list(each_input(images))
+
+
+def each_input(images: Any) -> Iterator[ImageInput]:
+    """Yields what `image_inputs` returns, one by one.
+
+    At most the names of one folder are kept, or of what matches one pattern.
+
+    Raises:
+        DataError: If something is not an image, or a folder has none.
+    """
+    number = 0
     for value in _each(images):
         if isinstance(value, ImageInput):
-            found.append(value)
+            found: Iterable[ImageInput] = [value]
         elif isinstance(value, str | os.PathLike):
-            found += _at(os.fspath(value))
+            found = _at(os.fspath(value))
         else:
-            found.append(ImageInput(f"image {len(found)}", _file_of(value, len(found))))
-    return found
+            found = [ImageInput(f"image {number}", _file_of(value, number))]
+        for each in found:
+            yield each
+            number += 1
 
 
 def why_missing(image: ImageInput, reason: str) -> str:
@@ -87,7 +103,7 @@ def _each(images: Any) -> Iterable[Any]:
     if not isinstance(images, np.ndarray):
         if not isinstance(images, Iterable):
             raise DataError(_unusable("the argument", images))
-        return [_single(value) for value in images]
+        return map(_single, images)
     if images.dtype.kind in "OUS":
         return [_single(value) for value in _column(images).tolist()]
     one = images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
@@ -132,15 +148,16 @@ def _at(name: str | bytes) -> Iterator[ImageInput]:
     path = Path(text)
     # os.path's tests say False where Path's raise: a NUL in the name, or a name too long.
     if os.path.isdir(text):  # noqa: PTH112
-        paths = images_in([path])
+        paths: Iterable[Path] = each_image_in(path)
     elif not os.path.lexists(text) and glob.has_magic(text):
         paths = _matching(text)
     else:
         paths = []
-    if not paths:
-        yield ImageInput(text, path)
+    each = None
     for each in paths:
         yield ImageInput(str(each), each)
+    if each is None:
+        yield ImageInput(text, path)
 
 
 def _matching(pattern: str) -> list[Path]:

@@ -1,11 +1,12 @@
 """The outputs of a bundle for image files."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,17 @@ from headstart.data.images import see_image
 from headstart.data.types import Box
 from headstart.errors import DataError
 from headstart.inference.bundle import Bundle
+from headstart.inference.image_inputs import ImageInput
 from headstart.progress import SILENT, Progress
 
 ImageSource = Path | bytes
+
+_View = tuple[NDArray[np.uint8], str]
+
+_BATCH = 16
+
+_AHEAD = 3 * _BATCH
+"""Images that are decoded, or wait for it, while the network runs."""
 
 
 @dataclass(frozen=True)
@@ -54,35 +63,60 @@ def run_bundle(
         progress: Progress display.
         description: Text of the progress bar.
     """
-    spec = bundle.spec
-    failed: dict[int, str] = {}
-    depths: dict[int, str] = {}
-    logits = np.full((len(images), len(spec.classes)), np.nan, np.float32)
-    embeddings = np.full((len(images), bundle.embedding), np.nan, np.float32)
-
-    def view(row: int) -> NDArray[np.uint8] | None:
-        try:
-            seen, depths[row] = view_of(images[row], spec, boxes[row] if boxes else None)
-        except DataError as error:
-            failed[row] = str(error)
-            return None
-        return seen
-
-    run = bundle.runner(len(images))
-    with ThreadPoolExecutor() as pool:
-        batches = _in_batches(pool, view, len(images), size=16)
-        total = -(-len(images) // 16)
-        for start, views in progress.track(batches, description, total):
-            good = [position for position, v in enumerate(views) if v is not None]
-            if good:
-                rows = [start + position for position in good]
-                logits[rows], embeddings[rows] = run(np.stack([v for v in views if v is not None]))
-    return Outputs(logits, embeddings, failed, depths)
+    count = len(images)
+    all_of = Outputs(
+        np.full((count, len(bundle.spec.classes)), np.nan, np.float32),
+        np.full((count, bundle.embedding), np.nan, np.float32),
+        {},
+        {},
+    )
+    wanted = (
+        ImageInput("", source, box)
+        for source, box in zip(images, boxes or [None] * count, strict=True)
+    )
+    batches = run_batches(bundle, wanted, count)
+    start = 0
+    for given, part in progress.track(batches, description, -(-count // _BATCH)):
+        all_of.logits[start : start + len(given)] = part.logits
+        all_of.embeddings[start : start + len(given)] = part.embeddings
+        all_of.failed.update({start + row: reason for row, reason in part.failed.items()})
+        all_of.depths.update({start + row: depth for row, depth in part.depths.items()})
+        start += len(given)
+    return all_of
 
 
-def view_of(
-    source: ImageSource, spec: BundleSpec, box: Box | None = None
-) -> tuple[NDArray[np.uint8], str]:
+def run_batches(
+    bundle: Bundle, images: Iterable[ImageInput], count: int
+) -> Iterator[tuple[list[ImageInput], Outputs]]:
+    """Yields images in batches with their outputs; the next ones are decoded meanwhile.
+
+    Args:
+        bundle: Classifier.
+        images: Images; only the next few are taken.
+        count: About how many there are.
+    """
+    run = bundle.runner(count)
+    pool = ThreadPoolExecutor()
+    try:
+        decoded = _decoded(pool, images, bundle.spec)
+        while batch := list(islice(decoded, _BATCH)):
+            logits = np.full((len(batch), len(bundle.spec.classes)), np.nan, np.float32)
+            embeddings = np.full((len(batch), bundle.embedding), np.nan, np.float32)
+            failed, views, depths = dict[int, str](), list[NDArray[np.uint8]](), dict[int, str]()
+            for row, (_, future) in enumerate(batch):
+                try:
+                    view, depths[row] = future.result()
+                    views.append(view)
+                except DataError as error:
+                    failed[row] = str(error)
+            if views:
+                logits[list(depths)], embeddings[list(depths)] = run(np.stack(views))
+            yield [image for image, _ in batch], Outputs(logits, embeddings, failed, depths)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def view_of(source: ImageSource, spec: BundleSpec, box: Box | None = None) -> _View:
     """Returns the evaluation view (R, R, 3) of an image, and the type of its values.
 
     Args:
@@ -98,18 +132,13 @@ def view_of(
     return eval_view(image, spec.preprocessing), learned.sample
 
 
-def _in_batches(
-    pool: ThreadPoolExecutor, view: Any, rows: int, size: int
-) -> Iterator[tuple[int, list[NDArray[np.uint8] | None]]]:
-    """Yields (first row, views) while the next batch is decoded."""
-    ahead = [
-        (start, [pool.submit(view, row) for row in range(start, min(start + size, rows))])
-        for start in range(0, min(2 * size, rows), size)
-    ]
-    for start in range(0, rows, size):
-        _, futures = ahead.pop(0)
-        following = start + 2 * size
-        if following < rows:
-            end = min(following + size, rows)
-            ahead.append((following, [pool.submit(view, row) for row in range(following, end)]))
-        yield start, [future.result() for future in futures]
+def _decoded(
+    pool: ThreadPoolExecutor, images: Iterable[ImageInput], spec: BundleSpec
+) -> Iterator[tuple[ImageInput, "Future[_View]"]]:
+    """Yields each image with its view, which a thread may still be at."""
+    ahead = deque[tuple[ImageInput, "Future[_View]"]]()
+    for image in images:
+        ahead.append((image, pool.submit(view_of, image.source, spec, image.box)))
+        if len(ahead) > _AHEAD:
+            yield ahead.popleft()
+    yield from ahead
