@@ -23,7 +23,7 @@ LAYERS = (
     {"training"},
     {"search", "inference", "certificate"},
     {"ablation"},
-    {"report"},
+    {"report", "export"},
     {"api"},
     {"integrations"},
     {"cli"},

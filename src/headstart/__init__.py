@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headstart.api.compare import compare
     from headstart.api.diff import diff
     from headstart.api.embed import embed
+    from headstart.api.export import export
     from headstart.api.fit import fit
     from headstart.api.leaderboard import leaderboard
     from headstart.api.report import report
@@ -55,6 +56,7 @@ _HOMES = {
     "compare": "headstart.api.compare",
     "diff": "headstart.api.diff",
     "embed": "headstart.api.embed",
+    "export": "headstart.api.export",
     "fit": "headstart.api.fit",
     "leaderboard": "headstart.api.leaderboard",
     "report": "headstart.api.report",
@@ -78,6 +80,7 @@ __all__ = [
     "compare",
     "diff",
     "embed",
+    "export",
     "fit",
     "leaderboard",
     "report",

@@ -6,6 +6,7 @@
     │   ├── RecipeError                 an invalid recipe, option or method
     │   ├── BackboneError               an unknown backbone, or weights that cannot be loaded
     │   ├── BudgetError                 a time budget that is too short for any path
+    │   ├── ExportError                 an export that does not answer as its run did
     │   └── RunError                    a run folder in use, or an unreadable run or bundle
     ├── DivergedError                   the loss of a training is no longer finite
     ├── DiskFullError                   no disk space left
@@ -55,6 +56,10 @@ class BackboneError(InputError):
 
 class BudgetError(InputError):
     """The time budget is too short for the cheapest path."""
+
+
+class ExportError(InputError):
+    """An export does not answer as its run did, so that it was not kept."""
 
 
 class RunError(InputError):

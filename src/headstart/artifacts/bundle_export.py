@@ -8,20 +8,22 @@ from torch import nn
 
 from headstart.artifacts.bundle import Classifier
 from headstart.artifacts.bundle_graph import OUTPUTS, facts
-from headstart.artifacts.bundle_spec import GRAPH, SPEC, plain_spec, read_spec
+from headstart.artifacts.bundle_spec import GRAPH, SPEC, BundleSpec, plain_spec, read_spec
 from headstart.artifacts.files import replacing, write_json
 from headstart.backbones.engine import check_room
 from headstart.backbones.onnx import OnnxExportError, annotate, to_onnx, verify
 
 
-class _Outputs(nn.Module):
-    """Splits what a classifier returns, and adds the calibrated probabilities."""
+class WholeClassifier(nn.Module):
+    """A classifier with three outputs: logits, embeddings and the calibrated probabilities."""
 
-    def __init__(self, network: Classifier, classes: int, temperature: float) -> None:
+    def __init__(self, network: Classifier, spec: BundleSpec) -> None:
         super().__init__()
-        self.network, self.classes, self.temperature = network, classes, temperature
+        self.network, self.classes = network, len(spec.classes)
+        self.temperature = spec.temperature
 
     def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Returns logits (N, C), embeddings (N, E) and probabilities (N, C) of views."""
         outputs = self.network(views)
         logits, embeddings = outputs[:, : self.classes], outputs[:, self.classes :]
         return logits, embeddings, torch.softmax(logits / self.temperature, 1)
@@ -42,15 +44,9 @@ def export_graph(folder: Path, network: Classifier) -> str:
     Raises:
         DiskFullError: If there is no space left for it.
     """
-    spec = read_spec(folder)
-    side = spec.preprocessing.resolution
-    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-    whole = _Outputs(network, len(spec.classes), spec.temperature).eval()
     try:
         with replacing(folder / GRAPH) as draft:
-            to_onnx(whole, example, draft, OUTPUTS)
-            annotate(draft, facts(folder, spec))
-            verify(whole, example, draft)
+            write_graph(draft, network, folder)
             digest = hashlib.sha256(draft.read_bytes()).hexdigest()
     except OnnxExportError as error:
         check_room(network, folder)
@@ -58,3 +54,23 @@ def export_graph(folder: Path, network: Classifier) -> str:
     # The other values stay as they are: the file holds their hash.
     write_json(folder / SPEC, {**plain_spec(folder), "onnx_sha256": digest})
     return ""
+
+
+def write_graph(path: Path, network: Classifier, folder: Path) -> None:
+    """Writes the graph of a bundle to a file and compares it with PyTorch.
+
+    Args:
+        path: File to write.
+        network: Network of the bundle.
+        folder: Bundle folder.
+
+    Raises:
+        OnnxExportError: If it cannot be exported, or ONNX Runtime gives other outputs.
+    """
+    spec = read_spec(folder)
+    side = spec.preprocessing.resolution
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    whole = WholeClassifier(network, spec).eval()
+    to_onnx(whole, example, path, OUTPUTS)
+    annotate(path, facts(folder, spec))
+    verify(whole, example, path)

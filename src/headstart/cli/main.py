@@ -12,6 +12,7 @@ from headstart.errors import OutputError
 MODULES = {
     "explore": ("check", "suspects", "backbones", "methods", "show"),
     "fit": ("fit", "resume", "compare", "benefit"),
+    "export": ("export",),
     "runs": ("leaderboard", "report", "diff", "predict", "embed", "similar"),
 }
 """Commands by the module that declares them."""

@@ -1,0 +1,132 @@
+"""Writes an export, runs it on the sealed test images, and keeps it if it answers as the run."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from headstart.artifacts.bundle_spec import BundleSpec, read_spec
+from headstart.artifacts.files import write_model
+from headstart.artifacts.run import check_unclaimed, read_predictions, read_record
+from headstart.data.cache_dir import default_cache_dir
+from headstart.errors import ExportError, InputError
+from headstart.export.parity import Parity, failures, measure
+from headstart.export.run_images import RawImage, test_images, view_batches
+from headstart.export.target import Classify, Exporting, Written
+from headstart.progress import Progress
+from headstart.recipes.export_options import ExportOptions
+
+TARGETS = {
+    "onnx": "headstart.export.onnx",
+}
+"""Modules of the targets by their names; each has `write`."""
+
+SUMMARY = "export.json"
+"""The file of an export that holds its figures."""
+
+BATCH = 16
+
+
+class Exported(BaseModel):
+    """An export that answers as its run did.
+
+    Attributes:
+        to: Its target.
+        folder: Its folder.
+        files: Size of each of its files in bytes.
+        runtime: What it was compared in, with its version.
+        parity: Its figures on the sealed test images.
+        notes: Sentences that a user of it should know.
+
+    Example:
+        >>> Exported.model_fields["parity"].annotation.__name__
+        'Parity'
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    to: str
+    folder: Path
+    files: dict[str, int]
+    runtime: str
+    parity: Parity
+    notes: tuple[str, ...] = ()
+
+
+def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exported:
+    """Writes an export of a run and compares it; see `headstart.export`."""
+    if not (run / "bundle").is_dir():
+        raise InputError(
+            f"{run} is not the folder of a run. An export is compared with the sealed test of its "
+            "run, so a bundle alone is not enough."
+        )
+    record, predictions, spec = read_record(run), read_predictions(run), read_spec(run / "bundle")
+    cache_dir = default_cache_dir()
+    exporting = Exporting(run, record, spec, options.data, cache_dir)
+    names = [each.path for each in predictions]
+    images = test_images(run, record, names, options.data, cache_dir)
+    out = options.out or run / "export" / options.to
+    with _kept_if_good(out) as draft:
+        progress.say(f"writing {options.to}")
+        written: Written = import_module(TARGETS[options.to]).write(exporting, draft)
+        probabilities = run_export(written.classify, images, spec, progress)
+        parity = measure(predictions, probabilities, spec.classes)
+        if wrong := failures(parity, written.limits, options.max_loss):
+            raise ExportError(
+                f"The {options.to} export of {run} was not kept, because it does not answer as the "
+                f"run did on its sealed test: {'; '.join(wrong)}."
+            )
+        exported = Exported(
+            to=options.to,
+            folder=out,
+            files=_sizes(draft),
+            runtime=written.runtime,
+            parity=parity,
+            notes=written.notes,
+        )
+        # Where it lies is not part of it.
+        write_model(draft / SUMMARY, exported.model_copy(update={"folder": Path()}))
+    return exported
+
+
+def run_export(
+    classify: Classify, images: Sequence[RawImage], spec: BundleSpec, progress: Progress
+) -> NDArray[np.float64]:
+    """Returns the probabilities (N, C) that an export gives images, from their raw files."""
+    batches = view_batches(images, spec, BATCH)
+    total = -(-len(images) // BATCH)
+    tracked = progress.track(batches, "comparing with the run", total)
+    return np.concatenate([np.asarray(classify(batch), np.float64) for batch in tracked])
+
+
+@contextmanager
+def _kept_if_good(out: Path) -> Iterator[Path]:
+    """Yields a new folder that becomes `out` if the block ends without an error.
+
+    Raises:
+        RunError: If there is something in `out` already.
+        InputError: If it cannot be written.
+    """
+    check_unclaimed(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise InputError(f"Cannot create the folder {out}: {error.strerror}.") from None
+    try:
+        yield draft
+        draft.chmod(0o755)
+        draft.replace(out)  # takes the place of an empty folder
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
