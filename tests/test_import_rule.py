@@ -86,8 +86,9 @@ def reached(name: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize(
     "name",
     [
-        "cli.main", "cli.runs", "inference.predict", "inference.run", "artifacts.embeddings",
-        "inference.image_inputs", "artifacts.files", "api.show_similar", "api.embed", "api.similar",
+        "cli.main", "cli.runs", "cli.predict", "inference.predict", "inference.run",
+        "artifacts.embeddings", "inference.image_inputs", "artifacts.files", "api.show_similar",
+        "api.embed", "api.similar", "api.predict",
     ],
 )  # fmt: skip
 def test_what_is_deployed_does_not_reach_pytorch(name: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.api.export import export
     from headstart.api.fit import fit
     from headstart.api.leaderboard import leaderboard
+    from headstart.api.predict import predict
     from headstart.api.report import report
     from headstart.api.resume import resume
     from headstart.api.show import show
@@ -59,6 +60,7 @@ _HOMES = {
     "export": "headstart.api.export",
     "fit": "headstart.api.fit",
     "leaderboard": "headstart.api.leaderboard",
+    "predict": "headstart.api.predict",
     "report": "headstart.api.report",
     "resume": "headstart.api.resume",
     "show": "headstart.api.show",
@@ -83,6 +85,7 @@ __all__ = [
     "export",
     "fit",
     "leaderboard",
+    "predict",
     "report",
     "resume",
     "show",

@@ -20,8 +20,8 @@ T = TypeVar("T")
 class Progress(Protocol):
     """A display of the progress of long work."""
 
-    def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
-        """Yields `items` unchanged and shows how many of `total` are done."""
+    def track(self, items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+        """Yields `items` unchanged and shows how many of `total` are done; None is not known."""
         ...
 
     def say(self, message: str) -> None:
@@ -39,7 +39,7 @@ class Progress(Protocol):
 class SilentProgress:
     """A display that shows nothing."""
 
-    def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    def track(self, items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
         """Yields `items` unchanged."""
         yield from items
 
@@ -57,14 +57,18 @@ class PlainProgress:
         self._stream = stream or sys.stderr
         self._every_s = every_s
 
-    def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    def track(self, items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
         """Yields `items` and prints a line with the time left every `every_s` seconds."""
         start = last = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
-            if now - last >= self._every_s and done < total:
-                last = now
+            if now - last < self._every_s:
+                continue
+            last = now
+            if total is None:
+                self.say(f"{description}: {done}")
+            elif done < total:
                 left = (now - start) / done * (total - done)
                 self.say(f"{description}: {done}/{total}, {format_duration(left)} left")
 
@@ -94,7 +98,7 @@ class RichProgress:
         self._table: Table | None = None
         self._live: Live | None = None
 
-    def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    def track(self, items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
         """Yields `items` under a bar that disappears when they end."""
         task = self._bars.add_task(description, total=total)
         self._draw()

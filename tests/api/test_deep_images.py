@@ -15,6 +15,8 @@ from headstart.artifacts.bundle_spec import read_spec
 from headstart.cli.output import print_predictions
 from headstart.data.reading import Reading
 from headstart.inference.predict import other_depth
+from headstart.inference.prediction_rows import header
+from headstart.inference.prediction_rows import rows as rows_of
 from headstart.inference.run import Run
 
 SMALL = ["backbone.resolution=64"]
@@ -130,14 +132,15 @@ def test_a_depth_is_warned_of_in_each_form(
     Image.fromarray(np.full((72, 72), 700, np.uint16)).save(path)
     plain = sorted(Path(runs[0].record.data_root).glob("*/*.png"))[0]
     predictions = runs[0].predict([plain, path])
-    print_predictions(predictions, False, False)
+    print_predictions(predictions, False)
     table = capsys.readouterr()
     assert "values are uint16, those of the training images uint8" in table.out.splitlines()[2]
     assert "1 of 2 images has values of a type that no training image had" in table.err
-    print_predictions(predictions, True, False)
+    print_predictions(predictions, True)
     assert [each["other_depth"] for each in json.loads(capsys.readouterr().out)] == [False, True]
-    print_predictions(predictions, False, True)
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    classes = runs[0].bundle.spec.classes
+    text = header(classes, "csv") + rows_of(predictions, classes, "csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["depth"] for row in rows] == ["uint8", "uint16"]
     assert "values are uint16" in rows[1]["warning"]
 

@@ -13,7 +13,8 @@ MODULES = {
     "explore": ("check", "suspects", "backbones", "methods", "show"),
     "fit": ("fit", "resume", "compare", "benefit"),
     "export": ("export",),
-    "runs": ("leaderboard", "report", "diff", "predict", "embed", "similar"),
+    "runs": ("leaderboard", "report", "diff", "embed", "similar"),
+    "predict": ("predict",),
 }
 """Commands by the module that declares them."""
 

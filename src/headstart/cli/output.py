@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from headstart.names import printable, printable_json, to_cell
+from headstart.names import printable, printable_json
 from headstart.text import counted, data_size, listed, percent, percent_range, wrapped
 
 if TYPE_CHECKING:
@@ -190,24 +190,10 @@ def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
         say(f"not measured for lack of time: {', '.join(ledger.left_out)}", error=True)
 
 
-def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bool) -> None:
+def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
     """Prints the class of each image, or its prediction set."""
     if as_json:
         print_json([p.model_dump() for p in predictions])
-        return
-    if as_csv:
-        writer = csv.writer(sys.stdout)
-        columns = ("classes", "distance", "limit", "out_of_distribution", "depth", "warning")
-        writer.writerow(("image", "label", "probability", "error", *columns))
-        for p in predictions:
-            # Class names may contain any separator; JSON quotes them.
-            classes = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
-            classes = printable_json(classes)
-            outside = "" if p.distance is None else str(p.out_of_distribution).lower()
-            found = (classes, p.distance, p.limit, outside, p.depth, p.warning)
-            names = (printable_on_terminal(to_cell(name)) for name in (p.image, p.label))
-            error = printable_on_terminal(p.error)
-            writer.writerow((*names, p.probability, error, *found))
         return
     rows = [
         (p.image, "–", "–", "")
@@ -232,27 +218,31 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool, as_csv: bo
         print_table((*shown, "error"), with_errors)
     else:
         print_table(shown, rows)
-    other = sum(p.other_depth for p in predictions)
-    if other:
+    unusual = sum(p.other_depth for p in predictions)
+    warn_of(len(predictions), unusual, sum(p.out_of_distribution for p in predictions))
+
+
+def warn_of(images: int, other_depth: int, out_of_distribution: int) -> None:
+    """Says how many of some images the classifier does not know the like of."""
+    if other_depth:
         say(
-            f"warning: {other:,} of {counted(len(predictions), 'image')} "
-            f"{'has' if other == 1 else 'have'} values of a type that no training image had (see "
-            "the warnings). Convert such files as the training images were.",
+            f"warning: {other_depth:,} of {counted(images, 'image')} "
+            f"{'has' if other_depth == 1 else 'have'} values of a type that no training image had "
+            "(see the warnings). Convert such files as the training images were.",
             error=True,
         )
-    warned = sum(p.out_of_distribution for p in predictions)
-    if warned:
+    if out_of_distribution:
         say(
-            f"warning: {warned:,} of {counted(len(predictions), 'image')} "
-            f"{'is' if warned == 1 else 'are'} out of distribution (unlike the training images). "
-            "Do not rely on the predicted class there.",
+            f"warning: {out_of_distribution:,} of {counted(images, 'image')} "
+            f"{'is' if out_of_distribution == 1 else 'are'} out of distribution (unlike the "
+            "training images). Do not rely on the predicted class there.",
             error=True,
         )
 
 
-def printable_on_terminal(text: str) -> str:
-    """Returns text as it is for a program, and without control characters for a terminal."""
-    return printable(text) if sys.stdout.isatty() else text
+def print_rows(text: str) -> None:
+    """Prints rows for a program; on a terminal, their control characters are escapes."""
+    print(printable(text, keep="\n") if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""The commands that use a run: predict, embed, similar, report, leaderboard and diff."""
+"""The commands that use a run: embed, similar, report, leaderboard and diff; see also `predict`."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,6 @@ from headstart.cli.output import (
     print_json,
     print_leaderboard,
     print_model,
-    print_predictions,
     print_table,
     say,
 )
@@ -88,34 +87,6 @@ def diff(
         ]
         print_table(("part", "value", f"A: {a}", f"B: {b}"), rows)
         say(found.accuracy.verdict)
-
-
-@app.command()
-def predict(
-    context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
-    images: Annotated[
-        list[str], typer.Argument(help="Image files, folders of images, or patterns.")
-    ],
-    set_coverage: Annotated[
-        float | None,
-        typer.Option(
-            help="Print prediction sets with this coverage of the true class: 0.8, 0.9, 0.95, 0.99."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:
-    """Classify images with calibrated probabilities."""
-    with reporting_errors(context):
-        one_format(as_json, as_csv)
-        from headstart.inference.bundle import open_bundle
-        from headstart.inference.predict import predict_images
-
-        predictions = predict_images(open_bundle(run), images, for_stream(sys.stderr), set_coverage)
-        print_predictions(predictions, as_json, as_csv)
-        if any(prediction.error for prediction in predictions):
-            raise typer.Exit(1)
 
 
 @app.command()

@@ -42,9 +42,14 @@ def open_bundle(folder: str | Path) -> Bundle:
     Raises:
         RunError: If the folder has none.
     """
+    return load_bundle(bundle_folder(folder))
+
+
+def bundle_folder(folder: str | Path) -> Path:
+    """Returns the bundle folder of a run folder; any other folder stands for itself."""
     path = Path(folder)
     inner = path / "bundle"
-    return load_bundle(inner if inner.is_dir() else path)
+    return inner if inner.is_dir() else path
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -78,6 +78,15 @@ def each_input(images: Any) -> Iterator[ImageInput]:
             number += 1
 
 
+def count_inputs(images: Any) -> int | None:
+    """Returns how many images are meant; None for an iterator, which would be used up.
+
+    Raises:
+        DataError: As `each_input`.
+    """
+    return None if isinstance(images, Iterator) else sum(1 for _ in each_input(images))
+
+
 def why_missing(image: ImageInput, reason: str) -> str:
     """Returns why an image cannot be read, with what its name is if it is no path."""
     if isinstance(image.source, bytes):

@@ -1,6 +1,7 @@
 """Inference with a bundle: predictions with their uncertainty, and embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import Threshold, TrainingDistribution, distance, prediction_set
 from headstart.inference.bundle import Bundle
 from headstart.inference.image_inputs import ImageInput, image_inputs, why_missing
-from headstart.inference.run_bundle import Outputs, run_bundle
+from headstart.inference.run_bundle import Outputs, run_batches, run_bundle
 from headstart.progress import SILENT, Progress
 from headstart.text import listed
+
+_MANY = 1_000_000
+"""What a stream of images is taken for, whose number is not known."""
 
 
 class Prediction(BaseModel):
@@ -58,6 +62,36 @@ class Prediction(BaseModel):
     depth: str = ""
     other_depth: bool = False
     warning: str = ""
+
+
+@dataclass
+class Tally:
+    """Counts of predictions.
+
+    Attributes:
+        images: All.
+        failed: Images that could not be read.
+        out_of_distribution: Images that are unlike the training images.
+        other_depth: Images with values of a type that no training image had.
+
+    Example:
+        >>> tally = Tally()
+        >>> tally.count(Prediction(image="rose.jpg", error="It is empty."))
+        >>> tally
+        Tally(images=1, failed=1, out_of_distribution=0, other_depth=0)
+    """
+
+    images: int = 0
+    failed: int = 0
+    out_of_distribution: int = 0
+    other_depth: int = 0
+
+    def count(self, prediction: Prediction) -> None:
+        """Counts one prediction."""
+        self.images += 1
+        self.failed += bool(prediction.error)
+        self.out_of_distribution += prediction.out_of_distribution
+        self.other_depth += prediction.other_depth
 
 
 def class_sets(
@@ -117,6 +151,23 @@ def predict_images(
     return predictions_of(bundle, given, outputs, set_coverage)
 
 
+def predict_batches(
+    bundle: Bundle, images: Iterable[ImageInput], set_coverage: float | None = None
+) -> Iterator[list[Prediction]]:
+    """Classifies any number of images and keeps nothing of those that are done.
+
+    Args:
+        bundle: The classifier.
+        images: Images; only the next few are taken.
+        set_coverage: Coverage of prediction sets, one that the bundle is calibrated for.
+
+    Yields:
+        The predictions of the next few images, in their order.
+    """
+    for given, outputs in run_batches(bundle, images, _MANY):
+        yield predictions_of(bundle, given, outputs, set_coverage)
+
+
 def check_coverage(bundle: Bundle, set_coverage: float | None) -> None:
     """Checks, before any work, that a bundle has prediction sets of a coverage.
 
@@ -145,7 +196,9 @@ def predictions_of(
     classes = bundle.spec.classes
     probabilities = softmax(outputs.logits, bundle.spec.temperature)
     known = training_distribution(bundle)
-    away = None if known is None else distance(outputs.embeddings, known)
+    # One by one: the last digits of a product of matrices depend on the rows beside.
+    rows = outputs.embeddings[:, None]
+    away = None if known is None else [float(distance(row, known)[0]) for row in rows]
     predictions = []
     for row, image in enumerate(given):
         if row in outputs.failed:
@@ -161,7 +214,7 @@ def predictions_of(
             found["classes"] = tuple(classes[each] for each in order if members[each])
             found["coverage"] = set_coverage
         if known is not None and away is not None:
-            found |= _standing(float(away[row]), known.threshold)
+            found |= _standing(away[row], known.threshold)
         found["depth"] = outputs.depths[row]
         other = other_depth(bundle.spec, outputs.depths[row])
         found["other_depth"] = bool(other)

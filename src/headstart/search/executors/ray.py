@@ -55,18 +55,33 @@ def open_ray(
     Raises:
         InputError: If Ray is not installed, or there is no cluster at the address.
     """
+    with ray_session(jobs * threads, address) as ray:
+        _check_threads(threads)
+        yield OnRay(work, ray.put(shared), threads)
+
+
+@contextmanager
+def ray_session(cpus: int, address: str | None) -> Iterator[Any]:
+    """Yields Ray: the one that runs in this process, one at an address, or else a new one.
+
+    Args:
+        cpus: CPUs, if Ray is started here.
+        address: Running cluster, as for `open_ray`.
+
+    Raises:
+        InputError: If Ray is not installed, or there is no cluster at the address.
+    """
     if address is None:
         _want_token()
     try:
         ray = _ray()
     except ModuleNotFoundError:
-        raise InputError("Jobs on Ray need Ray: pip install 'headstart[ray]'.") from None
+        raise InputError("Ray is not installed: pip install 'headstart[ray]'.") from None
     ours = not ray.is_initialized()
     if ours:
-        _connect(jobs * threads, address)
+        _connect(cpus, address)
     try:
-        _check_threads(threads)
-        yield OnRay(work, ray.put(shared), threads)
+        yield ray
     except LostRayError:
         ours = False  # with its daemon gone, `ray.shutdown` ends this process without a word
         raise
