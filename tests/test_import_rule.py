@@ -23,7 +23,7 @@ LAYERS = (
     {"training"},
     {"search", "inference", "certificate"},
     {"ablation"},
-    {"report", "export"},
+    {"report", "export", "serving"},
     {"api"},
     {"integrations"},
     {"cli"},
@@ -89,6 +89,7 @@ def reached(name: str) -> dict[str, set[str]]:
         "cli.main", "cli.runs", "cli.predict", "inference.predict", "inference.run",
         "artifacts.embeddings", "inference.image_inputs", "artifacts.files", "api.show_similar",
         "api.embed", "api.similar", "api.predict",
+        "serving.app", "serving.server", "cli.serving",
     ],
 )  # fmt: skip
 def test_what_is_deployed_does_not_reach_pytorch(name: str) -> None:
@@ -132,7 +133,7 @@ def test_no_circle() -> None:
 
 @pytest.mark.parametrize(
     ("package", "home"),
-    [("typer", "cli"), ("fastapi", "serve"), ("optuna", "search"), ("ray", "search")],
+    [("typer", "cli"), ("fastapi", "serving"), ("optuna", "search"), ("ray", "search")],
 )
 def test_frameworks_stay_in_their_place(package: str, home: str) -> None:
     for name, path in MODULES.items():

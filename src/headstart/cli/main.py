@@ -15,6 +15,7 @@ MODULES = {
     "export": ("export",),
     "runs": ("leaderboard", "report", "diff", "embed", "similar"),
     "predict": ("predict",),
+    "serving": ("serve",),
 }
 """Commands by the module that declares them."""
 

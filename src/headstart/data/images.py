@@ -6,7 +6,7 @@ Nothing here imports torch: the processes that decode import this module.
 import importlib
 import io
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -116,7 +116,7 @@ def see_image(
 ) -> tuple[Image.Image, Learned]:
     """Returns what `load_image` does, and what the pixels say."""
     try:
-        with _reading(source) if isinstance(source, Path) else _as_file(source) as file:
+        with _file_of(source) as file:
             rgb, _, learned = _decode(file, box, short_side, reading)
             return rgb, learned
     except BadImageError as bad:
@@ -125,7 +125,7 @@ def see_image(
 
 
 def read_header(
-    path: Path,
+    source: Path | bytes | BinaryIO,
     reading: Reading | None = Reading(),  # noqa: B008 - frozen
     box: Box | None = None,
     short_side: int | None = None,
@@ -135,7 +135,7 @@ def read_header(
     Raises:
         BadImageError: No image, a broken one, or one of more than `MAX_PIXELS`.
     """
-    with _reading(path) as file, _opened(file, reading) as opened:
+    with _file_of(source) as file, _opened(file, reading) as opened:
         return replace(opened.header, memory=_needs(opened, file, box, short_side))
 
 
@@ -364,6 +364,10 @@ def _check_size(width: int, height: int) -> None:
             "too_large",
             f"it has {width:,} x {height:,} pixels, and at most {MAX_PIXELS:,} are read",
         )
+
+
+def _file_of(source: Path | bytes | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return _reading(source) if isinstance(source, Path) else _as_file(source)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""A classifier as a service over HTTP. Nothing here imports torch."""

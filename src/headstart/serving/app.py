@@ -1,0 +1,193 @@
+"""The HTTP interface of a classifier."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from headstart import __version__
+from headstart.errors import InputError
+from headstart.inference.predict import check_coverage
+from headstart.serving.answers import Explanation, Health, ModelFacts, Predictions, Problem
+from headstart.serving.batches import ClosedError
+from headstart.serving.guard import OPEN, RETRY_S, Gatekeeper
+from headstart.serving.metrics import ServiceFigures
+from headstart.serving.options import ApiKey, ServeOptions
+from headstart.serving.service import SeenImage, Service
+from headstart.serving.uploads import Upload, described, read_uploads
+from headstart.text import listed, shortened
+
+T = TypeVar("T")
+
+_REFUSED = {
+    400: "The form cannot be read.",
+    401: "The key is missing or wrong.",
+    403: "A page of another site asks.",
+    408: "The request did not arrive in time.",
+    413: "The request has too many bytes.",
+    415: "The body is neither a form nor an image.",
+    421: "The service is not known by this name.",
+    422: "There is no image, none can be read, or a parameter is wrong.",
+    429: "There are too many requests at once; try again later.",
+    503: "The answer took too long, or the service ends; try again later.",
+}
+
+
+def make_app(folder: str | Path, options: ServeOptions, key: ApiKey | None = None) -> ASGIApp:
+    """Returns a classifier as an ASGI application.
+
+    Args:
+        folder: Run folder, or bundle.
+        options: RequestLimits.
+        key: Key that clients must send; None for no key.
+
+    Raises:
+        InputError: If an option cannot be used.
+        RunError: If the folder is not a finished run or a bundle, or is damaged.
+    """
+    figures = ServiceFigures()
+    service = Service(Path(folder), options, figures.batches.observe)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title=f"headstart: {service.facts.name}",
+        version=__version__,
+        description="An image classifier with calibrated probabilities.",
+        lifespan=lifespan,
+        docs_url=None,  # its page would load scripts from another server
+        redoc_url=None,
+        responses={
+            code: {"model": Problem, "description": _REFUSED[code]} for code in (401, 403, 421)
+        },
+    )
+    app.add_exception_handler(RequestValidationError, _misuse)
+    _add_answers(app, service, figures)
+    _add_facts(app, service, figures)
+    return Gatekeeper(app, options, key, figures, [*app.openapi()["paths"], *OPEN])
+
+
+def _refused(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": Problem, "description": _REFUSED[code]} for code in codes}
+
+
+def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
+    """Adds what takes images."""
+    options = service.options
+    refused = _refused(*_REFUSED)
+
+    @app.post("/v1/predict", responses=refused, openapi_extra=described(options.max_images))
+    async def predict(
+        request: Request,
+        set_coverage: Annotated[
+            float | None,
+            Query(description="Share of prediction sets that contain the true class.", gt=0, lt=1),
+        ] = None,
+    ) -> Predictions:
+        """Classifies images, with calibrated probabilities."""
+        try:
+            check_coverage(service.bundle, set_coverage)
+        except InputError as error:
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        uploads = await read_uploads(request, options.max_images)
+        return await _in_time(_predictions(service, figures, uploads, set_coverage), options)
+
+    @app.post("/v1/explain", responses=refused, openapi_extra=described(1))
+    async def explain(request: Request) -> Explanation:
+        """Classifies an image, shows where the network looked, and the most similar images."""
+        uploads = await read_uploads(request, 1)
+        return await _in_time(_explanation(service, figures, uploads), options)
+
+
+def _add_facts(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
+    """Adds what tells about the service."""
+
+    @app.get("/v1/model")
+    async def model() -> ModelFacts:
+        """Tells which classifier this is, and what a request may hold."""
+        return service.facts
+
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """Tells that the service answers."""
+        return Health()
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Gives the figures of the service in the text format of Prometheus."""
+        return Response(figures.as_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _seen(
+    service: Service, figures: ServiceFigures, uploads: list[Upload]
+) -> list[SeenImage]:
+    """Reads images in threads.
+
+    Raises:
+        HTTPException: If none can be read.
+    """
+    loop = asyncio.get_running_loop()
+    seen = await asyncio.gather(
+        *(
+            loop.run_in_executor(service.pool, service.see, upload.name, upload.content)
+            for upload in uploads
+        )
+    )
+    failed = [image.error for image in seen if image.view is None]
+    figures.images.labels("unreadable").inc(len(failed))
+    figures.images.labels("read").inc(len(seen) - len(failed))
+    if len(failed) == len(seen):
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, failed[0])
+    return list(seen)
+
+
+async def _predictions(
+    service: Service, figures: ServiceFigures, uploads: list[Upload], set_coverage: float | None
+) -> Predictions:
+    seen = await _seen(service, figures, uploads)
+    views = np.stack([image.view for image in seen if image.view is not None])
+    arrays = await asyncio.wrap_future(service.batcher.submit(views))
+    return Predictions(predictions=service.predictions(seen, arrays, set_coverage))
+
+
+async def _explanation(
+    service: Service, figures: ServiceFigures, uploads: list[Upload]
+) -> Explanation:
+    (image,) = await _seen(service, figures, uploads)
+    return await asyncio.to_thread(service.explanation, image)
+
+
+async def _in_time(work: Awaitable[T], options: ServeOptions) -> T:
+    """Returns a result, if it comes in time.
+
+    Raises:
+        HTTPException: If it does not.
+    """
+    try:
+        async with asyncio.timeout(options.timeout):
+            return await work
+    except TimeoutError:
+        reason = f"The answer took more than {options.timeout:g} s."
+    except ClosedError:
+        reason = "The service ends."
+    headers = {"Retry-After": str(RETRY_S)}
+    raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason} Try again later.", headers)
+
+
+async def _misuse(_: Request, error: Exception) -> Response:
+    """Answers a wrong parameter in words."""
+    assert isinstance(error, RequestValidationError)
+    found = [f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()]
+    detail = f"A parameter is wrong: {shortened(listed(found), 300)}."
+    return JSONResponse({"detail": detail}, HTTPStatus.UNPROCESSABLE_ENTITY)
