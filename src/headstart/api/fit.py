@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from headstart.artifacts.files import write_text
 from headstart.artifacts.fingerprint import Mark, combined, fingerprint, write_fingerprint
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
-from headstart.artifacts.run import check_unclaimed, claim_folder, locked
+from headstart.artifacts.run import check_unclaimed, claim_folder, locked, read_predictions
 from headstart.artifacts.run_start import write_start
 from headstart.data.audit import summary_rows
 from headstart.data.cache_dir import default_cache_dir
@@ -17,6 +18,7 @@ from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
 from headstart.features.cache import evict
+from headstart.inference.retest import retest
 from headstart.inference.run import Run
 from headstart.inference.sealed_test import Proof, prove
 from headstart.methods.augmentation import NoAugmentation
@@ -34,6 +36,7 @@ from headstart.report.page import write_report
 from headstart.search.search import search
 from headstart.text import counted, percent
 from headstart.training.budget import Clock
+from headstart.training.earlier_run import EarlierRun, check_continues, notes_on, open_earlier
 from headstart.training.experiment import CLOSING_S, Experiment, SplitChoice, prepare
 from headstart.training.finetune import FittedClassifier, train_recipe
 from headstart.training.pace import reserve
@@ -89,7 +92,10 @@ def fit(
         'rose'
     """
     progress = display(progress)
-    options = with_keywords(FitOptions, options, keywords)
+    options = asked = with_keywords(FitOptions, options, keywords)
+    earlier = None if options.from_run is None else open_earlier(options.from_run)
+    if earlier is not None:
+        options = options.model_copy(update={"recipe": earlier.recipe})
     recipe = chosen_recipe(options)
     resources = Resources(
         Clock(started or time.monotonic(), options.budget_s),
@@ -101,7 +107,12 @@ def fit(
         check_unclaimed(options.out)
     dataset = load_dataset(source, options, labels=labels, cache_dir=resources.cache_dir)
     say_understood(dataset, progress)
-    experiment = prepare(dataset, recipe, SplitChoice(options.split, options.split_seed), resources)
+    if earlier is not None:
+        check_continues(earlier, dataset, recipe)
+    split = SplitChoice(options.split, options.split_seed, earlier)
+    experiment = prepare(dataset, recipe, split, resources)
+    if earlier is not None:
+        experiment = _of_earlier(experiment, earlier)
     request = None
     if options.searches:
         # The recipe that was given is kept as plain data, next to the options.
@@ -118,6 +129,9 @@ def fit(
         **described(experiment),
     )
     run = RunContext(options.out or dated_folder(dataset.name), record, resources)
+    for note in notes_on(earlier, dataset, experiment.pixels.facts) if earlier else ():
+        run.note(note)
+        run.say(f"note: {note}")
     claim_folder(run.folder)
     with locked(run.folder):
         # Before run.json: a run that was killed here is none, rather than one whose data changed.
@@ -125,9 +139,26 @@ def fit(
         save_split(run.folder / "split.csv", experiment.split, keys)
         parts = dict(zip(keys, experiment.split.names(), strict=True))
         write_fingerprint(run.folder, marks(experiment), parts)
-        write_text(run.folder / REQUEST, to_config(options))
+        write_text(run.folder / REQUEST, to_config(asked))
         write_start(run.folder, record, recipe, experiment.audited.audit)
-        return train_and_prove(run, experiment, recipe)
+        return train_and_prove(run, experiment, recipe, earlier)
+
+
+def _of_earlier(experiment: Experiment, earlier: EarlierRun) -> Experiment:
+    """Returns the experiment with what is known of the network of the run that it continues.
+
+    Raises:
+        RecipeError: If that network sees its images in another way.
+    """
+    network, spec = experiment.extractor.backbone, earlier.spec
+    if network.preprocessing != spec.preprocessing:
+        raise RecipeError(
+            f"{earlier.folder} cannot be continued: its images were resized or normalized in "
+            "another way than this version of headstart does it. Fit the images without --from."
+        )
+    source = f"{spec.backbone} as trained by the run {earlier.folder.resolve().name}"
+    network = replace(network, licence=spec.licence, source=source)
+    return replace(experiment, extractor=replace(experiment.extractor, backbone=network))
 
 
 def chosen_recipe(options: FitOptions) -> Recipe:
@@ -156,8 +187,17 @@ def chosen_recipe(options: FitOptions) -> Recipe:
     return chosen
 
 
-def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> Run:
-    """Searches or trains one recipe, opens the sealed test, and writes the report."""
+def train_and_prove(
+    run: RunContext, experiment: Experiment, recipe: Recipe, earlier: EarlierRun | None = None
+) -> Run:
+    """Searches or trains one recipe, opens the sealed test, and writes the report.
+
+    Args:
+        run: The run.
+        experiment: Its images and their split.
+        recipe: Recipe to train, or to start the search from.
+        earlier: A run that it continues.
+    """
     _say_start(run, experiment)
     with run.recording_failure():
         searched = run.record.request is not None
@@ -165,6 +205,9 @@ def train_and_prove(run: RunContext, experiment: Experiment, recipe: Recipe) -> 
             search(run, experiment, recipe) if searched else train_recipe(run, experiment, recipe)
         )
         proof = _proved(run, fitted)
+        if earlier is not None:
+            found = read_predictions(run.folder)
+            run.record.continued = retest(earlier, fitted.experiment, found, run.progress)
         run.save()
         write_report(run.folder)
         write_model_card(run.folder)

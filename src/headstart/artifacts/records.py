@@ -9,6 +9,7 @@ from typing import Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from headstart.artifacts.continued import Continued
 from headstart.evaluation.trust import Calibration
 from headstart.inputs.quantities import Count, Finite, Names, PathText, Share, Size
 from headstart.recipes.options import FitOptions, SourceOptions
@@ -151,6 +152,7 @@ class RunRecord(BaseModel):
     cached_view_accuracy: Share | None = None
     fresh_view_accuracy: Share | None = None
     calibration: Calibration | None = None  # of what is shipped; None in older runs
+    continued: Continued | None = None  # what an earlier run was continued to; None without one
     alarms: list[str] = Field(default_factory=list)  # why not to trust its probabilities
     plan: list[PlanStep] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)

@@ -86,7 +86,7 @@ def read_weights(path: Path) -> State:
     """Reads named tensors from a safetensors or PyTorch file, without running code from it.
 
     Tensors may lie under `state_dict` or `model`, where training scripts save them. Prefixes that
-    all names share (`module.`, `model.`) are removed.
+    all names share (`module.`, `model.`) are removed. Of a bundle, only the backbone is taken.
 
     Raises:
         BackboneError: If the file is missing, too large or damaged, or holds Python objects.
@@ -116,7 +116,7 @@ def read_weights(path: Path) -> State:
     state = _tensors_in(content)
     if not state:
         raise BackboneError(f"The weights file {path} holds no named tensors; save a state dict.")
-    return _unwrapped(state)
+    return _unwrapped(_of_bundle(state))
 
 
 def _unusable(tensor: Tensor, own: Tensor) -> str:
@@ -237,6 +237,18 @@ def _tensors_in(content: Any, depth: int = 0) -> State:
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
+
+
+def _of_bundle(state: State) -> State:
+    """Returns the tensors of the (first) backbone, if these are the weights of a bundle."""
+    parts = {name.partition(".")[0] for name in state}
+    if not {"backbone", "head"} <= parts or parts - {"backbone", "head"} - _members(parts):
+        return state
+    return {name: each for name, each in state.items() if name.startswith("backbone.")}
+
+
+def _members(parts: set[str]) -> set[str]:
+    return {part for part in parts if re.fullmatch(r"member\d+", part)}
 
 
 def _unwrapped(state: State) -> State:

@@ -36,6 +36,7 @@ def fit(
             "given here as well replaces them."
         ),
     ] = None,
+    as_json: AsJson = False,
     **values: Any,
 ) -> None:
     """Search, train and test the best classifier that the budget allows."""
@@ -50,7 +51,7 @@ def fit(
             command=command_line(),
             started=process_start(),
         )
-        print_run(run)
+        print_run(run, as_json)
 
 
 @app.command()

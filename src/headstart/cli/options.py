@@ -14,7 +14,7 @@ from headstart.recipes.elsewhere import ELSEWHERE
 from headstart.recipes.keywords import RENAMED
 from headstart.recipes.options import SourceOptions
 
-NAMES = {"settings": "--set"}
+NAMES = {"settings": "--set", "from_run": "--from"}
 """Flags with another name than their field."""
 
 IN_PYTHON_ONLY = {"cache_dir"}

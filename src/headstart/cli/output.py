@@ -69,8 +69,12 @@ def print_audit(audit: "Audit") -> None:
     )
 
 
-def print_run(run: "Run") -> None:
+def print_run(run: "Run", as_json: bool = False) -> None:
     """Prints the results of a finished run, the sealed test first."""
+    if as_json:
+        parts = {name: getattr(run, name).model_dump(mode="json") for name in ("record", "metrics")}
+        print_json({"folder": str(run.folder), **parts})
+        return
     from headstart.inference.notebook import headline
     from headstart.progress import format_duration
 
@@ -88,6 +92,8 @@ def print_run(run: "Run") -> None:
         )
     if record.calibration is not None:
         say(f"temperature: {record.calibration.described}")
+    for term, text in record.continued.lines if record.continued else ():
+        say(f"{term[0].lower()}{term[1:]}: {text}")
     for alarm in record.alarms:
         say(f"ALARM: {alarm}")
     if metrics.retrieval is not None:

@@ -20,6 +20,11 @@ NOT_COPIED = {
 }  # fmt: skip
 """Options of one run or one machine, and two that are written in a form of their own."""
 
+_SHORT = {"settings": "set", "from_run": "from"}
+"""Names in a file of options with another name in Python."""
+
+_LONG = {short: name for name, short in _SHORT.items()}
+
 EXCLUSIVE = {"budget": ("epochs", "trials"), "epochs": ("budget",), "trials": ("budget",)}
 """Options that cannot be given with an option."""
 
@@ -45,7 +50,7 @@ def to_config(options: FitOptions) -> str:
         value = getattr(options, name)
         if name not in NOT_COPIED and value != field.default:
             shown = str(value.resolve()) if isinstance(value, Path) else value
-            values["set" if name == "settings" else name] = shown
+            values[_SHORT.get(name, name)] = shown
     recipe = options.recipe
     if isinstance(recipe, str) and recipe in NAMED:
         values["recipe"] = recipe
@@ -77,7 +82,7 @@ def read_config(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in read_table(file, "configuration").items():
         name = key.replace("-", "_")
-        values["settings" if name == "set" else name] = value
+        values[_LONG.get(name, name)] = value
     if isinstance(values.get("recipe"), dict):
         values["recipe"] = parse_recipe(values["recipe"], f"{file}: recipe")
     if values.get("executor") == "ray" or "address" in values:
@@ -127,7 +132,7 @@ def from_config(config: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
     used, replaced = [], []
     for name, value in config.items():
         written = "a table" if isinstance(value, Recipe) else _toml(value)
-        line = f"{'set' if name == 'settings' else name} = {written}"
+        line = f"{_SHORT.get(name, name)} = {written}"
         if name in merged and (name not in given or name == "settings"):
             used.append(line)
         else:

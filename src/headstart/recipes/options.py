@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headstart.errors import BudgetError, InputError, RecipeError
+from headstart.recipes.durations import parse_budget, seconds_of
 
 Sampler = Literal["tpe", "random"]
 
@@ -35,8 +36,6 @@ NOTHING_TO_TRY = (
 _CONFIG = ConfigDict(
     frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True
 )
-
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 class SourceOptions(BaseModel):
@@ -151,6 +150,9 @@ class FitOptions(SourceOptions):
     recipe: Any = None
     """Train this recipe without a search: default, probe, naive, or a .toml or .json file. With
     trials, the recipe that the search starts from."""
+    from_run: Path | None = None
+    """Continue a finished run with these images: its network and its recipe. Its sealed test images
+    stay sealed, and what is gained and forgotten is measured. RUN is its folder."""
     settings: tuple[str, ...] = ()
     """Change one value of the recipe, such as optimizer=sgd or optimizer.lr=3e-4."""
     out: Path | None = None
@@ -184,10 +186,11 @@ class FitOptions(SourceOptions):
             "--download": self.download,
         }
         names = [name for name, there in given.items() if there]
+        self._check_from_run()
         if names and not self.searches:
             raise InputError(
                 f"{', '.join(names)} cannot be used here: without a search, only one recipe is "
-                "trained. Leave --recipe, --strategy and --epochs out, or give --trials."
+                "trained. Leave --recipe, --strategy, --from and --epochs out, or give --trials."
             )
         if self.download and any(each.startswith("backbone") for each in self.by_hand):
             raise InputError(
@@ -197,17 +200,26 @@ class FitOptions(SourceOptions):
         _check_executor(self)
         return self
 
+    def _check_from_run(self) -> None:
+        taken = {"recipe", "backbone", "weights", "trials", "split"}
+        also = sorted(name for name in taken if getattr(self, name) is not None)
+        if self.from_run is not None and also:
+            raise InputError(
+                "--from takes the network, the recipe and the sealed images of the run, and trains "
+                f"that one recipe. Leave --{', --'.join(also)} out; --set changes values."
+            )
+
     @property
     def searches(self) -> bool:
         """Whether recipes are searched, rather than a single one trained."""
-        one = self.recipe is not None or self.strategy is not None or self.epochs is not None
-        return self.trials is not None or not one
+        fixed = (self.recipe, self.strategy, self.epochs, self.from_run)
+        return self.trials is not None or all(each is None for each in fixed)
 
     @property
     def budget_s(self) -> float | None:
         """Budget in seconds; None if the number of epochs or trials is given."""
         if self.budget is not None:
-            return _seconds(self.budget)
+            return seconds_of(self.budget)
         counted = self.epochs is not None or self.trials is not None
         epochs: int = getattr(self.recipe, "epochs", 0)
         if counted or epochs:
@@ -301,7 +313,7 @@ class CompareOptions(SourceOptions):
     @property
     def budget_s(self) -> float | None:
         """Budget in seconds; None without a budget."""
-        return None if self.budget is None else _seconds(self.budget)
+        return None if self.budget is None else seconds_of(self.budget)
 
 
 class BenefitOptions(SourceOptions):
@@ -351,38 +363,12 @@ class BenefitOptions(SourceOptions):
     def budget_s(self) -> float | None:
         """Budget in seconds; None if the number of epochs is given."""
         if self.budget is not None:
-            return _seconds(self.budget)
+            return seconds_of(self.budget)
         return None if self.epochs is not None else parse_budget(DEFAULT_BUDGET)
-
-
-def parse_budget(text: str) -> float:
-    """Reads a budget such as `90s`, `10m`, `1.5h` or `1h30m` into seconds.
-
-    Raises:
-        BudgetError: If it is not a positive duration, or a number has no unit.
-
-    Example:
-        >>> parse_budget("1h30m")
-        5400.0
-    """
-    bare = re.fullmatch(r"(?:[\d.]+\s*(?:min|[smh])\s*)*(\d+(?:\.\d+)?)", text.strip().lower())
-    if bare and float(bare[1]) > 0:
-        start = text.strip()
-        raise BudgetError(f"The budget {text!r} has no unit: {start}m or {start}s?")
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smh])", text.strip().lower())
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    spelled = "".join(number + unit for number, unit in parts)
-    if seconds <= 0 or spelled != re.sub(r"\s", "", text.lower()):
-        raise BudgetError(f"Cannot read the budget {text!r}. Write it like 90s, 10m or 1.5h.")
-    return seconds
 
 
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
-
-
-def _seconds(budget: str | float) -> float:
-    return parse_budget(budget) if isinstance(budget, str) else float(budget)
 
 
 def _check_executor(options: FitOptions | ResumeOptions) -> None:

@@ -224,6 +224,7 @@ def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, 
         ("Validation accuracy", ", ".join(validation)),
         ("Accuracy on training images", _view_gap(record)),
         ("Test set opened", _opened(record)),
+        *(record.continued.lines if record.continued else ()),
         ("Time", took),
     ]
     return [(term, text) for term, text in facts if text]

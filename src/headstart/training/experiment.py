@@ -15,7 +15,7 @@ from headstart.data.decode import ImageSource, decode_dataset
 from headstart.data.division import divide
 from headstart.data.pixels import Pixels, with_range
 from headstart.data.splits import Split, read_split
-from headstart.data.types import Dataset
+from headstart.data.types import Dataset, SplitName
 from headstart.errors import BudgetError
 from headstart.features.cache import cache_limit
 from headstart.features.extractor import FeatureExtractor, backbone_of
@@ -24,6 +24,7 @@ from headstart.recipes.recipe import Recipe
 from headstart.text import counted
 from headstart.training.boundary import fixed_boundary
 from headstart.training.budget import Clock
+from headstart.training.earlier_run import EarlierRun, parts_after
 from headstart.training.run_context import Resources
 from headstart.training.speed import measure_decoding, measure_features
 
@@ -39,10 +40,12 @@ class SplitChoice:
     Attributes:
         file: A split file, such as the split.csv of another run; None draws a split.
         seed: Seed for a split that is drawn.
+        earlier: A run that is continued: its images keep their part.
     """
 
     file: Path | None = None
     seed: int = 0
+    earlier: EarlierRun | None = None
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,13 @@ def prepare(
     audited = audit(dataset, pixels.facts, preprocessing.resolution)
     kept = audited.kept
     names = [dataset.items[int(index)].label for index in kept]
-    given = None
+    given: list[SplitName | None] | None = None
     if split.file is not None:
         given = read_split(split.file, [dataset.key(int(index)) for index in kept])
+    elif split.earlier is not None:
+        known = split.earlier.known(pixels.facts)
+        before = [known.get(pixels.facts[int(index)].pixels) for index in kept]
+        given = parts_after(names, audited.groups, before, split.seed)
     divided = divide(dataset, audited, split.seed, given)
     measured = with_range(dataset, pixels.facts, kept[divided.train])
     if measured != dataset:
