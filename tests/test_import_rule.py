@@ -22,7 +22,7 @@ LAYERS = (
     {"diagnose"},
     {"training"},
     {"search", "inference", "certificate"},
-    {"ablation"},
+    {"ablation", "webpage"},
     {"report", "export", "serving"},
     {"api"},
     {"integrations"},

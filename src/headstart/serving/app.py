@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from headstart import __version__
@@ -24,6 +24,7 @@ from headstart.serving.options import ApiKey, ServeOptions
 from headstart.serving.service import SeenImage, Service
 from headstart.serving.uploads import Upload, described, read_uploads
 from headstart.text import listed, shortened
+from headstart.webpage.pages import service_page
 
 T = TypeVar("T")
 
@@ -112,6 +113,12 @@ def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> Non
 
 def _add_facts(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
     """Adds what tells about the service."""
+    content, policy = service_page()
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        """Gives the page on which the classifier can be tried."""
+        return HTMLResponse(content, headers={"Content-Security-Policy": policy})
 
     @app.get("/v1/model")
     async def model() -> ModelFacts:

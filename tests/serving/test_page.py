@@ -1,0 +1,138 @@
+"""The page of the service in a real browser: it answers as `predict` does, and is accessible."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from headstart.inference.run import Run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    # Playwright's own, of the event loop that it starts.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+class Visit:
+    """The page of a service, with all that went wrong or left the machine."""
+
+    def __init__(self, browser: Any, url: str, width: int = 1280, dark: bool = False) -> None:
+        scheme = "dark" if dark else "light"
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(url)
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
+    visits = []
+
+    def open_page(running: Any, **how: Any) -> Visit:
+        visits.append(Visit(browser, f"http://127.0.0.1:{running.port}/", **how))
+        return visits[-1]
+
+    yield open_page
+    for each in visits:
+        each.context.close()
+
+
+def test_an_image_is_answered_as_predict_does(
+    visit: Callable[..., Visit], service: Any, head_run: "Run", pictures: Path
+) -> None:
+    file = pictures / "stripes" / "004.png"
+    opened = visit(service)
+    page = opened.page
+    page.wait_for_selector("#drop:not([hidden])")
+    assert "3 classes" in page.locator("#about").inner_text()
+    page.set_input_files("#files", [file])
+    page.wait_for_selector(".near li")
+    (wanted,) = head_run.predict(file)
+    assert page.locator(".bars .name").first.inner_text() == wanted.label
+    shown = page.locator(".bars .share").all_inner_texts()
+    known = sorted(wanted.probabilities.values(), reverse=True)
+    assert [float(each.rstrip("%")) for each in shown] == pytest.approx(
+        [min(max(100 * share, 0.1), 99.9) for share in known], abs=0.06
+    )
+    assert page.locator(".warning").is_visible() == wanted.out_of_distribution
+    assert page.locator("canvas").is_visible()
+    names = page.locator(".near span").all_inner_texts()
+    assert [name.partition(",")[0] for name in names] == [
+        each.image for each in head_run.similar(file)
+    ]
+    page.get_by_label("Show where the network looked").uncheck()
+    assert page.locator("article img").first.is_visible()
+    assert opened.said == []
+    assert all(
+        url.startswith((f"http://127.0.0.1:{service.port}/", "data:", "blob:"))
+        for url in opened.asked
+    )
+
+
+def test_what_cannot_be_read_is_said(
+    visit: Callable[..., Visit], service: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "a<b>.png").write_bytes(b"no image")
+    page = visit(service).page
+    page.wait_for_selector("#drop:not([hidden])")
+    page.set_input_files("#files", tmp_path / "a<b>.png")
+    page.wait_for_selector("article")
+    assert "not an image" in page.locator(".warning").inner_text()
+    assert "a<b>.png" in page.locator("figcaption").inner_text()
+
+
+def test_a_key_is_asked_for_on_the_page(
+    visit: Callable[..., Visit], start: Callable[..., Any]
+) -> None:
+    page = visit(start(key="0123456789abcdef")).page
+    page.get_by_label("This service asks for a key.").fill("wrong")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#wrong').textContent")
+    page.get_by_label("This service asks for a key.").fill("0123456789abcdef")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#drop:not([hidden])")
+    assert not page.locator("#key").is_visible()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1280, True)])
+def test_it_is_accessible_and_fits(
+    visit: Callable[..., Visit], service: Any, pictures: Path, width: int, dark: bool
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(service, width=width, dark=dark).page
+    page.wait_for_selector("#drop:not([hidden])")
+    page.set_input_files("#files", pictures / "rings" / "004.png")
+    page.wait_for_selector(".near li")
+    found = Axe().run(page).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"][:120]) for each in found] == []
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
