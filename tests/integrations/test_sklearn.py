@@ -150,7 +150,8 @@ def test_a_dump_predicts_in_another_process(
         "import joblib, json, sys\n"
         "model = joblib.load(sys.argv[1])\n"
         "joblib.dump(model, sys.argv[1] + '.again')\n"
-        "print(json.dumps(model.predict(sys.argv[2:]).tolist()), model.run_.metrics.n)"
+        "print(json.dumps(model.predict(sys.argv[2:]).tolist()), model.run_.metrics.n)\n"
+        "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)"
     )
     for name in ("a.joblib", "a.joblib.again"):
         done = subprocess.run(

@@ -1,13 +1,9 @@
 """Networks in ONNX Runtime, which on a CPU is several times faster than eager PyTorch."""
 
-import ctypes
 import os
-import sys
 import tempfile
-import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from headstart.backbones.quiet import off_standard_output
 from headstart.backbones.sessions import open_session
 from headstart.errors import HeadstartError
 
 TOLERANCE = 1e-4
 """Largest allowed difference from eager PyTorch, relative to the largest output."""
-
-_PRINTING = threading.Lock()
 
 
 class OnnxExportError(HeadstartError):
@@ -182,7 +177,7 @@ def _export(
         shapes = {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1)},)}
     else:
         shapes = {"dynamic_axes": {name: {0: "batch"} for name in ("input", *outputs)}}
-    with _off_standard_output(), warnings.catch_warnings(), torch.no_grad():
+    with off_standard_output(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # one exporter is deprecated, the other warns about opsets
         torch.onnx.export(
             module,
@@ -195,35 +190,6 @@ def _export(
             external_data=False,
             **shapes,
         )
-
-
-@contextmanager
-def _off_standard_output() -> Iterator[None]:
-    """Keeps what is printed in the block off standard output, which belongs to the caller.
-
-    The TorchScript exporter writes the whole graph to file descriptor 1 if it fails, thousands of
-    lines that are of no use. What Python prints goes to standard error.
-    """
-    c_library = ctypes.CDLL(None)
-    with _PRINTING:
-        with suppress(Exception):  # whoever prints next meets the error again
-            sys.stdout.flush()
-        try:
-            kept = os.dup(1)
-        except OSError:  # it is closed
-            yield
-            return
-        c_library.fflush(None)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)
-        try:
-            with redirect_stdout(sys.stderr):
-                yield
-        finally:
-            c_library.fflush(None)
-            os.dup2(kept, 1)
-            os.close(kept)
 
 
 def _first_line(error: Exception) -> str:

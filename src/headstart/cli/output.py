@@ -325,5 +325,10 @@ def print_export(done: "Exported") -> None:
             f"{high:.1f}), another class for {listed(parity.differing[:5])}"
             + (f" and {len(parity.differing) - 5} more" if len(parity.differing) > 5 else "")
         )
+    if (own := done.own_preprocessing) is not None:
+        say(
+            f"with its own preprocessing of the files: {percent(own.agreement)} get the class that "
+            f"the run gave them, largest difference {own.largest_difference:.2g}"
+        )
     for note in done.notes:
         say(f"note: {note}")

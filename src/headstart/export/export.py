@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.bundle_spec import BundleSpec, read_spec
 from headstart.artifacts.files import write_model
 from headstart.artifacts.run import check_unclaimed, read_predictions, read_record
+from headstart.backbones.preprocessing import Preprocessing
 from headstart.data.cache_dir import default_cache_dir
 from headstart.errors import ExportError, InputError
-from headstart.export.parity import Parity, failures, measure
+from headstart.export.parity import MOST_DIFFERENCE, Parity, failures, measure
 from headstart.export.run_images import RawImage, test_images, view_batches
 from headstart.export.target import Classify, Exporting, Written
 from headstart.progress import Progress
@@ -24,6 +25,11 @@ from headstart.recipes.export_options import ExportOptions
 
 TARGETS = {
     "onnx": "headstart.export.onnx",
+    "int8": "headstart.export.int8",
+    "openvino": "headstart.export.openvino",
+    "torch-export": "headstart.export.torch_export",
+    "timm": "headstart.export.timm",
+    "hub": "headstart.export.hub",
 }
 """Modules of the targets by their names; each has `write`."""
 
@@ -31,6 +37,11 @@ SUMMARY = "export.json"
 """The file of an export that holds its figures."""
 
 BATCH = 16
+
+OWN_VIEWS = (
+    "Its own preprocessing sees other pixels than headstart, which shrinks large JPEGs while it "
+    "decodes them and cuts very long images."
+)
 
 
 class Exported(BaseModel):
@@ -41,7 +52,12 @@ class Exported(BaseModel):
         folder: Its folder.
         files: Size of each of its files in bytes.
         runtime: What it was compared in, with its version.
-        parity: Its figures on the sealed test images.
+        parity: Its figures on the sealed test images, on the views that headstart makes of them.
+        own_preprocessing: The same with the preprocessing that the target brings itself; None if
+            it brings none.
+        classes: Names of the classes, in the order of the outputs.
+        preprocessing: How headstart makes the views.
+        temperature: What the logits are divided by, for probabilities.
         notes: Sentences that a user of it should know.
 
     Example:
@@ -56,6 +72,10 @@ class Exported(BaseModel):
     files: dict[str, int]
     runtime: str
     parity: Parity
+    own_preprocessing: Parity | None = None
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing
+    temperature: float
     notes: tuple[str, ...] = ()
 
 
@@ -82,13 +102,23 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
                 f"The {options.to} export of {run} was not kept, because it does not answer as the "
                 f"run did on its sealed test: {'; '.join(wrong)}."
             )
+        own, notes = None, written.notes
+        if written.from_file and not any(image.box for image in images):
+            rows = [written.from_file(image.path) for image in images]
+            own = measure(predictions, np.stack(rows), spec.classes)
+            if own.largest_difference > MOST_DIFFERENCE:
+                notes += (OWN_VIEWS,)
         exported = Exported(
             to=options.to,
             folder=out,
             files=_sizes(draft),
             runtime=written.runtime,
             parity=parity,
-            notes=written.notes,
+            own_preprocessing=own,
+            classes=tuple(spec.classes),
+            preprocessing=spec.preprocessing,
+            temperature=spec.temperature,
+            notes=notes,
         )
         # Where it lies is not part of it.
         write_model(draft / SUMMARY, exported.model_copy(update={"folder": Path()}))

@@ -15,6 +15,9 @@ from headstart.export.parity import EXACT, Limits
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 """Maps evaluation views (N, R, R, 3) to probabilities (N, C), by what was written."""
 
+ClassifyFile = Callable[[Path], NDArray[np.floating]]
+"""Maps an image file to probabilities (C,), with the preprocessing that a target brings itself."""
+
 
 @dataclass(frozen=True)
 class Exporting:
@@ -49,12 +52,14 @@ class Written:
         runtime: The runtime and its version.
         limits: What it must keep to.
         notes: Sentences that a user of the export should know.
+        from_file: Runs it on a file with the target's own preprocessing, if it brings one.
     """
 
     classify: Classify
     runtime: str
     limits: Limits = EXACT
     notes: tuple[str, ...] = ()
+    from_file: ClassifyFile | None = None
 
 
 def needs(extra: str, package: str) -> InputError:

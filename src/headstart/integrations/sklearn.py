@@ -14,7 +14,6 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from headstart.api.fit import fit
 from headstart.artifacts.bundle_spec import bundle_files
 from headstart.errors import DataError, RunError
 from headstart.inference.image_inputs import image_inputs
@@ -87,6 +86,8 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: If `X` and `y` are not enough to train a classifier.
         """
+        from headstart.api.fit import fit  # noqa: PLC0415 - imports torch, which predict needs not
+
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         folder = _own_folder(self)  # holds the run if `out` is None

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ExportTarget = Literal["onnx"]
+ExportTarget = Literal["onnx", "int8", "openvino", "torch-export", "timm", "hub"]
 
 
 class ExportOptions(BaseModel):

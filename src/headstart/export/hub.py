@@ -1,0 +1,113 @@
+"""A Hugging Face folder: timm and transformers load it without headstart."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from timm.models import save_for_hf
+from torch import nn
+
+from headstart.artifacts.bundle_spec import GRAPH, BundleSpec
+from headstart.artifacts.files import write_json, write_text
+from headstart.backbones.catalog import quietly
+from headstart.export.onnx import graph_of, opened, runtime
+from headstart.export.target import ClassifyFile, Exporting, Written
+from headstart.export.timm import LIMITS, as_timm, classified, data_config
+
+CARD = "README.md"
+
+USE = """
+## Use it without headstart
+
+```python
+import sys
+
+import timm
+import torch
+from PIL import Image, ImageOps
+
+FOLDER = "{folder}"  # this folder
+model = timm.create_model(f"local-dir:{{FOLDER}}", pretrained=True).eval()
+config = timm.data.resolve_model_data_config(model)
+transform = timm.data.create_transform(**config, is_training=False)
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+with torch.inference_mode():
+    probabilities = model(transform(image)[None]).softmax(1)[0]
+for name, probability in zip(model.pretrained_cfg["label_names"], probabilities.tolist()):
+    print(f"{{name}}: {{probability:.4f}}")
+```
+
+The temperature is in the weights: the softmax of the outputs are calibrated probabilities.
+"""
+
+USE_ONNX = """
+## Use it without headstart
+
+timm alone cannot hold this classifier: {why}. `model.onnx` is the whole classifier. It takes views
+(N, {side}, {side}, 3) of bytes, and `probabilities` is its third output; its metadata hold the
+classes and the preprocessing.
+"""
+
+
+def write(exporting: Exporting, folder: Path) -> Written:
+    """Writes the weights and their configuration, or the graph where timm cannot hold the head."""
+    spec, found = exporting.spec, as_timm(exporting)
+    if isinstance(found, str):
+        graph_of(exporting, folder / GRAPH)
+        use = USE_ONNX.format(why=found, side=spec.preprocessing.resolution)
+        _write_card(exporting, folder, use, "onnx")
+        note = f"timm cannot hold this classifier: {found}. The folder holds model.onnx instead."
+        return Written(opened(folder / GRAPH), runtime(), notes=(note,))
+    with quietly():
+        save_for_hf(
+            found.model,
+            str(folder),
+            model_config={"label_names": list(spec.classes)},
+            model_args=found.arguments,
+            safe_serialization=True,
+            data_config=data_config(spec),
+        )
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    shown = {"image_processor_type": "TimmWrapperImageProcessor", "architecture": found.name}
+    write_json(folder / "preprocessor_config.json", {**shown, "pretrained_cfg": data_config(spec)})
+    _write_card(exporting, folder, USE.format(folder="."), "timm")
+    return Written(
+        classified(model, spec),
+        f"timm {timm.__version__}",
+        LIMITS,
+        from_file=_from_file(model),
+    )
+
+
+def _from_file(model: nn.Module) -> ClassifyFile:
+    """Returns a function that runs a network of timm on a file, with timm's preprocessing."""
+    config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
+    transform = create_transform(**config, is_training=False)
+
+    def classify(path: Path) -> NDArray[np.floating]:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("RGB")
+        with torch.inference_mode():
+            logits = model(transform(image)[None])
+            found: NDArray[np.floating] = torch.softmax(logits.double(), 1)[0].numpy()
+            return found
+
+    return classify
+
+
+def _write_card(exporting: Exporting, folder: Path, use: str, library: str) -> None:
+    """Writes the model card of the bundle, with how to use the folder."""
+    card = exporting.bundle / "MODEL_CARD.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else _short_card(exporting.spec)
+    named = re.sub(r"^library_name: .*$", f'library_name: "{library}"', text, count=1, flags=re.M)
+    write_text(folder / CARD, named.rstrip("\n") + "\n" + use)
+
+
+def _short_card(spec: BundleSpec) -> str:
+    return f"---\nlibrary_name: timm\n---\n\n# An image classifier of {len(spec.classes)} classes\n"
