@@ -96,7 +96,7 @@ def test_timm_loads_the_weights_with_the_stated_arguments(linear: Path, tmp_path
 def test_what_timm_cannot_hold_is_said_and_the_hub_gets_the_graph(
     mirrored: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"timm cannot hold this classifier: it also looks at"):
+    with pytest.raises(InputError, match=r"cannot be held by timm: it also looks at"):
         export(mirrored, to="timm", progress=False)
     assert not list((mirrored / "export").iterdir())
     done = export(mirrored, to="hub", out=tmp_path / "hub", max_loss=1, progress=False)

@@ -46,7 +46,7 @@ def write(exporting: Exporting, folder: Path) -> Written:
     found = as_timm(exporting)
     if isinstance(found, str):
         raise InputError(
-            f"timm cannot hold this classifier: {found}. Export it with --to onnx or hub."
+            f"This classifier cannot be held by timm: {found}. Export it with --to onnx or hub."
         )
     from safetensors.torch import save_file  # noqa: PLC0415
 

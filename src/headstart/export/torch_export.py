@@ -29,7 +29,7 @@ def write(exporting: Exporting, folder: Path) -> Written:
             program = torch.export.export(whole, (example,), dynamic_shapes=({0: batch},))
         except Exception as error:  # it raises errors of any kind
             raise InputError(
-                f"torch.export does not take this network: {first_line(error)[:200].rstrip('.')}."
+                f"This network is not taken by torch.export: {first_line(error)[:200].rstrip('.')}."
             ) from error
         torch.export.save(program, folder / NAME)
     return Written(opened(folder / NAME), f"torch {torch.__version__}")
