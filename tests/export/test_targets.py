@@ -80,6 +80,8 @@ def test_plain_timm_loads_the_hub_folder_and_gives_the_recorded_probabilities(
     for row, found in zip(rows, json.loads(said.stdout), strict=True):
         assert max(found, key=found.__getitem__) == row["prediction"]
         assert abs(found[row["prediction"]] - float(row["probability"])) < 1e-4
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert "model_args" not in config  # transformers would pass the number of classes twice
     card = (tmp_path / "hub" / "README.md").read_text()
     assert 'library_name: "timm"' in card
     assert "timm.create_model" in card

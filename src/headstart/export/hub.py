@@ -1,7 +1,9 @@
 """A Hugging Face folder: timm and transformers load it without headstart."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -73,6 +75,7 @@ def write(exporting: Exporting, folder: Path) -> Written:
             safe_serialization=True,
             data_config=data_config(spec),
         )
+        _leave_arguments(folder / "config.json", found.arguments)
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     shown = {"image_processor_type": "TimmWrapperImageProcessor", "architecture": found.name}
     write_json(folder / "preprocessor_config.json", {**shown, "pretrained_cfg": data_config(spec)})
@@ -83,6 +86,16 @@ def write(exporting: Exporting, folder: Path) -> Written:
         LIMITS,
         from_file=_from_file(model),
     )
+
+
+def _leave_arguments(path: Path, needed: dict[str, Any]) -> None:
+    """Leaves the arguments of the network that it needs besides the number of classes.
+
+    timm also writes that into them, and transformers then passes it twice, which fails.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("model_args", None)
+    write_json(path, {**config, **({"model_args": needed} if needed else {})})
 
 
 def _from_file(model: nn.Module) -> ClassifyFile:
