@@ -195,8 +195,8 @@ def test_only_the_next_few_images_are_taken(head_run: Run, images: Path) -> None
 
     batches = predict_batches(head_run.bundle, endless())
     for number in (1, 2, 3):
-        assert len(next(batches)) == 16
-        assert taken <= 16 * number + 64
+        assert len(next(batches)) == 4
+        assert taken <= 4 * number + 64
     batches.close()
 
 

@@ -18,7 +18,8 @@ from PIL import Image
 from headstart.api.fit import fit
 from headstart.errors import InputError, RunError
 from headstart.inference.bundle import IN_PYTORCH, open_bundle
-from headstart.inference.predict import embed_images, predict_images
+from headstart.inference.image_inputs import ImageInput
+from headstart.inference.predict import embed_images, predict_batches, predict_images
 from headstart.inference.pytorch import ENGINE_PAYS_FROM
 from headstart.inference.run import Run
 from headstart.inference.run_bundle import run_bundle
@@ -286,3 +287,20 @@ def test_the_lines_in_the_documentation_run_the_bundle(
         )  # fmt: skip
         (expected,) = run.predict(tmp_path / "image.png")
         assert json.loads(done.stdout) == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+def test_many_batches_at_once_give_the_same_rows_in_the_same_order(
+    run: Run, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    images = [ImageInput(str(path), path) for path in sorted(fresh.rglob("*.png"))[:30]]
+    images.insert(7, ImageInput("broken", b"no image"))
+    many = open_bundle(run.folder, many=True)
+    assert many.at_once == 3
+    found = [each for batch in predict_batches(many, images) for each in batch]
+    one_by_one = predict_images(open_bundle(run.folder), images)
+    assert [each.image for each in found] == [each.image for each in one_by_one]
+    assert [each.label for each in found] == [each.label for each in one_by_one]
+    assert found[7].error == one_by_one[7].error != ""
+    for a, b in zip(found, one_by_one, strict=True):
+        assert a.probability == pytest.approx(b.probability, abs=1e-5)

@@ -93,7 +93,7 @@ def predict(
     target, coverage = options.out, options.set_coverage
     if target is None:
         raise InputError("Give a file for the predictions: out='NAME.csv'.")
-    bundle = open_bundle(run)
+    bundle = open_bundle(run, many=options.engine == "here")
     check_coverage(bundle, coverage)
     listed = count_inputs(images)
     made = made_by(bundle_folder(run), bundle.spec.classes, coverage)

@@ -62,19 +62,20 @@ class Graph:
         return logits, embeddings
 
 
-def open_graph(folder: Path, spec: BundleSpec) -> Graph:
+def open_graph(folder: Path, spec: BundleSpec, threads: int | None = None) -> Graph:
     """Opens `model.onnx` of a bundle that has one.
 
     Args:
         folder: Bundle folder.
         spec: Its description.
+        threads: Threads for one batch; by default all that there are.
 
     Raises:
         RunError: If the file is damaged, or does not belong to the description.
     """
     path, content = folder / GRAPH, read_checked(folder, GRAPH, spec.onnx_sha256)
     try:
-        session = open_session(content, thread_count())
+        session = open_session(content, threads or thread_count())
     except Exception as error:  # ONNX Runtime has many error types without a common base
         raise _misfit(path, shortened(" ".join(str(error).split()), 200)) from None
     if session.get_modelmeta().custom_metadata_map.get(DESCRIPTION) != description_hash(folder):

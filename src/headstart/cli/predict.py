@@ -89,7 +89,7 @@ def _printed(
         predict_images,
     )
 
-    bundle, progress = open_bundle(run), for_stream(sys.stderr)
+    bundle, progress = open_bundle(run, many=form is not None), for_stream(sys.stderr)
     if form is None:
         predictions = predict_images(bundle, images, progress, set_coverage)
         print_predictions(predictions, as_json)

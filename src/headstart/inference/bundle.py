@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle_graph import RunBatch, open_graph
 from headstart.artifacts.bundle_spec import BundleSpec, read_gallery, read_spec
+from headstart.backbones.sessions import thread_count
 
 IN_PYTORCH = (
     "The bundle has no model.onnx, so PyTorch runs the network. That takes longer to start; the "
@@ -27,6 +28,7 @@ class Bundle:
         gallery: Training embeddings (G, E) of length 1 for the out-of-distribution check; None if
             the bundle has no range.
         note: Why this is not the fastest way to run it; empty if it is.
+        at_once: Number of batches that may run at the same time.
     """
 
     spec: BundleSpec
@@ -34,15 +36,21 @@ class Bundle:
     runner: Callable[[int], RunBatch]
     gallery: NDArray[np.float32] | None = None
     note: str = ""
+    at_once: int = 1
 
 
-def open_bundle(folder: str | Path) -> Bundle:
+def open_bundle(folder: str | Path, many: bool = False) -> Bundle:
     """Opens the classifier of a run folder or of a bundle folder.
+
+    Args:
+        folder: The folder.
+        many: Whether it is for many images: each batch has one thread, and as many batches as
+            there are threads run at the same time. None waits for another, as parts of one do.
 
     Raises:
         RunError: If the folder has none.
     """
-    return load_bundle(bundle_folder(folder))
+    return load_bundle(bundle_folder(folder), many)
 
 
 def bundle_folder(folder: str | Path) -> Path:
@@ -52,16 +60,21 @@ def bundle_folder(folder: str | Path) -> Path:
     return inner if inner.is_dir() else path
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, many: bool = False) -> Bundle:
     """Opens the classifier of a bundle folder.
+
+    Args:
+        folder: The folder.
+        many: As for `open_bundle`.
 
     Raises:
         RunError: If it is not a bundle, is of a newer format, or is damaged.
     """
     spec = read_spec(folder)
     if spec.onnx_sha256:
-        graph = open_graph(folder, spec)
-        bundle = Bundle(spec, graph.embedding, lambda _: graph.run)
+        graph = open_graph(folder, spec, 1 if many else None)
+        at_once = thread_count() if many else 1
+        bundle = Bundle(spec, graph.embedding, lambda _: graph.run, at_once=at_once)
     else:
         bundle = _in_pytorch(folder, spec)
     if spec.distribution is None:

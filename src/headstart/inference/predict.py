@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from headstart.artifacts.bundle_spec import BundleSpec
 from headstart.errors import InputError
@@ -20,6 +21,9 @@ from headstart.text import listed
 
 _MANY = 1_000_000
 """What a stream of images is taken for, whose number is not known."""
+
+_FEW = 4
+"""Images in a batch of a stream: on a processor, what few need stays in its caches."""
 
 
 class Prediction(BaseModel):
@@ -164,8 +168,10 @@ def predict_batches(
     Yields:
         The predictions of the next few images, in their order.
     """
-    for given, outputs in run_batches(bundle, images, _MANY):
-        yield predictions_of(bundle, given, outputs, set_coverage)
+    # Threads of NumPy that wait for each other would keep the cores from the network.
+    with threadpool_limits(1, user_api="blas"):
+        for given, outputs in run_batches(bundle, images, _MANY, _FEW):
+            yield predictions_of(bundle, given, outputs, set_coverage)
 
 
 def check_coverage(bundle: Bundle, set_coverage: float | None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.artifacts.bundle_graph import RunBatch
 from headstart.artifacts.bundle_spec import BundleSpec
 from headstart.data.eval_view import eval_view
 from headstart.data.images import see_image
@@ -86,34 +87,49 @@ def run_bundle(
 
 
 def run_batches(
-    bundle: Bundle, images: Iterable[ImageInput], count: int
+    bundle: Bundle, images: Iterable[ImageInput], count: int, size: int = _BATCH
 ) -> Iterator[tuple[list[ImageInput], Outputs]]:
-    """Yields images in batches with their outputs; the next ones are decoded meanwhile.
+    """Yields images in batches with their outputs; the next ones are worked on meanwhile.
 
     Args:
         bundle: Classifier.
         images: Images; only the next few are taken.
         count: About how many there are.
+        size: Images in a batch.
     """
     run = bundle.runner(count)
-    pool = ThreadPoolExecutor()
+    decoders, runners = ThreadPoolExecutor(), ThreadPoolExecutor(bundle.at_once)
+    running = deque[tuple[list[ImageInput], "Future[Outputs]"]]()
     try:
-        decoded = _decoded(pool, images, bundle.spec)
-        while batch := list(islice(decoded, _BATCH)):
-            logits = np.full((len(batch), len(bundle.spec.classes)), np.nan, np.float32)
-            embeddings = np.full((len(batch), bundle.embedding), np.nan, np.float32)
-            failed, views, depths = dict[int, str](), list[NDArray[np.uint8]](), dict[int, str]()
-            for row, (_, future) in enumerate(batch):
-                try:
-                    view, depths[row] = future.result()
-                    views.append(view)
-                except DataError as error:
-                    failed[row] = str(error)
-            if views:
-                logits[list(depths)], embeddings[list(depths)] = run(np.stack(views))
-            yield [image for image, _ in batch], Outputs(logits, embeddings, failed, depths)
+        decoded = _decoded(decoders, images, bundle.spec)
+        while batch := list(islice(decoded, size)):
+            views = [future for _, future in batch]
+            future = runners.submit(_outputs, bundle, run, views)
+            running.append(([image for image, _ in batch], future))
+            if len(running) > bundle.at_once:
+                given, future = running.popleft()
+                yield given, future.result()
+        for given, future in running:
+            yield given, future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for pool in (runners, decoders):
+            pool.shutdown(cancel_futures=True)
+
+
+def _outputs(bundle: Bundle, run: RunBatch, decoding: Sequence["Future[_View]"]) -> Outputs:
+    """Returns the outputs for views, when they are decoded."""
+    logits = np.full((len(decoding), len(bundle.spec.classes)), np.nan, np.float32)
+    embeddings = np.full((len(decoding), bundle.embedding), np.nan, np.float32)
+    failed, views, depths = dict[int, str](), list[NDArray[np.uint8]](), dict[int, str]()
+    for row, future in enumerate(decoding):
+        try:
+            view, depths[row] = future.result()
+            views.append(view)
+        except DataError as error:
+            failed[row] = str(error)
+    if views:
+        logits[list(depths)], embeddings[list(depths)] = run(np.stack(views))
+    return Outputs(logits, embeddings, failed, depths)
 
 
 def view_of(source: ImageSource, spec: BundleSpec, box: Box | None = None) -> _View:
