@@ -188,6 +188,19 @@ def test_a_run_is_taken_apart_and_its_report_says_so(probed: Run, headstart: Com
     assert len(json.loads(again.stdout)["rows"]) == 5
 
 
+def test_a_budget_too_small_for_two_rows_is_refused_before_anything_is_trained(
+    pictures: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    whole, out = ["backbone.resolution=64", "freezing=full"], tmp_path / "out"
+    # So many epochs take hours on any machine, but only rows of the whole network are foretold.
+    with pytest.raises(BudgetError, match=r"cheapest path takes about \d+ s\. Give --budget \d+s"):
+        compare(pictures, settings=whole, epochs=10**5, budget=60, out=out, cache_dir=shared_cache)
+    part = ["backbone.resolution=64", "head.init=random", "freezing.boundary=blocks.5"]
+    with pytest.raises(BudgetError, match=r"no time to train two recipes\. Give --budget \d+s or"):
+        compare(pictures, settings=part, epochs=10**5, budget=60, out=out, cache_dir=shared_cache)
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_a_budget_leaves_out_what_does_not_fit_and_names_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,14 @@ class Bench:
         plan: Plan with one rung and the folds.
         seed: Seed for the folds.
         heads: Cache of solved heads.
+        planned_s: Seconds that a training of a kind is expected to take.
     """
 
     experiment: Experiment
     plan: SearchPlan
     seed: int
     heads: dict[str, tuple[tuple[Solved | None, ...], ...]] = field(default_factory=dict)
+    planned_s: dict[str, float] = field(default_factory=dict)
 
 
 def make_bench(experiment: Experiment, chosen: Recipe, epochs: int) -> Bench:
@@ -110,12 +113,41 @@ def measure_rows(
     keys = {_key(recipe) for _, recipe in wanted}
     trials = [trial for key, trial in known.items() if key in keys]
     if len(trials) < 2:
-        raise BudgetError(
-            f"A budget of {format_duration(clock.budget_s or 0)} leaves no time to train two "
-            "recipes. Give a larger --budget or fewer --epochs."
-        )
+        raise BudgetError(f"{_too_short(clock)} Give a larger --budget or fewer --epochs.")
     there = [step for step, recipe in wanted if _key(recipe) in known]
     return trials, [_step_name(step) for step in order if step not in there]
+
+
+def least_passes(images: int, steps: Sequence[LedgerStep], epochs: int) -> float:
+    """Returns how often an image goes through the network in the two cheapest rows, at least.
+
+    Only rows that train the whole backbone are counted, an image as two passes: the gradient takes
+    at least as long as the output. Half of the images are counted: the others may be sealed.
+
+    Args:
+        images: Number of images.
+        steps: Rows of the ablation.
+        epochs: Length of a training.
+    """
+    whole = [step.recipe.freezing.whole_backbone for step in steps]
+    cheapest = sum(sorted(2.0 * epochs * each for each in whole)[:2])
+    return cheapest * passes(folds_for(images)) * (images // 2)
+
+
+def check_two_fit(bench: Bench, steps: Sequence[LedgerStep], clock: Clock) -> None:
+    """Checks before anything is trained that the two cheapest rows fit into the budget.
+
+    Raises:
+        BudgetError: If they do not; the message names a budget that suffices.
+    """
+    left = clock.left()
+    if left is None:
+        return
+    costs = _Costs(bench, clock)
+    needed = SLACK * sum(sorted(costs.planned(step.recipe) for step in steps)[:2])
+    if needed > left:
+        shown = 5 * ceil((clock.elapsed() + needed) * 1.1 / 5)
+        raise BudgetError(f"{_too_short(clock)} Give --budget {shown}s or more, or fewer --epochs.")
 
 
 def is_measured(steps: Sequence[LedgerStep], trials: Sequence[Trial], seeds: int) -> bool:
@@ -150,7 +182,6 @@ class _Costs:
 
     def __init__(self, bench: Bench, clock: Clock) -> None:
         self._bench, self._clock = bench, clock
-        self._planned: dict[str, float] = {}
         self._took: dict[str, float] = {}
         self._sums = [0.0, 0.0]
 
@@ -181,7 +212,7 @@ class _Costs:
         """Returns the expected seconds of a training, from the measured speed."""
         extractor, plan = self._bench.experiment.extractor, self._bench.plan
         boundary, key = boundary_without_clock(extractor, recipe), self._kind(recipe)
-        if key not in self._planned:
+        if key not in self._bench.planned_s:
             bounds = [extractor.traced.boundary(boundary)]
             speed = measure_speeds(extractor, recipe, bounds, self._bench.experiment.features_s)[
                 boundary
@@ -189,10 +220,15 @@ class _Costs:
             images = sum(len(rows) for rows in extractor.rows.values())
             epochs = 0 if recipe.closed_form else plan.epochs
             views = 1 if recipe.augmentation.absent else views_for(plan.epochs)
-            self._planned[key] = plan.folds * TRIAL_S + images * (
+            self._bench.planned_s[key] = plan.folds * TRIAL_S + images * (
                 passes(plan.folds) * epochs * speed.train_s + views * speed.prefix_s
             )
-        return self._planned[key]
+        return self._bench.planned_s[key]
+
+
+def _too_short(clock: Clock) -> str:
+    budget = format_duration(clock.budget_s or 0)
+    return f"A budget of {budget} leaves no time to train two recipes."
 
 
 def _digest(bench: Bench) -> str:

@@ -9,9 +9,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from headstart.ablation.measure import is_measured, make_bench, measure_rows
+from headstart.ablation.measure import (
+    check_two_fit,
+    is_measured,
+    least_passes,
+    make_bench,
+    measure_rows,
+)
 from headstart.ablation.record import MEASURED, Ledger, write_ledger
-from headstart.ablation.steps import endpoints, ladder, ledger_rows, left_out
+from headstart.ablation.steps import LedgerStep, endpoints, ladder, ledger_rows, left_out
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked, read_record
 from headstart.artifacts.run_start import asked_recipe
@@ -96,17 +102,9 @@ def compare(
         asked = options.recipe or "default"
         chosen = load_recipe(asked) if isinstance(asked, str) else asked
         chosen = with_settings(chosen, options.settings)
-    if chosen.averaging.chooses_by_validation:
-        raise InputError(
-            "averaging = soup chooses its weights on the held-out images that compare evaluates "
-            "on. Compare the recipe (--recipe) with another averaging (--set averaging=ema)."
-        )
-    naive, chosen = endpoints(chosen, epochs)
-    steps = ladder(naive, chosen)
-    if len(steps) == 1:
-        raise InputError("The chosen recipe is the naive one: there is nothing to compare.")
-    steps += left_out(naive, chosen)
-    if folder is not None and run is None and not MEASURED.path(folder).exists():
+    chosen, steps = _rows(chosen, epochs)
+    begun = folder is not None and MEASURED.path(folder).exists()
+    if folder is not None and run is None and not begun:
         check_unclaimed(folder)
     assert source is not None
     dataset = load_dataset(source, reading, cache_dir=resources.cache_dir)
@@ -116,13 +114,16 @@ def compare(
         if unknown:
             progress.say(f"note: {unknown}")
     first = (asked_recipe(record) if record else None) or chosen
+    passes = 0.0 if begun else least_passes(len(dataset.items), steps, epochs)
     experiment = prepare_again(
-        dataset, first, chosen, SplitChoice(split, options.split_seed), resources
+        dataset, first, chosen, SplitChoice(split, options.split_seed), resources, passes
     )
-    if folder is not None and run is None and not MEASURED.path(folder).exists():
+    bench = make_bench(experiment, chosen, epochs)
+    if not begun:
+        check_two_fit(bench, steps, resources.clock)
+    if folder is not None and run is None and not begun:
         claim_folder(folder)
     with locked(folder) if folder is not None else nullcontext():
-        bench = make_bench(experiment, chosen, epochs)
         trials, missing = measure_rows(bench, steps, seeds, folder, resources)
         ledger = Ledger(
             epochs=epochs,
@@ -138,6 +139,20 @@ def compare(
         if run is not None:
             write_report(run, progress=progress)
     return ledger
+
+
+def _rows(chosen: Recipe, epochs: int) -> tuple[Recipe, list[LedgerStep]]:
+    """Returns the chosen recipe as it is compared, and all rows."""
+    if chosen.averaging.chooses_by_validation:
+        raise InputError(
+            "averaging = soup chooses its weights on the held-out images that compare evaluates "
+            "on. Compare the recipe (--recipe) with another averaging (--set averaging=ema)."
+        )
+    naive, chosen = endpoints(chosen, epochs)
+    steps = ladder(naive, chosen)
+    if len(steps) == 1:
+        raise InputError("The chosen recipe is the naive one: there is nothing to compare.")
+    return chosen, [*steps, *left_out(naive, chosen)]
 
 
 def chosen_by(folder: Path, record: RunRecord) -> Recipe:

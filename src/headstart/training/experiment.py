@@ -192,7 +192,12 @@ def development_set(experiment: Experiment) -> DevelopmentSet:
 
 
 def prepare_again(
-    dataset: Dataset, first: Recipe, recipe: Recipe, split: SplitChoice, resources: Resources
+    dataset: Dataset,
+    first: Recipe,
+    recipe: Recipe,
+    split: SplitChoice,
+    resources: Resources,
+    passes: float = 0.0,
 ) -> Experiment:
     """Prepares the first backbone's experiment, then switches it to the chosen backbone.
 
@@ -205,8 +210,9 @@ def prepare_again(
         recipe: Recipe that names the chosen backbone.
         split: Source of the split.
         resources: Time, cache, decode workers and progress display.
+        passes: As for `prepare`.
     """
-    experiment = prepare(dataset, first, split, resources)
+    experiment = prepare(dataset, first, split, resources, passes)
     if recipe.backbone == first.backbone:
         return experiment
     return change_backbone(experiment, recipe, resources)
