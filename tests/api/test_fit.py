@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from headstart.api.fit import fit
@@ -262,18 +263,61 @@ def test_the_gap_between_cached_and_fresh_views_is_told(tuned: Run) -> None:
 
 
 def test_an_interrupted_run_says_so(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("headstart.training.finetune.train", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "run")
+        fit(pictures, epochs=2, settings=SMALL, out=tmp_path / "run", progress=True)
+    assert "but no network" in " ".join(capsys.readouterr().err.split())
     record = read_record(tmp_path / "run")
     assert record.status == "interrupted"
     with pytest.raises(RunError):
         Run.open(tmp_path / "run")
+
+
+def test_an_interrupted_training_ships_its_best_epoch(
+    pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in the third epoch, of which nothing may be left in the network."""
+    from headstart.training import finetune
+
+    real, seen = finetune.train, list[tuple[float, Any]]()
+
+    def train(network: Any, *arguments: Any) -> Any:
+        for epoch in real(network, *arguments):
+            if epoch.epoch == 3:
+                raise KeyboardInterrupt
+            state = {name: value.clone() for name, value in network.head.state_dict().items()}
+            seen.append((epoch.val_loss, state))
+            yield epoch
+
+    monkeypatch.setattr(finetune, "train", train)
+    settings = [*SMALL, "head=linear", "head.init=random", "blend=1", "averaging=none", "views=1"]
+    run = fit(
+        pictures, epochs=9, settings=settings, out=tmp_path / "run", cache_dir=shared_cache
+    )  # fmt: skip
+    losses = [loss for loss, _ in seen]
+    best = losses.index(min(losses))
+    assert (run.record.status, run.record.chosen, run.record.epochs) == (
+        "done",
+        "fine-tuned",
+        best + 1,
+    )
+    assert run.record.stop_reason.startswith("the training was interrupted")
+    (note,) = (note for note in run.record.notes if note.startswith("Interrupted"))
+    assert f"after 2 of 9 epochs: epoch {best + 1}, which" in note
+    assert note in (run.folder / "report.html").read_text(encoding="utf-8")
+    acted = {each.family: each.state for each in run.record.acted}
+    assert acted["optimizer"] == "acted"
+    shipped = load_network(run.folder / "bundle").state_dict()
+    for value in seen[best][1].values():
+        assert any(torch.equal(value, other) for other in shipped.values())
 
 
 @pytest.fixture(scope="module")

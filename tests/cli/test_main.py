@@ -303,12 +303,13 @@ def test_ctrl_c_says_what_is_kept(pictures: Path, tmp_path: Path, shared_cache: 
             break
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     assert "Traceback" not in errors
-    assert str(out) in errors
-    assert "but no network" in " ".join(errors.split())
-    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert "of 5,000 epochs" in " ".join(errors.split())
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "done"
+    assert 1 <= record["epochs"] < 5000
 
 
 def test_a_full_disk_exits_with_1(pictures: Path, tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ class EpochRecord(BaseModel):
         val_accuracy: Validation accuracy of these weights.
         images_per_s: Training images per second, without validation.
         seconds: Wall time of the epoch.
-        acted: Observed effect of each method; only in the last record.
+        acted: Observed effect of each method so far; in the journal, only in the last record.
         val_right: One character per validation image, `1` if it is classified correctly; not
             written to files.
     """

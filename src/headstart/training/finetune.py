@@ -13,12 +13,7 @@ from headstart.artifacts.bundle import Member
 from headstart.artifacts.records import Acted, EpochRecord
 from headstart.artifacts.run_start import EPOCHS, forget_epochs, write_recipe
 from headstart.backbones.boundaries import FEATURES
-from headstart.errors import (
-    DivergedError,
-    HeadstartError,
-    first_line,
-    is_out_of_memory,
-)
+from headstart.errors import DivergedError, HeadstartError, first_line, is_out_of_memory
 from headstart.evaluation.calibration import calibrated_score, score
 from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import FeatureExtractor
@@ -26,10 +21,8 @@ from headstart.recipes.recipe import Recipe
 from headstart.text import counted, percent
 from headstart.training.activity import untrained
 from headstart.training.averaging import blend
-from headstart.training.boundary import (
-    boundary_without_clock,
-    fixed_boundary,
-)
+from headstart.training.best_epoch import last_or_best
+from headstart.training.boundary import boundary_without_clock, fixed_boundary
 from headstart.training.budget import (
     FEWEST_EPOCHS,
     TARGET_EPOCHS,
@@ -182,12 +175,10 @@ def finetune(
     with run.step("training", planned) as step:
         least_s = 0.0 if transfer.solved else 1.0  # a random head is not worth keeping
         deadline = deadline_of(experiment, recipe, run.clock, least_s=least_s)
-        last = zero
+        records = train_blended(extractor, recipe, transfer, data, epochs, deadline, "training")
         try:
-            for last in train_blended(
-                extractor, recipe, transfer, data, epochs, deadline, "training"
-            ):
-                EPOCHS.append(run.folder, last)
+            kept, stopped = last_or_best(run, recipe, transfer, records, epochs)
+            last = kept or zero
             after = validation_logits(transfer.model, data, device)
             if not np.isfinite(after).all():
                 raise DivergedError("The outputs of the trained network are not finite.")
@@ -201,7 +192,9 @@ def finetune(
         record.acted += last.acted
         record.epochs = last.epoch
         record.stop_reason = (
-            "the time budget was used up: the schedule was cut to fit"
+            "the training was interrupted, and the best epoch so far is kept"
+            if stopped
+            else "the time budget was used up: the schedule was cut to fit"
             if last.epoch < epochs
             else "all planned epochs were trained"
         )

@@ -86,8 +86,8 @@ def train(
 ) -> Iterator[EpochRecord]:
     """Trains a network in place and yields one record per epoch.
 
-    After the last record the network holds the weights to keep, averaged if the recipe averages.
-    The last record also holds the observed effect of each method.
+    At each record the network holds the weights that it evaluates, averaged if the recipe averages;
+    at the last one, those to keep. Each also holds the observed effect of the methods so far.
 
     Args:
         network: Network to train.
@@ -149,7 +149,7 @@ def train(
             keep_epoch(path, _known(val_loss))
         if progress >= 1 and _finish(network, data, path, guard, batches, seen):
             val_loss, val_accuracy, val_right = _validate(network, data)
-        acted = fingerprints(recipe, seen) if progress >= 1 or epoch == 1 else ()
+        acted = fingerprints(recipe, seen)
         if progress < 1:
             go_on(path)
         yield EpochRecord(
@@ -161,7 +161,7 @@ def train(
             val_accuracy=val_accuracy,
             images_per_s=images / max(trained - epoch_start, 1e-9),
             seconds=time.monotonic() - epoch_start,
-            acted=acted if progress >= 1 else (),
+            acted=acted,
             val_right=val_right,
         )
     model.requires_grad_(True)

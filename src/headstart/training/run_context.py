@@ -148,7 +148,8 @@ class RunContext:
                     if record.request
                     else f"{self.folder} keeps the recipe, the split and the journal, but no "
                     "network: the training of one recipe cannot be resumed, only a search "
-                    "(--budget or --trials). Decoded images and activations stay cached: the same "
+                    "(--budget or --trials); Ctrl-C after the first epoch keeps the best one. "
+                    "Decoded images and activations stay cached: the same "
                     "command with another --out starts again from them."
                 )
             raise
