@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,16 +18,17 @@ from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import load_backbone
 from headstart.backbones.cut import Traced, prefix, suffix
 from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
-from headstart.backbones.weights import PretrainedBackbone
+from headstart.backbones.tracing import architecture
+from headstart.backbones.weights import PretrainedBackbone, hash_weights
 from headstart.data.pixels import Pixels
 from headstart.data.views import EVALUATION, View, view_batches
 from headstart.features.cache import cache_key, cached_activations
 from headstart.progress import Progress
 from headstart.recipes.recipe import Recipe
 
-_engines: dict[str, Engine] = {}
+_engines: OrderedDict[Hashable, Engine] = OrderedDict()
 
-_MOST_ENGINES = 4
+_MOST_ENGINES = 6
 
 _VIEW_PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
@@ -146,8 +148,8 @@ def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] 
         return PrefixRun(boundary, identity_engine(), depends_on)
     # A prefix is pretrained and never changes: one export serves every trial.
     key = cache_key({**depends_on, "pixels": "", "device": str(extractor.device)})
-    if key in _engines:
-        return PrefixRun(boundary, _engines[key], depends_on)
+    if (known := _known(key)) is not None:
+        return PrefixRun(boundary, known, depends_on)
     if taps:
         assert boundary == FEATURES
         network = suffix(extractor.traced, INPUT, taps)
@@ -156,10 +158,21 @@ def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] 
     normalize = Normalize(preprocessing.mean, preprocessing.std)
     example = np.zeros((2, preprocessing.resolution, preprocessing.resolution, 3), np.uint8)
     engine = make_engine(nn.Sequential(normalize, network).eval(), example, extractor.device)
-    if len(_engines) == _MOST_ENGINES:
-        _engines.pop(next(iter(_engines)))
+    return PrefixRun(boundary, _keep(key, engine), depends_on)
+
+
+def _known(key: Hashable) -> Engine | None:
+    if key in _engines:
+        _engines.move_to_end(key)
+    return _engines.get(key)
+
+
+def _keep(key: Hashable, engine: Engine) -> Engine:
+    """Remembers an engine, and forgets the one whose last use is the longest ago."""
     _engines[key] = engine
-    return PrefixRun(boundary, engine, depends_on)
+    if len(_engines) > _MOST_ENGINES:
+        _engines.popitem(last=False)
+    return engine
 
 
 def activations(
@@ -213,7 +226,13 @@ def features_of(
         preprocessing = extractor.backbone.preprocessing
         network = nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), network).eval()
     some = _as_input(cached[:2])
-    engine = make_engine(network, np.concatenate([some, some])[:2], extractor.device)
+    example = np.concatenate([some, some])[:2]
+    # Folds, heads and the proof ask for the features of one network again and again.
+    key = (
+        hash_weights(network), architecture(extractor.backbone.model), run.boundary, tuple(taps),
+        example.shape, example.dtype.str, str(extractor.device),
+    )  # fmt: skip
+    engine = _known(key) or _keep(key, make_engine(network, example, extractor.device))
     size = engine.batch_size
     return np.concatenate(
         [
