@@ -129,8 +129,8 @@ def least_passes(images: int, steps: Sequence[LedgerStep], epochs: int) -> float
         steps: Rows of the ablation.
         epochs: Length of a training.
     """
-    whole = [step.recipe.freezing.whole_backbone for step in steps]
-    cheapest = sum(sorted(2.0 * epochs * each for each in whole)[:2])
+    whole: list[bool] = [step.recipe.freezing.whole_backbone for step in steps]
+    cheapest: float = sum(sorted(2.0 * epochs * each for each in whole)[:2])
     return cheapest * passes(folds_for(images)) * (images // 2)
 
 
