@@ -12,7 +12,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,explain,tables,ray,scientific,serve,openvino]" --group dev --group docs
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,explain,tables,ray,scientific,serve,openvino,tensorboard]" --group dev --group docs
 	touch $(READY)
 
 demo: $(READY)

@@ -17,6 +17,7 @@ from headstart.data.reading import range_notes
 from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
+from headstart.export.tracking import check_log, log_run
 from headstart.features.cache import evict
 from headstart.inference.retest import retest
 from headstart.inference.run import Run
@@ -96,6 +97,7 @@ def fit(
     earlier = None if options.from_run is None else open_earlier(options.from_run)
     if earlier is not None:
         options = options.model_copy(update={"recipe": earlier.recipe})
+    check_log(options.log)
     recipe = chosen_recipe(options)
     resources = Resources(
         Clock(started or time.monotonic(), options.budget_s),
@@ -141,7 +143,10 @@ def fit(
         write_fingerprint(run.folder, marks(experiment), parts)
         write_text(run.folder / REQUEST, to_config(asked))
         write_start(run.folder, record, recipe, experiment.audited.audit)
-        return train_and_prove(run, experiment, recipe, earlier)
+        done = train_and_prove(run, experiment, recipe, earlier)
+    if options.log is not None:
+        run.say(f"note: {log_run(options.log, run.folder)}")
+    return done
 
 
 def _of_earlier(experiment: Experiment, earlier: EarlierRun) -> Experiment:

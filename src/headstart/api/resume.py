@@ -14,6 +14,7 @@ from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
 from headstart.diagnose.suspects import SUSPECTS
 from headstart.errors import RunError
+from headstart.export.tracking import check_log, log_run
 from headstart.inference.run import Run
 from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
@@ -58,6 +59,7 @@ def resume(
         before = read_record(path)
         asked, source = _resumable(path, before)
         request, moved = placed_request(asked, options)
+        check_log(request.options.log)
         planned = read_plan(path) is not None
         # A plan is completed, however long it takes. Without a plan, the budget starts anew.
         budget_s = None if planned else before.budget_s
@@ -97,7 +99,10 @@ def resume(
         for note in filter(None, (unknown, moved)):
             run.note(note)
             run.say(f"note: {note}")
-        return train_and_prove(run, experiment, recipe)
+        done = train_and_prove(run, experiment, recipe)
+    if request.options.log is not None:
+        run.say(f"note: {log_run(request.options.log, run.folder)}")
+    return done
 
 
 def placed_request(request: Request, options: ResumeOptions) -> tuple[Request, str]:

@@ -24,6 +24,8 @@ Boxes = Literal["crop", "keep"]
 
 Layout = Literal["classes", "splits", "groups"]
 
+Log = Literal["tensorboard", "mlflow"]
+
 
 DEFAULT_BUDGET = "10m"
 
@@ -157,6 +159,8 @@ class FitOptions(SourceOptions):
     """Change one value of the recipe, such as optimizer=sgd or optimizer.lr=3e-4."""
     out: Path | None = None
     """Run folder; runs/NAME-TIME by default."""
+    log: Log | None = None
+    """Log the finished run: into the run folder, or into MLflow's local store."""
     seed: int | None = None
     """Seed for training and augmentation."""
     split_seed: int = Field(0, ge=0)
