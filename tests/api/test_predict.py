@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -246,3 +247,31 @@ def test_options_that_do_not_go_together(
     assert words in done.stderr
     assert list(tmp_path.iterdir()) == []
     assert (head_run.folder / "bundle" / GRAPH).exists()
+
+
+ON_RAY = """
+import sys
+import headstart
+run, images, out = sys.argv[1:]
+done = headstart.predict(run, images, out=out, engine="ray", resume=True)
+print(done.images, done.before, done.failed)
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_rows(
+    head_run: Run, images: Path, whole: dict[str, Path], tmp_path: Path
+) -> None:
+    """In a program of its own, because Ray leaves traces in a process; half of it was done here."""
+    pytest.importorskip("ray")
+    expected = whole["csv"].read_bytes()
+    path = cut(whole["csv"], len(expected) // 2, tmp_path)
+    command = [sys.executable, "-c", ON_RAY, str(head_run.folder), str(images), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    made, before, failed = map(int, done.stdout.split())
+    assert (made + before, failed) == (21, 1 - any(row["error"] for row in rows(path)[:before]))
+    by_name = [{row["image"]: row for row in rows(file)} for file in (whole["csv"], path)]
+    assert by_name[0].keys() == by_name[1].keys() and len(rows(path)) == 21
+    for name, row in by_name[0].items():
+        assert by_name[1][name]["label"] == row["label"]
