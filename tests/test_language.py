@@ -18,8 +18,8 @@ UNCHECKED: set[str] = set()
 """Rooms whose texts are not rewritten yet."""
 
 CLAUSES = {
-    "AttributeError", "BadImageError", "HeatError", "OnnxExportError", "UncutError",
-    "UnavailableError",
+    "AttributeError", "BadImageError", "FormError", "HeatError", "OnnxExportError", "UncutError",
+    "UnavailableError", "_CutError",
 }  # fmt: skip
 """Errors whose texts are clauses: whoever catches them puts them into a sentence."""
 

@@ -30,6 +30,7 @@ TARGETS = {
     "torch-export": "headstart.export.torch_export",
     "timm": "headstart.export.timm",
     "hub": "headstart.export.hub",
+    "web": "headstart.export.web",
 }
 """Modules of the targets by their names; each has `write`."""
 
@@ -88,7 +89,7 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
         )
     record, predictions, spec = read_record(run), read_predictions(run), read_spec(run / "bundle")
     cache_dir = default_cache_dir()
-    exporting = Exporting(run, record, spec, options.data, cache_dir)
+    exporting = Exporting(run, record, spec, options.data, cache_dir, options)
     names = [each.path for each in predictions]
     images = test_images(run, record, names, options.data, cache_dir)
     out = options.out or run / "export" / options.to

@@ -11,6 +11,7 @@ from headstart.artifacts.bundle_spec import BundleSpec
 from headstart.artifacts.records import RunRecord
 from headstart.errors import InputError
 from headstart.export.parity import EXACT, Limits
+from headstart.recipes.export_options import ExportOptions
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 """Maps evaluation views (N, R, R, 3) to probabilities (N, C), by what was written."""
@@ -29,6 +30,7 @@ class Exporting:
         spec: Description of its classifier.
         data: Where its images are now; None for where the run found them.
         cache_dir: Cache folder.
+        options: What was asked for.
     """
 
     run: Path
@@ -36,6 +38,7 @@ class Exporting:
     spec: BundleSpec
     data: str | None
     cache_dir: Path
+    options: ExportOptions
 
     @property
     def bundle(self) -> Path:

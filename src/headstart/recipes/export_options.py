@@ -1,11 +1,13 @@
 """The options of `export`: declared, documented and checked here alone."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-ExportTarget = Literal["onnx", "int8", "openvino", "torch-export", "timm", "hub"]
+from headstart.errors import InputError
+
+ExportTarget = Literal["onnx", "int8", "openvino", "torch-export", "timm", "hub", "web"]
 
 
 class ExportOptions(BaseModel):
@@ -28,3 +30,13 @@ class ExportOptions(BaseModel):
     max_loss: float = Field(0.01, ge=0, le=1)
     """Most accuracy on the sealed test that an export may lose, as a share. One image is always
     allowed."""
+    runtime: Path | None = None
+    """Folder with the files of onnxruntime-web for --to web: `dist` of the npm package."""
+    download: bool = False
+    """Fetch the files of onnxruntime-web for --to web from the npm registry, once."""
+
+    @model_validator(mode="after")
+    def _check_runtime(self) -> Self:
+        if self.to != "web" and (self.runtime is not None or self.download):
+            raise InputError("--runtime and --download are for --to web. Leave them out.")
+        return self

@@ -30,7 +30,7 @@ def serve(folder: str | Path, options: ServeOptions, say: Callable[[str], object
         from headstart.serving.app import make_app  # noqa: PLC0415 - imports fastapi
     except ImportError as error:
         missing = f"{error.name} is missing" if error.name else str(error)
-        raise InputError(f"serve needs pip install 'headstart[serve]': {missing}.") from None
+        raise InputError(f"Serving needs pip install 'headstart[serve]': {missing}.") from None
     app = make_app(folder, options, key)
     with _listening(options) as listener:
         port = listener.getsockname()[1]

@@ -14,6 +14,16 @@ def service_page() -> tuple[bytes, str]:
     return _page(style, script, "").encode(), policy
 
 
+def browser_page() -> bytes:
+    """Returns the page that runs the classifier in the browser, with its security policy inside."""
+    names = ("browser.js", "resize.js", "view.js", "page.js")
+    style, script = text_of("style.css"), "".join(text_of(name) for name in names)
+    more = " 'self' 'wasm-unsafe-eval'"
+    policy = _policy(style, script, more) + "; worker-src 'self'"
+    tag = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return _page(style, script, tag).encode()
+
+
 def text_of(name: str) -> str:
     """Returns the text of a file of this folder."""
     return (_HERE / name).read_text(encoding="utf-8")
