@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 SETTINGS: dict[str, dict[str, str]] = {
     "libraries' own": {"GOMP_SPINCOUNT": "300000"},  # libgomp's, where threads fit the cores
@@ -67,10 +68,10 @@ def _timed(environment: dict[str, str], busy: bool) -> dict[str, float]:
 
 def _measured() -> dict[str, float]:
     """Returns the seconds of each part in this process."""
+    import_module("headstart")  # it sets how long threads spin, before torch is there
     import numpy as np
     import torch
 
-    import headstart  # noqa: F401 - it sets how long threads spin, before torch is there
     from headstart.backbones.catalog import load_backbone
     from headstart.backbones.cut import prefix, suffix, trace
     from headstart.backbones.engine import make_engine

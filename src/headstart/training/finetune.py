@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from headstart.training.budget import (
     choose_epochs,
     choose_length,
 )
-from headstart.training.experiment import Experiment
+from headstart.training.closed_form import is_solved, solved_on_all
+from headstart.training.experiment import Experiment, development_set
 from headstart.training.loop import TrainData, train, validation_logits
 from headstart.training.pace import Deadline
 from headstart.training.reserve import (
@@ -79,12 +80,17 @@ def train_recipe(run: RunContext, experiment: Experiment, recipe: Recipe) -> Fit
         recipe: Recipe to train.
     """
     write_recipe(run.folder, recipe)
+    if recipe.freezing.head_alone:  # one run of the network serves all images
+        rows = development_set(experiment).rows
+        experiment = replace(experiment, extractor=replace(experiment.extractor, pool=rows))
     transfer = begin(run, experiment, recipe)
     logits = finetune(run, experiment, recipe, transfer)
     labels, groups = experiment.extractor.labels["val"], experiment.audited.groups
     calibration = fit_calibration(
         logits, labels, "validation images", groups=groups[experiment.split.val]
     )
+    if is_solved(recipe, transfer):
+        experiment, transfer = solved_on_all(run, experiment, recipe, transfer)
     return FittedClassifier(experiment, recipe, transfer, calibration)
 
 
@@ -280,8 +286,7 @@ def _length(
     run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel
 ) -> tuple[int, int]:
     """Returns the numbers of epochs and views: the recipe's, or as many as the time allows."""
-    at_features = transfer.prefix.boundary == FEATURES
-    if at_features and transfer.solved and not recipe.head.has_hidden_layer:
+    if is_solved(recipe, transfer):
         return 0, 0
     if recipe.epochs:
         return recipe.epochs, recipe.views
