@@ -16,10 +16,13 @@ writes the table that the search starts from, `src/headstart/search/portfolio.js
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -33,28 +36,34 @@ from headstart.methods.criterion import CrossEntropy
 from headstart.methods.optimizer import SGD
 from headstart.recipes.parsing import load_recipe, parse_recipe
 from headstart.recipes.recipe import SEARCHED, Recipe
-from headstart.search.sampler import ask, prior_recipes
+from headstart.search.portfolio import Task, parsed
+from headstart.search.sampler import Asking, ask
 from headstart.search.trial import Fold, TrialContext, TrialJob, run_trial, solve_heads
 from headstart.training.experiment import Experiment, SplitChoice, prepare
 from headstart.training.run_context import Resources
-from records import BENCH, DATA, read_lines
+from measure import machine, markdown_table, versions, write_whole
+from records import BENCH, DATA, DOCS, PACKAGES, read_lines
 
 SETS = (
     "flowers17", "hymenoptera", "clothing10", "sign_digits",
     "magnetic_tile", "rice_leaf", "neu_steel", "stanford_cars_crops",
 )  # fmt: skip
-SIZES = (5, 15, 0)
+SIZES = (15, 5, 0)
 """Training images of each class; 0 stands for as many as `MOST_IMAGES` allow."""
 MOST_IMAGES, MOST_TESTED, MOST_CLASSES = 300, 300, 20
 BOUNDARY, EPOCHS, VIEWS = "blocks.5", 8, 2
-DRAWN = 24
+DRAWN = 12
 """Random recipes, besides the known good ones."""
+STRATEGIES = ("portfolio", "hand-written", "random")
+TRIALS = (1, 3, 10)
+SHUFFLES = 500
+TABLE = Path(__file__).parents[1] / "src" / "headstart" / "search" / "portfolio.json"
 RATES = (2.0, 4.0, 10.0)
 """Factors of the learning rate, each with plain cross-entropy."""
 
 
 @dataclass(frozen=True)
-class Task:
+class Drawn:
     """A task: some training images of a data set, and others to measure on."""
 
     data: str
@@ -74,9 +83,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=SETS, help="data sets")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="images of each class")
     parser.add_argument("--results", type=Path, default=BENCH / "portfolio.jsonl")
+    parser.add_argument("--learn", action="store_true", help="only write the table and the page")
     args = parser.parse_args()
+    if args.learn:
+        learn(read_lines(args.results))
+        return
     known = {(each["task"], json.dumps(each["recipe"])) for each in read_lines(args.results)}
-    tasks = [Task(name, size) for size in args.sizes for name in args.only]
+    tasks = [Drawn(name, size) for size in args.sizes for name in args.only]
     for changed in recipes():
         for task in tasks:
             if (task.key, json.dumps(changed)) in known:
@@ -94,12 +107,212 @@ def told(record: dict[str, Any]) -> str:
     return f"{record['start_loss'] - record['loss']:+.3f} of {record['start_loss']:.3f}"
 
 
+def learn(records: Sequence[dict[str, Any]]) -> None:
+    """Writes the table that the search starts from, the page and its picture."""
+    table = table_of(records)
+    rows = [json.dumps(each) for each in table["recipes"]]
+    tasks = [json.dumps(each) for each in table["tasks"]]
+    text = '{\n"recipes": [\n%s\n],\n"tasks": [\n%s\n]\n}\n'
+    TABLE.write_text(text % (",\n".join(rows), ",\n".join(tasks)), encoding="utf-8")
+    regrets = left_out(table)
+    draw(regrets, DOCS / "pictures" / "portfolio.svg")
+    write_whole(DOCS / "portfolio.md", page(table, regrets))
+
+
+def table_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the table of all recipes that were trained on every task, rounded."""
+    found = {(each["task"], json.dumps(each["recipe"])): each for each in records}
+    tasks = sorted({each["task"] for each in records})
+    names = [json.dumps(each) for each in recipes()]
+    whole = [name for name in names if all((task, name) in found for task in tasks)]
+    first = {task: found[task, whole[0]] for task in tasks}
+
+    def cost(name: str) -> float:
+        shares = [
+            found[task, name]["train_s"] / first[task]["train_s"]
+            for task in tasks
+            if "failed" not in found[task, name]
+        ]
+        return round(median(shares), 2) if shares else 1.0
+
+    return {
+        "recipes": [{"changes": json.loads(name), "cost": cost(name)} for name in whole],
+        "tasks": [
+            {
+                "data": task,
+                "images": first[task]["images"],
+                "classes": first[task]["classes"],
+                "head_loss": first[task]["start_loss"],
+                "gains": [gain(found[task, name]) for name in whole],
+            }
+            for task in tasks
+        ],
+    }
+
+
+def gain(record: dict[str, Any]) -> float:
+    """Returns the share of the head's log loss that training saved, at least -1."""
+    if "failed" in record:
+        return -1.0
+    return round(max(-1.0, 1 - record["loss"] / record["start_loss"]), 3)
+
+
+def left_out(table: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Returns regrets (T, R) by strategy: of each task after each number of trials.
+
+    The regret is the share of the head's log loss that the best of all recipes saves, or the head
+    itself, less what the best of the tried ones saves. The portfolio for a task knows nothing of
+    its data set.
+    """
+    gains = np.array([each["gains"] for each in table["tasks"]])
+    sets = [each["data"].split("/")[0] for each in table["tasks"]]
+    hand = len(hand_written(base_recipe()))
+    known = hand + len(faster(base_recipe()))
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in STRATEGIES}
+    dice = np.random.default_rng(0)
+    for number, task in enumerate(table["tasks"]):
+        others = [
+            each for each, name in zip(table["tasks"], sets, strict=True) if name != sets[number]
+        ]
+        learnt = parsed({**table, "tasks": others})
+        here = Task(task["images"], task["classes"], task["head_loss"])
+        orders = {
+            "portfolio": [learnt.order(here)],
+            "hand-written": [list(range(hand))],
+            "random": [known + dice.permutation(gains.shape[1] - known) for _ in range(SHUFFLES)],
+        }
+        for name, several in orders.items():
+            reached = [
+                np.maximum.accumulate(np.maximum(gains[number, order], 0)) for order in several
+            ]
+            best = max(0.0, float(gains[number].max()))
+            found[name].append(best - np.mean(reached, axis=0))
+    return {name: np.array(each) for name, each in found.items()}
+
+
+def page(table: dict[str, Any], regrets: dict[str, NDArray[np.float64]]) -> str:
+    """Returns the Markdown page."""
+    rows = []
+    for name, each in regrets.items():
+        cells = [
+            f"{each[:, trials - 1].mean():.1%}" if trials <= each.shape[1] else "-"
+            for trials in TRIALS
+        ]
+        rows.append((name, *cells))
+    tasks, count = table["tasks"], len(table["recipes"])
+    known = parsed(table)
+    firsts = [
+        (
+            each["data"], str(each["images"]), str(each["classes"]), f"{each['head_loss']:.3f}",
+            f"{max(0.0, *each['gains']):.0%}",
+            described(known.recipes[int(np.argmax(each["gains"]))]),
+        )
+        for each in tasks
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            "# The portfolio: where a search starts",
+            "",
+            "Written by `python benchmarks/portfolio.py --learn`; do not edit.",
+            "",
+            f"{count} recipes were trained on {len(tasks)} tasks from eight data sets: {EPOCHS} "
+            f"epochs behind `{BOUNDARY}` of `tf_efficientnet_lite0`, {VIEWS} views, measured on up "
+            f"to {MOST_TESTED} other images. Each began from a head that was solved on the same "
+            "frozen features. A search begins with the recipes that saved the most log loss on the "
+            "tasks that are most like its own (images per class, classes, log loss of the head).",
+            "",
+            "## Regret on data sets that were left out",
+            "",
+            markdown_table(("recipes", *(f"{n} trials" for n in TRIALS)), rows).replace(
+                "1 trials", "1 trial"
+            ),
+            "",
+            "Share of the head's log loss that the best of all recipes saves and the best of the "
+            f"tried ones does not, as a mean over {len(tasks)} tasks. The portfolio is learnt "
+            "without the data set of the task.",
+            "",
+            "![Regret by number of trials](pictures/portfolio.svg)",
+            "",
+            "## The tasks",
+            "",
+            markdown_table(
+                ("task", "images", "classes", "log loss of the head", "saved at best", "by"), firsts
+            ),
+            "",
+            f"Measured on {machine()}; "
+            + ", ".join(
+                f"{name} {found}" for name, found in versions(sys.executable, PACKAGES).items()
+            )
+            + "; each training once.",
+            "",
+        ]
+    )
+
+
+def told_versions() -> str:
+    """Returns the versions of what the figures depend on."""
+    return ", ".join(
+        f"{name} {found}" for name, found in versions(sys.executable, PACKAGES).items()
+    )
+
+
+def described(changed: dict[str, Any]) -> str:
+    """Returns in a few words what a recipe changes."""
+    words = []
+    for family, method in changed.items():
+        rate = f" at {method['lr']:.2g}" if family == "optimizer" else ""
+        decay = f", decay {method['layer_decay']:.2g}" if "layer_decay" in method else ""
+        words.append(f"{method['name']}{rate}{decay}")
+    return "; ".join(words) or "the default recipe"
+
+
+def draw(regrets: dict[str, NDArray[np.float64]], file: Path) -> None:
+    """Draws the mean regret by number of trials."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "headstart"
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, colour in zip(STRATEGIES, ("#0f766e", "#b45309", "#64748b"), strict=True):
+        mean = 100 * regrets[name].mean(0)[: TRIALS[-1]]
+        trials = np.arange(1, len(mean) + 1)
+        axes.plot(trials, mean, "o-", color=colour, lw=2, ms=4)
+        axes.annotate(
+            name, (trials[-1], mean[-1]), xytext=(8, 0), textcoords="offset points",
+            color=colour, va="center",
+        )  # fmt: skip
+    axes.set(xlabel="trials", ylabel="regret, % of the head's log loss", ylim=(0, None))
+    axes.set_xlim(0.7, 12.6)
+    axes.set_xticks(range(1, 11))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, metadata={"Date": None})
+
+
 def recipes() -> list[dict[str, Any]]:
     """Returns what each recipe changes in the default recipe, the known good ones first."""
     base = base_recipe()
-    drawn = [ask(base, (), number, "random") for number in range(DRAWN)]
-    known = [changes(recipe, base) for recipe in (*prior_recipes(base), *faster(base))]
-    return [*known, *(changes(recipe, base) for recipe in drawn)]
+    drawn = [ask(Asking(base, "random"), (), number) for number in range(DRAWN)]
+    return [changes(recipe, base) for recipe in (*hand_written(base), *faster(base), *drawn)]
+
+
+def hand_written(base: Recipe) -> list[Recipe]:
+    """Returns the recipes that a search began with before it had a portfolio."""
+    fields = base.optimizer.model_dump()
+    decayed = {**base.freezing.model_dump(), "layer_decay": 0.8}
+
+    def rate(factor: float) -> dict[str, Any]:
+        return {**fields, "lr": fields["lr"] * factor}
+
+    changed: list[dict[str, Any]] = [
+        {},
+        {"optimizer": rate(2.0)},
+        {"optimizer": rate(0.4)},
+        {"optimizer": rate(2.0), "freezing": decayed},
+        {"optimizer": SGD().model_dump()},
+        {"criterion": CrossEntropy().model_dump()},
+    ]
+    return [parse_recipe({**base.model_dump(), **each}) for each in changed]
 
 
 def faster(base: Recipe) -> list[Recipe]:
@@ -134,7 +347,7 @@ def base_recipe() -> Recipe:
     return parse_recipe({**recipe, "views": VIEWS, "epochs": EPOCHS})
 
 
-def trained(task: Task, changed: dict[str, Any], data: Path) -> dict[str, Any]:
+def trained(task: Drawn, changed: dict[str, Any], data: Path) -> dict[str, Any]:
     """Trains a recipe on a task; returns its record."""
     context = context_of(task, data)
     recipe = {**base_recipe().model_dump(mode="json"), **changed}
@@ -161,7 +374,7 @@ def trained(task: Task, changed: dict[str, Any], data: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=32)
-def context_of(task: Task, data: Path) -> TrialContext:
+def context_of(task: Drawn, data: Path) -> TrialContext:
     """Returns the context in which all recipes of a task are trained, with its solved head."""
     found = experiment_of(data / task.data)
     train, held, labels, groups, names = drawn_images(found, task.size)

@@ -15,16 +15,16 @@ from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
 from headstart.search.executors.outcome import Outcome, attempt
 from headstart.search.halving import (
-    Asking,
     as_trial,
     enough,
+    pays,
     plan_rungs,
     ranked,
     successive_halving,
 )
 from headstart.search.leaderboard import differences, leaderboard
 from headstart.search.messages import all_failed, why_ended
-from headstart.search.sampler import prior_recipes
+from headstart.search.sampler import Asking
 from headstart.search.trial import Score, TrialJob
 
 BASE = parse_recipe({"epochs": 8, "views": 2})
@@ -249,7 +249,6 @@ def test_differences_are_named_by_path() -> None:
 )
 def test_searches_around_any_base(tmp_path: Path, settings: dict[str, object]) -> None:
     base = parse_recipe({"epochs": 4, **settings})
-    assert prior_recipes(base)[0] == base
     journal: list[Trial] = []
     successive_halving(Asking(base), plan_of(10, 4), [], Made(score_of), journal.append)
     for trial in journal:
@@ -465,6 +464,19 @@ def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
     assert stretched.whole_epochs == 2
     again = successive_halving(Asking(BASE), stretched, journal, Made(evaluate), journal.append)
     assert again == (best, stretched)
+
+
+@pytest.mark.parametrize(
+    ("saved", "epochs", "paid"),
+    [(0.03, 8, True), (0.01, 8, False), (-0.01, 8, False), (-0.01, 2, True), (-0.03, 2, False)],
+)
+def test_training_pays_if_it_saves_more_than_the_noise(
+    saved: float, epochs: int, paid: bool
+) -> None:
+    """By a noise of 0.02; a schedule of 2 of 8 epochs is short, and may cost that much."""
+    made = {"recipe": BASE.model_dump(mode="json"), "epochs": epochs, "state": "done"}
+    losses = {"start_loss": 0.4, "val_loss": 0.4 - saved, "val_images": 9, "gain_noise": 0.02}
+    assert pays(Trial.model_validate({"rung": 0, "number": 0, **made, **losses}), 8) is paid
 
 
 def test_a_kill_in_a_later_rung_does_not_open_an_earlier_one_again() -> None:

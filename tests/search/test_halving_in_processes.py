@@ -6,7 +6,8 @@ from toy_work import trial_like
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.recipes.parsing import parse_recipe
 from headstart.search.executors.local import open_executor
-from headstart.search.halving import Asking, plan_rungs, successive_halving
+from headstart.search.halving import plan_rungs, successive_halving
+from headstart.search.sampler import Asking
 
 LIMIT = 500_000_000
 HOG = 2 * LIMIT

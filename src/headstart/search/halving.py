@@ -1,7 +1,7 @@
 """Successive halving: recipes are drawn, run and journalled, and the best continue."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,9 @@ from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.errors import RecipeError
 from headstart.evaluation.metrics import flags_of
 from headstart.recipes.parsing import parse_recipe
-from headstart.recipes.recipe import SEARCHED, Recipe
 from headstart.search.executors.local import Executor
 from headstart.search.executors.outcome import Outcome
-from headstart.search.sampler import _STARTUP_TRIALS, Sampler, ask
+from headstart.search.sampler import _STARTUP_TRIALS, Asking, ask
 from headstart.search.trial import Score, TrialJob
 from headstart.text import counted
 
@@ -31,23 +30,6 @@ KEEP = 3
 
 _LOOK_AFTER = 3
 """Number of trials before the check that training beats the head alone."""
-
-
-@dataclass(frozen=True)
-class Asking:
-    """The source of the recipes to try.
-
-    Attributes:
-        base: Recipe that the trials vary.
-        sampler: Name of the sampler.
-        families: Method families to draw.
-        winners: Number of trials to keep in the end.
-    """
-
-    base: Recipe
-    sampler: Sampler = "tpe"
-    families: Sequence[str] = SEARCHED
-    winners: int = 1
 
 
 WhyStop = Callable[[Sequence[Trial], Sequence[Trial], SearchPlan, int], str]
@@ -148,7 +130,7 @@ def _job(
         # The best blend of a short schedule does not suit a longer one.
         recipe = {**survivor.recipe, "blend": base.blend, "test_time_flip": base.test_time_flip}
         return TrialJob(survivor.number, rung, recipe, epochs, flips)
-    asked = ask(base, tried, place, asking.sampler, asking.families)
+    asked = ask(asking, tried, place)
     return TrialJob(place, rung, asked.model_dump(mode="json"), epochs, flips)
 
 
@@ -244,8 +226,9 @@ def short(trial: Trial, whole: int) -> bool:
 def pays(trial: Trial, whole: int) -> bool:
     """Returns whether training beats the head that the trial started from.
 
-    A short schedule counts as better unless it is worse by more than the noise, because a longer
-    schedule would improve it.
+    It must save more log loss than the standard error of what it saves: a smaller gain is as likely
+    to be none. A short schedule counts as better unless it is worse by more than that, because a
+    longer schedule would improve it.
 
     Args:
         trial: Successful trial.
@@ -253,8 +236,8 @@ def pays(trial: Trial, whole: int) -> bool:
     """
     if trial.start_loss is None or trial.val_loss is None:
         return True
-    allowed = trial.gain_noise if short(trial, whole) else 0.0
-    return trial.start_loss - trial.val_loss > -allowed
+    needed = -trial.gain_noise if short(trial, whole) else trial.gain_noise
+    return trial.start_loss - trial.val_loss > needed
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:

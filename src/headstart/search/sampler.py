@@ -1,16 +1,16 @@
-"""The sampler of a search: known good recipes first, then Optuna's TPE."""
+"""The sampler of a search: recipes of the portfolio first, then Optuna's TPE."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.artifacts.journal import Trial
-from headstart.methods.criterion import CrossEntropy
 from headstart.methods.method import Range, method_name
-from headstart.methods.optimizer import SGD, AdamW
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import FAMILIES, SEARCHED, Recipe
 from headstart.recipes.space import RandomSuggest, draw_recipe
+from headstart.search.portfolio import FIRST, Known
 
 if TYPE_CHECKING:
     import optuna
@@ -22,34 +22,29 @@ _STARTUP_TRIALS = 8
 """Trials before Optuna's sampler learns from them."""
 
 
-def prior_recipes(base: Recipe, families: Sequence[str] = SEARCHED) -> list[Recipe]:
-    """Returns the recipes to try first on small data: effective learning rates, then decay.
+@dataclass(frozen=True)
+class Asking:
+    """The source of the recipes to try.
 
-    The learning rate matters most in fine-tuning (Li et al., ICLR 2020); layer-wise decay spares
-    the early blocks; plain cross-entropy and SGD are other common choices.
-
-    Args:
-        base: First of the recipes.
-        families: Method families that may differ from it.
+    Attributes:
+        base: Recipe that the trials vary.
+        sampler: `tpe` begins with the known recipes and learns from finished trials, and from what
+            is expected of known recipes; `random` draws every recipe independently.
+        families: Method families to draw.
+        winners: Number of trials to keep in the end.
+        known: Recipes of the portfolio, the first to try first.
     """
-    optimizer = base.optimizer
-    recipes: list[dict[str, Any]] = [{}]
 
-    def rate(factor: float) -> dict[str, Any]:
-        return {**optimizer.model_dump(), "lr": optimizer.lr * factor}
+    base: Recipe
+    sampler: Sampler = "tpe"
+    families: Sequence[str] = SEARCHED
+    winners: int = 1
+    known: tuple[Known, ...] = ()
 
-    recipes += [{"optimizer": rate(2.0)}, {"optimizer": rate(0.4)}]
-    if "layer_decay" in type(base.freezing).model_fields:
-        decayed = {**base.freezing.model_dump(), "layer_decay": 0.8}
-        recipes.append({"optimizer": rate(2.0), "freezing": decayed})
-    other = next(each for each in (AdamW(), SGD()) if each.name != optimizer.name)
-    recipes.append({"optimizer": other.model_dump()})
-    recipes.append({"criterion": CrossEntropy().model_dump()})
-    return [
-        parse_recipe({**base.model_dump(), **changed})
-        for changed in recipes
-        if changed.keys() <= set(families)
-    ]
+    @property
+    def first(self) -> list[Recipe]:
+        """The recipes that are tried before any is drawn."""
+        return [each.recipe for each in self.known[:FIRST]] or [self.base]
 
 
 class _OptunaSuggest:
@@ -114,42 +109,35 @@ def _options(name: str, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
     return f"{name} of {'/'.join(options)}", options
 
 
-def ask(
-    base: Recipe,
-    tried: Sequence[Trial],
-    number: int,
-    sampler: Sampler = "tpe",
-    families: Sequence[str] = SEARCHED,
-) -> Recipe:
+def ask(asking: Asking, tried: Sequence[Trial], number: int) -> Recipe:
     """Returns the recipe of a trial of the first rung.
 
     Args:
-        base: Recipe that the trials vary.
+        asking: Source of the recipes.
         tried: Finished trials of this rung.
         number: Number of the trial.
-        sampler: `tpe` begins with known good recipes and learns from finished trials;
-            `random` draws every recipe independently.
-        families: Method families to draw.
     """
-    only = _only(base)
+    base, families, only = asking.base, asking.families, _only(asking.base)
     seed = int.from_bytes(sha256(f"{base.seed}/0/{number}".encode()).digest()[:4], "little")
-    if sampler == "random":
+    if asking.sampler == "random":
         return draw_recipe(RandomSuggest(seed), base, families, only)
-    priors = prior_recipes(base, families)
-    if number < len(priors):
-        return priors[number]
+    first = asking.first
+    if number < len(first):
+        return first[number]
     import optuna  # noqa: PLC0415 - takes a second, and only searches need it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=_learner(seed), direction="minimize")
-    for trial in tried:
-        reading = _Reading(parse_recipe(trial.recipe))
+    expected = [(each.recipe, each.loss) for each in asking.known[FIRST:]]
+    found = [(parse_recipe(trial.recipe), trial.val_loss) for trial in tried]
+    for recipe, loss in (*expected, *found):
+        reading = _Reading(recipe)
         try:
             draw_recipe(reading, base, families, only)
         except LookupError:  # set by hand outside the search space: nothing to learn from
             continue
-        if trial.val_loss is not None:
-            study.add_trial(_as_optuna(reading, trial.val_loss))
+        if loss is not None:
+            study.add_trial(_as_optuna(reading, loss))
     return draw_recipe(_OptunaSuggest(study.ask()), base, families, only)
 
 

@@ -31,7 +31,7 @@ from headstart.search.budget import (
 )
 from headstart.search.executors.local import Executor, open_executor
 from headstart.search.executors.parcel import pack, run_sent_trial
-from headstart.search.halving import Asking, enough, pays, successive_halving
+from headstart.search.halving import enough, pays, successive_halving
 from headstart.search.messages import (
     NO_TIME,
     all_failed,
@@ -44,7 +44,9 @@ from headstart.search.messages import (
     why_ended,
 )
 from headstart.search.planner import plan_search
+from headstart.search.portfolio import Task, portfolio
 from headstart.search.refit import finish
+from headstart.search.sampler import Asking
 from headstart.search.trial import (
     Score,
     TrialContext,
@@ -200,7 +202,10 @@ def _try_recipes(
         + (f"; {len(known)} of them already done" if known else "")
     )
     finished = list(known)
-    asking = Asking(base, options.sampler, drawn_families(options.by_hand), options.ensemble)
+    families = drawn_families(options.by_hand)
+    task = Task(len(context.rows), len(context.classes), plan.head_loss)
+    first = portfolio().known(base, families, task)
+    asking = Asking(base, options.sampler, families, options.ensemble, first)
 
     def journal(trial: Trial) -> None:
         TRIALS.append(run.folder, trial)
