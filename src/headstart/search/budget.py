@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.methods.augmentation import NoAugmentation
+from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
+from headstart.recipes.space import drawn_families
 from headstart.search.halving import trial_epochs
 from headstart.search.heads import HEADS_SHARE
 from headstart.training.boundary import candidate_boundaries, fixed_boundary
@@ -54,7 +58,8 @@ class SearchShape:
     Attributes:
         boundary: Name of the boundary.
         epochs: Length of the whole schedule.
-        views: Augmented views of each image.
+        views: Augmented views of each image; 0 to train on the evaluation views alone, which the
+            search of heads has cached.
         trials: Number of trials in the first rung.
         folds: Number of folds; 1 scores trials on the validation images.
     """
@@ -97,6 +102,7 @@ class SearchLimits:
         networks: Number of networks to train for the whole schedule.
         epochs: Length of the whole schedule; 0 to choose it.
         views: Augmented views of each image; 0 to choose the number.
+        plain: Whether to train on the evaluation views alone where time allows no others.
     """
 
     speeds: Mapping[str, Speed]
@@ -106,6 +112,7 @@ class SearchLimits:
     networks: int = 1
     epochs: int = 0
     views: int = 0
+    plain: bool = False
 
     def allow(self, shape: SearchShape, whole_share: float = 1.0) -> bool:
         """Returns whether a search fits, with its whole schedule in a share of the time."""
@@ -132,7 +139,8 @@ def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape
 
     Args:
         limits: Limits and costs of the search.
-        last_resort: True to accept 4 epochs, 2 views and one trial.
+        last_resort: True to accept 4 epochs, 2 views and one trial, or no augmented view at all if
+            the limits allow plain ones.
 
     Example:
         >>> limits = SearchLimits({"layer4": Speed(0.02, 0.005, 1000)}, 1000, 600, 1e9)
@@ -149,6 +157,12 @@ def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape
         least = SearchShape(boundary, epochs, views, trials=1, folds=1)
         if limits.allow(least):
             return _grown(least, limits)
+    lengths = (limits.epochs,) if limits.epochs else (SHORT, FEWEST_EPOCHS)
+    for epochs in lengths if last_resort and limits.plain else ():
+        for boundary in limits.speeds:
+            least = SearchShape(boundary, epochs, views=0, trials=1, folds=1)
+            if limits.allow(least):
+                return _grown(least, limits)
     return None
 
 
@@ -165,7 +179,7 @@ def _grown(shape: SearchShape, limits: SearchLimits) -> SearchShape:
 
     if not limits.epochs:
         shape = grow(shape, "epochs", TARGET_EPOCHS)
-    if not limits.views:
+    if not limits.views and shape.views:
         shape = grow(shape, "views", min(MOST_VIEWS, views_for(shape.epochs)))
     shape = grow(shape, "trials", FEW_TRIALS)
     if not limits.epochs:
@@ -194,23 +208,42 @@ def boundary_speeds(
 
 
 def measured_shape(
+    run: RunContext,
     experiment: Experiment,
     base: Recipe,
-    clock: Clock,
     speeds: dict[str, Speed],
-    networks: int,
     heads_too: bool = False,
     last_resort: bool = False,
 ) -> SearchShape | None:
     """Returns the search that fits into the remaining budget, after any search of heads."""
-    images = len(development_set(experiment).rows)
+    images, clock = len(development_set(experiment).rows), run.clock
     seconds = seconds_for_training(experiment, base, clock)
     if heads_too:
         features_s = experiment.features_s * clock.pace.now
         seconds = (1 - HEADS_SHARE) * seconds - 1.5 * images * features_s
-    disk = disk_for_views(experiment.extractor)
-    limits = SearchLimits(speeds, images, seconds, disk, networks, base.epochs, base.views)
+    limits = SearchLimits(
+        speeds,
+        images,
+        seconds,
+        disk_for_views(experiment.extractor),
+        run.options.ensemble,
+        base.epochs,
+        base.views,
+        plain=not base.views and bool(drawn_families(run.options.by_hand, ("augmentation",))),
+    )
     return shape_search(limits, last_resort)
+
+
+def shaped(run: RunContext, base: Recipe, shape: SearchShape) -> Recipe:
+    """Returns the recipe that the trials of a search start from, and notes what it gave up."""
+    update: dict[str, Any] = {"epochs": shape.epochs}
+    if shape.views:
+        fewer = shape.views < views_for(shape.epochs)
+        update["views"] = base.views or (shape.views if fewer else 0)
+    elif not base.augmentation.absent:
+        run.note("The budget leaves no time for augmented views: trials train on plain images.")
+        update |= {"augmentation": NoAugmentation().model_dump(), "views": 1}
+    return parse_recipe({**base.model_dump(), **update})
 
 
 def speed_by_trials(run: RunContext, plan: SearchPlan, trials: Sequence[Trial]) -> Speed:

@@ -6,7 +6,13 @@ from headstart.errors import RecipeError
 from headstart.recipes.options import NOTHING_TO_TRY
 from headstart.recipes.recipe import Recipe
 from headstart.search.backbones import with_best_backbone
-from headstart.search.budget import boundary_speeds, folds_for, least_search, measured_shape
+from headstart.search.budget import (
+    boundary_speeds,
+    folds_for,
+    least_search,
+    measured_shape,
+    shaped,
+)
 from headstart.search.halving import plan_rungs
 from headstart.search.heads import searches_heads, with_best_head
 from headstart.training.boundary import (
@@ -15,7 +21,7 @@ from headstart.training.boundary import (
     check_head_alone,
     fixed_boundary,
 )
-from headstart.training.budget import TARGET_EPOCHS, Speed, views_for
+from headstart.training.budget import TARGET_EPOCHS, Speed
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.reserve import affordable_boundary, check_affordable
 from headstart.training.run_context import RunContext
@@ -44,7 +50,7 @@ def plan_search(
     networks = options.ensemble
     if options.trials is None:
         speeds = boundary_speeds(experiment, base, clock)
-        shape = measured_shape(experiment, base, clock, speeds, networks, heads_too=True)
+        shape = measured_shape(run, experiment, base, speeds, heads_too=True)
         if shape is None and (
             not searches_heads(run, base)
             or affordable_boundary(experiment, base, clock, 0.0) != FEATURES
@@ -55,9 +61,7 @@ def plan_search(
     experiment, base = with_best_backbone(run, experiment, base)
     if options.trials is None:
         speeds = speeds if base.backbone == own else boundary_speeds(experiment, base, clock)
-        shape = measured_shape(
-            experiment, base, clock, speeds, networks, heads_too=True, last_resort=True
-        )
+        shape = measured_shape(run, experiment, base, speeds, heads_too=True, last_resort=True)
         # Another backbone may leave no time but for a head; without a search of heads there is
         # nothing else to do than to train what can be trained.
         boundary = shape.boundary if shape else FEATURES
@@ -86,11 +90,9 @@ def plan_search(
     # The machine may have become slower during the search of heads.
     speed = boundary_speeds(experiment, base, clock, boundary)[boundary]
     # It fitted before the search of heads; the schedule of the winner is cut to the remaining time.
-    shape = measured_shape(
-        experiment, base, clock, {boundary: speed}, networks, last_resort=True
-    ) or least_search(boundary, base.epochs, fixed_views=base.views)
-    views = base.views or (shape.views if shape.views < views_for(shape.epochs) else 0)
-    base = base.model_copy(update={"views": views, "epochs": shape.epochs})
+    shape = measured_shape(run, experiment, base, {boundary: speed}, last_resort=True)
+    shape = shape or least_search(boundary, base.epochs, fixed_views=base.views)
+    base = shaped(run, base, shape)
     update = {
         "rungs": tuple(plan_rungs(shape.trials, shape.epochs, networks)),
         "folds": shape.folds,
