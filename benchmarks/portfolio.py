@@ -52,7 +52,7 @@ SIZES = (15, 5, 0)
 """Training images of each class; 0 stands for as many as `MOST_IMAGES` allow."""
 MOST_IMAGES, MOST_TESTED, MOST_CLASSES = 300, 300, 20
 BOUNDARY, EPOCHS, VIEWS = "blocks.5", 8, 2
-DRAWN = 12
+DRAWN = 10
 """Random recipes, besides the known good ones."""
 STRATEGIES = ("portfolio", "hand-written", "random")
 TRIALS = (1, 3, 10)

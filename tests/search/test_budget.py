@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 
 from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.artifacts.records import Request, RunRecord
 from headstart.recipes.options import FitOptions
+from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search.budget import (
     MOST_TRIALS,
@@ -18,11 +21,13 @@ from headstart.search.budget import (
     least_search,
     passes,
     shape_search,
+    shaped,
     speed_by_trials,
 )
 from headstart.search.halving import trial_epochs
 from headstart.training.budget import MOST_EPOCHS, Clock, Speed
 from headstart.training.pace import Pace
+from headstart.training.run_context import Resources, RunContext
 
 EARLY, LATE = Speed(0.01, 0.02, 1000), Speed(0.015, 0.002, 500)
 SPEEDS = {"early": EARLY, "late": LATE}
@@ -64,6 +69,42 @@ def test_none_where_not_even_the_least_fits() -> None:
     found = shape(1000, 83.6 / 0.9 + 1)
     assert found is not None
     assert (found.boundary, found.trials, found.folds) == ("late", 1, 1)
+
+
+def test_plain_images_are_trained_on_where_no_view_fits() -> None:
+    # Late: 8 epochs 16 s, a trial of 2 epochs 3.4 s and 4.2 s; without any view.
+    assert shape(1000, 23.6 / 0.9 + 1, last_resort=True) is None
+    found = shape(1000, 23.6 / 0.9 + 1, last_resort=True, plain=True)
+    assert found is not None
+    assert (found.boundary, found.epochs, found.views, found.trials) == ("late", 8, 0, 1)
+    # 4 epochs 8 s, a trial of one epoch 1.7 s and 4.2 s.
+    short = shape(1000, 13.9 / 0.9 + 1, last_resort=True, plain=True)
+    assert short is not None
+    assert (short.epochs, short.views) == (4, 0)
+    assert shape(1000, 13.9 / 0.9 - 1, last_resort=True, plain=True) is None
+
+
+def test_augmented_views_come_before_plain_images() -> None:
+    found = shape(1000, 43.9 / 0.9 + 1, last_resort=True, plain=True)
+    assert found is not None
+    assert found.views == 2
+
+
+@pytest.mark.parametrize("given", ["trivial_augment", "none"])
+def test_training_on_plain_images_is_said(tmp_path: Path, given: str) -> None:
+    record = RunRecord(
+        command="", started_at="", data_name="", data_root="", n_train=0, n_val=0, n_test=0,
+        classes=(), backbone="", backbone_source="", request=Request(options=FitOptions()),
+    )  # fmt: skip
+    run = RunContext(tmp_path, record, Resources())
+    base = parse_recipe({"augmentation": given})
+    plain = shaped(run, base, SearchShape("late", 8, views=0, trials=1, folds=1))
+    assert plain.augmentation.absent
+    assert plain.epochs == 8
+    assert any("plain images" in note for note in record.notes) is (given != "none")
+    few = shaped(run, base, SearchShape("late", 8, views=4, trials=1, folds=1))
+    assert (few.augmentation, few.views) == (base.augmentation, 4)
+    assert shaped(run, base, SearchShape("late", 8, views=8, trials=1, folds=1)).views == 0
 
 
 def test_a_last_resort_is_better_than_a_head_alone() -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.conformal import set_thresholds
 from headstart.evaluation.trust import fit_calibration
+from headstart.features.extractor import Activations, FeatureExtractor, activations
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search import trial as trial_module
@@ -83,9 +85,18 @@ def test_every_fold_is_scored_and_the_same_trial_scores_the_same(context: TrialC
 
 @pytest.mark.slow
 def test_a_held_out_part_is_scored_alone_and_mirror_images_when_asked(
-    context: TrialContext,
+    context: TrialContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seen: list[int] = []
+
+    def counting(extractor: FeatureExtractor, *others: Any) -> Activations:
+        # Without a pool, the network sees the images of the part alone.
+        seen.append(len(extractor.rows["val"] if extractor.pool is None else extractor.pool))
+        return activations(extractor, *others)
+
+    monkeypatch.setattr(trial_module, "activations", counting)
     score = run_trial(context, job(rung=1, flips=True))
+    assert seen == [len(context.folds[1][0].held)], "training images are not mirrored"
     assert len(score.val_bits) == len(context.folds[1][0].held)
     soup = parse_recipe({**BASE.model_dump(), "averaging": "soup"})
     assert run_trial(context, job(soup, rung=1)).val_loss > 0, "a soup chooses by what is held out"

@@ -282,7 +282,10 @@ def _held_logits(
     nothing_moves = context.boundary == FEATURES and not recipe.head.has_hidden_layer
     held, mirrored = transfer.cached["val"], transfer.cached.get("val_mirrored")
     if job.flips and mirrored is None:
-        mirrored = activations(extractor, transfer.prefix, "val", View(mirror=True))
+        # Folds together hold all images out, so one pass serves them; a validation set is few.
+        few = len(context.folds[job.rung]) == 1
+        held_out = replace(extractor, pool=None) if few else extractor
+        mirrored = activations(held_out, transfer.prefix, "val", View(mirror=True))
     model = transfer.model.to(extractor.device)
     found: dict[tuple[float, bool], NDArray[np.float32]] = {}
 
