@@ -229,7 +229,7 @@ def page(table: dict[str, Any], regrets: dict[str, NDArray[np.float64]]) -> str:
             "",
             "Share of the head's log loss that the best of all recipes saves and the best of the "
             f"tried ones does not, as a mean over {len(tasks)} tasks. The portfolio is learnt "
-            "without the data set of the task.",
+            "without the data set of the task; how far likeness counts was chosen on these tasks.",
             "",
             "![Regret by number of trials](pictures/portfolio.svg)",
             "",

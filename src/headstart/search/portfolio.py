@@ -25,6 +25,9 @@ FIRST = 8
 LIKE = 0.7
 """Distance at which a task counts e^-0.5 of one that is the same, in spreads of the known tasks."""
 
+ALL = 0.5
+"""Share of the weight that all known tasks have alike: few of them are like any other."""
+
 Floats = NDArray[np.float64]
 
 
@@ -79,7 +82,7 @@ class Portfolio:
         apart = (places - task.place) / np.maximum(places.std(0), 1e-9)
         distance = np.nan_to_num(apart) ** 2
         weights: Floats = np.exp(-0.5 * (distance.sum(1) - distance.sum(1).min()) / LIKE**2)
-        return np.asarray(weights / weights.sum())
+        return np.asarray((1 - ALL) * weights / weights.sum() + ALL / len(weights))
 
     def order(self, task: Task) -> list[int]:
         """Returns the numbers of the recipes, each the best addition to those before it.
@@ -88,10 +91,10 @@ class Portfolio:
         best of those before it, on the tasks that are like this one, for its cost.
 
         Example:
-            >>> gains = np.array([[0.3, 0.2, 0.2], [0.0, 0.1, 0.0]])
+            >>> gains = np.array([[0.4, 0.3, 0.0], [0.0, 0.0, 0.1]])
             >>> two = [Task(100, 10, 0.5), Task(100, 10, 0.5)]
             >>> Portfolio([{}] * 3, two, gains, np.ones(3)).order(two[0])
-            [0, 1, 2]
+            [0, 2, 1]
         """
         weights, found = self.likeness(task), []
         best = np.zeros(len(self.tasks))
