@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from headstart.api.fit import fit
 from headstart.artifacts.run import read_record, read_split_parts
 from headstart.backbones.catalog import load_backbone
+from headstart.data.sources import load_dataset
 from headstart.errors import InputError, RunError
 from headstart.inference.run import Run
 from headstart.report.page import write_report
+from headstart.training.earlier_run import notes_on, open_earlier
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -162,6 +164,18 @@ def test_what_is_not_there_is_said(
     assert sum("sealed test images of run" in note for note in record["notes"]) == 1
     assert record["continued"]["found"] == len(left) - 1
     assert record["continued"]["forgotten"]["images"] == len(left) - 1
+
+
+def test_a_network_that_saw_the_validation_images_is_said(
+    head_run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    searched = shutil.copytree(head_run.folder, tmp_path / "searched")
+    record = json.loads((searched / "run.json").read_text())
+    record["plan"].append({"stage": "search", "planned": "3 trials"})
+    for chosen, said in (("fine-tuned", True), ("probe", False)):
+        (searched / "run.json").write_text(json.dumps({**record, "chosen": chosen}))
+        notes = notes_on(open_earlier(searched), load_dataset(pictures), [])
+        assert any("trained on its validation images" in note for note in notes) == said
 
 
 def test_what_makes_no_sense_is_refused(

@@ -31,6 +31,7 @@ class EarlierRun:
         recipe: Its recipe, with the weights of its bundle.
         parts: Part of the split of each of its files, by the start of their SHA-256.
         labels: Label of each of its sealed test files, by the same.
+        saw_validation: Whether its network was trained on its validation images, too.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class EarlierRun:
     recipe: Recipe
     parts: dict[str, SplitName]
     labels: dict[str, str]
+    saw_validation: bool = False
 
     def known(self, facts: Sequence[Facts]) -> dict[str, SplitName]:
         """Returns the part of each image that the run had, by the hash of its pixels.
@@ -61,7 +63,7 @@ def open_earlier(folder: Path) -> EarlierRun:
     Raises:
         RunError: If it is not finished, or of a version that kept no fingerprint of its images.
     """
-    read_record(folder)
+    record = read_record(folder)
     read_metrics(folder)
     spec, recipe = read_spec(folder / "bundle"), load_recipe(str(folder / "recipe.toml"))
     rows = read_table(folder / FINGERPRINT, ("path", "label", "sha256"))
@@ -89,6 +91,7 @@ def open_earlier(folder: Path) -> EarlierRun:
         recipe,
         {sha256: _strongest(names) for sha256, names in parts.items()},
         labels,
+        saw_validation=record.searched and not record.head_alone,
     )
 
 
@@ -133,6 +136,12 @@ def notes_on(earlier: EarlierRun, dataset: Dataset, facts: Sequence[Facts]) -> l
     if earlier.spec.members > 1:
         notes.append(
             f"{name} ships an ensemble of {earlier.spec.members} networks. The first is continued."
+        )
+    if earlier.saw_validation:
+        notes.append(
+            f"The network of {name} was trained on its validation images, too. So validation "
+            "figures, the temperature and the prediction sets of this run may be too good; the "
+            "sealed test is not concerned."
         )
     gone = [each for each in earlier.spec.classes if each not in dataset.classes]
     if gone:
