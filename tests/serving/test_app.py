@@ -120,6 +120,8 @@ def test_the_description_is_typed_and_names_the_refusals(service: Any) -> None:
     wanted = {"200", "400", "401", "403", "408", "413", "415", "421", "422", "429", "503"}
     assert set(predict["responses"]) == wanted
     assert "multipart/form-data" in predict["requestBody"]["content"]
+    (coverage,) = predict["parameters"]
+    assert coverage["schema"]["enum"] == [0.8, 0.9, 0.95, 0.99]
     fields = told["components"]["schemas"]["Prediction"]["properties"]
     assert {"label", "probabilities", "out_of_distribution"} <= set(fields)
 

@@ -87,13 +87,20 @@ def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> Non
     """Adds what takes images."""
     options = service.options
     refused = _refused(*_REFUSED)
+    calibrated = list(service.facts.coverages)
+    coverages: dict[str, Any] = {"enum": calibrated} if calibrated else {}
 
     @app.post("/v1/predict", responses=refused, openapi_extra=described(options.max_images))
     async def predict(
         request: Request,
         set_coverage: Annotated[
             float | None,
-            Query(description="Share of prediction sets that contain the true class.", gt=0, lt=1),
+            Query(
+                description="Share of prediction sets that contain the true class.",
+                gt=0,
+                lt=1,
+                json_schema_extra=coverages,
+            ),
         ] = None,
     ) -> Predictions:
         """Classifies images, with calibrated probabilities."""
