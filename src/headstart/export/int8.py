@@ -1,8 +1,9 @@
 """8-bit integers: static quantization, per channel, calibrated on training images of the run.
 
 Only layers with weights are quantized, with the ReLUs behind them. The arithmetic that computes the
-padding of some networks stays as it is: quantized it would pad otherwise, without an error. So does
-the last layer, which is small and decides.
+padding of some networks stays as it is: quantized it would pad otherwise, without an error. So do
+the last layer, which is small and decides, and the first ones, whose errors pass through all
+others.
 """
 
 import logging
@@ -34,6 +35,9 @@ OVERFLOW = (
     "On x86 processors without VNNI instructions sums of products may overflow: compare it there "
     "as well before you use it."
 )
+
+FIRST = 1 / 7
+"""Share of the layers, from the first, that stay in floating point. They hold few weights."""
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _JOINED = ("Relu", "Clip")
@@ -100,6 +104,7 @@ def quantized_nodes(model: onnx.ModelProto) -> list[str]:
         for node in model.graph.node
         if node.op_type in _WEIGHTED and node.input[1] in weights and node.name not in last
     ]
+    layers = layers[int(FIRST * len(layers)) :]
     if not layers:
         raise InputError("This network has no layers whose weights can be quantized.")
     made = {name for node in layers for name in node.output}
