@@ -27,7 +27,7 @@ def write(exporting: Exporting, folder: Path) -> Written:
     whole = folder / "model.onnx"
     graph_of(exporting, whole)
     with off_standard_output():
-        # Not its converter, which reports its use to its makers.
+        # Not its converter, which comes with telemetry.
         model = openvino.Core().read_model(whole)
         openvino.save_model(model, folder / NAME, compress_to_fp16=False)
     whole.unlink()
