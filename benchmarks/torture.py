@@ -52,7 +52,6 @@ from _torture import (
 )
 
 SMALL = ["--set", "backbone.resolution=64"]
-SEARCH = ["--trials", "2", "--epochs", "1", *SMALL]
 HEAD = ["--strategy", "head", "--epochs", "0", *SMALL]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ROOM = 400 << 20
@@ -67,12 +66,14 @@ class World:
         dice: Source of every choice.
         timeout: Seconds after which a command hangs.
         mounts: Whether small disks can be mounted.
+        trials: Length of the searches.
     """
 
     root: Path
     dice: random.Random
     timeout: float
     mounts: bool
+    trials: int = 2
     tried: Counter[str] = field(default_factory=Counter)
     survived: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -81,6 +82,11 @@ class World:
     @property
     def pictures(self) -> Path:
         return self.root / "pictures"
+
+    @property
+    def search(self) -> list[str]:
+        """Options of a fit that searches."""
+        return ["--trials", str(self.trials), "--epochs", "1", *SMALL]
 
     def new(self, name: str) -> Path:
         self.number += 1
@@ -173,7 +179,7 @@ def kill(
 
 def kill_fit(world: World, whole: Path, seconds: float, kills: int) -> None:
     run = world.new("fit")
-    command: list[object] = ["fit", world.pictures, *SEARCH, "--out", run]
+    command: list[object] = ["fit", world.pictures, *world.search, "--out", run]
     for _ in range(kills):
         name = world.dice.choice(SIGNALS)
         asked = continued(run, command)
@@ -245,7 +251,7 @@ def full_disk(world: World, where: str, whole: Path, sizes: dict[str, int], inod
         options["cache"] = disk
     elif where == "TMPDIR":
         options["tmp"] = disk
-    command: list[object] = ["fit", world.pictures, *SEARCH, "--out", run]
+    command: list[object] = ["fit", world.pictures, *world.search, "--out", run]
     if not world.mounts:
         disk.mkdir()
         options["largest"] = world.dice.randint(0, sizes[where])
@@ -288,7 +294,7 @@ def read_only_places(world: World, whole: Path) -> None:
             options["cache"] = place
         read_only(place)
         try:
-            ended = world.run("fit", pictures, *SEARCH, "--out", run, **options)
+            ended = world.run("fit", pictures, *world.search, "--out", run, **options)
             refused = where in ("cold cache", "run folder")
             problems = ended.problems(2 if refused else 0)
             if not refused and not problems:
@@ -311,7 +317,7 @@ def damaged_cache(world: World, whole: Path, how: str, every: bool) -> None:
         else:
             data[place] ^= 1 << world.dice.randrange(8)
         path.write_bytes(data)
-    ended = world.run("fit", world.pictures, *SEARCH, "--out", run, cache=cache)
+    ended = world.run("fit", world.pictures, *world.search, "--out", run, cache=cache)
     problems = ended.problems(0)
     problems = problems or same(run, whole)
     world.count(f"cache {how}: {'every file' if every else 'one file'}", problems)
@@ -321,7 +327,7 @@ def damaged_cache(world: World, whole: Path, how: str, every: bool) -> None:
 
 def two_at_once(world: World, whole: Path) -> None:
     cache, runs = world.new("shared"), [world.new("one"), world.new("other")]
-    commands = [["fit", world.pictures, *SEARCH, "--out", run] for run in runs]
+    commands = [["fit", world.pictures, *world.search, "--out", run] for run in runs]
     both = [world.start(*command, cache=cache) for command in commands]
     problems = []
     for process, run in zip(both, runs, strict=True):
@@ -329,7 +335,7 @@ def two_at_once(world: World, whole: Path) -> None:
         problems += found or same(run, whole)
     world.count("two processes: one cache", problems)
     run = world.new("contended")
-    command = ["fit", world.pictures, *SEARCH, "--out", run]
+    command = ["fit", world.pictures, *world.search, "--out", run]
     both = [world.start(*command) for _ in range(2)]
     ended = [process.ended(2 * world.timeout) for process in both]
     codes = sorted(each.code if each.code is not None else 99 for each in ended)
@@ -341,7 +347,7 @@ def two_at_once(world: World, whole: Path) -> None:
 def lost_worker(world: World, kind: str, options: list[str], name: str, whole: Path) -> None:
     """Kills a process that a command started, once it is there."""
     run, cache = world.new("worker"), world.new("cache")
-    process = world.start("fit", world.pictures, *SEARCH, *options, "--out", run, cache=cache)
+    process = world.start("fit", world.pictures, *world.search, *options, "--out", run, cache=cache)
     deadline, victim = time.monotonic() + world.timeout, None
     while victim is None and process.running() and time.monotonic() < deadline:
         try:
@@ -409,11 +415,11 @@ def whole_runs(world: World, studies: list[str]) -> tuple[dict[str, Path], dict[
     """Every command once, undisturbed: its result and its seconds."""
     wholes, seconds = {}, {}
     wholes["fit"] = world.root / "whole_fit"
-    world.run("fit", world.pictures, *SEARCH, "--out", world.root / "first")
+    world.run("fit", world.pictures, *world.search, "--out", world.root / "first")
     for name in ("fit", *studies):
         wholes[name] = world.root / f"whole_{name}"
         command = study(world, name, wholes[name]) if name in RESULT else [
-            "fit", world.pictures, *SEARCH, "--out", wholes[name]
+            "fit", world.pictures, *world.search, "--out", wholes[name]
         ]  # fmt: skip
         ended = world.run(*command)
         if ended.problems(0):
@@ -524,9 +530,10 @@ def main() -> None:
     root, mounts = Path(os.environ[MARK]), bool(os.environ[MOUNTS])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     preload()
-    world = World(root, random.Random(args.seed), args.timeout, mounts)
+    trials, each = (1, 12) if args.short else (2, 24)
+    world = World(root, random.Random(args.seed), args.timeout, mounts, trials)
     try:
-        write_pictures(world.pictures, 24)
+        write_pictures(world.pictures, each)
         (root / "tmp").mkdir()
         torture(world, args)
     except KeyboardInterrupt:

@@ -7,9 +7,12 @@ language of the library.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,19 @@ def run(code: str, home: Path, **more: str) -> str:
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Watched | None"]:
+    """A process that does nothing for half a minute, while the other tests of this file run."""
+    if not can_count():
+        yield None
+        return
+    watched = watch(tmp_path_factory.mktemp("idle") / "ours", IDLE, 35)
+    yield watched
+    if watched.process.poll() is None:
+        os.killpg(watched.process.pid, signal.SIGKILL)
+        watched.process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -94,8 +110,25 @@ class Seen:
     attempts: int | None
 
 
-def watched(home: Path, code: str, *arguments: object) -> Seen:
-    """Runs a program in an empty home folder; `attempts` is None where they cannot be counted."""
+@dataclass(frozen=True)
+class Watched:
+    """A program that runs in a home folder of its own."""
+
+    home: Path
+    counted: bool
+    process: subprocess.Popen[str]
+
+    def seen(self) -> Seen:
+        """Waits for its end; `attempts` is None where they cannot be counted."""
+        out, errors = self.process.communicate()
+        assert self.process.returncode == 0, errors
+        found = (path for path in self.home.rglob("*") if path.is_file())
+        files = sorted(str(path.relative_to(self.home)) for path in found)
+        return Seen(tuple(files), attempts(out) if self.counted else None)
+
+
+def watch(home: Path, code: str, *arguments: object) -> Watched:
+    """Starts a program in an empty home folder."""
     home.mkdir()
     dropped = ("XDG_", "MPL", "HEADSTART_", "TORCH_HOME", "HF_")
     kept = {
@@ -109,12 +142,11 @@ def watched(home: Path, code: str, *arguments: object) -> Seen:
         counters = "cat /proc/net/snmp /proc/net/snmp6 >&3"
         shell = f'"$@" >/dev/null; code=$?; {counters}; exit $code'
         command = ["unshare", "-rn", "sh", "-c", f"exec 3>&1; {shell}", "sh", *command]
-    done = subprocess.run(
-        command, env={**kept, "HOME": str(home)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    files = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
-    return Seen(tuple(files), attempts(done.stdout) if counted else None)
+    process = subprocess.Popen(
+        command, env={**kept, "HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    return Watched(home, counted, process)
 
 
 def attempts(counters: str) -> int:
@@ -127,6 +159,7 @@ def attempts(counters: str) -> int:
     return sum(map(int, [*found, ip6["Ip6OutRequests"], ip6["Ip6OutNoRoutes"]]))
 
 
+@cache
 def can_count() -> bool:
     return shutil.which("unshare") is not None and (
         subprocess.run(
@@ -149,9 +182,9 @@ CALLS = {
 @pytest.mark.skipif(not can_count(), reason="the system allows no network namespace")
 @pytest.mark.parametrize("call", CALLS)
 def test_attempts_are_seen(call: str, tmp_path: Path) -> None:
-    seen = watched(tmp_path / "home", CALLS[call])
+    seen = watch(tmp_path / "home", CALLS[call]).seen()
     assert seen.attempts is not None and seen.attempts > 0
-    assert watched(tmp_path / "other", "import socket").attempts == 0
+    assert watch(tmp_path / "other", "import socket").seen().attempts == 0
 
 
 @pytest.mark.slow
@@ -159,7 +192,7 @@ def test_commands_leave_no_file_but_ours_and_reach_for_nothing(
     pictures: Path, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    seen = watched(home, COMMANDS, pictures, tmp_path / "run")
+    seen = watch(home, COMMANDS, pictures, tmp_path / "run").seen()
     assert (tmp_path / "run" / "report.html").exists()
     # Matplotlib keeps the list of the fonts of this machine, as for every program that draws.
     known = (".cache/headstart/", ".cache/matplotlib/fontlist-")
@@ -170,5 +203,5 @@ def test_commands_leave_no_file_but_ours_and_reach_for_nothing(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_count(), reason="the system allows no network namespace")
-def test_a_process_that_is_idle_for_half_a_minute_reaches_for_nothing(tmp_path: Path) -> None:
-    assert watched(tmp_path / "ours", IDLE, 35) == Seen((), 0)
+def test_a_process_that_is_idle_for_half_a_minute_reaches_for_nothing(idle: Watched) -> None:
+    assert idle.seen() == Seen((), 0)

@@ -20,7 +20,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_file_of_a_run_is_the_same_wherever_it_runs(
     script: ModuleType, tmp_path: Path
 ) -> None:
-    options = ["--epochs", "1", "--set", "backbone.resolution=64", "--set", "views=1"]
+    settings = ("backbone.name=test_efficientnet", "backbone.weights=random", "views=1")
+    options = ["--epochs", "1", *(part for each in settings for part in ("--set", each))]
     data = script.drawn(tmp_path / "drawn")
     runs = script.run_all(tmp_path, data, script.VARIANTS[:3], options)
     for run in runs[1:]:
