@@ -254,7 +254,7 @@ BAD = {
         "did you mean 'blocks.3'",
     ),
     "no run": (["predict", "{tmp}/empty", "x.png"], "no bundle"),
-    "both formats": (["predict", "{tmp}", "x.png", "--json", "--csv"], "not both"),
+    "both formats": (["predict", "{tmp}", "x.png", "--json", "--csv"], "only one of"),
 }
 
 

@@ -29,7 +29,8 @@ NAMES = (
     "backbones", "benefit", "check", "compare", "diff", "embed", "fit", "leaderboard", "methods",
     "predict", "report", "show", "similar", "suspects",
 )  # fmt: skip
-"""Every command; `resume` ends as `fit` does."""
+"""The commands; `resume` ends as `fit` does, `export` needs the images of its run, and `serve` runs
+until it is stopped."""
 
 
 @contextmanager
@@ -145,7 +146,7 @@ def small() -> tuple[str, ...]:
 
 def test_every_command_is_tried(tmp_path: Path, pictures: Path) -> None:
     names = {each.name or each.callback.__name__ for each in app.registered_commands}  # type: ignore[union-attr]
-    assert names == {*NAMES, "resume"}
+    assert names == {*NAMES, "resume", "export", "serve"}
     assert tuple(commands(OLDER, pictures, tmp_path)) == NAMES
 
 

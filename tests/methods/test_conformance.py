@@ -23,7 +23,7 @@ from headstart.features.extractor import FeatureExtractor
 from headstart.methods.method import Choices, Method, Range, method_name
 from headstart.recipes.parsing import parse_recipe, to_toml, with_settings
 from headstart.recipes.recipe import FAMILIES, SEARCHED, Recipe
-from headstart.search.sampler import ask
+from headstart.search.sampler import Asking, ask
 from headstart.training.boundary import fixed_boundary
 from headstart.training.loop import train
 from headstart.training.transfer import build_transfer_model, trainable, training_data
@@ -49,7 +49,8 @@ METHODS = [
 @pytest.fixture(scope="module")
 def drawn() -> list[Recipe]:
     """What a search around the default recipe tries."""
-    return [ask(Recipe(), [], number, "random") for number in range(200)]
+    asking = Asking(Recipe(), "random")
+    return [ask(asking, [], number) for number in range(200)]
 
 
 @pytest.mark.parametrize(("family", "method"), METHODS)

@@ -21,6 +21,7 @@ from headstart.search.trial import Fold, TrialContext, fresh_extractor, groups_o
 from headstart.search.worth import held_logits, worse_than_head
 from headstart.text import counted, percent
 from headstart.training.activity import untrained
+from headstart.training.best_epoch import journal_epoch
 from headstart.training.budget import VIEWS_SHARE
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier, train_blended
@@ -241,7 +242,7 @@ def _train(
     what = "training on all images"
     for last in train_blended(extractor, recipe, transfer, data, epochs, deadline, what):
         if not record.epochs:
-            EPOCHS.append(run.folder, last)
+            journal_epoch(run, last)
     assert last is not None
     record.epochs = record.epochs or last.epoch
     gap = view_gap(extractor, recipe, transfer, transfer.model, data)

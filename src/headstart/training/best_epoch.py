@@ -39,9 +39,7 @@ def last_or_best(
     best, weights = last, before
     try:
         for last in records:
-            # What the methods did is told once, at the end.
-            told = last if last.progress >= 1 else last.model_copy(update={"acted": ()})
-            EPOCHS.append(run.folder, told)
+            journal_epoch(run, last)
             if best is None or _loss(last) < _loss(best):
                 best, weights = last, weights_of(transfer)
     except KeyboardInterrupt:
@@ -59,6 +57,12 @@ def last_or_best(
         transfer.model.eval()
         return best, True
     return last, False
+
+
+def journal_epoch(run: RunContext, epoch: EpochRecord) -> None:
+    """Appends an epoch to the journal; what the methods did is told once, at the end."""
+    done = epoch.progress >= 1
+    EPOCHS.append(run.folder, epoch if done else epoch.model_copy(update={"acted": ()}))
 
 
 def _loss(epoch: EpochRecord) -> float:
