@@ -124,7 +124,7 @@ def test_jobs_of_a_lost_machine_are_run_again(tmp_path: Path) -> None:
 
 def test_a_daemon_that_is_lost_fails_no_job_but_ends_the_run(tmp_path: Path) -> None:
     said = python(DAEMON, tmp_path, codes=(0, 1))  # Ray ends a process that has lost it with 1
-    assert "resume the run" in said.splitlines()[-1]
+    assert "resume the run" in said  # Ray may print after it
 
 
 def test_an_address_where_nobody_answers_is_an_error_for_people(tmp_path: Path) -> None:
