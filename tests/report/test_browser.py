@@ -1,29 +1,19 @@
 """The report in a real browser: it needs no network, its script works, and it is accessible."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_pages import MARKS, Visit, launched
 
 from headstart.api.fit import fit
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 WIDTHS = {"phone": 390, "desktop": 1280}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-    # Playwright's own, of the event loop that it starts.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -40,42 +30,14 @@ def report(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-class Visit:
-    """The report opened in a page, with all that went wrong or left the machine."""
-
-    def __init__(self, browser: Any, report: Path, width: int = 1280, dark: bool = False) -> None:
-        scheme = "dark" if dark else "light"
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(report.as_uri())
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture
 def visit(browser: Any, report: Path) -> Iterator[Callable[..., Visit]]:
-    visits = []
-
-    def open_page(**how: Any) -> Visit:
-        visits.append(Visit(browser, report, **how))
-        return visits[-1]
-
-    yield open_page
-    for each in visits:
-        each.context.close()
+    with ExitStack() as visits:
+        yield lambda **how: visits.enter_context(closing(Visit(browser, report.as_uri(), **how)))
 
 
 def test_it_is_silent_and_asks_for_nothing(visit: Callable[..., Visit], report: Path) -> None:
@@ -86,7 +48,7 @@ def test_it_is_silent_and_asks_for_nothing(visit: Callable[..., Visit], report: 
     assert opened.page.evaluate(broken) == []
     assert opened.page.evaluate("document.images.length") > 10
     assert opened.said == []
-    assert [url for url in opened.asked if not url.startswith("data:")] == [report.as_uri()]
+    assert [url for _, url in opened.asked if not url.startswith("data:")] == [report.as_uri()]
 
 
 def test_tables_can_be_sorted(visit: Callable[..., Visit]) -> None:

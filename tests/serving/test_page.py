@@ -1,68 +1,34 @@
 """The page of the service in a real browser: it answers as `predict` does, and is accessible."""
 
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser_pages import MARKS, Visit, launched
 
 if TYPE_CHECKING:
     from headstart.inference.run import Run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-    # Playwright's own, of the event loop that it starts.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-class Visit:
-    """The page of a service, with all that went wrong or left the machine."""
-
-    def __init__(self, browser: Any, url: str, width: int = 1280, dark: bool = False) -> None:
-        scheme = "dark" if dark else "light"
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(url)
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
-    visits = []
+    with ExitStack() as visits:
 
-    def open_page(running: Any, **how: Any) -> Visit:
-        visits.append(Visit(browser, f"http://127.0.0.1:{running.port}/", **how))
-        return visits[-1]
+        def open_page(running: Any, **how: Any) -> Visit:
+            url = f"http://127.0.0.1:{running.port}/"
+            return visits.enter_context(closing(Visit(browser, url, **how)))
 
-    yield open_page
-    for each in visits:
-        each.context.close()
+        yield open_page
 
 
 def test_an_image_is_answered_as_predict_does(
@@ -93,7 +59,7 @@ def test_an_image_is_answered_as_predict_does(
     assert opened.said == []
     assert all(
         url.startswith((f"http://127.0.0.1:{service.port}/", "data:", "blob:"))
-        for url in opened.asked
+        for _, url in opened.asked
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from browser_pages import MARKS, Visit, launched
 
 from headstart.errors import InputError
 from headstart.webpage.runtime import FILES, VERSION, runtime_files
@@ -18,17 +19,12 @@ from headstart.webpage.runtime import FILES, VERSION, runtime_files
 if TYPE_CHECKING:
     from headstart.inference.run import Run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 RUNTIME = os.environ.get("HEADSTART_ONNXRUNTIME_WEB", "")
 """Folder with the files of onnxruntime-web; `.ci/run` fetches them where npm is installed."""
 
 in_browser = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    *MARKS,
     pytest.mark.skipif(not RUNTIME, reason="HEADSTART_ONNXRUNTIME_WEB names no folder"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
 
@@ -57,22 +53,13 @@ def folder(
 @pytest.fixture(scope="module")
 def opened(folder: Path) -> Iterator[Any]:
     """The page in a browser, with all that it said and asked for."""
-    from playwright.sync_api import sync_playwright
-
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page()
-        said, asked = list[str](), list[str]()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
-        page.goto(url)
-        page.wait_for_selector("#drop:not([hidden])")
-        yield page, said, asked, url, server
-        browser.close()
+    with launched() as browser:
+        visit = Visit(browser, url)
+        visit.page.wait_for_selector("#drop:not([hidden])")
+        yield visit.page, visit.said, visit.asked, url, server
     server.server_close()
 
 
@@ -112,8 +99,8 @@ class TestInABrowser:
         page.locator("article .explain").first.click()
         page.wait_for_selector("article canvas:not([hidden])")
         assert said == []
-        local = [each for each in asked if not each.startswith(("GET blob:", "GET data:"))]
-        assert all(each.startswith(f"GET {url}") for each in local)
+        assert {method for method, _ in asked} == {"GET"}
+        assert all(each.startswith((url, "blob:", "data:")) for _, each in asked)
 
     def test_what_is_unlike_the_training_images_is_said(
         self, opened: Any, head_run: "Run", tmp_path: Path
@@ -129,6 +116,23 @@ class TestInABrowser:
         page.set_input_files("#files", tmp_path / "noise.png")
         page.locator("article").nth(before).wait_for()
         assert page.locator("article").first.locator(".warning").inner_text() == wanted.warning
+
+    def test_pages_of_one_server_keep_their_files_apart(self, opened: Any, folder: Path) -> None:
+        page, _, _, url, _ = opened
+        kept = "navigator.serviceWorker.ready.then(() => caches.keys())"
+        (first,) = page.evaluate(kept)
+        other = folder / "other"
+        shutil.copytree(folder, other)
+        worker = (other / "offline.js").read_text(encoding="utf-8")
+        version = first.rpartition(" ")[2]
+        (other / "offline.js").write_text(worker.replace(version, "another"), encoding="utf-8")
+        second = page.context.new_page()
+        second.goto(f"{url}other/")
+        second.wait_for_selector("#drop:not([hidden])")
+        second.evaluate("navigator.serviceWorker.ready.then((each) => each.active.scriptURL)")
+        second.wait_for_timeout(300)  # until the worker that took over has tidied up
+        assert set(second.evaluate("caches.keys()")) == {first, f"headstart {url}other/ another"}
+        second.close()
 
     def test_it_opens_again_without_the_server(self, opened: Any) -> None:
         """The last test here: it ends the server."""

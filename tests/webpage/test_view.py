@@ -1,13 +1,13 @@
 """The page makes the view of the network as headstart does: the same pixels, in a real browser."""
 
 import base64
-import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
+from browser_pages import MARKS, launched
 from PIL import Image
 
 from headstart.backbones.preprocessing import Interpolation, Preprocessing
@@ -16,32 +16,21 @@ from headstart.data.images import see_image
 from headstart.data.reading import Reading
 from headstart.webpage.pages import text_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 RUN = """async ([data, type, how]) => {
   const raw = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   const view = await viewOf(new Blob([raw], { type }), how);
   return btoa(Array.from(view, (value) => String.fromCharCode(value)).join(""));
 }"""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         opened = browser.new_page()
         opened.add_script_tag(content=text_of("resize.js") + text_of("view.js"))
         yield opened
-        browser.close()
 
 
 def scene(width: int, height: int, mode: str = "RGB") -> Image.Image:

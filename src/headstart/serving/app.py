@@ -47,7 +47,7 @@ def make_app(folder: str | Path, options: ServeOptions, key: ApiKey | None = Non
 
     Args:
         folder: Run folder, or bundle.
-        options: RequestLimits.
+        options: Limits of the service.
         key: Key that clients must send; None for no key.
 
     Raises:

@@ -54,7 +54,7 @@ class Gatekeeper:
 
     Args:
         app: The service.
-        options: RequestLimits.
+        options: Limits of the service.
         key: Key that clients must send; None for no key.
         figures: Where requests are counted.
         paths: Paths that are counted by their name.

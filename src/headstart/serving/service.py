@@ -63,7 +63,7 @@ class Service:
 
     Args:
         folder: Run folder, or bundle.
-        options: RequestLimits.
+        options: Limits of the service.
         saw: Called with the number of images of each batch.
 
     Raises:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ from headstart.training.budget import (
     choose_epochs,
     choose_length,
 )
-from headstart.training.closed_form import is_solved, solved_on_all
-from headstart.training.experiment import Experiment, development_set
+from headstart.training.closed_form import has_closed_form, pooled, solved_on_all
+from headstart.training.experiment import Experiment
 from headstart.training.loop import TrainData, train, validation_logits
 from headstart.training.pace import Deadline
 from headstart.training.reserve import (
@@ -80,17 +80,16 @@ def train_recipe(run: RunContext, experiment: Experiment, recipe: Recipe) -> Fit
         recipe: Recipe to train.
     """
     write_recipe(run.folder, recipe)
-    if recipe.freezing.head_alone:  # one run of the network serves all images
-        rows = development_set(experiment).rows
-        experiment = replace(experiment, extractor=replace(experiment.extractor, pool=rows))
+    began = time.monotonic()
     transfer = begin(run, experiment, recipe)
+    took = time.monotonic() - began
     logits = finetune(run, experiment, recipe, transfer)
     labels, groups = experiment.extractor.labels["val"], experiment.audited.groups
     calibration = fit_calibration(
         logits, labels, "validation images", groups=groups[experiment.split.val]
     )
-    if is_solved(recipe, transfer):
-        experiment, transfer = solved_on_all(run, experiment, recipe, transfer)
+    if has_closed_form(recipe, transfer.prefix.boundary):
+        experiment, transfer = solved_on_all(run, experiment, recipe, transfer, took)
     return FittedClassifier(experiment, recipe, transfer, calibration)
 
 
@@ -110,7 +109,7 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
             f"{extractor.backbone.name} can only be cut at its ends: {extractor.traced.reason}."
         )
     began = time.monotonic()
-    transfer = build_transfer_model(extractor, recipe, boundary)
+    transfer = build_transfer_model(pooled(experiment, recipe, boundary), recipe, boundary)
     if by_clock:
         # Two seconds of measuring are easily disturbed. Rebuilding the transfer model at an earlier
         # boundary pays only if a whole schedule fits behind it.
@@ -286,7 +285,7 @@ def _length(
     run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel
 ) -> tuple[int, int]:
     """Returns the numbers of epochs and views: the recipe's, or as many as the time allows."""
-    if is_solved(recipe, transfer):
+    if has_closed_form(recipe, transfer.prefix.boundary):
         return 0, 0
     if recipe.epochs:
         return recipe.epochs, recipe.views

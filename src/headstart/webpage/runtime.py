@@ -92,4 +92,4 @@ def _member(package: tarfile.TarFile, name: str) -> bytes:
     if file is None:
         raise KeyError(name)
     with file:
-        return file.read()
+        return file.read(_LARGEST)
