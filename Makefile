@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs format install clean
+.PHONY: demo test lint docs bench bench-check format install clean
 
 install: $(READY)
 
@@ -28,6 +28,12 @@ lint: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py
+
+bench-check: $(READY)
+	$(BIN)/python benchmarks/bench.py --check
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

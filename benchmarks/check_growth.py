@@ -45,13 +45,13 @@ def main() -> None:
     )  # fmt: skip
     print(markdown_table(header, []), flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        pieces = list(_pieces(args.data))
+        some = list(pieces(args.data))
         for classes in args.classes:
             for images in args.images:
                 if images < 3 * classes:
                     continue
                 folder = Path(temporary, f"{images}-{classes}")
-                write(folder, images, classes, pieces)
+                write(folder, images, classes, some)
                 print(_row(folder, images, classes, args.repeats), flush=True)
                 shutil.rmtree(folder)
     found = versions(sys.executable, ("headstart", "numpy", "scipy", "pillow"))
@@ -79,7 +79,7 @@ def _mixture(number: int, pieces: Sequence[Image.Image]) -> Image.Image:
     return Image.blend(shown[0], shown[1], float(random.uniform(0.3, 0.7)))
 
 
-def _pieces(data: Path) -> Iterator[Image.Image]:
+def pieces(data: Path) -> Iterator[Image.Image]:
     """Yields some of the real images, at 128 pixels."""
     files = sorted(path for path in data.rglob("*") if path.suffix.lower() in {".jpg", ".png"})
     if len(files) < 2:

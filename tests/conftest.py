@@ -375,9 +375,9 @@ def real_features(data: Callable[[str], Path], shared_cache: Path) -> Callable[[
 def _features_of(folder: Path, cache_dir: Path) -> Whole:
     import torch
 
-    from headstart.backbones.boundaries import FEATURES
     from headstart.backbones.catalog import load_backbone
     from headstart.backbones.cut import trace
+    from headstart.backbones.places import FEATURES
     from headstart.data.audit import audit
     from headstart.data.decode import decode_dataset
     from headstart.data.sources import load_dataset

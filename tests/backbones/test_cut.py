@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone, load_backbone
 from headstart.backbones.cut import Traced, prefix, suffix, trace
 from headstart.backbones.onnx import run_onnx, verified_session
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.backbones.pooling import covariance_tap, root_covariance
 from headstart.backbones.weights import packaged_file, read_weights
 from headstart.errors import BackboneError

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
 from headstart.backbones.cut import Traced, ahead, behind, prefix, suffix, trace
 from headstart.backbones.parts import (
@@ -14,6 +13,7 @@ from headstart.backbones.parts import (
     frozen_tensors,
     swap_activations,
 )
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.errors import BackboneError, RecipeError
 
 NETWORKS = [

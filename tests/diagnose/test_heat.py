@@ -9,7 +9,7 @@ from headstart.artifacts.bundle import Classifier
 from headstart.backbones.catalog import load_backbone
 from headstart.backbones.engine import Normalize
 from headstart.diagnose.heat import HeatError, heat_maps, in_light
-from headstart.methods.head import Head
+from headstart.methods.head_layers import Head
 
 PLAIN = Normalize((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

@@ -22,7 +22,8 @@ from headstart.methods.averaging import EMA, SWA, GreedySoup, NoAveraging
 from headstart.methods.batch_mixing import CutMix, Mix, MixUp, NoMixing, apply_mix
 from headstart.methods.criterion import CrossEntropy, Focal, LabelSmoothing
 from headstart.methods.freezing import LPFT, Full, Gradual, LastBlocks
-from headstart.methods.head import MLP, Cosine, Linear, NearestNeighbours, UnitParts
+from headstart.methods.head import MLP, Cosine, Linear, NearestNeighbours
+from headstart.methods.head_layers import UnitParts
 from headstart.methods.metric_loss import (
     ArcFace,
     Contrastive,

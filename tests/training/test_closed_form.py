@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart.artifacts.records import Request, RunRecord
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.recipes.options import FitOptions
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe

@@ -11,7 +11,8 @@ from headstart.errors import DivergedError, HeadstartError
 from headstart.evaluation.calibration import score
 from headstart.methods.averaging import EMA, NoAveraging
 from headstart.methods.freezing import LastBlocks
-from headstart.methods.head import Head, Linear
+from headstart.methods.head import Linear
+from headstart.methods.head_layers import Head
 from headstart.methods.optimizer import SGD, AdamW
 from headstart.methods.schedule import Constant
 from headstart.recipes.recipe import Recipe

@@ -22,7 +22,7 @@ from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import check_unclaimed, claim_folder, locked, read_record
 from headstart.artifacts.run_start import asked_recipe
 from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import InputError, RunError

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.run import read_record, read_split_parts
 from headstart.artifacts.unchanged import THE_FOLDER, check_unchanged
-from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
+from headstart.backbones.places import FEATURES
 from headstart.data.audit import audit
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.decode import decode_dataset

@@ -32,14 +32,15 @@ from headstart.artifacts.bundle_spec import (
     read_spec,
 )
 from headstart.artifacts.files import damaged, explained, replacing, write_model
-from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import build_backbone
 from headstart.backbones.cut import prefix, suffix, trace
 from headstart.backbones.engine import Normalize
 from headstart.backbones.parts import swap_activations
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.errors import RunError
 from headstart.methods.activation import Activation, ActivationUnion, head_activation
-from headstart.methods.head import Head, HeadChoice, HeadUnion
+from headstart.methods.head import HeadChoice, HeadUnion
+from headstart.methods.head_layers import Head
 from headstart.text import shortened
 
 

@@ -9,10 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.backbones.graphs import suffix_graph
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.backbones.tracing import FEW, MORE, Trace, UncutError, ancestors
-
-INPUT = "input"
-FEATURES = "features"
 
 _GROUPS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

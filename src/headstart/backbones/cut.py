@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
-from headstart.backbones.boundaries import FEATURES, INPUT, Boundary, find_boundaries
+from headstart.backbones.boundaries import Boundary, find_boundaries
 from headstart.backbones.graphs import (
     dims_to_pool,
     needed_between,
@@ -21,6 +21,7 @@ from headstart.backbones.graphs import (
     suffix_graph,
     targets,
 )
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.backbones.pooling import boundary_of_tap
 from headstart.backbones.tracing import Trace, ancestors, architecture, check_same, trace_mode
 from headstart.errors import BackboneError, did_you_mean

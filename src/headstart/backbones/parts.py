@@ -6,8 +6,8 @@ import torch
 from timm.layers import activations, activations_me
 from torch import nn
 
-from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import Traced, ahead, behind
+from headstart.backbones.places import FEATURES
 from headstart.errors import BackboneError, RecipeError
 from headstart.text import counted
 

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.boundaries import INPUT
 from headstart.backbones.cut import trace
+from headstart.backbones.places import INPUT
 from headstart.certificate.learning_curve import nested_order
 from headstart.certificate.record import (
     ARM_RUNS,

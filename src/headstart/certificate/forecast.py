@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.certificate.labels import LabelForecast
 from headstart.certificate.learning_curve import (
     classifiers_of_full_size,

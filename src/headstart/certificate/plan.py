@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.backbones.boundaries import INPUT
+from headstart.backbones.places import INPUT
 from headstart.certificate.arms import CLOSING_S, NETWORK_S, ArmImages, ArmJob, train_arm
 from headstart.certificate.record import ARM_RUNS, ArmName, BenefitPlan, read_arms, write_plan
 from headstart.certificate.verdicts import ARMS

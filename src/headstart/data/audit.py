@@ -8,8 +8,6 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from headstart.data.class_names import similar_names
 from headstart.data.images import MAX_ASPECT
@@ -271,6 +269,9 @@ def _thumbnail(facts: Facts) -> NDArray[np.uint8]:
 
 def _groups(notes: _Notes, links: list[_Link]) -> NDArray[np.int64]:
     """Returns the group number of each file, joining linked files and given groups."""
+    from scipy.sparse import coo_array  # noqa: PLC0415 - heavy
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
     items = notes.dataset.items
     given = [index for index in notes.left() if items[index].group is not None]
     links = list(links)

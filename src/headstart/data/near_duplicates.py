@@ -14,8 +14,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn
-from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from headstart.data.similar_crops import Candidate, Floats, Region, cut, kept, propose, scaled
@@ -206,6 +204,8 @@ def _weights_of_copies(crops: Floats) -> Floats:
 
 def _spectra(crops: Floats) -> Floats:
     """Returns (N, D) DCT coefficients of crops, normalized in brightness and contrast."""
+    from scipy.fft import dctn  # noqa: PLC0415 - heavy
+
     flat = _flat(crops).reshape(crops.shape) * _FINE_SIDE
     rows, columns = kept(_FINE_SIDE, _FINE_SIDE)
     spectra: Floats = dctn(flat, axes=(1, 2), norm="ortho")[:, rows, columns]
@@ -244,6 +244,8 @@ def _fine(crops: Floats) -> Floats:
 
 @cache
 def _blur(side: int) -> Floats:
+    from scipy.ndimage import gaussian_filter1d  # noqa: PLC0415 - heavy
+
     matrix: Floats = gaussian_filter1d(np.eye(side, dtype=np.float32), 2.0, axis=0, mode="nearest")
     return matrix
 

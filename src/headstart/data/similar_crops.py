@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dct
 
 Region = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of a thumbnail."""
@@ -116,6 +115,8 @@ def _describe(thumbnail: NDArray[np.uint8], grids: Sequence[Grid]) -> Floats:
 @cache
 def _analysis(grid: Grid, size: int) -> Floats:
     """Returns the matrix that resizes `size` pixels at each offset and takes their DCT."""
+    from scipy.fft import dct  # noqa: PLC0415 - heavy
+
     parts = [weights(start, start + grid.length, size, _SIDE) for start in grid.offsets]
     matrix: Floats = np.concatenate([dct(part, axis=0, norm="ortho") for part in parts])
     return matrix

@@ -14,8 +14,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.cut import Traced, space_dims
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.data.views import View
 from headstart.evaluation.paired import Cell, paired_difference
 from headstart.evaluation.statistics import Interval, holm, mcnemar_exact

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.catalog import load_backbone
 from headstart.backbones.cut import Traced, prefix, suffix
 from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.backbones.tracing import architecture
 from headstart.backbones.weights import PretrainedBackbone, hash_weights
 from headstart.data.pixels import Pixels

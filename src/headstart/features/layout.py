@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.boundaries import FEATURES, INPUT, Boundary
+from headstart.backbones.boundaries import Boundary
 from headstart.backbones.cut import Traced
 from headstart.backbones.graphs import dims_to_pool
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.backbones.pooling import boundary_of_tap, covariance_tap, covariance_width
 
 LAST, STAGES = "last", "stages"

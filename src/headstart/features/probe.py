@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from headstart.data.splits import folds
 from headstart.evaluation.calibration import calibrated_score
@@ -191,6 +190,8 @@ def _fit_path(
     one_scale: bool,
 ) -> list[Probe]:
     """Returns a probe for every penalty; each fit starts from the previous solution."""
+    from scipy.optimize import minimize  # noqa: PLC0415 - heavy
+
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
     deviation = features.std(0, dtype=np.float64)
     if one_scale:

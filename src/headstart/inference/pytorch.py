@@ -11,7 +11,7 @@ from headstart.artifacts.bundle import Classifier, load_network
 from headstart.artifacts.bundle_graph import RunBatch
 from headstart.artifacts.bundle_spec import BundleSpec
 from headstart.backbones.engine import make_engine
-from headstart.methods.head import Head
+from headstart.methods.head_layers import Head
 
 ENGINE_PAYS_FROM = 96
 """Number of images from which exporting the network saves time."""

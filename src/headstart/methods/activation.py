@@ -1,11 +1,13 @@
 """Activations: the nonlinearity of the head, or of the layers that are trained."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
-from torch import nn
 
 from headstart.methods.method import Choices, Method, Range, family
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _Where = Annotated[
     Literal["suffix", "head", "both"],
@@ -35,8 +37,10 @@ class Keep(ActivationMethod):
     absent: ClassVar[bool] = True
     name: Literal["keep"] = "keep"
 
-    def build(self) -> nn.Module:
+    def build(self) -> "nn.Module":
         """Returns the activation of a head."""
+        from torch import nn
+
         return nn.ReLU()
 
 
@@ -50,8 +54,10 @@ class Mish(ActivationMethod):
     name: Literal["mish"] = "mish"
     where: _Where = "suffix"
 
-    def build(self) -> nn.Module:
+    def build(self) -> "nn.Module":
         """Returns the activation."""
+        from torch import nn
+
         return nn.Mish()
 
 
@@ -64,8 +70,10 @@ class Swish(ActivationMethod):
     name: Literal["swish"] = "swish"
     where: _Where = "suffix"
 
-    def build(self) -> nn.Module:
+    def build(self) -> "nn.Module":
         """Returns the activation."""
+        from torch import nn
+
         return nn.SiLU()
 
 
@@ -77,8 +85,10 @@ class LeakyReLU(ActivationMethod):
     where: _Where = "suffix"
     slope: Annotated[float, Field(gt=0, lt=1), Range(0.005, 0.2, log=True)] = 0.01
 
-    def build(self) -> nn.Module:
+    def build(self) -> "nn.Module":
         """Returns the activation."""
+        from torch import nn
+
         return nn.LeakyReLU(self.slope)
 
 
@@ -86,11 +96,11 @@ ActivationUnion = Keep | Mish | Swish | LeakyReLU
 Activation = family(ActivationUnion, squish="swish", silu="swish")
 
 
-def head_activation(method: ActivationUnion) -> nn.Module:
+def head_activation(method: ActivationUnion) -> "nn.Module":
     """Returns the activation of a head: the method's own if it applies to heads, else ReLU.
 
     Example:
         >>> head_activation(Swish(where="head")), head_activation(Swish(where="suffix"))
         (SiLU(), ReLU())
     """
-    return method.build() if method.in_head else nn.ReLU()
+    return (method if method.in_head else Keep()).build()

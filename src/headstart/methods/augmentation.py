@@ -1,14 +1,15 @@
 """Augmentation: the random changes that turn an image into a training view."""
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
 from PIL import Image
 from pydantic import Field
-from torchvision.transforms import InterpolationMode, v2
 
 from headstart.methods.method import Method, family
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 Transform = Callable[[Image.Image], Image.Image]
 Colour = tuple[int, int, int]
@@ -127,6 +128,8 @@ class AutoAugment(AugmentationMethod):
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
+        from torchvision.transforms import InterpolationMode, v2
+
         policy = v2.AutoAugment(
             v2.AutoAugmentPolicy(self.policy),
             interpolation=InterpolationMode.BILINEAR,
@@ -155,6 +158,8 @@ class RandAugment(AugmentationMethod):
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
+        from torchvision.transforms import InterpolationMode, v2
+
         bins = 31
         policy = v2.RandAugment(
             self.operations,
@@ -182,6 +187,8 @@ class TrivialAugment(AugmentationMethod):
 
     def build(self, resolution: int, interpolation: str, fill: Colour) -> Transform:
         """Returns a function from an RGB image to a square view of `resolution` pixels."""
+        from torchvision.transforms import InterpolationMode, v2
+
         policy = v2.TrivialAugmentWide(
             num_magnitude_bins=self.bins,
             interpolation=InterpolationMode.BILINEAR,
@@ -219,10 +226,12 @@ def _view(
     resolution: int,
     interpolation: str,
     fill: Colour,
-    policy: v2.Transform | None = None,
+    policy: "v2.Transform | None" = None,
     share: float = 1.0,
 ) -> Transform:
     """Returns the pipeline: crop, flip, the policy on a share of the views, Cutout."""
+    from torchvision.transforms import InterpolationMode, v2
+
     steps: list[Callable[[Image.Image], Image.Image]] = [
         v2.RandomResizedCrop(
             resolution,
@@ -245,6 +254,8 @@ def _view(
 
 
 def _cut_out(image: Image.Image, side: int, fill: Colour) -> Image.Image:
+    import torch
+
     x, y = torch.randint(image.width, (2,)).tolist()
     image = image.copy()
     image.paste(fill, cutout_box(side, (x, y), image.width))

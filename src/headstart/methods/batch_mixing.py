@@ -1,13 +1,15 @@
 """Batch mixing: training examples made from two images, with labels in the same shares."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from headstart.methods.method import Method, Range, family
+
+if TYPE_CHECKING:
+    import torch
 
 _Alpha = Annotated[
     float,
@@ -29,7 +31,7 @@ class Mix:
         box: Top, left, bottom, right of the pasted box as shares of the sides, or None.
     """
 
-    partners: torch.Tensor
+    partners: "torch.Tensor"
     share: float
     box: tuple[float, float, float, float] | None = None
 
@@ -81,6 +83,8 @@ class MixUp(MixingMethod):
         """Returns how to mix a batch of `rows` examples, or None to leave it as it is."""
         if random.random() >= self.probability:
             return None
+        import torch
+
         share = float(random.beta(self.alpha, self.alpha))
         return Mix(torch.from_numpy(random.permutation(rows)), share)
 
@@ -102,6 +106,8 @@ class CutMix(MixingMethod):
         """Returns how to mix a batch of `rows` examples, or None to leave it as it is."""
         if random.random() >= self.probability:
             return None
+        import torch
+
         share = float(random.beta(self.alpha, self.alpha))
         partners = torch.from_numpy(random.permutation(rows))
         side = float(np.sqrt(1 - share))
@@ -116,8 +122,8 @@ BatchMixing = family(BatchMixingUnion)
 
 
 def apply_mix(
-    batch: torch.Tensor, targets: torch.Tensor, mix: Mix, space: tuple[int, ...]
-) -> tuple[torch.Tensor, torch.Tensor, float]:
+    batch: "torch.Tensor", targets: "torch.Tensor", mix: Mix, space: tuple[int, ...]
+) -> "tuple[torch.Tensor, torch.Tensor, float]":
     """Mixes a batch and its targets.
 
     Args:
@@ -131,6 +137,7 @@ def apply_mix(
         example keeps, computed from the box after rounding to whole positions.
 
     Example:
+        >>> import torch
         >>> mix = Mix(torch.tensor([1, 0]), share=0.75)
         >>> batch, targets, share = apply_mix(torch.tensor([[0.0], [4.0]]), torch.eye(2), mix, ())
         >>> batch.tolist(), targets.tolist(), share

@@ -1,14 +1,16 @@
 """Criteria: the classification loss. All accept soft targets, as batch mixing needs."""
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-import torch
 from pydantic import Field
 
 from headstart.methods.method import Choices, Method, Range, family
 
-CriterionFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+CriterionFunction: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
 """Maps logits (N, C) and target probabilities (N, C) to a scalar."""
 
 _Weights = Annotated[
@@ -35,7 +37,7 @@ class CrossEntropy(CriterionMethod):
     name: Literal["cross_entropy"] = "cross_entropy"
     class_weights: _Weights = "none"
 
-    def build(self, counts: torch.Tensor) -> CriterionFunction:
+    def build(self, counts: "torch.Tensor") -> CriterionFunction:
         """Returns the criterion for classes with `counts` (C,) training images."""
         return _criterion(_weights(self.class_weights, counts))
 
@@ -57,7 +59,7 @@ class LabelSmoothing(CriterionMethod):
         """Whether it equals plain cross-entropy: nothing is smoothed."""
         return self.smoothing == 0
 
-    def build(self, counts: torch.Tensor) -> CriterionFunction:
+    def build(self, counts: "torch.Tensor") -> CriterionFunction:
         """Returns the criterion for classes with `counts` (C,) training images."""
         return _criterion(_weights(self.class_weights, counts), smoothing=self.smoothing)
 
@@ -79,7 +81,7 @@ class Focal(CriterionMethod):
         """Whether it equals plain cross-entropy: every example has its full weight."""
         return self.gamma == 0
 
-    def build(self, counts: torch.Tensor) -> CriterionFunction:
+    def build(self, counts: "torch.Tensor") -> CriterionFunction:
         """Returns the criterion for classes with `counts` (C,) training images."""
         return _criterion(_weights(self.class_weights, counts), gamma=self.gamma)
 
@@ -88,17 +90,17 @@ CriterionUnion = CrossEntropy | LabelSmoothing | Focal
 Criterion = family(CriterionUnion)
 
 
-def _weights(kind: str, counts: torch.Tensor) -> torch.Tensor:
+def _weights(kind: str, counts: "torch.Tensor") -> "torch.Tensor":
     """Returns a weight for each class (C,); their mean over the images is 1."""
     if kind == "none":
-        return torch.ones_like(counts, dtype=torch.float32)
+        return counts.new_ones(len(counts)).float()
     return counts.sum() / (len(counts) * counts.clamp(min=1).float())
 
 
 def _criterion(
-    weights: torch.Tensor, smoothing: float = 0.0, gamma: float = 0.0
+    weights: "torch.Tensor", smoothing: float = 0.0, gamma: float = 0.0
 ) -> CriterionFunction:
-    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         log_p = logits.float().log_softmax(1)
         spread = targets * (1 - smoothing) + smoothing / targets.shape[1]
         terms = -spread * log_p

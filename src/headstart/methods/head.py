@@ -1,14 +1,17 @@
 """Heads: the new layers on top of the backbone's features."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn import functional as F
 
 from headstart.methods.method import Choices, Method, Range, family
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from headstart.methods.head_layers import Head
 
 _Features = Annotated[
     Literal["auto", "last", "stages", "last+covariance", "stages+covariance"],
@@ -35,50 +38,8 @@ _Init = Annotated[
 _Dropout = Annotated[
     float, Field(ge=0, lt=1, description="dropout before the last layer"), Range(0.0, 0.5)
 ]
-Solve = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Solve: TypeAlias = "Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]"
 """Maps embeddings (N, E) to the weight (C, E) and bias (C,) of a logistic regression."""
-
-
-class Head(nn.Module):
-    """Maps features (N, F) to an embedding (N, E) and then to logits (N, C)."""
-
-    def __init__(self, embed: nn.Module, out: nn.Module) -> None:
-        super().__init__()
-        self.embed = embed
-        self.out = out
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns the logits."""
-        logits: torch.Tensor = self.out(self.embed(features))
-        return logits
-
-    @property
-    def remembers_images(self) -> bool:
-        """Whether it compares images with stored training images."""
-        return isinstance(self.out, Neighbours)
-
-    def remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
-        """Stores the embeddings (N, E) and labels (N,) of the images to compare with."""
-        assert isinstance(self.out, Neighbours)
-        self.out.remember(embeddings, labels)
-
-
-class UnitParts(nn.Module):
-    """Gives each part of a feature vector the same length, and the whole a mean square of 1.
-
-    So a part counts by its direction, whatever its scale and number of features.
-    """
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.widths = list(widths)
-        self.length = (sum(widths) / len(widths)) ** 0.5
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns features (N, F)."""
-        parts = torch.split(features.float(), self.widths, dim=1)
-        unit: torch.Tensor = torch.cat([F.normalize(part, dim=1) for part in parts], 1)
-        return unit.mul(self.length)
 
 
 class HeadMethod(Method):
@@ -113,8 +74,12 @@ class HeadMethod(Method):
         how, features = getattr(self, "normalize", "none"), getattr(self, "features", "")
         return bool(how == "unit" or (how == "auto" and "covariance" in features))
 
-    def parts(self, widths: Sequence[int]) -> nn.Module:
+    def parts(self, widths: Sequence[int]) -> "nn.Module":
         """Returns the first layer, from features (N, F) in parts of these widths to (N, F)."""
+        from torch import nn
+
+        from headstart.methods.head_layers import UnitParts
+
         return UnitParts(widths) if self.has_unit_parts else nn.Identity()
 
 
@@ -142,12 +107,18 @@ class Linear(HeadMethod):
         """Whether a search may replace the head: it is a probe without a given penalty."""
         return self.init == "probe" and not self.penalty
 
-    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: "nn.Module") -> "Head":
         """Returns the head, initialized from torch's global random generator."""
+        from torch import nn
+
+        from headstart.methods.head_layers import Head
+
         out = nn.Sequential(nn.Dropout(self.dropout), nn.Linear(sum(widths), classes))
         return Head(self.parts(widths), out)
 
-    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+    def start(
+        self, head: "Head", features: "torch.Tensor", labels: "torch.Tensor", solve: Solve
+    ) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
         _load(head.out[1], *solve(head.embed(features)))  # type: ignore[index]
 
@@ -171,8 +142,12 @@ class MLP(HeadMethod):
         Choices((256, 512, 1024)),
     ] = 512
 
-    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: "nn.Module") -> "Head":
         """Returns the head, initialized from torch's global random generator."""
+        from torch import nn
+
+        from headstart.methods.head_layers import Head
+
         hidden = nn.Linear(sum(widths), self.hidden)
         nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
         nn.init.zeros_(hidden.bias)
@@ -180,8 +155,12 @@ class MLP(HeadMethod):
         first = [self.parts(widths)] if self.has_unit_parts else []
         return Head(nn.Sequential(*first, hidden, activation), out)
 
-    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+    def start(
+        self, head: "Head", features: "torch.Tensor", labels: "torch.Tensor", solve: Solve
+    ) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
+        import torch
+
         with torch.inference_mode():
             embeddings = head.embed(features)
         _load(head.out[1], *solve(embeddings.clone()))  # type: ignore[index]
@@ -206,16 +185,27 @@ class Cosine(HeadMethod):
         Range(8, 64, log=True),
     ] = 20.0
 
-    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: "nn.Module") -> "Head":
         """Returns the head, initialized from torch's global random generator."""
-        out = nn.Sequential(nn.Dropout(self.dropout), _Cosines(sum(widths), classes, self.scale))
+        from torch import nn
+
+        from headstart.methods.head_layers import Cosines, Head
+
+        out = nn.Sequential(nn.Dropout(self.dropout), Cosines(sum(widths), classes, self.scale))
         return Head(self.parts(widths), out)
 
-    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+    def start(
+        self, head: "Head", features: "torch.Tensor", labels: "torch.Tensor", solve: Solve
+    ) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
+        import torch
+        from torch.nn import functional as F
+
+        from headstart.methods.head_layers import Cosines
+
         directions = F.normalize(head.embed(features).float(), dim=1)
         cosines = head.out[1]  # type: ignore[index]
-        assert isinstance(cosines, _Cosines)
+        assert isinstance(cosines, Cosines)
         with torch.no_grad():
             for number in set(labels.tolist()):  # a class without images stays random
                 mean = directions[labels == number].mean(0)
@@ -247,62 +237,22 @@ class NearestNeighbours(HeadMethod):
         """The start: always from the features of the training images."""
         return "probe"
 
-    def build(self, widths: Sequence[int], classes: int, activation: nn.Module) -> Head:
+    def build(self, widths: Sequence[int], classes: int, activation: "nn.Module") -> "Head":
         """Returns the head; it holds no images before `start`."""
+        from headstart.methods.head_layers import Head, Neighbours
+
         return Head(self.parts(widths), Neighbours(sum(widths), classes, self.k, self.temperature))
 
-    def start(self, head: Head, features: torch.Tensor, labels: torch.Tensor, solve: Solve) -> None:
+    def start(
+        self, head: "Head", features: "torch.Tensor", labels: "torch.Tensor", solve: Solve
+    ) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
         head.remember(head.embed(features), labels)
-
-
-class Neighbours(nn.Module):
-    """Maps embeddings (N, E) to the log shares (N, C) of their neighbours' votes."""
-
-    memory: torch.Tensor
-    memory_labels: torch.Tensor
-
-    def __init__(self, embedding: int, classes: int, k: int, temperature: float) -> None:
-        super().__init__()
-        self.k, self.temperature, self.classes = k, temperature, classes
-        self.register_buffer("memory", torch.zeros(0, embedding))
-        self.register_buffer("memory_labels", torch.zeros(0, classes))
-
-    def remember(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
-        """Stores the embeddings (N, E) and labels (N,) of the images to compare with."""
-        self.memory = F.normalize(embeddings.detach().float(), dim=1)
-        self.memory_labels = F.one_hot(labels.to(self.memory.device), self.classes).float()
-
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Returns log vote shares; a class without votes gets a share of 0.001."""
-        cosines = F.normalize(embeddings.float(), dim=1) @ self.memory.T
-        near, rows = cosines.topk(min(self.k, len(self.memory)), dim=1)
-        votes = ((near - 1) / self.temperature).softmax(1).unsqueeze(2) * self.memory_labels[rows]
-        return (votes.sum(1) + 1e-3).log()
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Resizes the memory to the number of images in the state."""
-        for name in ("memory", "memory_labels"):
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-class _Cosines(nn.Module):
-    def __init__(self, embedding: int, classes: int, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.weight = nn.Parameter(torch.randn(classes, embedding) / embedding**0.5)
-
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        directions = F.normalize(embeddings.float(), dim=1)
-        with torch.autocast(embeddings.device.type, enabled=False):  # the scale amplifies rounding
-            return self.scale * F.linear(directions, F.normalize(self.weight.float(), dim=1))
 
 
 HeadUnion = Linear | MLP | Cosine | NearestNeighbours
 HeadChoice = family(HeadUnion)
 
 
-def _load(layer: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> None:
+def _load(layer: "nn.Module", weight: "torch.Tensor", bias: "torch.Tensor") -> None:
     layer.load_state_dict({"weight": weight, "bias": bias})

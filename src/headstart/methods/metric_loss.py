@@ -6,13 +6,15 @@ input of the head's last layer.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from headstart.methods.method import Choices, Method, Range, family
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Miner = Literal["all", "semi_hard", "batch_hard"]
 
@@ -47,8 +49,8 @@ class MetricTerm:
         parameters: Parameters that are trained with the term.
     """
 
-    loss: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, int]]
-    parameters: list[nn.Parameter] = field(default_factory=list)
+    loss: "Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, int]]"
+    parameters: "list[nn.Parameter]" = field(default_factory=list)
 
 
 class MetricLossMethod(Method):
@@ -67,7 +69,7 @@ class NoMetricLoss(MetricLossMethod):
     absent: ClassVar[bool] = True
     name: Literal["none"] = "none"
 
-    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm | None:
+    def build(self, embedding: int, classes: int, device: "torch.device") -> MetricTerm | None:
         """Returns None."""
         return None
 
@@ -83,9 +85,9 @@ class Contrastive(MetricLossMethod):
     miner: _Miner = "all"
     per_class: _PerClass = 4
 
-    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+    def build(self, embedding: int, classes: int, device: "torch.device") -> MetricTerm:
         """Returns the term for embeddings of width `embedding`."""
-        from pytorch_metric_learning.losses import ContrastiveLoss  # noqa: PLC0415 - slow
+        from pytorch_metric_learning.losses import ContrastiveLoss
 
         loss = ContrastiveLoss(self.positive_margin, self.negative_margin)
         return _pair_term(loss, self.miner, self.negative_margin)
@@ -103,9 +105,9 @@ class Triplet(MetricLossMethod):
     miner: _Miner = "all"
     per_class: _PerClass = 4
 
-    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+    def build(self, embedding: int, classes: int, device: "torch.device") -> MetricTerm:
         """Returns the term for embeddings of width `embedding`."""
-        from pytorch_metric_learning.losses import TripletMarginLoss  # noqa: PLC0415
+        from pytorch_metric_learning.losses import TripletMarginLoss
 
         return _pair_term(TripletMarginLoss(self.margin), self.miner, self.margin)
 
@@ -121,9 +123,9 @@ class SupervisedContrastive(MetricLossMethod):
     temperature: Annotated[float, Field(gt=0, le=1), Range(0.05, 0.5, log=True)] = 0.1
     per_class: _PerClass = 4
 
-    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+    def build(self, embedding: int, classes: int, device: "torch.device") -> MetricTerm:
         """Returns the term for embeddings of width `embedding`."""
-        from pytorch_metric_learning.losses import SupConLoss  # noqa: PLC0415
+        from pytorch_metric_learning.losses import SupConLoss
 
         return _pair_term(SupConLoss(self.temperature), "all", 0.0)
 
@@ -142,13 +144,13 @@ class ArcFace(MetricLossMethod):
     )
     scale: Annotated[float, Field(gt=0, le=256), Range(8, 64, log=True)] = 30.0
 
-    def build(self, embedding: int, classes: int, device: torch.device) -> MetricTerm:
+    def build(self, embedding: int, classes: int, device: "torch.device") -> MetricTerm:
         """Returns the term for embeddings of width `embedding` and `classes` classes."""
-        from pytorch_metric_learning.losses import ArcFaceLoss  # noqa: PLC0415
+        from pytorch_metric_learning.losses import ArcFaceLoss
 
         arcface = ArcFaceLoss(classes, embedding, margin=self.margin, scale=self.scale).to(device)
 
-        def loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+        def loss(embeddings: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tensor, int]":
             return arcface(embeddings, labels), len(labels)
 
         return MetricTerm(loss, list(arcface.parameters()))
@@ -159,8 +161,8 @@ MetricLoss = family(MetricLossUnion)
 
 
 def _pair_term(pair_loss: Any, miner: Miner, margin: float) -> MetricTerm:
-    from pytorch_metric_learning import miners  # noqa: PLC0415
-    from pytorch_metric_learning.utils import loss_and_miner_utils as indices  # noqa: PLC0415
+    from pytorch_metric_learning import miners
+    from pytorch_metric_learning.utils import loss_and_miner_utils as indices
 
     mine = {
         "all": None,
@@ -168,7 +170,7 @@ def _pair_term(pair_loss: Any, miner: Miner, margin: float) -> MetricTerm:
         "batch_hard": miners.BatchHardMiner(),
     }[miner]
 
-    def loss(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def loss(embeddings: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tensor, int]":
         pairs = len(indices.get_all_pairs_indices(labels)[0])
         if mine is None:
             return pair_loss(embeddings, labels), pairs

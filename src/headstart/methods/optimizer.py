@@ -1,12 +1,14 @@
 """Optimizers: how a gradient becomes a step."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from headstart.methods.method import Choices, Method, Range, family
+
+if TYPE_CHECKING:
+    import torch
 
 _Rate = Annotated[float, Field(gt=0, le=10, description="peak learning rate of the backbone")]
 _Beta = Annotated[float, Field(ge=0, lt=1, description="decay rate of a running mean")]
@@ -48,8 +50,10 @@ class SGD(OptimizerMethod):
     clip_norm: _Clip = 1.0
     head_lr_factor: _HeadFactor = 1.0
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: Groups) -> "torch.optim.Optimizer":
         """Returns the optimizer over `groups`."""
+        import torch
+
         nesterov = self.nesterov and self.momentum > 0
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov)
 
@@ -66,8 +70,10 @@ class Adam(OptimizerMethod):
     clip_norm: _Clip = 1.0
     head_lr_factor: _HeadFactor = 1.0
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: Groups) -> "torch.optim.Optimizer":
         """Returns the optimizer over `groups`."""
+        import torch
+
         return torch.optim.Adam(groups, lr=self.lr, betas=(self.beta1, self.beta2))
 
 
@@ -83,8 +89,10 @@ class AdamW(OptimizerMethod):
     clip_norm: _Clip = 1.0
     head_lr_factor: _HeadFactor = 1.0
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: Groups) -> "torch.optim.Optimizer":
         """Returns the optimizer over `groups`."""
+        import torch
+
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
 
 
@@ -100,7 +108,7 @@ class RAdam(OptimizerMethod):
     clip_norm: _Clip = 1.0
     head_lr_factor: _HeadFactor = 1.0
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: Groups) -> "torch.optim.Optimizer":
         """Returns the optimizer over `groups`."""
         return _radam(groups, self.lr, self.beta1, self.beta2)
 
@@ -137,8 +145,10 @@ class Ranger(OptimizerMethod):
         """Steps between two updates of the slow weights."""
         return self.sync_every
 
-    def build(self, groups: Groups) -> torch.optim.Optimizer:
+    def build(self, groups: Groups) -> "torch.optim.Optimizer":
         """Returns the optimizer over `groups`; their `lookahead_syncs` counts the slow steps."""
+        import torch
+
         optimizer = _radam(groups, self.lr, self.beta1, self.beta2)
         fast = [p for group in optimizer.param_groups for p in group["params"]]
         # Slow weights start from the initial ones, as in the paper; timm's start at the first sync.
@@ -164,5 +174,7 @@ OptimizerUnion = SGD | Adam | AdamW | RAdam | Ranger
 Optimizer = family(OptimizerUnion)
 
 
-def _radam(groups: Groups, lr: float, beta1: float, beta2: float) -> torch.optim.Optimizer:
+def _radam(groups: Groups, lr: float, beta1: float, beta2: float) -> "torch.optim.Optimizer":
+    import torch
+
     return torch.optim.RAdam(groups, lr=lr, betas=(beta1, beta2), decoupled_weight_decay=True)

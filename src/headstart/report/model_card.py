@@ -13,7 +13,7 @@ from headstart.artifacts.bundle_spec import BundleSpec, read_spec
 from headstart.artifacts.files import write_text
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import read_metrics, read_record
-from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.evaluation.intervals import basis
 from headstart.evaluation.metrics import ClassMetrics, Metrics
 from headstart.progress import format_duration

@@ -17,7 +17,7 @@ from headstart.artifacts.originals import originals
 from headstart.artifacts.records import EpochRecord, RunRecord
 from headstart.artifacts.run import read_metrics, read_predictions, read_record
 from headstart.artifacts.run_start import EPOCHS, read_audit
-from headstart.backbones.boundaries import FEATURES, INPUT
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.certificate.record import CERTIFICATE, read_certificate
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv

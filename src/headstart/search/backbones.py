@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.catalog import config_of
 from headstart.backbones.cut import trace
 from headstart.backbones.hub import UnavailableError, fetch, why_out_of_reach
 from headstart.backbones.listing import BackboneInfo, for_screening
+from headstart.backbones.places import FEATURES
 from headstart.data.decode import decode_dataset
 from headstart.errors import BackboneError
 from headstart.evaluation.metrics import calibrated_losses

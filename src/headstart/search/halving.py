@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.errors import RecipeError
@@ -215,7 +214,9 @@ def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
 
 def _expected_best(number: int) -> float:
     """Returns the expected maximum of that many standard normals (Blom 1958)."""
-    return float(norm.ppf((number - 0.375) / (number + 0.25)))
+    from scipy.special import ndtri  # noqa: PLC0415
+
+    return float(ndtri((number - 0.375) / (number + 0.25)))
 
 
 def short(trial: Trial, whole: int) -> bool:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.diagnose.suspects import SUSPECTS, find_suspects, without_sealed, write_suspects_csv
 from headstart.evaluation.calibration import calibrated_score, softmax
 from headstart.evaluation.trust import Calibration, fit_calibration

@@ -1,7 +1,7 @@
 """The first stages of a search: a backbone, a head, and a plan for the remaining time."""
 
 from headstart.artifacts.journal import SearchPlan
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.errors import RecipeError
 from headstart.recipes.options import NOTHING_TO_TRY
 from headstart.recipes.recipe import Recipe

@@ -15,7 +15,7 @@ import numpy as np
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan, write_plan
 from headstart.artifacts.run import SEARCH_RECIPE
 from headstart.artifacts.run_start import asked_recipe, write_recipe
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.errors import HeadstartError
 from headstart.features.extractor import Picked
 from headstart.recipes.options import FitOptions

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.journal import SearchPlan
 from headstart.artifacts.records import Acted
-from headstart.backbones.boundaries import FEATURES
 from headstart.backbones.cut import trace
+from headstart.backbones.places import FEATURES
 from headstart.data.decode import ImageSource, pixels_again
 from headstart.data.pixels import Pixels
 from headstart.data.views import View

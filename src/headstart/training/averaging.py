@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from headstart.methods.averaging import AveragingMethod
-from headstart.methods.head import Head
+from headstart.methods.head_layers import Head
 from headstart.training.activity import Observed
 
 Weights = list[torch.Tensor]

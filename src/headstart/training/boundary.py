@@ -1,8 +1,9 @@
 """The boundary: where the network is cut, as the recipe says or by default."""
 
-from headstart.backbones.boundaries import FEATURES, INPUT, Boundary
+from headstart.backbones.boundaries import Boundary
 from headstart.backbones.cut import Traced
 from headstart.backbones.parts import boundary_of_last
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.features.extractor import FeatureExtractor
 from headstart.methods.freezing import HeadOnly
 from headstart.recipes.parsing import parse_recipe

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.training.pace import Pace
 
 TARGET_EPOCHS = 12

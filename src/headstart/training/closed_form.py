@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.features.extractor import FeatureExtractor
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted

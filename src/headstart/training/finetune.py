@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headstart.artifacts.bundle import Member
 from headstart.artifacts.records import Acted, EpochRecord
 from headstart.artifacts.run_start import EPOCHS, forget_epochs, write_recipe
-from headstart.backbones.boundaries import FEATURES
+from headstart.backbones.places import FEATURES
 from headstart.errors import DivergedError, HeadstartError, first_line, is_out_of_memory
 from headstart.evaluation.calibration import calibrated_score, score
 from headstart.evaluation.trust import Calibration, fit_calibration

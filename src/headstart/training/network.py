@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from headstart.methods.head import Head
+from headstart.methods.head_layers import Head
 
 
 @dataclass(frozen=True)

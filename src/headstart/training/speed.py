@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from headstart.backbones.boundaries import FEATURES, Boundary
+from headstart.backbones.boundaries import Boundary
 from headstart.backbones.cut import suffix
+from headstart.backbones.places import FEATURES
 from headstart.data.eval_view import eval_view
 from headstart.data.images import load_image
 from headstart.data.reading import EACH

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.artifacts.records import Acted
-from headstart.backbones.boundaries import FEATURES, INPUT
 from headstart.backbones.cut import space_dims, suffix
 from headstart.backbones.engine import Normalize
 from headstart.backbones.parts import (
@@ -21,6 +20,7 @@ from headstart.backbones.parts import (
     frozen_tensors,
     swap_activations,
 )
+from headstart.backbones.places import FEATURES, INPUT
 from headstart.data.views import View
 from headstart.errors import RecipeError
 from headstart.evaluation.calibration import score
@@ -41,7 +41,8 @@ from headstart.features.probe import (
     fit_probe,
 )
 from headstart.methods.activation import head_activation
-from headstart.methods.head import Head, HeadUnion
+from headstart.methods.head import HeadUnion
+from headstart.methods.head_layers import Head
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
 from headstart.training.budget import views_for
