@@ -64,16 +64,9 @@ def main() -> None:
         head = ("--strategy", "head", "--epochs", "0")
         cases = [("images", n, n, CLASSES_OF_IMAGES, head) for n in args.images]
         cases += [("classes", n, IMAGES_A_CLASS * n, n, head) for n in args.classes]
-        cases += [
-            (
-                "trials",
-                n,
-                IMAGES_OF_TRIALS,
-                CLASSES_OF_IMAGES,
-                ("--trials", str(n), "--epochs", "2"),
-            )
-            for n in args.trials
-        ]
+        for n in args.trials:
+            search = ("--trials", str(n), "--epochs", "2")
+            cases.append(("trials", n, IMAGES_OF_TRIALS, CLASSES_OF_IMAGES, search))
         some = list(pieces(args.data))
         for grows, number, images, classes, options in cases:
             with tempfile.TemporaryDirectory() as temporary:

@@ -13,7 +13,7 @@ from headstart.backbones.folding import FoldedNorm, folded
 
 CUTS = {
     "tf_efficientnet_lite0": "blocks.3",
-    "resnet18": "layer2.1",
+    "resnet18": "layer2",
     "mobilenetv3_small_100": "blocks.3",
     "regnetx_002": "s2",
 }

@@ -40,7 +40,6 @@ def run_without(heavy: set[str], *arguments: object) -> str:
         (["fit", "--help"], "--budget"),
         (["methods"], "trivial_augment"),
         (["methods", "head", "--json"], "nearest"),
-        (["leaderboard", FINISHED], "rank"),
     ],
 )
 def test_what_reads_only_text_imports_no_numerical_library(
@@ -49,9 +48,12 @@ def test_what_reads_only_text_imports_no_numerical_library(
     assert shown in run_without(TORCH | LIBRARIES, *arguments)
 
 
-def test_what_compares_runs_imports_no_pytorch() -> None:
-    printed = run_without(TORCH | LIBRARIES - {"scipy"}, "diff", FINISHED, FINISHED)
-    assert "equally many" in printed
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [(["leaderboard", FINISHED], "rank"), (["diff", FINISHED, FINISHED], "equally many")],
+)
+def test_what_reads_runs_imports_no_pytorch(arguments: list[object], shown: str) -> None:
+    assert shown in run_without(TORCH | LIBRARIES - {"scipy"}, *arguments)
 
 
 def test_the_report_is_drawn_without_pytorch(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ its gradients are the same up to rounding.
 import copy
 
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
@@ -59,7 +60,7 @@ def folded(network: nn.Module) -> nn.Module:
         if convolution is None:
             continue
         name = f"folded_{number}"
-        pair = FoldedNorm(layers[str(convolution.target)], layers[str(node.target)])  # type: ignore[arg-type]
+        pair = FoldedNorm(layers[str(convolution.target)], layers[str(node.target)])
         training.add_submodule(name, pair)
         with training.graph.inserting_before(node):
             new = training.graph.call_module(name, convolution.args)

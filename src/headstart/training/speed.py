@@ -12,6 +12,7 @@ from torch import nn
 
 from headstart.backbones.boundaries import Boundary
 from headstart.backbones.cut import suffix
+from headstart.backbones.folding import folded
 from headstart.backbones.places import FEATURES
 from headstart.data.eval_view import eval_view
 from headstart.data.images import load_image
@@ -86,7 +87,7 @@ def _training_seconds(extractor: FeatureExtractor, recipe: Recipe, boundary: Bou
     shape = boundary.shape
     # The cost of any head is negligible beside the suffix.
     head = nn.Linear(extractor.backbone.features, len(extractor.classes))
-    model = nn.Sequential(suffix(extractor.traced, boundary.name), head)
+    model = nn.Sequential(folded(suffix(extractor.traced, boundary.name)), head)
     model.to(extractor.device)
     model.to(memory_format=torch.channels_last)
     size = min(recipe.batch_size, 32)

@@ -39,7 +39,7 @@ class Stepper:
     network: TrainableNetwork
     recipe: Recipe
     optimizer: torch.optim.Optimizer
-    criterion: CriterionFunction | None
+    criterion: "CriterionFunction | None"
     term: MetricTerm | None
     classes: int
     space: tuple[int, ...]
