@@ -2,7 +2,8 @@
 # `import torchvision` 0.29.1 loads all of torch._dynamo (the tracer of torch.compile), although
 # nothing is compiled: torchvision/ops/roi_align.py defines a decorator that "avoids eagerly
 # importing dynamo", and above it stands `from torch._dynamo.utils import is_compile_supported`.
-# timm imports torchvision, so `import timm` loads it as well. Expected: torch._dynamo stays out
+# timm imports torchvision, so `import timm` loads it as well; and timm/models/naflexvit.py decorates
+# a method with torch.compiler.disable, which loads it by itself. Expected: torch._dynamo stays out
 # until something is compiled, as after `import torch`.
 # headstart's commands that train nothing do without torch; what trains pays for this import.
 set -eu
@@ -37,5 +38,6 @@ import torchvision.transforms
 print("after import torchvision.transforms:", "torch._dynamo" in sys.modules)
 assert "torch._dynamo" in sys.modules
 PYTHON
+grep -n "disable_compiler" venv/lib/python3*/site-packages/timm/models/naflexvit.py | head -3
 grep -n "_dynamo.utils import\|avoids eagerly" venv/lib/python3*/site-packages/torchvision/ops/roi_align.py
 echo "as described"
