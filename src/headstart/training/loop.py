@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.artifacts.records import EpochRecord
-from headstart.backbones.folding import folded
 from headstart.errors import DivergedError, RecipeError
 from headstart.evaluation.calibration import score
 from headstart.evaluation.metrics import right_bits
@@ -115,8 +114,7 @@ def train(
     guard = put_under_guard(network.suffix, network.frozen, fixed, optimizer.param_groups)
     path = begin_path(recipe.averaging, network.suffix, network.head)
     seen = _observed(recipe, data, groups, len(guard.still))
-    stepping = replace(network, suffix=folded(network.suffix))
-    stepper = make_stepper(stepping, data.counts, recipe, optimizer, term, data.space, seen)
+    stepper = make_stepper(network, data.counts, recipe, optimizer, term, data.space, seen)
     total_steps = epochs * steps_an_epoch(len(data.labels), recipe.batch_size)
     torch.manual_seed(recipe.seed)
     start, progress, epoch = begin(deadline), 0.0, 0

@@ -1,7 +1,7 @@
 """One training step: mixing, criterion, metric term, clipping and update, with observations."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from headstart.backbones.folding import folded
 from headstart.methods.batch_mixing import apply_mix
 from headstart.methods.criterion import CriterionFunction, CrossEntropy
 from headstart.methods.metric_loss import MetricTerm
@@ -65,6 +66,7 @@ def make_stepper(
             weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
             seen.class_weights = float(weights.min()), float(weights.max())
     random = np.random.default_rng([recipe.seed, 1])
+    network = replace(network, suffix=folded(network.suffix))
     return Stepper(network, recipe, optimizer, criterion, term, len(counts), space, random, seen)
 
 
