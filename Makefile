@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs bench bench-check format install clean
+.PHONY: demo test lint docs bench bench-check dist format install clean
 
 install: $(READY)
 
@@ -35,9 +35,12 @@ bench: $(READY)
 bench-check: $(READY)
 	$(BIN)/python benchmarks/bench.py --check
 
+dist: $(READY)
+	$(BIN)/hatchling build -t wheel -d dist
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) runs site dist .mypy_cache .ruff_cache .pytest_cache

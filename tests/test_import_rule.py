@@ -89,7 +89,7 @@ def reached(name: str) -> dict[str, set[str]]:
         "cli.main", "cli.runs", "cli.predict", "inference.predict", "inference.run",
         "artifacts.embeddings", "inference.image_inputs", "artifacts.files", "api.show_similar",
         "api.embed", "api.similar", "api.predict",
-        "serving.app", "serving.server", "cli.serving",
+        "serving.app", "serving.server", "cli.serving", "api.serve",
         "cli.explore", "cli.fit", "recipes.reference",
         "api.leaderboard", "api.diff", "api.report", "api.check",
     ],

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError, InputError
+from headstart.inputs.machine import wrong_system
 
 if TYPE_CHECKING:
     from headstart.api.backbones import backbones
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from headstart.api.predict import predict
     from headstart.api.report import report
     from headstart.api.resume import resume
+    from headstart.api.serve import serve
     from headstart.api.show import show
     from headstart.api.similar import similar
     from headstart.api.suspects import suspects
@@ -63,6 +65,7 @@ _HOMES = {
     "predict": "headstart.api.predict",
     "report": "headstart.api.report",
     "resume": "headstart.api.resume",
+    "serve": "headstart.api.serve",
     "show": "headstart.api.show",
     "similar": "headstart.api.similar",
     "suspects": "headstart.api.suspects",
@@ -88,6 +91,7 @@ __all__ = [
     "predict",
     "report",
     "resume",
+    "serve",
     "show",
     "similar",
     "suspects",
@@ -98,6 +102,8 @@ def __getattr__(name: str) -> Any:
     """Imports a public name at its first use, because torch takes seconds to load."""
     if name not in _HOMES:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    if why := wrong_system():
+        raise InputError(why)
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -100,6 +100,29 @@ def test_a_file_is_made_where_nothing_can_be_reserved(
     assert (tmp_path / "data").stat().st_size == 1000
 
 
+def test_space_is_taken_by_zeros_where_the_system_cannot_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS. A file that were only made longer would take no space, and a full disk kill."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    with (tmp_path / "data").open("wb") as file:
+        reserve(file, 3_000_001)
+        file.write(b"first")
+    status = (tmp_path / "data").stat()
+    assert status.st_size == 3_000_001
+    assert status.st_blocks * 512 >= 3_000_001
+    assert (tmp_path / "data").read_bytes()[:6] == b"first\0"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_full_disk_is_an_error_at_once_where_the_system_cannot_reserve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    with pytest.raises(OSError, match="No space"), Path("/dev/full").open("wb") as file:
+        reserve(file, 3_000_001)
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_use_that_ends_while_another_begins_keeps_the_lock(
     system: int | None, replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,20 @@ def test_plain_timm_loads_the_hub_folder_and_gives_the_recorded_probabilities(
     assert 'library_name: "timm"' in card
     assert "timm.create_model" in card
     assert (tmp_path / "hub" / "preprocessor_config.json").is_file()
+
+
+def test_the_lines_of_the_readme_load_the_hub_folder(
+    linear: Path, pictures: Path, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n([^`]*local-dir[^`]*)```", page)
+    export(linear, to="hub", out=tmp_path / "hub", progress=False)
+    row = recorded(linear)[0]
+    command = [sys.executable, "-c", lines, tmp_path / "hub", pictures / row["path"]]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    found = dict(line.split(": ") for line in said.splitlines())
+    assert len(found) == 3
+    assert abs(float(found[row["prediction"]]) - float(row["probability"])) < 2e-4
 
 
 def test_timm_loads_the_weights_with_the_stated_arguments(linear: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from headstart.inference.run import Run
+    from headstart.serving.options import ServeOptions
 
 
 class Answer(NamedTuple):
@@ -29,13 +30,12 @@ class Answer(NamedTuple):
 class Running:
     """A service that listens at a free port."""
 
-    def __init__(self, app: Any) -> None:
-        import uvicorn
+    def __init__(self, app: Any, options: "ServeOptions") -> None:
+        from headstart.serving.server import http_server
 
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="on")
-        self.server = uvicorn.Server(config)
+        self.server = http_server(app, options)
         self.thread = threading.Thread(
             target=lambda: asyncio.run(self.server.serve([self._socket])), daemon=True
         )
@@ -70,6 +70,10 @@ class Running:
     def wait_for(self, figure: str) -> None:
         """Waits until /metrics has a line."""
         self._wait(lambda: figure in self.ask("/metrics").body.decode())
+
+    def wait_for_connections(self, number: int) -> None:
+        """Waits until so many connections are open."""
+        self._wait(lambda: len(self.server.server_state.connections) == number)
 
     def wait_until_closing(self) -> None:
         """Waits until no new connection is taken."""
@@ -109,7 +113,7 @@ def start(head_run: "Run") -> Iterator[Callable[..., Running]]:
     def begin(folder: Path | None = None, key: str | None = None, **options: Any) -> Running:
         chosen = ServeOptions(**options)
         app = make_app(folder or head_run.folder, chosen, ApiKey(key) if key else None)
-        running.append(Running(app))
+        running.append(Running(app, chosen))
         return running[-1]
 
     yield begin

@@ -1,5 +1,6 @@
 """What stands before the service: hostile input gets a 4xx, and never a 5xx."""
 
+import http.client
 import random
 import runpy
 import socket
@@ -8,7 +9,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,52 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
         client.sendall(head(f"Content-Length: {len(image)}") + image[:10])
         assert status_of(client.recv(65536)) == 408
+    assert hasty.ask("/healthz").status == 200
+
+
+def ends(client: socket.socket, dribble: bytes) -> bool:
+    """Whether the other side closes a connection on which a byte comes now and then."""
+    client.settimeout(0.05)
+    for byte in dribble:
+        try:
+            client.sendall(bytes([byte]))
+            if not client.recv(65536):
+                return True
+        except TimeoutError:
+            continue
+        except OSError:
+            return True
+    return False
+
+
+def test_headers_that_do_not_come_are_not_waited_for(start: Callable[..., Any]) -> None:
+    hasty = start(timeout=0.2)
+    for begin in (b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "):
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+            client.sendall(begin)
+            assert ends(client, b"a" * 400), begin
+    assert hasty.ask("/healthz").status == 200
+
+
+def test_headers_of_a_later_request_must_come_in_time_too(start: Callable[..., Any]) -> None:
+    hasty = start(timeout=0.5)
+    with closing(http.client.HTTPConnection("127.0.0.1", hasty.port, timeout=20)) as client:
+        for _ in range(3):
+            client.request("GET", "/healthz")
+            answer = client.getresponse()
+            assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+        client.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
+        assert ends(client.sock, b"a" * 400)
+
+
+def test_an_answer_that_is_not_read_is_not_kept(start: Callable[..., Any]) -> None:
+    """The page is asked for until no buffer takes another copy of it."""
+    hasty = start(timeout=0.2)
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 2000)
+        hasty.wait_for_connections(1)
+        hasty.wait_for_connections(0)
     assert hasty.ask("/healthz").status == 200
 
 

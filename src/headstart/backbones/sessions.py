@@ -5,6 +5,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from headstart.inputs.machine import available_cores
+
 _OTHER_FILES = "session.model_external_initializers_file_folder_path"
 """Setting for the folder of other files; ONNX Runtime looks into the working directory else."""
 
@@ -28,4 +30,4 @@ def open_session(model: Path | bytes, threads: int) -> ort.InferenceSession:
 def thread_count() -> int:
     """Returns the threads for one batch: `OMP_NUM_THREADS`, or the cores of this process."""
     stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return (int(stated) if stated.isdecimal() else 0) or len(os.sched_getaffinity(0))
+    return (int(stated) if stated.isdecimal() else 0) or available_cores()

@@ -1,5 +1,6 @@
 """The command that serves a classifier over HTTP."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from headstart.cli.app import app, reporting_errors
 from headstart.cli.options import given, takes_options
-from headstart.cli.output import say
+from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
 from headstart.serving.options import ServeOptions
 
@@ -22,6 +23,6 @@ def serve(
     """Serve a classifier over HTTP, with a page to try it."""
     with reporting_errors(context):
         options = parse_options(ServeOptions, given(values))
-        from headstart.serving.server import serve as run_server
+        from headstart.api.serve import serve as serve_run
 
-        run_server(run, options, lambda line: say(line, error=True))
+        serve_run(run, options, progress=for_stream(sys.stderr))

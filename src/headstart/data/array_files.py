@@ -9,15 +9,26 @@ from numpy.typing import DTypeLike, NDArray
 
 from headstart.data.locks import unsupported
 
+_ZEROS = bytes(1 << 20)
+
 
 def reserve(file: BinaryIO, size: int) -> None:
     """Extends an empty file to `size` bytes that the disk really has.
 
+    Where the system has no call for that (macOS), zeros are written.
+
     Raises:
         OSError: If there is no space. A file system that cannot reserve runs out of it later.
     """
+    allocate = getattr(os, "posix_fallocate", None)
+    if allocate is None:
+        for start in range(0, size, len(_ZEROS)):
+            file.write(_ZEROS[: size - start])
+        file.flush()
+        file.seek(0)
+        return
     try:
-        os.posix_fallocate(file.fileno(), 0, size)
+        allocate(file.fileno(), 0, size)
     except OSError as error:
         if not unsupported(error):
             raise

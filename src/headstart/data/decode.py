@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +38,7 @@ from headstart.data.readers.kinds import EXTRA_KINDS, has_extra
 from headstart.data.reading import EACH, Reading
 from headstart.data.types import Item
 from headstart.errors import DiskFullError, HeadstartError, InputError, RunError
+from headstart.inputs.machine import available_cores
 from headstart.inputs.regular_files import open_regular
 from headstart.progress import SILENT, Progress
 from headstart.text import data_size
@@ -96,7 +96,7 @@ def decode_dataset(
                 discard(folder)
             decoding = Decoding(short_side, reading)
             plan = _plan(items, hashes, short_side, reading)
-            held = _write(folder, plan, decoding, workers or _cores(), progress)
+            held = _write(folder, plan, decoding, workers or available_cores(), progress)
             if held is not None and (found := read_pixels(folder, key, held)) is not None:
                 return found
     except OSError as error:
@@ -175,7 +175,7 @@ def _check_cache(cache_dir: Path) -> None:
 
 def hash_files(items: Sequence[Item], progress: Progress) -> list[str]:
     """Returns the SHA-256 of each file, or an empty string where it cannot be read."""
-    with ThreadPoolExecutor(_cores() * 2) as pool:
+    with ThreadPoolExecutor(available_cores() * 2) as pool:
         hashes = pool.map(hash_file, [item.path for item in items])
         return list(progress.track(hashes, "Reading files", len(items)))
 
@@ -293,7 +293,3 @@ def _reserve(path: Path, size: int) -> None:
             f"{data_size(shutil.disk_usage(path.parent).free)} left. Make room there, or "
             "choose another cache folder."
         ) from error
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -1,1 +1,1 @@
-"""What may be read from outside: regular files, and values in their range."""
+"""What may be read from outside: regular files, values in their range, and the machine."""

@@ -20,7 +20,7 @@ from headstart.serving.options import ApiKey, ServeOptions
 RETRY_S = 1
 """Seconds after which a client that was sent away may come again."""
 
-_LINGER_S = 2.0
+LINGER_S = 2.0
 """Seconds in which the rest of a refused body is thrown away: who still sends reads no answer."""
 
 OPEN = frozenset({"/", "/healthz", "/openapi.json"})
@@ -204,7 +204,7 @@ async def _refuse(refusal: _Refusal, scope: Scope, receive: Receive, send: Send)
     # Who asks before sending is not told to go on.
     waits = "expect" in Headers(scope=scope)
     try:
-        async with asyncio.timeout(_LINGER_S):
+        async with asyncio.timeout(LINGER_S):
             while not (done or waits):
                 message = await receive()
                 if message["type"] == "http.disconnect":

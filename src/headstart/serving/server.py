@@ -1,12 +1,21 @@
 """The process that serves a classifier until it is told to end."""
 
+import asyncio
 import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from headstart.errors import InputError, first_line
 from headstart.serving.options import KEY_VARIABLE, ServeOptions, read_key
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 
 def serve(folder: str | Path, options: ServeOptions, say: Callable[[str], object]) -> None:
@@ -25,14 +34,14 @@ def serve(folder: str | Path, options: ServeOptions, say: Callable[[str], object
     """
     key = read_key(options)
     try:
-        import uvicorn  # noqa: PLC0415 - an extra
+        import uvicorn  # noqa: F401, PLC0415 - an extra
 
         from headstart.serving.app import make_app  # noqa: PLC0415 - imports fastapi
     except ImportError as error:
         missing = f"{error.name} is missing" if error.name else str(error)
         raise InputError(f"Serving needs pip install 'headstart[serve]': {missing}.") from None
     app = make_app(folder, options, key)
-    with _listening(options) as listener:
+    with _listening(options) as listener, _ended_in_order():
         port = listener.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         if not options.is_local and key is None:
@@ -41,18 +50,55 @@ def serve(folder: str | Path, options: ServeOptions, say: Callable[[str], object
                 "to a key, or give --api-key-file."
             )
         say(f"serving {folder} at http://{host}:{port}  (Ctrl-C ends it)")
-        config = uvicorn.Config(
-            app,
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(options.timeout) + 1,
-        )
-        # uvicorn catches these while it serves, and hands them on when all is finished.
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, _as_asked)
-        uvicorn.Server(config).run(sockets=[listener])
+        http_server(app, options).run(sockets=[listener])
+
+
+def http_server(app: "ASGIApp", options: ServeOptions) -> "uvicorn.Server":
+    """Returns the server of an application, which ends connections that are slow.
+
+    Args:
+        app: The application.
+        options: Limits of the service.
+    """
+    import uvicorn  # noqa: PLC0415 - an extra
+
+    from headstart.serving.connections import (  # noqa: PLC0415
+        Deadlines,
+        TimedConnection,
+    )
+
+    deadlines = Deadlines(app, options.timeout)
+    config = uvicorn.Config(
+        deadlines,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # a client is known by its own address
+        timeout_graceful_shutdown=int(options.timeout) + 1,
+    )
+    config.load()
+    timed = partial(TimedConnection, config.http_protocol_class, deadlines)
+    config.http_protocol_class = cast(type[asyncio.Protocol], timed)
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Lets a process that is told to end go on after the server: it has ended in order.
+
+    uvicorn catches the signals while it serves, and hands them on when all is finished.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, _as_asked) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _as_asked(*_: object) -> None:

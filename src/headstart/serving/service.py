@@ -1,7 +1,6 @@
 """The work behind the service: images to predictions and explanations, by a bundle."""
 
 import base64
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from headstart.inference.bundle import Bundle, open_bundle
 from headstart.inference.image_inputs import ImageInput
 from headstart.inference.predict import Prediction, predictions_of
 from headstart.inference.run_bundle import Outputs, view_of
+from headstart.inputs.machine import available_cores
 from headstart.serving.answers import (
     Explanation,
     Heat,
@@ -83,7 +83,7 @@ class Service:
         self.facts = self._facts(folder)
         run = self.bundle.runner(options.batch)
         self.batcher = Batcher(run, options.batch, saw)
-        self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "images")
+        self.pool = ThreadPoolExecutor(available_cores(), "images")
 
     def close(self) -> None:
         """Finishes what was begun, and ends the threads."""

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from headstart.errors import InputError, did_you_mean
+from headstart.inputs.machine import available_cores
 from headstart.search.executors.outcome import Outcome, attempt
 from headstart.search.executors.processes import default_memory_limit, open_processes
 from headstart.search.executors.ray import open_ray
@@ -96,7 +97,7 @@ def open_executor(
 
 def _cores() -> int:
     """Returns the cores of this process that its user allows it to compute with."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores
 

@@ -162,12 +162,15 @@ class Processes(Generic[J, T]):
 
 
 def private_memory(process: int) -> int:
-    """Returns the bytes that only this process has: not files that it maps, nor shared memory."""
+    """Returns the bytes that only this process has: not files that it maps, nor shared memory.
+
+    macOS does not tell them apart: there it is all that the process has in memory.
+    """
     try:
         memory = psutil.Process(process).memory_info()
     except psutil.NoSuchProcess:
         return 0
-    return int(memory.rss - memory.shared)
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def default_memory_limit(jobs: int) -> int:
