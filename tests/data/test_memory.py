@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -18,7 +19,13 @@ from headstart.data import decode_pool, images
 from headstart.data.decode import decode_dataset
 from headstart.data.decode_pool import DecodeJob
 from headstart.data.images import load_image, read_header
-from headstart.data.memory import VARIABLE, MemoryGate, decoding_gate, left_in_groups
+from headstart.data.memory import (
+    VARIABLE,
+    MemoryGate,
+    available_memory,
+    decoding_gate,
+    left_in_groups,
+)
 from headstart.data.types import Item
 from headstart.errors import DataError, HeadstartError, InputError
 
@@ -308,3 +315,12 @@ def test_control_groups_limit_memory(
         (path / "memory.stat").write_text(stat)
     assert set(left_in_groups(groups, tmp_path)) == {703}
     assert left_in_groups(tmp_path / "none", tmp_path) == []
+
+
+def test_free_memory_is_what_the_system_states(tmp_path: Path) -> None:
+    stated = tmp_path / "meminfo"
+    stated.write_text("MemTotal:  900 kB\nMemAvailable:  700 kB\nSwapFree:  1 kB\n")
+    assert available_memory(stated) == 700 * 1024
+    stated.write_text("MemTotal:  900 kB\n")
+    for silent in (stated, tmp_path / "none"):
+        assert 0 < available_memory(silent) <= psutil.virtual_memory().total

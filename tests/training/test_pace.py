@@ -15,6 +15,7 @@ from headstart.api.fit import late, slower, unused
 from headstart.artifacts.records import RunRecord
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.head import Linear
+from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.report import collect
 from headstart.training import finetune, loop, pace, speed, transfer
@@ -186,10 +187,13 @@ def test_without_a_budget_nothing_is_measured(timed: Machine) -> None:
 
 def experiment(images: int = 200) -> Any:
     """What the reserve reads: 0.1 s to decode an image, and 0.05 s in the network."""
+    places = {"features": 1.0, "input": 0.0, "late": 0.8}
+    boundary = lambda name: SimpleNamespace(name=name, position=places[name])  # noqa: E731
+    extractor = SimpleNamespace(traced=SimpleNamespace(boundary=boundary))
     split = SimpleNamespace(
         train=np.arange(6 * images), val=np.arange(2 * images), test=np.arange(images)
     )
-    return SimpleNamespace(split=split, decode_s=0.1, features_s=0.05)
+    return SimpleNamespace(split=split, extractor=extractor, decode_s=0.1, features_s=0.05)
 
 
 def test_the_proof_is_reserved_at_the_slowest_pace_that_was_seen(machine: Machine) -> None:
@@ -211,6 +215,22 @@ def test_the_proof_is_reserved_at_the_slowest_pace_that_was_seen(machine: Machin
     deadline = deadline_of(experiment(), Recipe(), clock, before_s=30.0)
     assert deadline is not None
     assert deadline.at == pytest.approx(600 - 2 * (80.4 + 30) - 20)
+
+
+@pytest.mark.parametrize(
+    ("freezing", "gallery_s"),
+    [
+        ({"name": "head_only"}, 0.0),  # the embeddings are cached
+        ({"name": "full"}, 80.0),  # 1600 x 0.05 s
+        ({"name": "lp_ft", "boundary": "late"}, 16.0),  # a fifth of the network
+        ({}, 40.0),  # a half, as long as the boundary is open
+    ],
+)
+def test_the_proof_is_reserved_for_what_lies_behind_the_boundary(
+    freezing: dict[str, str], gallery_s: float
+) -> None:
+    recipe = parse_recipe({"freezing": freezing} if freezing else {})
+    assert proof_seconds(experiment(), recipe) == pytest.approx(40.4 + gallery_s)
 
 
 def test_every_stage_measures_the_pace(machine: Machine, tmp_path: Path) -> None:

@@ -218,8 +218,8 @@ def read_checked(folder: Path, name: str, sha256: str) -> bytes:
     return content
 
 
-def read_gallery(folder: Path, known: DistributionSpec, width: int) -> NDArray[np.float32]:
-    """Reads the gallery of a range: embeddings (G, E) of a width E, of length 1.
+def read_gallery(folder: Path, known: DistributionSpec) -> NDArray[np.float32]:
+    """Reads the gallery of a range: embeddings (G, E) of length 1.
 
     Raises:
         RunError: If it is damaged.
@@ -229,7 +229,7 @@ def read_gallery(folder: Path, known: DistributionSpec, width: int) -> NDArray[n
         gallery = load_arrays(content)["gallery"]
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"{path} is damaged: {shortened(str(error), 200)}.") from None
-    if gallery.ndim != 2 or gallery.shape[1] != width or len(gallery) < known.k:
+    if gallery.ndim != 2 or len(gallery) < known.k:
         raise RunError(f"{path} is damaged: its gallery has the shape {gallery.shape}.")
     if gallery.dtype.kind != "f" or not np.isfinite(gallery).all():
         raise RunError(f"{path} is damaged: its gallery has values that are not finite numbers.")

@@ -12,7 +12,6 @@ from pydantic.fields import FieldInfo
 
 from headstart.recipes.elsewhere import ELSEWHERE
 from headstart.recipes.keywords import RENAMED
-from headstart.recipes.options import SourceOptions
 
 NAMES = {"settings": "--set", "from_run": "--from"}
 """Flags with another name than their field."""
@@ -90,9 +89,10 @@ def _other_names(model: type[BaseModel]) -> list[str]:
 
 
 def _own_first(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
-    """Returns the fields of a model, those on reading the images last."""
+    """Returns the fields of a model; those of the model that it extends, on reading, come last."""
+    first = [each for each in model.__mro__ if issubclass(each, BaseModel)][-2]
     fields = model.model_fields.items()
-    return sorted(fields, key=lambda field: field[0] in SourceOptions.model_fields)
+    return sorted(fields, key=lambda field: field[0] in first.model_fields)
 
 
 def _option(name: str, field: FieldInfo) -> Any:

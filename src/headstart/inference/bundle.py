@@ -1,6 +1,7 @@
 """Bundles that are ready for use. PyTorch is imported only for those without `model.onnx`."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.bundle_graph import RunBatch, open_graph
-from headstart.artifacts.bundle_spec import BundleSpec, read_gallery, read_spec
+from headstart.artifacts.bundle_spec import GALLERY, BundleSpec, read_gallery, read_spec
 from headstart.backbones.sessions import thread_count
+from headstart.errors import RunError
 
 IN_PYTORCH = (
     "The bundle has no model.onnx, so PyTorch runs the network. That takes longer to start; the "
@@ -71,18 +73,26 @@ def load_bundle(folder: Path, many: bool = False) -> Bundle:
         RunError: If it is not a bundle, is of a newer format, or is damaged.
     """
     spec = read_spec(folder)
+    if spec.distribution is None:
+        return _opened(folder, spec, many)
+    with ThreadPoolExecutor(1) as thread:  # both take as long, mostly in hashes
+        reading = thread.submit(read_gallery, folder, spec.distribution)
+        bundle = _opened(folder, spec, many)
+    gallery = reading.result()
+    if gallery.shape[1] != bundle.embedding:
+        raise RunError(
+            f"{folder / GALLERY} is damaged: its gallery has the shape {gallery.shape}, and "
+            f"embeddings have {bundle.embedding} numbers."
+        )
+    return replace(bundle, gallery=gallery)
+
+
+def _opened(folder: Path, spec: BundleSpec, many: bool) -> Bundle:
+    """Opens the network of a bundle."""
     if spec.onnx_sha256:
         graph = open_graph(folder, spec, 1 if many else None)
         at_once = thread_count() if many else 1
-        bundle = Bundle(spec, graph.embedding, lambda _: graph.run, at_once=at_once)
-    else:
-        bundle = _in_pytorch(folder, spec)
-    if spec.distribution is None:
-        return bundle
-    return replace(bundle, gallery=read_gallery(folder, spec.distribution, bundle.embedding))
-
-
-def _in_pytorch(folder: Path, spec: BundleSpec) -> Bundle:
+        return Bundle(spec, graph.embedding, lambda _: graph.run, at_once=at_once)
     from headstart.inference.pytorch import open_network  # noqa: PLC0415 - imports torch
 
     network = open_network(folder, spec)

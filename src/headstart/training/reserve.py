@@ -4,7 +4,11 @@ import time
 
 from headstart.errors import BudgetError, RecipeError
 from headstart.recipes.recipe import Recipe
-from headstart.training.boundary import candidate_boundaries, check_head_alone
+from headstart.training.boundary import (
+    candidate_boundaries,
+    check_head_alone,
+    fixed_boundary,
+)
 from headstart.training.budget import (
     FEWEST_EPOCHS,
     MEASURING_SHARE,
@@ -58,8 +62,17 @@ def proof_seconds(experiment: Experiment, recipe: Recipe) -> float:
     test_s = passes * experiment.features_s + 1.5 * experiment.decode_s + REPORT_S_PER_IMAGE
     # The embeddings of the training images are computed again from the cached activations.
     gallery = len(experiment.split.train) + len(experiment.split.val)
-    seconds = len(experiment.split.test) * test_s + gallery * experiment.features_s / 2
+    embedding_s = _share_behind(experiment, recipe) * experiment.features_s
+    seconds = len(experiment.split.test) * test_s + gallery * embedding_s
     return seconds + _averaging_seconds(experiment, recipe)
+
+
+def _share_behind(experiment: Experiment, recipe: Recipe) -> float:
+    """Returns the share of the network behind the boundary; a half where that is still open."""
+    boundary = fixed_boundary(experiment.extractor, recipe)
+    if boundary is None:
+        return 0.5
+    return 1 - experiment.extractor.traced.boundary(boundary).position
 
 
 def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
