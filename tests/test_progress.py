@@ -1,6 +1,7 @@
 import builtins
 import io
 import sys
+import time
 from types import ModuleType
 
 import pytest
@@ -110,3 +111,19 @@ def test_a_notebook_without_widgets_gets_lines_in_its_output(
 def test_a_notebook_with_widgets_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstart.progress.find_spec", lambda name: object())
     assert isinstance(display(None), RichProgress)
+
+
+def test_the_time_left_in_all_is_shown_with_the_work() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    lines = PlainProgress(stream, every_s=0.0)
+    lines.until(time.monotonic() + 100.4)
+    list(lines.track(range(2), "work", 2))
+    assert stream.getvalue().rstrip().endswith("; total: 1 min 40 s left")
+    stream = io.StringIO()
+    bars = RichProgress(Console(file=stream, force_terminal=True, width=80))
+    bars.until(time.monotonic() - 5)
+    list(bars.track(range(2), "work", 2))
+    assert "total: 5 s over the budget" in stream.getvalue()
+    assert bars._live is None

@@ -10,7 +10,7 @@ from headstart.names import printable
 from headstart.text import wrapped
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group, RenderableType
     from rich.live import Live
     from rich.table import Table
 
@@ -35,6 +35,14 @@ class Progress(Protocol):
         """
         ...
 
+    def until(self, end: float | None) -> None:
+        """Shows the time that is left in all, with every bar or line on progress.
+
+        Args:
+            end: When the budget ends, on `time.monotonic`; None without a budget.
+        """
+        ...
+
 
 class SilentProgress:
     """A display that shows nothing."""
@@ -49,6 +57,9 @@ class SilentProgress:
     def board(self, rows: Sequence[Sequence[str]]) -> None:
         """Shows nothing."""
 
+    def until(self, end: float | None) -> None:
+        """Shows nothing."""
+
 
 class PlainProgress:
     """Plain lines for logs and pipes: one every `every_s` seconds of work."""
@@ -56,6 +67,7 @@ class PlainProgress:
     def __init__(self, stream: TextIO | None = None, every_s: float = 10.0) -> None:
         self._stream = stream or sys.stderr
         self._every_s = every_s
+        self._end: float | None = None
 
     def track(self, items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
         """Yields `items` and prints a line with the time left every `every_s` seconds."""
@@ -66,11 +78,12 @@ class PlainProgress:
             if now - last < self._every_s:
                 continue
             last = now
+            in_all = "" if self._end is None else f"; {left_in_all(self._end)}"
             if total is None:
-                self.say(f"{description}: {done}")
+                self.say(f"{description}: {done}{in_all}")
             elif done < total:
                 left = (now - start) / done * (total - done)
-                self.say(f"{description}: {done}/{total}, {format_duration(left)} left")
+                self.say(f"{description}: {done}/{total}, {format_duration(left)} left{in_all}")
 
     def say(self, message: str) -> None:
         """Prints one line."""
@@ -78,6 +91,10 @@ class PlainProgress:
 
     def board(self, rows: Sequence[Sequence[str]]) -> None:
         """Shows nothing: a table that updates in place needs a terminal."""
+
+    def until(self, end: float | None) -> None:
+        """Adds the time that is left in all to every line on progress."""
+        self._end = end
 
 
 class RichProgress:
@@ -97,6 +114,18 @@ class RichProgress:
         )
         self._table: Table | None = None
         self._live: Live | None = None
+        self._end: float | None = None
+
+    def __rich__(self) -> "Group":
+        """Returns what is drawn: the table, the bars and the time that is left in all."""
+        from rich.console import Group  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        parts: list[RenderableType] = [] if self._table is None else [self._table]
+        parts.append(self._bars)
+        if self._end is not None:
+            parts.append(Text(left_in_all(self._end)))
+        return Group(*parts)
 
     def track(self, items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
         """Yields `items` under a bar that disappears when they end."""
@@ -129,22 +158,23 @@ class RichProgress:
                 self._table.add_row(*(Text(printable(cell)) for cell in row))
         self._draw()
 
+    def until(self, end: float | None) -> None:
+        """Shows the time that is left in all in a line below the bars."""
+        self._end = end
+
     def _draw(self) -> None:
         """Draws the table and the bars, or frees their lines if there are none."""
-        from rich.console import Group  # noqa: PLC0415
         from rich.live import Live  # noqa: PLC0415
 
         if self._table is None and not self._bars.task_ids:
             if self._live is not None:
                 self._live.stop()
             self._live = None
-            return
-        parts = [part for part in (self._table, self._bars) if part is not None]
-        if self._live is None:
-            self._live = Live(Group(*parts), console=self._console, transient=True)
+        elif self._live is None:
+            self._live = Live(self, console=self._console, transient=True)
             self._live.start()
         else:
-            self._live.update(Group(*parts))
+            self._live.refresh()
 
 
 SILENT = SilentProgress()
@@ -200,3 +230,19 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def left_in_all(end: float) -> str:
+    """Returns how much of the budget is left.
+
+    Args:
+        end: When it ends, on `time.monotonic`.
+
+    Example:
+        >>> left_in_all(time.monotonic() + 200.4)
+        'total: 3 min 20 s left'
+    """
+    left = end - time.monotonic()
+    if left < 0:
+        return f"total: {format_duration(-left)} over the budget"
+    return f"total: {format_duration(left)} left"

@@ -485,9 +485,11 @@ def test_similar_prints_and_draws(
     assert headstart("similar", out, image, "-k", 0).returncode == 2
 
 
-def test_fit_prints_what_each_method_did(run: tuple[Path, str]) -> None:
+def test_fit_prints_the_headline_first_and_how_many_methods_acted(run: tuple[Path, str]) -> None:
     _, printed = run
-    assert "effect" in printed
+    assert printed.startswith("sealed test: ")
+    assert "1 method acted; without effect: optimizer (not due)" in printed
+    assert "first step" not in printed, "only with --verbose"
     assert "recall@1" in printed
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from headstart.artifacts.bundle import Classifier
 from headstart.backbones.catalog import load_backbone
 from headstart.backbones.engine import Normalize
-from headstart.diagnose.heat import HeatError, heat_maps, in_light
+from headstart.diagnose.heat import HeatError, heat_maps
 from headstart.methods.head_layers import Head
 
 PLAIN = Normalize((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -74,10 +74,3 @@ def test_a_network_without_maps_says_so() -> None:
     network = Classifier(trunk, [nn.Identity()], [head], flip=False).eval()
     with pytest.raises(HeatError, match="no map"):
         heat_maps(network, np.zeros((1, 8, 8, 3), np.uint8), [0])
-
-
-def test_what_was_not_looked_at_is_dark() -> None:
-    view = np.full((2, 2, 3), 200, np.uint8)
-    lit = in_light(view, np.array([[0, 1], [0.5, 2]]))
-    # By hand: 0.2, 1, 0.6 and at most all of the light.
-    assert lit[..., 0].tolist() == [[40, 200], [120, 200]]

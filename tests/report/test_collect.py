@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 
 from headstart.api.fit import fit
 from headstart.artifacts.evidence import read_evidence, read_picture
+from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import read_predictions, read_split_parts
 from headstart.inference.run import Run
+from headstart.report.collect import right_beside
 from headstart.report.images import shown_mistakes
 
 Command = Callable[..., CompletedProcess[str]]
@@ -37,13 +40,41 @@ def test_mistakes_have_pictures_heat_and_neighbours(gone: Run) -> None:
     assert evidence.neighbours.keys() == {each.path for each in wrong}
     for each in wrong:
         assert read_picture(gone.folder, "photograph", each.path)
-        assert read_picture(gone.folder, "heat", each.path)
+        assert read_picture(gone.folder, "colour", each.path)
         near = evidence.neighbours[each.path]
         assert len(near) == 3
         assert all(parts[other.image] == "train" for other in near)
         assert [n.similarity for n in near] == sorted((n.similarity for n in near), reverse=True)
         assert all(read_picture(gone.folder, "photograph", other.image) for other in near)
     assert evidence.notes == ()
+
+
+def test_a_right_answer_of_the_same_class_stands_beside_a_mistake(gone: Run) -> None:
+    said = {each.path: each for each in read_predictions(gone.folder)}
+    evidence = read_evidence(gone.folder)
+    assert evidence.right.keys() == {each.path for each in shown_mistakes([*said.values()])}
+    for wrong, other in evidence.right.items():
+        assert said[other.image].label == said[other.image].prediction == said[wrong].label
+        assert read_picture(gone.folder, "photograph", other.image)
+        assert read_picture(gone.folder, "colour", other.image)
+
+
+def test_the_most_similar_right_answer_is_chosen() -> None:
+    def said(path: str, label: str, prediction: str) -> TestPrediction:
+        return TestPrediction(
+            path=path, label=label, prediction=prediction, probability=0.9, probability_of_label=0.1
+        )
+
+    all_of = [
+        said("a", "ant", "bee"), said("b", "ant", "ant"), said("c", "ant", "ant"),
+        said("d", "bee", "bee"), said("e", "wasp", "bee"),
+    ]  # fmt: skip
+    vectors = np.array([[1, 0], [0, 1], [1, 1], [1, 0], [1, 0]], np.float32)
+    place = {each.path: row for row, each in enumerate(all_of)}
+    found = right_beside(all_of, [all_of[0], all_of[4]], vectors, place)
+    # d is nearest but no ant, and no wasp is right. The cosine of (1, 0) and (1, 1) is 1/√2.
+    assert {name: near.image for name, near in found.items()} == {"a": "c"}
+    assert found["a"].similarity == pytest.approx(0.5**0.5)
 
 
 def test_neighbours_are_those_that_similar_finds(

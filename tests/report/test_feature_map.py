@@ -1,7 +1,7 @@
 import xml.etree.ElementTree as ET
 
 from headstart.artifacts.evidence import FeatureMap, Point
-from headstart.report.figures import describe_map, map_svg
+from headstart.report.figures import describe_map, legend, map_svg
 
 RIGHT = Point(image="a/1.png", label="a", prediction="a", x=0, y=0)
 WRONG = Point(image="a/2.png", label="a", prediction="b", x=1, y=0.5)
@@ -19,8 +19,23 @@ def test_every_image_is_a_dot_of_its_kind() -> None:
     titles = [dot.findtext("title") for dot in dots]
     assert titles == [describe_map(point) for point in points]
     assert titles[1] == "a, predicted as b: a/2.png"
-    colours = [dot.get("fill") for dot in dots]
+    colours = [dot.get("style") for dot in dots]
     assert colours[0] == colours[1] != colours[2]
+    assert [dot.get("data-class") for dot in dots] == ["0", "0", "1"]
+
+
+def test_the_legend_has_the_colours_of_the_dots() -> None:
+    drawn = FeatureMap(method="t-SNE", points=(KNOWN, WRONG, RIGHT), tile=48, columns=2)
+    assert [label for label, _ in legend(drawn)] == ["a", "b"]
+    dots = ET.fromstring(map_svg(drawn)).findall("circle")
+    styles = [style for _, style in legend(drawn)]
+    assert [dot.get("style") for dot in dots] == [styles[1], styles[0], styles[0]]
+
+
+def test_many_classes_differ_in_hue_or_lightness() -> None:
+    points = tuple(Point(image=f"{n}.png", label=f"{n:03}", x=0, y=0) for n in range(60))
+    drawn = legend(FeatureMap(method="t-SNE", points=points, tile=48, columns=8))
+    assert len({style for _, style in drawn}) == 60
 
 
 def test_names_stay_text() -> None:

@@ -24,11 +24,12 @@ TILES = "map.jpg"
 """File with the images of the map, side by side in the order of its points."""
 _QUALITY = 82
 
-Kind = Literal["photograph", "heat"]
+Kind = Literal["photograph", "heat", "colour"]
+"""What a small picture shows: the image, or a heat map (`heat` in older runs, without colours)."""
 
 
 class Neighbour(BaseModel):
-    """A training image that is similar to another image.
+    """An image that is similar to another image.
 
     Attributes:
         image: Name of the image in the run.
@@ -90,6 +91,8 @@ class Evidence(BaseModel):
 
     Attributes:
         neighbours: The training images most similar to each wrongly classified image, by its name.
+        right: The most similar test image of the same class that was classified correctly, by the
+            name of the wrongly classified image; empty in older runs.
         map: The map of images; None if there are too few images.
         notes: What is missing, and why.
     """
@@ -97,6 +100,7 @@ class Evidence(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     neighbours: dict[str, tuple[Neighbour, ...]] = {}
+    right: dict[str, Neighbour] = {}
     map: FeatureMap | None = None
     notes: tuple[str, ...] = ()
 

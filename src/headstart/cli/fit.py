@@ -19,9 +19,11 @@ from headstart.cli.app import (
 from headstart.cli.options import given, takes_options
 from headstart.cli.output import print_ledger, print_model, print_run, print_table, say
 from headstart.errors import RecipeError
-from headstart.progress import for_stream
+from headstart.progress import for_stream, format_duration
 from headstart.recipes.keywords import parse_options
 from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions, ResumeOptions
+
+Verbose = Annotated[bool, typer.Option("--verbose", help="Also print what each method did.")]
 
 
 @app.command()
@@ -37,11 +39,13 @@ def fit(
         ),
     ] = None,
     as_json: AsJson = False,
+    verbose: Verbose = False,
     **values: Any,
 ) -> None:
     """Search, train and test the best classifier that the budget allows."""
     with reporting_errors(context):
         options = parse_options(FitOptions, _configured(config, given(values)))
+        _begin(source, options.budget_s)
         from headstart.api.fit import fit as run_fit
 
         run = run_fit(
@@ -51,7 +55,7 @@ def fit(
             command=command_line(),
             started=process_start(),
         )
-        print_run(run, as_json)
+        print_run(run, as_json, verbose)
 
 
 @app.command()
@@ -59,15 +63,17 @@ def fit(
 def resume(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run folder of an interrupted search.")],
+    verbose: Verbose = False,
     **values: Any,
 ) -> None:
     """Resume an interrupted search."""
     with reporting_errors(context):
         options = parse_options(ResumeOptions, given(values))
+        _begin(run, None)
         from headstart.api.resume import resume as resume_run
 
         resumed = resume_run(run, options, progress=for_stream(sys.stderr), started=process_start())
-        print_run(resumed)
+        print_run(resumed, verbose=verbose)
 
 
 @app.command()
@@ -85,6 +91,7 @@ def compare(
     with reporting_errors(context):
         one_format(as_json, as_csv)
         options = parse_options(CompareOptions, given(values))
+        _begin(source or options.run or "", options.budget_s)
         from headstart.api.compare import compare as run_compare
 
         ledger = run_compare(
@@ -102,6 +109,7 @@ def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **v
     with reporting_errors(context):
         shares = _shares(values.pop("fractions"))
         options = parse_options(BenefitOptions, given({**values, "fractions": shares}))
+        _begin(source, options.budget_s)
         from headstart.api.benefit import benefit as run_benefit
         from headstart.certificate.verdicts import answers
 
@@ -119,6 +127,12 @@ def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **v
         for note in certificate.notes:
             say(f"note: {note}")
         say(f"certificate: {folder / 'certificate.html'}")
+
+
+def _begin(source: str | Path, budget_s: float | None) -> None:
+    """Says at once that work begins: PyTorch takes seconds to load."""
+    limit = "" if budget_s is None else f"; results within {format_duration(budget_s)}"
+    say(f"reading {source}{limit}", error=True)
 
 
 def _configured(config: Path | None, values: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from headstart.text import counted, data_size, listed, percent, percent_range, w
 
 if TYPE_CHECKING:
     from headstart.ablation.record import Ledger
+    from headstart.artifacts.records import RunRecord
     from headstart.backbones.listing import BackboneInfo
     from headstart.data.audit import Audit
     from headstart.export.export import Exported
@@ -69,8 +70,14 @@ def print_audit(audit: "Audit") -> None:
     )
 
 
-def print_run(run: "Run", as_json: bool = False) -> None:
-    """Prints the results of a finished run, the sealed test first."""
+def print_run(run: "Run", as_json: bool = False, verbose: bool = False) -> None:
+    """Prints the results of a finished run, the sealed test first.
+
+    Args:
+        run: The run.
+        as_json: Whether to print all of it as JSON.
+        verbose: Whether to print what each method did, rather than how many acted.
+    """
     if as_json:
         parts = {name: getattr(run, name).model_dump(mode="json") for name in ("record", "metrics")}
         print_json({"folder": str(run.folder), **parts})
@@ -103,11 +110,7 @@ def print_run(run: "Run", as_json: bool = False) -> None:
             + ", ".join(f"recall@{k} {percent(share)}" for k, share in recalls)
             + f", MAP@R {percent(metrics.retrieval.map_at_r)}"
         )
-    acted = [
-        (each.family, each.method, each.state, str(each.first_step or "–"), each.evidence)
-        for each in record.acted
-    ]
-    print_table(("family", "method", "state", "first step", "effect"), acted)
+    _print_acted(record, verbose)
     say(f"kept: {record.chosen}")
     say(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
     if len(metrics.classes) <= 30:
@@ -121,6 +124,21 @@ def print_run(run: "Run", as_json: bool = False) -> None:
         say(f"confused: {mistake.actual!r} taken for {mistake.predicted!r} {times}")
     say(f"report: {run.folder / 'report.html'}")
     say(f"use it: `headstart predict {run.folder} IMAGE …`")
+
+
+def _print_acted(record: "RunRecord", verbose: bool) -> None:
+    """Prints what each method did, or how many acted and which did not."""
+    if verbose:
+        acted = [
+            (each.family, each.method, each.state, str(each.first_step or "–"), each.evidence)
+            for each in record.acted
+        ]
+        print_table(("family", "method", "state", "first step", "effect"), acted)
+        return
+    others = [f"{each.family} ({each.state})" for each in record.acted if each.state != "acted"]
+    number = counted(len(record.acted) - len(others), "method")
+    without = f"; without effect: {listed(others)}" if others else ""
+    say(f"{number} acted{without} (--verbose and the report say what each did)")
 
 
 def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> None:

@@ -12,8 +12,6 @@ from headstart.artifacts.bundle import Classifier
 from headstart.errors import HeadstartError
 
 _BATCH = 8
-_DARKEST = 0.2
-"""Brightness of the parts where the classifier did not look."""
 
 
 class HeatError(HeadstartError):
@@ -80,12 +78,6 @@ def heat_maps(
         for parameter in frozen:
             parameter.requires_grad_(False)
     return np.concatenate(found)
-
-
-def in_light(view: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Returns a view (R, R, 3) that is darkened where its heat (R, R) is low."""
-    light = _DARKEST + (1 - _DARKEST) * np.clip(heat, 0, 1)[..., None]
-    return np.asarray(np.round(view * light), np.uint8)
 
 
 def _last_map(model: nn.Module, views: torch.Tensor, largest: int) -> tuple[nn.Module, bool]:

@@ -1,7 +1,5 @@
 """The transfer certificate as a picture and as a page."""
 
-import re
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +8,9 @@ import numpy as np
 from headstart.artifacts.files import replacing, write_text
 from headstart.certificate.record import ArmName, Certificate, Curve, OnFraction, Verdict
 from headstart.certificate.verdicts import ARMS, describe_test
-from headstart.progress import format_duration
+from headstart.report.inline_svg import inline_svg
 from headstart.report.templates import templates
-from headstart.text import counted, percent, sentence
+from headstart.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,20 +20,25 @@ if TYPE_CHECKING:
 _COLOURS: dict[ArmName, str] = {"pretrained": "#0072b2", "scratch": "#b84a00"}
 _LINES: dict[ArmName, str] = {"pretrained": "-", "scratch": "--"}
 _NAMES: dict[ArmName, str] = {"pretrained": "pretrained weights", "scratch": "from scratch"}
-_INK, _MUTED, _LINE, _GREEN = "#1b1f24", "#57606a", "#d5dbe1", "#00755a"
+_INK, _MUTED, _LINE, _GREEN, _PAPER = "#1b1f24", "#57606a", "#d5dbe1", "#00755a", "#ffffff"
+_VARIABLES = {
+    _INK: "ink", _MUTED: "muted", _LINE: "line", _GREEN: "third", _PAPER: "paper",
+    _COLOURS["pretrained"]: "first", _COLOURS["scratch"]: "second",
+}  # fmt: skip
+"""CSS variables of a page by the colours of the picture."""
 QUESTIONS = {"start": "Higher start", "slope": "Higher slope", "asymptote": "Higher asymptote"}
 
 
-def certificate_svg(certificate: Certificate) -> str:
-    """Returns an <svg> element that shows both arms and the accuracy over the number of labels."""
-    buffer = BytesIO()
-    _save(certificate, buffer, "svg")
-    svg = buffer.getvalue().decode()
-    svg = svg[svg.index("<svg") :]
-    # matplotlib's stylesheet would apply to the whole page, and every figure has the same ids.
-    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML does not need them
-    return re.sub(r'(id="|href="#|url\(#)', r"\g<1>certificate-", svg)
+def certificate_svg(certificate: Certificate, *, wide: bool = False) -> str:
+    """Returns an <svg> element that shows both arms and the accuracy over the number of labels.
+
+    Args:
+        certificate: The certificate.
+        wide: Whether the two charts stand side by side, for a desktop.
+    """
+    with _own_settings():
+        figure = _draw(certificate, wide=wide)
+        return inline_svg(figure, "certificate-wide" if wide else "certificate", _VARIABLES)
 
 
 def write_certificate_page(folder: Path, certificate: Certificate) -> Path:
@@ -47,48 +50,53 @@ def write_certificate_page(folder: Path, certificate: Certificate) -> Path:
     for kind in ("svg", "png"):
         with replacing(folder / f"certificate.{kind}") as draft, draft.open("wb") as file:
             _save(certificate, file, kind)
-    environment = templates(escape=True)
-    environment.filters |= {
-        "duration": format_duration,
-        "percent": percent,
-        "sentence": sentence,
-    }
-    environment.globals["counted"] = counted
-    html = environment.get_template("certificate.html").render(
-        certificate=certificate,
-        questions=QUESTIONS,
-        arms=_NAMES,
-        svg=certificate_svg(certificate),
-        test=describe_test(certificate.labels.test) if certificate.labels else "",
+    html = (
+        templates(escape=True)
+        .get_template("certificate.html")
+        .render(
+            certificate=certificate,
+            questions=QUESTIONS,
+            arms=_NAMES,
+            svg=certificate_svg(certificate),
+            wide_svg=certificate_svg(certificate, wide=True),
+            test=describe_test(certificate.labels.test) if certificate.labels else "",
+        )
     )
     path = folder / "certificate.html"
     write_text(path, html)
     return path
 
 
-def _save(certificate: Certificate, file: Any, kind: str) -> None:
+def _own_settings() -> Any:
     from matplotlib import rc_context  # noqa: PLC0415 - heavy
 
     # Text stays text: it uses the reader's font and can be searched.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "certificate", "font.size": 10}):
+    return rc_context({"svg.fonttype": "none", "svg.hashsalt": "certificate", "font.size": 10})
+
+
+def _save(certificate: Certificate, file: Any, kind: str) -> None:
+    with _own_settings():
         figure = _draw(certificate)
         none = {"Date": None, "Creator": None, "Format": None, "Type": None}
         metadata = none if kind == "svg" else {"Software": None}
         figure.savefig(file, format=kind, dpi=200, metadata=metadata)
 
 
-def _draw(certificate: Certificate) -> "Figure":
+def _draw(certificate: Certificate, *, wide: bool = False) -> "Figure":
+    """Draws the charts below each other, narrow enough for a phone, or side by side."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     both = certificate.labels is not None or len(certificate.fractions) > 1
-    # In inches from the bottom; narrow enough for a phone.
-    width, height, lower = 4.8, 8.9 if both else 4.95, 3.95 if both else 0.0
-    figure = Figure(figsize=(width, height), facecolor="white")
+    wide = wide and both
+    # In inches from the bottom.
+    width, height = (9.6, 4.95) if wide else (4.8, 8.9 if both else 4.95)
+    lower = 3.95 if both and not wide else 0.0
+    figure = Figure(figsize=(width, height), facecolor=_PAPER)
 
-    def panel(bottom: float, tall: float) -> "Axes":
-        return figure.add_axes((0.62 / width, bottom / height, 4.08 / width, tall / height))
+    def panel(left: float, bottom: float, tall: float) -> "Axes":
+        return figure.add_axes((left / width, bottom / height, 4.08 / width, tall / height))
 
-    axes = panel(lower + 1.85, 2.8)
+    axes = panel(0.62, lower + 1.85, 2.8)
     _draw_training(axes, certificate)
     axes.legend(*axes.get_legend_handles_labels(), **_legend(-0.165, 9.5))
     for row, verdict in enumerate(certificate.verdicts):
@@ -103,9 +111,9 @@ def _draw(certificate: Certificate) -> "Figure":
             fontsize=9.5,
         )
     if both:
-        axes = panel(1.3, 2.3)
+        axes = panel(5.42, 1.85, 2.8) if wide else panel(0.62, 1.3, 2.3)
         _draw_labels(axes, certificate)
-        axes.legend(*axes.get_legend_handles_labels(), **_legend(-0.2, 8.5))
+        axes.legend(*axes.get_legend_handles_labels(), **_legend(-0.165 if wide else -0.2, 8.5))
     return figure
 
 
@@ -131,8 +139,8 @@ def _answer(verdict: Verdict, result: OnFraction) -> str:
 def _number(place: Any, x: float, y: float, text: str, **how: Any) -> None:
     """Draws a number in a filled circle on a figure or on axes."""
     place.text(
-        x, y, text, color="white", fontsize=8.5, fontweight="bold", ha="center", va="center",
-        bbox={"boxstyle": "circle,pad=0.22", "facecolor": _GREEN, "edgecolor": "white"}, zorder=6,
+        x, y, text, color=_PAPER, fontsize=8.5, fontweight="bold", ha="center", va="center",
+        bbox={"boxstyle": "circle,pad=0.22", "facecolor": _GREEN, "edgecolor": _PAPER}, zorder=6,
         **how,
     )  # fmt: skip
 

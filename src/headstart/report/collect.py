@@ -1,7 +1,7 @@
 """Stores the visual evidence of a report in the run while the images are available."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
@@ -25,13 +25,14 @@ from headstart.artifacts.evidence import (
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import read_predictions
 from headstart.data.eval_view import eval_view
-from headstart.diagnose.heat import HeatError, heat_maps, in_light
+from headstart.diagnose.heat import HeatError, heat_maps
 from headstart.diagnose.projection import FEWEST, project
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
 from headstart.errors import DiskFullError
 from headstart.evaluation.retrieval import nearest
 from headstart.inference.sealed_test import Proof
 from headstart.recipes.recipe import Recipe
+from headstart.report.heat_colours import in_colour
 from headstart.report.images import (
     NEIGHBOURS_SHOWN,
     SUSPECTS_SHOWN,
@@ -86,9 +87,11 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
     wrong = shown_mistakes(predictions)
     place = {keys[int(row)]: number for number, row in enumerate(test_rows)}
     neighbours = _neighbours(experiment, wrong, tested[[place[p.path] for p in wrong]], known)
+    right = right_beside(predictions, wrong, tested, place)
     suspects = [row["path"] for row in read_suspects_csv(folder / SUSPECTS)[:SUSPECTS_SHOWN]]
     near = [each.image for found in neighbours.values() for each in found]
-    names = dict.fromkeys([*(p.path for p in wrong), *near, *suspects])
+    beside = [each.image for each in right.values()]
+    names = dict.fromkeys([*(p.path for p in wrong), *near, *beside, *suspects])
     photographs = ((name, _small(experiment, row_of[name])) for name in names if name in row_of)
     write_pictures(folder, "photograph", photographs)
     notes: list[str] = []
@@ -96,7 +99,12 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
         _draw_views(experiment, recipe, folder)
     with _at_leisure(notes, "heat maps"):
         sure = surest_mistakes(predictions)
-        notes += _keep_heat(experiment, proof, sure, row_of, folder, until)
+        others = {right[each.path].image for each in sure if each.path in right}
+        looked_at = [*sure, *(each for each in predictions if each.path in others)]
+        made = _keep_heat(experiment, proof, looked_at, row_of, folder, until)
+        if made < len(sure):
+            mistakes = counted(len(sure), "mistake")
+            notes.append(f"The time budget allowed heat maps for {made} of {mistakes}.")
     feature_map = None
     points, vectors = _points(experiment, predictions, (test_rows, tested), (train_rows, known))
     if len(points) >= FEWEST:
@@ -106,7 +114,8 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
         else:
             with _at_leisure(notes, "map of the images"):
                 feature_map = _draw_map(experiment, points, vectors, row_of, folder, recipe.seed)
-    write_evidence(folder, Evidence(neighbours=neighbours, map=feature_map, notes=tuple(notes)))
+    evidence = Evidence(neighbours=neighbours, right=right, map=feature_map, notes=tuple(notes))
+    write_evidence(folder, evidence)
 
 
 def _until(clock: Clock) -> float | None:
@@ -178,38 +187,63 @@ def _draw_views(experiment: Experiment, recipe: Recipe, folder: Path) -> None:
     )
 
 
+def right_beside(
+    predictions: Sequence[TestPrediction],
+    wrong: Sequence[TestPrediction],
+    vectors: NDArray[np.float32],
+    place: Mapping[str, int],
+) -> dict[str, Neighbour]:
+    """Returns the most similar test image of the same class that was classified correctly.
+
+    Args:
+        predictions: All predictions for the test images.
+        wrong: Those to find another one for.
+        vectors: Embeddings (N, D) of the test images.
+        place: Row in `vectors`, by the name of the image.
+
+    Returns:
+        The other images, by the name of the image; without those of classes that are never right.
+    """
+    found = {}
+    for each in wrong:
+        label = each.label
+        right = [p for p in predictions if p.label == label == p.prediction]
+        if not right:
+            continue
+        known = vectors[[place[p.path] for p in right]]
+        rows, cosines = nearest(vectors[[place[each.path]]], known, 1)
+        image = right[int(rows[0, 0])].path
+        found[each.path] = Neighbour(image=image, label=label, similarity=float(cosines[0, 0]))
+    return found
+
+
 def _keep_heat(
     experiment: Experiment,
     proof: Proof,
-    wrong: Sequence[TestPrediction],
+    answers: Sequence[TestPrediction],
     row_of: dict[str, int],
     folder: Path,
     until: float | None,
-) -> list[str]:
-    """Stores a heat map for each wrong prediction, and returns notes."""
-    if not wrong:
-        return []
-    mistakes = counted(len(wrong), "mistake")
-    if until is not None and time.monotonic() > until:
-        return [f"The time budget allowed heat maps for 0 of {mistakes}."]
+) -> int:
+    """Stores a heat map for each prediction, in this order, and returns how many time allowed."""
+    if not answers or (until is not None and time.monotonic() > until):
+        return 0
     preprocessing = proof.bundle.spec.preprocessing
-    rows = [row_of[each.path] for each in wrong]
+    rows = [row_of[each.path] for each in answers]
     views = np.stack(
         [eval_view(Image.fromarray(experiment.pixels.image(row)), preprocessing) for row in rows]
     )
-    classes = [proof.bundle.spec.classes.index(each.prediction) for each in wrong]
+    classes = [proof.bundle.spec.classes.index(each.prediction) for each in answers]
     heat = heat_maps(proof.network, views, classes, until)
 
-    def lit() -> Iterator[tuple[str, Image.Image]]:
-        for each, view, seen in zip(wrong, views, heat, strict=False):
-            picture = Image.fromarray(in_light(view, seen))
+    def coloured() -> Iterator[tuple[str, Image.Image]]:
+        for each, view, seen in zip(answers, views, heat, strict=False):
+            picture = Image.fromarray(in_colour(view, seen))
             picture.thumbnail((_SIDE, _SIDE))
             yield each.path, picture
 
-    write_pictures(folder, "heat", lit())
-    if len(heat) < len(wrong):
-        return [f"The time budget allowed heat maps for {len(heat)} of {mistakes}."]
-    return []
+    write_pictures(folder, "colour", coloured())
+    return len(heat)
 
 
 def _points(

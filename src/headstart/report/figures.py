@@ -1,6 +1,5 @@
 """The figures of the report, as inline SVG or PNG."""
 
-import re
 from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
@@ -19,6 +18,7 @@ from headstart.data.reading import EACH
 from headstart.errors import DataError
 from headstart.evaluation.calibration import calibration_bins
 from headstart.evaluation.intervals import share_interval
+from headstart.report.inline_svg import inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,10 @@ _MAP_MARGIN = 20
 _MAP_STEP = 137.508
 
 # Blue, then red: safe for colour-blind readers if there are two classes.
-_FIRST_SHAPE = 215
+_FIRST_HUE = 215
+
+_SHIFTS = (0, 12, -10)
+"""What is added to the lightness of the colours, in turn: hues alone cannot tell many classes."""
 
 
 def loss_curves(epochs: Sequence[EpochRecord]) -> str:
@@ -65,7 +68,7 @@ def loss_curves(epochs: Sequence[EpochRecord]) -> str:
     axes.plot(x, validation, "o-", color=_FIRST, label="validation", markersize=4)
     _whole_numbers(axes)
     axes.legend(frameon=False, labelcolor=_INK)
-    return _inline_svg(figure, "loss")
+    return inline_svg(figure, "loss", _VARIABLES)
 
 
 def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
@@ -83,7 +86,7 @@ def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
         )
     axes.margins(y=0.15)
     _whole_numbers(axes)
-    return _inline_svg(figure, "accuracy")
+    return inline_svg(figure, "accuracy", _VARIABLES)
 
 
 def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
@@ -103,7 +106,7 @@ def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
     axes.vlines(x, ends[:, 0], ends[:, 1], color=_FIRST, linewidth=1.5)
     axes.scatter(x, y, 14 + 90 * n / n.max(), color=_FIRST, zorder=3)
     axes.set(xlim=(0, 104), ylim=(0, 104))
-    return _inline_svg(figure, "reliability")
+    return inline_svg(figure, "reliability", _VARIABLES)
 
 
 def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
@@ -142,7 +145,7 @@ def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
         _beside(axes, ends[-1], len(rows), f"{ends[-1]:.1f}")
     axes.set_xlim(left, 100 + 0.17 * (100 - left))
     axes.set_xticks([tick for tick in axes.get_xticks() if left <= tick <= 100])
-    return _inline_svg(figure, "waterfall")
+    return inline_svg(figure, "waterfall", _VARIABLES)
 
 
 def gain_chart(rows: Sequence[LedgerRow]) -> str:
@@ -160,7 +163,7 @@ def gain_chart(rows: Sequence[LedgerRow]) -> str:
         _beside(axes, max(high, gain), place, _signed(gain))
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.17 * (high - low))
-    return _inline_svg(figure, "gains")
+    return inline_svg(figure, "gains", _VARIABLES)
 
 
 def _bars(names: Sequence[str], x_label: str) -> "tuple[Figure, Axes]":
@@ -236,50 +239,37 @@ def _whole_numbers(axes: "Axes") -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _inline_svg(figure: "Figure", name: str) -> str:
-    """Returns a figure as an <svg> element whose colours are CSS variables of the page."""
-    from matplotlib import rc_context  # noqa: PLC0415
-
-    buffer = BytesIO()
-    # Text stays text: it uses the reader's font and can be searched.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(
-            buffer,
-            format="svg",
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
-    svg = buffer.getvalue().decode()
-    svg = svg[svg.index("<svg") :]
-    # matplotlib's stylesheet would apply to the whole page, and every figure has the same ids.
-    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # HTML does not need them
-    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    return svg
-
-
 def map_svg(drawn: FeatureMap) -> Markup:
     """Returns the map as an <svg> element; the title of each dot describes its image."""
-    labels = sorted({point.label for point in drawn.points})
-    hue = {
-        label: round((_FIRST_SHAPE + number * _MAP_STEP) % 360)
-        for number, label in enumerate(labels)
-    }
-    dots = Markup("").join(_dot(point, hue[point.label]) for point in drawn.points)
+    number = {label: place for place, (label, _) in enumerate(legend(drawn))}
+    dots = Markup("").join(_dot(point, number[point.label]) for point in drawn.points)
     frame = f"0 0 {_MAP_SIDE} {_MAP_SIDE}"
     return Markup('<svg viewBox="{}" aria-hidden="true">{}</svg>').format(frame, dots)
 
 
-def _dot(point: Point, hue: int) -> Markup:
+def legend(drawn: FeatureMap) -> list[tuple[str, str]]:
+    """Returns the classes of a map in alphabetical order, each with the style of its dots.
+
+    Neighbours in the list differ in hue and lightness. The page adds the lightness of its mode.
+    """
+    labels = sorted({point.label for point in drawn.points})
+    return [(label, _style(number)) for number, label in enumerate(labels)]
+
+
+def _style(number: int) -> str:
+    hue = round((_FIRST_HUE + number * _MAP_STEP) % 360)
+    return f"--hue:{hue};--shift:{_SHIFTS[number % len(_SHIFTS)]}%"
+
+
+def _dot(point: Point, number: int) -> Markup:
     x = _MAP_MARGIN + point.x * (_MAP_SIDE - 2 * _MAP_MARGIN)
     y = _MAP_MARGIN + point.y * (_MAP_SIDE - 2 * _MAP_MARGIN)
     wrong = bool(point.prediction) and point.prediction != point.label
     kind = "wrong" if wrong else "test" if point.prediction else "train"
     return Markup(
-        '<circle class="{}" cx="{:.0f}" cy="{:.0f}" r="{}" fill="hsl({} 60% 45%)">'
+        '<circle class="{}" data-class="{}" cx="{:.0f}" cy="{:.0f}" r="{}" style="{}">'
         "<title>{}</title></circle>"
-    ).format(kind, x, y, 5 if kind == "train" else 9, hue, describe_map(point))
+    ).format(kind, number, x, y, 5 if kind == "train" else 9, _style(number), describe_map(point))
 
 
 def describe_map(point: Point) -> str:

@@ -46,19 +46,32 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A wrong prediction, its heat map and the most similar training images.
+class Answer:
+    """A prediction with its picture and its heat map.
 
     Attributes:
         prediction: The prediction.
         picture: A data URI, or None if the image is missing or damaged.
-        heat: The image, darkened where the classifier did not look, or None.
-        near: The most similar training images.
+        heat: The image with the parts that the classifier looked at, or None.
     """
 
     prediction: TestPrediction
     picture: str | None
     heat: str | None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction, a right one to compare it with, and the most similar training images.
+
+    Attributes:
+        wrong: The wrong prediction.
+        right: The most similar image of the same class that was classified correctly, or None.
+        near: The most similar training images.
+    """
+
+    wrong: Answer
+    right: Answer | None
     near: tuple[Shown, ...]
 
 
@@ -103,11 +116,14 @@ class Album:
 
     Attributes:
         absent: Names of the images without a picture, so far.
+        coloured: Whether the heat maps have colours; those of older runs are dark where the
+            classifier did not look.
     """
 
     def __init__(self, folder: Path, originals: Originals) -> None:
         self._folder, self._originals = folder, originals
         self.absent: set[str] = set()
+        self.coloured = True
 
     def photograph(self, image: str) -> str | None:
         """Returns a small version of an image as a data URI, or None if there is none."""
@@ -122,7 +138,10 @@ class Album:
 
     def heat(self, image: str) -> str | None:
         """Returns the heat map of an image as a data URI, or None if there is none."""
-        kept = read_picture(self._folder, "heat", image)
+        kept = read_picture(self._folder, "colour", image)
+        if kept is None:
+            kept = read_picture(self._folder, "heat", image)
+            self.coloured &= kept is None
         return None if kept is None else data_uri(kept, "jpeg")
 
     def file(self, name: str, kind: str) -> str | None:
@@ -153,13 +172,19 @@ def mistakes(
     predictions: Sequence[TestPrediction], evidence: Evidence, album: Album
 ) -> list[Mistake]:
     """Returns the most confident mistakes with their pictures."""
+    by_name = {each.path: each for each in predictions}
+
+    def answer(prediction: TestPrediction) -> Answer:
+        image = prediction.path
+        return Answer(prediction, album.photograph(image), album.heat(image))
 
     def one(prediction: TestPrediction) -> Mistake:
         near = evidence.neighbours.get(prediction.path, ())
+        right = evidence.right.get(prediction.path)
+        known = None if right is None else by_name.get(right.image)
         return Mistake(
-            prediction,
-            album.photograph(prediction.path),
-            album.heat(prediction.path),
+            answer(prediction),
+            None if known is None else answer(known),
             tuple(_near(each, album) for each in near),
         )
 

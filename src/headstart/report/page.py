@@ -4,40 +4,47 @@ import hashlib
 import shlex
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
-from headstart.artifacts.journal import TRIALS, Trial
+from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.originals import originals
-from headstart.artifacts.records import EpochRecord, RunRecord
+from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import read_metrics, read_predictions, read_record
 from headstart.artifacts.run_start import EPOCHS, read_audit
-from headstart.backbones.places import FEATURES, INPUT
-from headstart.certificate.record import CERTIFICATE, read_certificate
+from headstart.certificate.record import CERTIFICATE, Certificate, read_certificate
 from headstart.data.audit import Finding
 from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
-from headstart.evaluation.intervals import basis
-from headstart.evaluation.metrics import ClassMetrics, Metrics, flags_of
-from headstart.evaluation.statistics import Interval, optimism_of_best
-from headstart.progress import SILENT, Progress, format_duration
+from headstart.progress import SILENT, Progress
 from headstart.report.ablation import what_each_brought
+from headstart.report.advice import what_next
 from headstart.report.certificate import QUESTIONS, certificate_svg
+from headstart.report.facts import (
+    by_recall,
+    decimals,
+    headline,
+    interval,
+    optimism,
+    standing,
+    test_results,
+    tiles,
+    what_was_done,
+)
 from headstart.report.figures import (
     accuracy_curve,
     confusion_image,
+    legend,
     loss_curves,
     map_svg,
     reliability_diagram,
 )
+from headstart.report.heat_colours import scale
 from headstart.report.images import Album, mistakes, pairs, suspects
 from headstart.report.templates import templates
 from headstart.search.leaderboard import leaderboard_of
-from headstart.text import counted, percent, percent_range, sentence
+from headstart.text import counted, percent
 
 FINDINGS_SHOWN = 50
 """Findings of one kind that the page lists; audit.json holds all of them."""
@@ -45,16 +52,6 @@ MATRIX_AS_TABLE = 24
 """Most classes for which the confusion matrix is a table of numbers; with more, it is a picture."""
 CERTIFICATE_FOLDER = "certificate"
 """Folder inside a run in which its certificate is looked for."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A row of the table of test results: name, value, interval and meaning."""
-
-    name: str
-    value: str
-    interval: str
-    meaning: str
 
 
 def write_report(folder: Path, data: Path | None = None, progress: Progress = SILENT) -> Path:
@@ -75,7 +72,9 @@ def write_report(folder: Path, data: Path | None = None, progress: Progress = SI
     """
     record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
     epochs, predictions = EPOCHS.read(folder), read_predictions(folder)
-    trials = TRIALS.read(folder)
+    trials, certificate = TRIALS.read(folder), None
+    if (folder / CERTIFICATE_FOLDER / CERTIFICATE).exists():
+        certificate = read_certificate(folder / CERTIFICATE_FOLDER)
     evidence, album = read_evidence(folder), Album(folder, originals(folder, data))
     looked_at = read_suspects_csv(folder / SUSPECTS)
     pictures = {
@@ -89,12 +88,8 @@ def write_report(folder: Path, data: Path | None = None, progress: Progress = SI
     trained = any(epoch.epoch for epoch in epochs)
     validated = [epoch for epoch in epochs if epoch.val_accuracy is not None]
     small = len(metrics.class_names) <= MATRIX_AS_TABLE
+    brought = what_each_brought(folder)
     environment = templates(escape=True)
-    environment.filters["percent"] = percent
-    environment.filters["sentence"] = sentence
-    environment.filters["percent_range"] = percent_range
-    environment.globals["counted"] = counted
-    environment.filters["duration"] = format_duration
     assert environment.loader is not None
     script, _, _ = environment.loader.get_source(environment, "script.js")
     html = environment.get_template("template.html").render(
@@ -102,31 +97,40 @@ def write_report(folder: Path, data: Path | None = None, progress: Progress = SI
         metrics=metrics,
         epochs=epochs,
         headline=headline(metrics),
+        interval=interval(metrics),
         openings=record.openings,
-        standing=_standing(metrics),
-        facts=_facts(record, epochs),
-        figures=_figures(metrics),
+        standing=standing(metrics),
+        facts=what_was_done(record, epochs),
+        figures=test_results(metrics),
         loss_svg=loss_curves(epochs) if trained else None,
         accuracy_svg=accuracy_curve(validated) if len(validated) > 1 else None,
         reliability_svg=reliability_diagram(predictions) if predictions else None,
         matrix_picture=None if small else confusion_image(metrics.confusion),
-        classes=_by_recall(metrics.classes),
-        class_digits=_digits(max(c.n for c in metrics.classes)),
+        classes=by_recall(metrics.classes),
+        class_digits=decimals(max(c.n for c in metrics.classes)),
         leaderboard=leaderboard_of(folder) if trials else [],
-        optimism=_optimism(trials),
-        brought=what_each_brought(folder),
+        optimism=optimism(trials),
+        brought=brought,
+        sections=_sections(evidence.map is not None, brought is not None, trained),
         script=script,
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **pictures,
         absent=absent,
         evidence=evidence,
         map_svg=map_svg(evidence.map) if evidence.map else None,
+        legend=legend(evidence.map) if evidence.map else [],
         tiles=album.tiles() if evidence.map else None,
         views=album.views(),
         n_suspects=len(looked_at),
         judged=(folder / SUSPECTS).exists(),
         suspects_command=_suspects_command(record, folder),
-        certificate=_certificate(folder / CERTIFICATE_FOLDER),
+        certificate=None if certificate is None else drawn(certificate),
+        advice=what_next(record, metrics, looked_at, trials, certificate),
+        top=tiles(record, metrics),
+        share=percent(metrics.accuracy, decimals(metrics.n)),
+        most_frequent=max(metrics.classes, key=lambda c: c.n),
+        coloured=album.coloured,
+        heat_scale=scale(),
         benefit_command=_benefit_command(record, folder),
         report_command=f"headstart report {shlex.quote(str(folder))}",
         n_wrong=metrics.n - metrics.correct,
@@ -163,199 +167,31 @@ def _absent(album: Album, folder: Path, record: RunRecord, data: Path | None) ->
     )
 
 
-def headline(metrics: Metrics) -> str:
-    """Returns the title of the report: how often the classifier is right on new images."""
-    digits = _digits(metrics.n)
-    return (
-        f"Correct on {percent(metrics.accuracy, digits)} of new images like these "
-        f"(95% interval {percent_range(metrics.accuracy_interval, digits)}"
-        f"{basis(metrics.groups, metrics.n)})"
-    )
+def _sections(mapped: bool, brought: bool, trained: bool) -> dict[str, str]:
+    """Returns the titles of the sections of the page in their order, by their anchors."""
+    titles = {
+        "figures": "Test results",
+        "mistakes": "Mistakes",
+        "confusion": "Confused classes",
+        "classes": "Class by class",
+        "map": "Map of the images" if mapped else "",
+        "suspects": "Images to check",
+        "transfer": "Benefit of transfer",
+        "brought": "Effect of each method" if brought else "",
+        "training": "Training" if trained else "",
+        "done": "What was done",
+        "audit": "The data",
+        "use": "How to use it",
+        "environment": "Environment",
+    }
+    return {place: title for place, title in titles.items() if title}
 
 
-def _digits(n: int) -> int:
-    """Returns how many decimals of a percentage n images can distinguish."""
-    return 0 if n < 100 else 1
-
-
-def _standing(metrics: Metrics) -> str:
-    """Returns a sentence that compares the accuracy with that of the most frequent class."""
-    largest = max(metrics.classes, key=lambda c: c.n)
-    share = percent(largest.n / metrics.n, _digits(metrics.n))
-    return (
-        f"{metrics.correct} of {counted(metrics.n, 'test image')} were classified correctly. No "
-        f"choice was made on these images. Always answering “{largest.name}” would be right on "
-        f"{share} of them."
-    )
-
-
-def _facts(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
-    """Returns what was done as (term, text); terms that do not apply are left out."""
-    images = (
-        f"{record.n_train:,} for training, {record.n_val:,} for validation, "
-        f"{record.n_test:,} sealed for the test; {counted(len(record.classes), 'class', 'classes')}"
-    )
-    trained = {
-        "": "",
-        FEATURES: "the head only; the backbone is frozen",
-        INPUT: "the whole network",
-    }.get(
-        FEATURES if record.head_alone else record.boundary,
-        f"everything after {record.boundary}; the layers before it are frozen",
-    )
-    validation = [
-        f"{'at the start' if e.epoch == 0 else f'after epoch {e.epoch}'} {percent(e.val_accuracy)}"
-        for e in dict.fromkeys([*epochs[:1], *epochs[-1:]])
-        if e.val_accuracy is not None
-    ]
-    took = format_duration(record.seconds)
-    if record.budget_s is not None:
-        took += f" of a budget of {format_duration(record.budget_s)}"
-    facts = [
-        ("Images", images),
-        ("Licence of the images", record.licence or ""),
-        ("Backbone", f"{record.backbone}, weights: {record.backbone_source}"),
-        ("Trained part", trained),
-        ("Augmented views of each image", str(record.views) if record.views else ""),
-        ("Epochs", str(record.epochs) if record.epochs else ""),
-        ("Kept", record.chosen),
-        ("Temperature", "" if record.calibration is None else record.calibration.described),
-        ("Why training ended", record.stop_reason),
-        ("Validation accuracy", ", ".join(validation)),
-        ("Accuracy on training images", _view_gap(record)),
-        ("Test set opened", _opened(record)),
-        *(record.continued.lines if record.continued else ()),
-        ("Time", took),
-    ]
-    return [(term, text) for term, text in facts if text]
-
-
-def _opened(record: RunRecord) -> str:
-    """Returns when the sealed test set was opened, including by an earlier, stopped session."""
-    if not record.test_opened_at:
-        return ""
-    if not record.test_opened_before:
-        return f"once, at {record.test_opened_at}"
-    before = ", ".join(record.test_opened_before)
-    return (
-        f"at {record.test_opened_at}, and before that at {before}, when the run was stopped during "
-        "the test. No choice was based on the first opening: the resumed run followed the same plan"
-    )
-
-
-def _view_gap(record: RunRecord) -> str:
-    """Returns the accuracy on views used in training and on new views of the same images."""
-    cached, fresh = record.cached_view_accuracy, record.fresh_view_accuracy
-    if cached is None or fresh is None:
-        return ""
-    return f"{percent(cached)} in a view that was used in training, {percent(fresh)} in a new view"
-
-
-def _optimism(trials: Sequence[Trial]) -> str:
-    """Returns by how much the choice among the trials overstates accuracy, as a sentence.
-
-    Only trials of the first rung are compared: all recipes were tried in it, on the same images
-    and with schedules of the same length. Empty where there are fewer than two.
-    """
-    first = [trial for trial in trials if trial.rung == 0 and trial.val_bits]
-    if len(first) < 2:
-        return ""
-    gap = 100 * optimism_of_best(np.array([flags_of(trial.val_bits) for trial in first]))
-    return (
-        f"Choosing the most accurate of {len(first)} trials of "
-        f"{counted(first[0].epochs, 'epoch')} overstates accuracy by about {gap:.1f} percentage "
-        "points (bootstrap bias-corrected estimate, Tsamardinos et al. 2018)."
-    )
-
-
-def _figures(metrics: Metrics) -> list[Figure]:
-    digits = _digits(metrics.n)
-
-    def share(name: str, value: float, interval: Interval, meaning: str) -> Figure:
-        return Figure(name, percent(value, digits), percent_range(interval, digits), meaning)
-
-    return [
-        share(
-            "Accuracy",
-            metrics.accuracy,
-            metrics.accuracy_interval,
-            "share of test images that are classified correctly",
-        ),
-        share(
-            "Balanced accuracy",
-            metrics.balanced_accuracy,
-            metrics.balanced_accuracy_interval,
-            "mean recall over the classes: every class counts equally",
-        ),
-        share(
-            "Macro F1",
-            metrics.macro_f1,
-            metrics.macro_f1_interval,
-            "mean F1 over the classes: the balance of precision and recall",
-        ),
-        Figure(
-            "Log loss",
-            f"{metrics.log_loss:.3f}",
-            "",
-            "penalty for being sure and wrong; 0 is best" + _before(metrics),
-        ),
-        Figure(
-            "Calibration error",
-            percent(metrics.ece),
-            "",
-            "mean gap between the stated probability and how often it was right; "
-            f"{percent(metrics.ece_uncalibrated)} before the logits are divided by the "
-            f"temperature {metrics.temperature:.2f}",
-        ),
-        *_retrieval_figures(metrics),
-    ]
-
-
-def _before(metrics: Metrics) -> str:
-    """Returns the log loss without the temperature; empty if a run has none or did not keep it."""
-    if metrics.temperature == 1 or metrics.log_loss_uncalibrated is None:
-        return ""
-    return f"; {metrics.log_loss_uncalibrated:.3f} without the temperature"
-
-
-def _retrieval_figures(metrics: Metrics) -> list[Figure]:
-    if metrics.retrieval is None:
-        return []
-    recalls = [
-        Figure(
-            f"Recall@{k}",
-            percent(share),
-            "",
-            "share of test images that have an image of the same class "
-            + (
-                "as the nearest training image"
-                if k == 1
-                else f"among the {k} nearest training images"
-            ),
-        )
-        for k, share in metrics.retrieval.recall_at.items()
-    ]
-    precision = Figure(
-        "MAP@R",
-        percent(metrics.retrieval.map_at_r),
-        "",
-        "how consistently training images of the same class rank above all others",
-    )
-    return [*recalls, precision]
-
-
-def _by_recall(classes: Sequence[ClassMetrics]) -> list[ClassMetrics]:
-    """Returns the classes, the weakest first and those without test images last."""
-    return sorted(classes, key=lambda c: (c.recall is None, c.recall or 0, -c.n, c.name))
-
-
-def _certificate(folder: Path) -> dict[str, Any] | None:
-    """Returns a certificate and its picture, or None if the run has no certificate."""
-    if not (folder / CERTIFICATE).exists():
-        return None
-    certificate = read_certificate(folder)
+def drawn(certificate: Certificate) -> dict[str, Any]:
+    """Returns a certificate as the page shows it: its verdicts and its pictures."""
     verdicts = [(QUESTIONS[each.question], each) for each in certificate.verdicts]
-    return {"verdicts": verdicts, "svg": certificate_svg(certificate), "made": certificate}
+    svg, wide_svg = certificate_svg(certificate), certificate_svg(certificate, wide=True)
+    return {"verdicts": verdicts, "svg": svg, "wide_svg": wide_svg, "made": certificate}
 
 
 def _benefit_command(record: RunRecord, folder: Path) -> str:

@@ -39,7 +39,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 function speak(map) {
-  const points = [...map.querySelectorAll("circle")];
+  const points = [...map.querySelectorAll(".plane circle")];
   const told = map.querySelector(".told");
   const tile = map.querySelector(".tile");
   const side = Number(map.dataset.tile);
@@ -59,7 +59,7 @@ function speak(map) {
     tile.style.backgroundPosition = `-${x}px -${y}px`;
   }
 
-  const plane = map.querySelector("svg");
+  const plane = map.querySelector(".plane svg");
   plane.addEventListener("pointermove", (event) => {
     const box = plane.getBoundingClientRect();
     const scale = plane.viewBox.baseVal.width / box.width;
@@ -73,7 +73,7 @@ function speak(map) {
     });
     if (nearest >= 0 && nearest !== current) tell(nearest);
   });
-  for (const [name, step] of [["next", 1], ["previous", -1]]) {
+  for (const [name, step] of [["next-one", 1], ["previous", -1]]) {
     map.querySelector(`button.${name}`).addEventListener("click", () => {
       const wrong = map.querySelector("input").checked;
       for (let moved = 1; moved <= points.length; moved += 1) {
@@ -85,6 +85,28 @@ function speak(map) {
     });
   }
   map.querySelector(".steps").hidden = false;
+  lightUp(map, points);
+}
+
+// A class of the legend can be chosen: its dots stay, the others fade.
+function lightUp(map, points) {
+  const entries = [...map.querySelectorAll(".legend li")];
+  for (const entry of entries) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("aria-pressed", "false");
+    button.append(...entry.childNodes);
+    entry.append(button);
+    button.addEventListener("click", () => {
+      const chosen = button.getAttribute("aria-pressed") === "false" ? entry.dataset.class : null;
+      for (const each of entries) {
+        each.firstChild.setAttribute("aria-pressed", String(each.dataset.class === chosen));
+      }
+      for (const point of points) {
+        point.classList.toggle("faded", chosen !== null && point.dataset.class !== chosen);
+      }
+    });
+  }
 }
 
 document.querySelectorAll(".map").forEach(speak);

@@ -2,6 +2,9 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from headstart.progress import format_duration
+from headstart.text import counted, percent, percent_range, sentence
+
 
 def templates(*, escape: bool) -> Environment:
     """Returns an environment in which a name that a template does not get is an error.
@@ -9,7 +12,7 @@ def templates(*, escape: bool) -> Environment:
     Args:
         escape: True for HTML; False for Markdown, which also keeps its last line break.
     """
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("headstart.report", "."),
         autoescape=escape,
         undefined=StrictUndefined,
@@ -17,3 +20,11 @@ def templates(*, escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=not escape,
     )
+    environment.filters |= {
+        "duration": format_duration,
+        "percent": percent,
+        "percent_range": percent_range,
+        "sentence": sentence,
+    }
+    environment.globals["counted"] = counted
+    return environment

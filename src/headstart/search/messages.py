@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headstart.artifacts.endings import ONLY_HEADS
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.progress import format_duration
 from headstart.recipes.recipe import Recipe
@@ -14,8 +15,6 @@ from headstart.training.boundary import boundary_without_clock
 from headstart.training.budget import MOST_EPOCHS, views_for
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import RunContext
-
-NO_TIME = "the time budget left no time to train on all images, so the head is kept"
 
 
 def note_ensemble(run: RunContext, members: int, why: str) -> None:
@@ -53,7 +52,7 @@ def why_ended(
     if not plan.rungs and head_asked:
         return "the head has a closed-form solution, and there was nothing else to train"
     if not plan.rungs:
-        return "the budget only left time to try heads"
+        return ONLY_HEADS
     return _endings(plan) or "all planned trials were run"
 
 

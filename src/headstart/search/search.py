@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.artifacts.endings import NO_TIME_FOR_ALL, TRIALS_USED_UP
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial, read_plan, write_plan
 from headstart.artifacts.run import SEARCH_RECIPE
 from headstart.artifacts.run_start import asked_recipe, write_recipe
@@ -33,7 +34,6 @@ from headstart.search.executors.local import Executor, open_executor
 from headstart.search.executors.parcel import pack, run_sent_trial
 from headstart.search.halving import enough, pays, successive_halving
 from headstart.search.messages import (
-    NO_TIME,
     all_failed,
     describe_trial,
     describe_trials,
@@ -122,7 +122,7 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
     if late:
         winners = []
     head_asked = fixed_boundary(experiment.extractor, asked_recipe(record) or base) == FEATURES
-    record.stop_reason = NO_TIME if late else why_ended(plan, head_asked, ranking, winners)
+    record.stop_reason = NO_TIME_FOR_ALL if late else why_ended(plan, head_asked, ranking, winners)
     head_of = ranking[0] if ranking and not winners else None
     fitted = finish(run, experiment, context, base, plan, winners, head_of)
     why = record.stop_reason
@@ -227,7 +227,7 @@ def _try_recipes(
         epochs, missing = options.ensemble * plan.epochs, missing_views(plan, base.views)
         whole_s = speed_by_trials(run, plan, finished).seconds(len(context.rows), epochs, missing)
         used_up = left < _trials_seconds(finished, plan, rung) + whole_s
-        return "the time for trials was used up" if used_up else ""
+        return TRIALS_USED_UP if used_up else ""
 
     run.progress.board(trial_board(finished, plan))
     try:

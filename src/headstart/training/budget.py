@@ -132,6 +132,11 @@ class Clock:
         """Returns the seconds until the budget ends, or None without a budget."""
         return None if self.budget_s is None else self.budget_s - self.elapsed()
 
+    @property
+    def end(self) -> float | None:
+        """When the budget ends, on `time.monotonic`; None without a budget."""
+        return None if self.budget_s is None else self.started + self.budget_s
+
     def until(self, share: float) -> float | None:
         """Returns when a share of the remaining time is over, or None without a budget."""
         left = self.left()

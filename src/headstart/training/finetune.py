@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Member
+from headstart.artifacts.endings import NO_TIME_TO_TUNE, SCHEDULE_CUT, TOO_FEW_EPOCHS
 from headstart.artifacts.records import Acted, EpochRecord
 from headstart.artifacts.run_start import EPOCHS, forget_epochs, write_recipe
 from headstart.backbones.places import FEATURES
@@ -120,7 +121,7 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
             transfer = build_transfer_model(extractor, recipe, boundary)
         if boundary == FEATURES:
             run.note("The budget leaves too few epochs at any boundary: only the head is trained.")
-            run.record.stop_reason = "the budget left too few epochs at any boundary"
+            run.record.stop_reason = TOO_FEW_EPOCHS
     if transfer.prefix.engine.note:
         run.note(transfer.prefix.engine.note + ".")
     run.record.boundary = boundary
@@ -199,7 +200,7 @@ def finetune(
         record.stop_reason = (
             "the training was interrupted, and the best epoch so far is kept"
             if stopped
-            else "the time budget was used up: the schedule was cut to fit"
+            else SCHEDULE_CUT
             if last.epoch < epochs
             else "all planned epochs were trained"
         )
@@ -302,7 +303,7 @@ def _length(
     if not transfer.solved:  # nothing to fall back on: the schedule follows the clock
         return max(1, epochs), views
     if epochs < FEWEST_EPOCHS:
-        run.record.stop_reason = "too little time was left to fine-tune, so the probe is kept"
+        run.record.stop_reason = NO_TIME_TO_TUNE
         return 0, 0
     return epochs, views
 

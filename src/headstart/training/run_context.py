@@ -33,6 +33,10 @@ class Resources:
     workers: int | None = None
     progress: Progress = SILENT
 
+    def __post_init__(self) -> None:
+        """Lets the display show the time that is left in all."""
+        self.progress.until(self.clock.end)
+
 
 @dataclass
 class Step:
