@@ -11,7 +11,7 @@ from headstart.artifacts.records import PlanStep, RunRecord
 from headstart.evaluation.metrics import Metrics, compute_metrics
 from headstart.recipes.recipe import Recipe
 from headstart.report.advice import budget, check_labels, collect, confused, more_tests, what_next
-from headstart.search.halving import NOT_PAYING
+from headstart.search.stopping import NOT_PAYING
 
 
 def record(**changes: Any) -> RunRecord:

@@ -16,15 +16,13 @@ from headstart.recipes.space import drawn_families
 from headstart.search.executors.outcome import Outcome, attempt
 from headstart.search.halving import (
     as_trial,
-    enough,
-    pays,
     plan_rungs,
-    ranked,
     successive_halving,
 )
 from headstart.search.leaderboard import differences, leaderboard
 from headstart.search.messages import all_failed, why_ended
 from headstart.search.sampler import Asking
+from headstart.search.stopping import enough, pays, ranked
 from headstart.search.trial import Score, TrialJob
 
 BASE = parse_recipe({"epochs": 8, "views": 2})

@@ -12,7 +12,7 @@ from headstart.artifacts.records import RunRecord
 from headstart.certificate.record import Certificate
 from headstart.evaluation.metrics import ClassMetrics, Metrics
 from headstart.progress import format_duration
-from headstart.search.halving import NOT_PAYING, NOT_YET, enough
+from headstart.search.stopping import NOT_PAYING, NOT_YET, enough
 from headstart.text import counted, listed, percent, percent_range, sentence
 
 _WEAKEST = 3

@@ -8,8 +8,8 @@ from headstart.artifacts.endings import ONLY_HEADS
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.progress import format_duration
 from headstart.recipes.recipe import Recipe
-from headstart.search.halving import ALL_FAILED, NOT_PAYING, ranked
 from headstart.search.leaderboard import differences, shown
+from headstart.search.stopping import ALL_FAILED, NOT_PAYING, ranked
 from headstart.text import counted, percent, percent_range
 from headstart.training.boundary import boundary_without_clock
 from headstart.training.budget import MOST_EPOCHS, views_for

@@ -16,7 +16,7 @@ from headstart.features.probe import parted
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search.executors.outcome import ENDING, FAILURES
-from headstart.search.halving import short
+from headstart.search.stopping import short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, groups_of, with_fold
 from headstart.search.worth import held_logits, worse_than_head
 from headstart.text import counted, percent

@@ -11,15 +11,13 @@ from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import FAMILIES, SEARCHED, Recipe
 from headstart.recipes.space import RandomSuggest, draw_recipe
 from headstart.search.portfolio import FIRST, Known
+from headstart.search.stopping import STARTUP_TRIALS
 
 if TYPE_CHECKING:
     import optuna
 
 
 Sampler = Literal["tpe", "random"]
-
-_STARTUP_TRIALS = 8
-"""Trials before Optuna's sampler learns from them."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _learner(seed: int) -> "optuna.samplers.TPESampler":
     import optuna  # noqa: PLC0415
 
     return optuna.samplers.TPESampler(
-        n_startup_trials=_STARTUP_TRIALS,
+        n_startup_trials=STARTUP_TRIALS,
         n_ei_candidates=24,
         seed=seed,
         multivariate=True,

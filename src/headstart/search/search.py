@@ -32,7 +32,7 @@ from headstart.search.budget import (
 )
 from headstart.search.executors.local import Executor, open_executor
 from headstart.search.executors.parcel import pack, run_sent_trial
-from headstart.search.halving import enough, pays, successive_halving
+from headstart.search.halving import successive_halving
 from headstart.search.messages import (
     all_failed,
     describe_trial,
@@ -47,6 +47,7 @@ from headstart.search.planner import plan_search
 from headstart.search.portfolio import Task, portfolio
 from headstart.search.refit import finish
 from headstart.search.sampler import Asking
+from headstart.search.stopping import enough, pays
 from headstart.search.trial import (
     Score,
     TrialContext,
