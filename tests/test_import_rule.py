@@ -92,6 +92,7 @@ def reached(name: str) -> dict[str, set[str]]:
         "serving.app", "serving.server", "cli.serving", "api.serve",
         "cli.explore", "cli.fit", "recipes.reference",
         "api.leaderboard", "api.diff", "api.report", "api.check",
+        "api.label_next", "serving.labelling", "cli.labelling",
     ],
 )  # fmt: skip
 def test_what_trains_nothing_does_not_reach_pytorch(name: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.api.embed import embed
     from headstart.api.export import export
     from headstart.api.fit import fit
+    from headstart.api.label_next import label_next
     from headstart.api.leaderboard import leaderboard
     from headstart.api.predict import predict
     from headstart.api.report import report
@@ -61,6 +62,7 @@ _HOMES = {
     "embed": "headstart.api.embed",
     "export": "headstart.api.export",
     "fit": "headstart.api.fit",
+    "label_next": "headstart.api.label_next",
     "leaderboard": "headstart.api.leaderboard",
     "predict": "headstart.api.predict",
     "report": "headstart.api.report",
@@ -87,6 +89,7 @@ __all__ = [
     "embed",
     "export",
     "fit",
+    "label_next",
     "leaderboard",
     "predict",
     "report",

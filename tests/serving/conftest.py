@@ -125,3 +125,17 @@ def start(head_run: "Run") -> Iterator[Callable[..., Running]]:
 def service(start: Callable[..., Running]) -> Running:
     """A service with small limits, which many tests share."""
     return start(max_images=3, max_megabytes=0.5, max_megapixels=1)
+
+
+@pytest.fixture
+def serve_app() -> Iterator[Callable[[Any], Running]]:
+    """Starts an application for one test."""
+    running: list[Running] = []
+
+    def begin(app: Any) -> Running:
+        running.append(Running(app))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.stop()

@@ -15,6 +15,7 @@ MODULES = {
     "export": ("export",),
     "runs": ("leaderboard", "report", "diff", "embed", "similar"),
     "predict": ("predict",),
+    "labelling": ("label-next",),
     "serving": ("serve",),
 }
 """Commands by the module that declares them."""

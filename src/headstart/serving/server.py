@@ -33,23 +33,45 @@ def serve(folder: str | Path, options: ServeOptions, say: Callable[[str], object
         RunError: If the folder is not a finished run or a bundle, or is damaged.
     """
     key = read_key(options)
+    check_extra()
+    from headstart.serving.app import make_app  # noqa: PLC0415 - imports fastapi
+
+    app = make_app(folder, options, key)
+    with listening(options) as listener:
+        where = address_of(options, listener)
+        if not options.is_local and key is None:
+            say(
+                f"warning: everybody who can reach {where} may use it. Set {KEY_VARIABLE} "
+                "to a key, or give --api-key-file."
+            )
+        say(f"serving {folder} at http://{where}  (Ctrl-C ends it)")
+        run_until_told(app, options, listener)
+
+
+def check_extra() -> None:
+    """Checks, before any work, that what serves is installed.
+
+    Raises:
+        InputError: If it is not.
+    """
     try:
         import uvicorn  # noqa: F401, PLC0415 - an extra
 
-        from headstart.serving.app import make_app  # noqa: PLC0415 - imports fastapi
+        import headstart.serving.app  # noqa: F401, PLC0415 - imports fastapi
     except ImportError as error:
         missing = f"{error.name} is missing" if error.name else str(error)
         raise InputError(f"Serving needs pip install 'headstart[serve]': {missing}.") from None
-    app = make_app(folder, options, key)
-    with _listening(options) as listener, _ended_in_order():
-        port = listener.getsockname()[1]
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        if not options.is_local and key is None:
-            say(
-                f"warning: everybody who can reach {host}:{port} may use it. Set {KEY_VARIABLE} "
-                "to a key, or give --api-key-file."
-            )
-        say(f"serving {folder} at http://{host}:{port}  (Ctrl-C ends it)")
+
+
+def address_of(options: ServeOptions, listener: socket.socket) -> str:
+    """Returns host and port at which a socket listens, as in an address."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"{host}:{listener.getsockname()[1]}"
+
+
+def run_until_told(app: "ASGIApp", options: ServeOptions, listener: socket.socket) -> None:
+    """Answers at a socket until the process gets SIGINT or SIGTERM."""
+    with _ended_in_order():
         http_server(app, options).run(sockets=[listener])
 
 
@@ -105,7 +127,7 @@ def _as_asked(*_: object) -> None:
     """Lets the command end with success: it was told to end, and has ended in order."""
 
 
-def _listening(options: ServeOptions) -> socket.socket:
+def listening(options: ServeOptions) -> socket.socket:
     """Returns a socket that listens at the address.
 
     Raises:

@@ -24,15 +24,22 @@ def browser_page() -> bytes:
     return _page(style, script, tag).encode()
 
 
+def labelling_page() -> tuple[bytes, str]:
+    """Returns the page on which a person labels images, and its security policy."""
+    style, script = text_of("style.css") + text_of("label.css"), text_of("label.js")
+    policy = _policy(style, script) + "; frame-ancestors 'none'"
+    return _page(style, script, "", "label.html").encode(), policy
+
+
 def text_of(name: str) -> str:
     """Returns the text of a file of this folder."""
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _page(style: str, script: str, policy: str) -> str:
-    page = text_of("page.html")
-    for name, value in (("POLICY", policy), ("STYLE", style), ("SCRIPT", script)):
-        page = page.replace(name, value, 1)
+def _page(style: str, script: str, policy: str, name: str = "page.html") -> str:
+    page = text_of(name)
+    for place, value in (("POLICY", policy), ("STYLE", style), ("SCRIPT", script)):
+        page = page.replace(place, value, 1)
     return page
 
 
