@@ -224,7 +224,7 @@ def rows(name: str, curves: Curves) -> list[str]:
     """Returns the rows of the table for one data set."""
     made = []
     for strategy in STRATEGIES:
-        counts, of_random, mine = _arrays(curves, strategy)
+        counts, _, mine = _arrays(curves, strategy)
         accuracy = [float(np.interp(at, counts, mine.mean(0))) for at in (60, 120, AT)]
         share = "1"
         if strategy != "random":

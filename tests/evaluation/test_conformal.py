@@ -19,6 +19,7 @@ from headstart.evaluation.conformal import (
     out_of_distribution,
     prediction_set,
 )
+from headstart.evaluation.retrieval import unit
 
 
 def drawn(rng: np.random.Generator, rows: int, shown: float = 1.5) -> tuple[Any, Any]:
@@ -220,3 +221,31 @@ def test_coverage_on_flowers(real_features: Callable[[str], Any], score: Any) ->
         sizes.append(sets.sum(1).mean())
     assert np.mean(covered) == pytest.approx(0.95, abs=0.01)
     assert np.mean(sizes) < 2
+
+
+def test_a_background_moves_the_limit_to_between_both() -> None:
+    """One direction each: what is closer to the background is out, whatever its distance."""
+    gallery = np.eye(1, 4, 0) + np.zeros((30, 4))
+    background = np.eye(1, 4, 1) + np.zeros((3, 4))
+    calibration = unit(np.array([[1.0, share, 0, 0] for share in np.linspace(0, 0.5, 39)]))
+    known = fit_distribution(gallery, np.zeros(30, np.int64), calibration, background=background)
+    wanted = [1 - row[0] - (1 - row[1]) for row in calibration]
+    assert known.threshold == pytest.approx(sorted(wanted)[37], abs=1e-6)  # the 38th of 39
+    there = np.array([[1.0, 0.9, 0, 0], [1.0, 0.1, 0, 0]])
+    assert out_of_distribution(there, known).tolist() == [True, False]
+    plain = fit_distribution(gallery, np.zeros(30, np.int64), calibration)
+    assert distance(there, plain) - distance(there, known) == pytest.approx(
+        1 - unit(there)[:, 1], abs=1e-6
+    )
+
+
+def test_a_background_keeps_the_rate_of_training_images() -> None:
+    rng, flagged = np.random.default_rng(0), []
+    for _ in range(100):
+        images, labels = rng.normal(size=(150, 8)) + 2, np.zeros(150, np.int64)
+        rows, other = np.arange(100), rng.normal(size=(20, 8)) - 2
+        known = fit_distribution_within(
+            images[:100], labels[:100], np.arange(100), rows, 0.1, other
+        )
+        flagged.append(out_of_distribution(images[100:], known).mean())
+    assert np.mean(flagged) == pytest.approx(0.1, abs=0.02)

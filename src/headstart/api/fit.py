@@ -19,6 +19,7 @@ from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
 from headstart.export.tracking import check_log, log_run
 from headstart.features.cache import evict
+from headstart.inference.background import background_images
 from headstart.inference.retest import retest
 from headstart.inference.run import Run
 from headstart.inference.sealed_test import Proof, prove
@@ -115,6 +116,7 @@ def fit(
     experiment = prepare(dataset, recipe, split, resources)
     if earlier is not None:
         experiment = _of_earlier(experiment, earlier)
+    experiment, background_notes = with_background(experiment, options.background)
     request = None
     if options.searches:
         # The recipe that was given is kept as plain data, next to the options.
@@ -131,7 +133,8 @@ def fit(
         **described(experiment),
     )
     run = RunContext(options.out or dated_folder(dataset.name), record, resources)
-    for note in notes_on(earlier, dataset, experiment.pixels.facts) if earlier else ():
+    continued = notes_on(earlier, dataset, experiment.pixels.facts) if earlier else ()
+    for note in (*continued, *background_notes):
         run.note(note)
         run.say(f"note: {note}")
     claim_folder(run.folder)
@@ -147,6 +150,16 @@ def fit(
     if options.log is not None:
         run.say(f"note: {log_run(options.log, run.folder)}")
     return done
+
+
+def with_background(
+    experiment: Experiment, folder: Path | None
+) -> tuple[Experiment, tuple[str, ...]]:
+    """Returns the experiment with the images of no class in a folder, and notes on them."""
+    if folder is None:
+        return experiment, ()
+    files, notes = background_images(folder, experiment.pixels.facts)
+    return replace(experiment, background=files), notes
 
 
 def _of_earlier(experiment: Experiment, earlier: EarlierRun) -> Experiment:

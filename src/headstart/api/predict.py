@@ -14,6 +14,7 @@ from headstart.inference.image_inputs import ImageInput, count_inputs, each_inpu
 from headstart.inference.on_cluster import ClassifyFiles, jobs_of, predictions_in
 from headstart.inference.predict import Prediction, Tally, check_coverage, predict_batches
 from headstart.inference.prediction_file import PredictionFile, made_by, open_predictions
+from headstart.inference.rejection import check_rejection, rejecting
 from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
 from headstart.recipes.predict_options import PredictOptions
@@ -95,8 +96,10 @@ def predict(
         raise InputError("Give a file for the predictions: out='NAME.csv'.")
     bundle = open_bundle(run, many=options.engine == "here")
     check_coverage(bundle, coverage)
+    if options.reject:
+        check_rejection(bundle)
     listed = count_inputs(images)
-    made = made_by(bundle_folder(run), bundle.spec.classes, coverage)
+    made = made_by(bundle_folder(run), bundle.spec.classes, coverage, options.reject)
     with open_predictions(target, made, options.resume) as file:
         before = len(file.done)
         if file.repaired:
@@ -112,7 +115,7 @@ def predict(
             batches = predict_batches(bundle, left, coverage)
         total = None if listed is None else max(0, listed - before)
         tally = Tally()
-        for each in shown.track(_written(file, batches), "predicting", total):
+        for each in shown.track(_written(file, batches, options.reject), "predicting", total):
             tally.count(each)
         not_listed = file.done.left
     seconds = time.monotonic() - began
@@ -121,9 +124,12 @@ def predict(
     )
 
 
-def _written(file: PredictionFile, batches: Iterable[list[Prediction]]) -> Iterator[Prediction]:
+def _written(
+    file: PredictionFile, batches: Iterable[list[Prediction]], reject: bool
+) -> Iterator[Prediction]:
     """Yields predictions when they are in the file."""
-    for batch in batches:
+    for found in batches:
+        batch = list(rejecting(found)) if reject else found
         file.write(batch)
         yield from batch
 

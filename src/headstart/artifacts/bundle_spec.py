@@ -38,6 +38,7 @@ SPEC = "bundle.json"
 WEIGHTS = "model.safetensors"
 GRAPH = "model.onnx"
 GALLERY = "range.safetensors"
+BACKGROUND = "background.safetensors"
 
 
 def _as_data(method: Any) -> Any:
@@ -84,6 +85,22 @@ class DistributionSpec(BaseModel):
     sha256: str = ""
 
 
+class BackgroundSpec(BaseModel):
+    """Images of no class, by which others of no class are told from those of a class.
+
+    Attributes:
+        threshold: Largest distance to the training images less that to these images.
+        images: Number of embeddings in `background.safetensors`.
+        sha256: SHA-256 of that file.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    threshold: Annotated[float, Field(ge=-2, le=2)]
+    images: Count
+    sha256: str = ""
+
+
 class BundleSpec(BaseModel):
     """The description of a classifier: everything except its weights."""
 
@@ -115,6 +132,7 @@ class BundleSpec(BaseModel):
     distribution: DistributionSpec | None = Field(  # bundles of before call it range
         None, validation_alias=AliasChoices("distribution", "range")
     )
+    background: BackgroundSpec | None = Field(None, exclude_if=lambda known: known is None)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -167,7 +185,8 @@ def bundle_files(folder: Path) -> list[str]:
     """
     spec = read_spec(folder)
     names = [SPEC, GRAPH if spec.onnx_sha256 else WEIGHTS]
-    return names if spec.distribution is None else [*names, GALLERY]
+    names += [] if spec.distribution is None else [GALLERY]
+    return names if spec.background is None else [*names, BACKGROUND]
 
 
 def plain_spec(folder: Path) -> dict[str, Any]:
@@ -224,12 +243,27 @@ def read_gallery(folder: Path, known: DistributionSpec) -> NDArray[np.float32]:
     Raises:
         RunError: If it is damaged.
     """
-    path, content = folder / GALLERY, read_checked(folder, GALLERY, known.sha256)
+    return _read_embeddings(folder, GALLERY, known.sha256, known.k)
+
+
+def read_background(folder: Path, spec: BundleSpec) -> NDArray[np.float32] | None:
+    """Reads the embeddings (B, E) of images of no class; None if the bundle has none.
+
+    Raises:
+        RunError: If they are damaged.
+    """
+    if spec.background is None or spec.distribution is None:
+        return None
+    return _read_embeddings(folder, BACKGROUND, spec.background.sha256, spec.distribution.k)
+
+
+def _read_embeddings(folder: Path, name: str, sha256: str, least: int) -> NDArray[np.float32]:
+    path, content = folder / name, read_checked(folder, name, sha256)
     try:
         gallery = load_arrays(content)["gallery"]
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"{path} is damaged: {shortened(str(error), 200)}.") from None
-    if gallery.ndim != 2 or len(gallery) < known.k:
+    if gallery.ndim != 2 or len(gallery) < least:
         raise RunError(f"{path} is damaged: its gallery has the shape {gallery.shape}.")
     if gallery.dtype.kind != "f" or not np.isfinite(gallery).all():
         raise RunError(f"{path} is damaged: its gallery has values that are not finite numbers.")

@@ -222,7 +222,7 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
     rows = [
         (p.image, "–", "–", "")
         if p.error
-        else (p.image, p.label, percent(p.probability), p.warning)
+        else (p.image, p.label, percent(p.probability or None), p.warning)
         if p.coverage is None
         else (
             p.image,

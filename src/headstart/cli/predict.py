@@ -50,7 +50,7 @@ def predict(
         options = parse_options(PredictOptions, chosen(values))
         if options.out is None:
             form: Form | None = "csv" if as_csv else "jsonl" if as_lines else None
-            failed = _printed(run, given, options.set_coverage, as_json, form)
+            failed = _printed(run, given, options, as_json, form)
         elif as_csv or as_lines:
             raise InputError(
                 f"The name of {options.out} says its form. Leave --csv and --jsonl out."
@@ -76,7 +76,7 @@ def _given(images: list[str]) -> Iterator[str]:
 def _printed(
     run: Path,
     images: list[str] | Iterator[str],
-    set_coverage: float | None,
+    options: PredictOptions,
     as_json: bool,
     form: "Form | None",
 ) -> int:
@@ -88,10 +88,15 @@ def _printed(
         predict_batches,
         predict_images,
     )
+    from headstart.inference.rejection import check_rejection, rejecting
 
     bundle, progress = open_bundle(run, many=form is not None), for_stream(sys.stderr)
+    if options.reject:
+        check_rejection(bundle)
+    set_coverage = options.set_coverage
     if form is None:
         predictions = predict_images(bundle, images, progress, set_coverage)
+        predictions = list(rejecting(predictions)) if options.reject else predictions
         print_predictions(predictions, as_json)
         return sum(bool(each.error) for each in predictions)
     from headstart.inference.image_inputs import count_inputs, each_input
@@ -101,7 +106,8 @@ def _printed(
     if bundle.note:
         progress.say(bundle.note)
     classes, tally, total = bundle.spec.classes, Tally(), count_inputs(images)
-    batches = predict_batches(bundle, each_input(images), set_coverage)
+    found = predict_batches(bundle, each_input(images), set_coverage)
+    batches = (list(rejecting(batch)) if options.reject else batch for batch in found)
     print_rows(header(classes, form))
     for each in progress.track(_shown(batches, classes, form), "predicting", total):
         tally.count(each)

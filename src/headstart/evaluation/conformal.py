@@ -124,12 +124,16 @@ class TrainingDistribution:
         threshold: Images with a larger cosine distance are out of distribution. With too few
             calibration images it is 2, the largest distance, and no image is flagged.
         false_alarm: Largest share of in-distribution images that are flagged.
+        background: Embeddings (B, E) of images of no class, of length 1. The distance to the k-th
+            nearest of them is subtracted, so that what is closer to these than to training images
+            is flagged. None without such images.
     """
 
     gallery: NDArray[np.float32]
     k: int
     threshold: float
     false_alarm: float
+    background: NDArray[np.float32] | None = None
 
 
 def fit_distribution(
@@ -138,6 +142,7 @@ def fit_distribution(
     calibration: NDArray[np.floating],
     false_alarm: float = 0.05,
     k: int = NEIGHBOURS,
+    background: NDArray[np.floating] | None = None,
 ) -> TrainingDistribution:
     """Calibrates the distance from which an image is out of distribution.
 
@@ -155,11 +160,12 @@ def fit_distribution(
         calibration: Embeddings (M, E) of images that the network was not trained on.
         false_alarm: Wanted share, between 0 and 1. At 5%, at least 19 images are needed.
         k: The distance is that to the k-th nearest image.
+        background: Embeddings (B, E) of images of no class, at least k.
 
     Raises:
         HeadstartError: If there is no training image, or the share is not between 0 and 1.
     """
-    unbounded = _unbounded(embeddings, labels, false_alarm, k)
+    unbounded = _unbounded(embeddings, labels, false_alarm, k, background)
     return _bounded(unbounded, distance(calibration, unbounded))
 
 
@@ -169,6 +175,7 @@ def fit_distribution_within(
     groups: NDArray[np.int64],
     rows: NDArray[np.int64],
     false_alarm: float = 0.05,
+    background: NDArray[np.floating] | None = None,
     k: int = NEIGHBOURS,
 ) -> TrainingDistribution:
     """Calibrates a range as `fit_distribution` does, but on training images, not on held-out ones.
@@ -185,12 +192,13 @@ def fit_distribution_within(
         groups: Group numbers (N,), because copies of an image would make all distances small.
         rows: Rows of the gallery; see `gallery_rows`.
         false_alarm: Wanted share, between 0 and 1.
+        background: Embeddings (B, E) of images of no class, at least k.
         k: The distance is that to the k-th nearest image.
 
     Raises:
         HeadstartError: If there is no training image, or the share is not between 0 and 1.
     """
-    unbounded = _unbounded(embeddings[rows], labels[rows], false_alarm, k)
+    unbounded = _unbounded(embeddings[rows], labels[rows], false_alarm, k, background)
     others = groups[rows]
     away = []
     for start in range(0, len(embeddings), _BLOCK):
@@ -223,6 +231,8 @@ def gallery_rows(labels: NDArray[np.int64], most: int = GALLERY) -> NDArray[np.i
 def distance(embeddings: NDArray[np.floating], known: TrainingDistribution) -> NDArray[np.float64]:
     """Returns the cosine distance (N,), 0 to 2, of embeddings (N, E) to the k-th nearest image.
 
+    With a background, the distance to the k-th nearest image of it is subtracted: -2 to 2.
+
     Example:
         >>> gallery = np.array([[1.0, 0.0]], np.float32)
         >>> known = TrainingDistribution(gallery, k=1, threshold=0.3, false_alarm=0.05)
@@ -244,14 +254,19 @@ def out_of_distribution(
 
 
 def _unbounded(
-    embeddings: NDArray[np.floating], labels: NDArray[np.int64], false_alarm: float, k: int
+    embeddings: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    false_alarm: float,
+    k: int,
+    background: NDArray[np.floating] | None,
 ) -> TrainingDistribution:
     """Returns a range that flags no image."""
     if not len(embeddings):
         raise HeadstartError("There is no training image to measure distances from.")
     counts = np.bincount(labels)
     k = max(1, min(k, int(counts[counts > 0].min())))
-    return TrainingDistribution(unit(embeddings), k, 2.0, false_alarm)
+    other = None if background is None else unit(background)
+    return TrainingDistribution(unit(embeddings), k, 2.0, false_alarm, other)
 
 
 def _bounded(unbounded: TrainingDistribution, away: NDArray[np.float64]) -> TrainingDistribution:
@@ -266,10 +281,17 @@ def _kth_distance(
     left_out: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Returns distances (N,) to the k-th nearest gallery image that is not left out (N, G)."""
-    cosines = unit(embeddings) @ known.gallery.T
+    rows = unit(embeddings)
+    cosines = rows @ known.gallery.T
     if left_out is not None:
         cosines[left_out] = -1  # the largest distance
-    away = 1 - np.partition(cosines, -known.k, axis=1)[:, -known.k].astype(np.float64)
+    away = _kth(cosines, known.k)
+    return away if known.background is None else away - _kth(rows @ known.background.T, known.k)
+
+
+def _kth(cosines: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+    """Returns the distances (N,) of the k-th highest cosines in rows (N, G)."""
+    away = 1 - np.partition(cosines, -k, axis=1)[:, -k].astype(np.float64)
     return np.asarray(away.clip(0, 2))  # a cosine may be rounded to more than 1
 
 

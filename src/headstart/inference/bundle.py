@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.artifacts.bundle_graph import RunBatch, open_graph
-from headstart.artifacts.bundle_spec import GALLERY, BundleSpec, read_gallery, read_spec
+from headstart.artifacts.bundle_spec import (
+    BACKGROUND,
+    GALLERY,
+    BundleSpec,
+    read_background,
+    read_gallery,
+    read_spec,
+)
 from headstart.backbones.sessions import thread_count
 from headstart.errors import RunError
 
@@ -29,6 +36,7 @@ class Bundle:
         runner: Returns what runs batches, for a number of images.
         gallery: Training embeddings (G, E) of length 1 for the out-of-distribution check; None if
             the bundle has no range.
+        background: Embeddings (B, E) of images of no class, of length 1; None if it knows none.
         note: Why this is not the fastest way to run it; empty if it is.
         at_once: Number of batches that may run at the same time.
     """
@@ -37,6 +45,7 @@ class Bundle:
     embedding: int
     runner: Callable[[int], RunBatch]
     gallery: NDArray[np.float32] | None = None
+    background: NDArray[np.float32] | None = None
     note: str = ""
     at_once: int = 1
 
@@ -78,13 +87,14 @@ def load_bundle(folder: Path, many: bool = False) -> Bundle:
     with ThreadPoolExecutor(1) as thread:  # both take as long, mostly in hashes
         reading = thread.submit(read_gallery, folder, spec.distribution)
         bundle = _opened(folder, spec, many)
-    gallery = reading.result()
-    if gallery.shape[1] != bundle.embedding:
-        raise RunError(
-            f"{folder / GALLERY} is damaged: its gallery has the shape {gallery.shape}, and "
-            f"embeddings have {bundle.embedding} numbers."
-        )
-    return replace(bundle, gallery=gallery)
+    gallery, background = reading.result(), read_background(folder, spec)
+    for name, found in ((GALLERY, gallery), (BACKGROUND, background)):
+        if found is not None and found.shape[1] != bundle.embedding:
+            raise RunError(
+                f"{folder / name} is damaged: its gallery has the shape {found.shape}, and "
+                f"embeddings have {bundle.embedding} numbers."
+            )
+    return replace(bundle, gallery=gallery, background=background)
 
 
 def _opened(folder: Path, spec: BundleSpec, many: bool) -> Bundle:

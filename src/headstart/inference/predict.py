@@ -31,14 +31,16 @@ class Prediction(BaseModel):
 
     Attributes:
         image: Path or name of the image.
-        label: The most probable class; empty if the image could not be read.
-        probability: Calibrated probability of the label.
+        label: The most probable class; empty if the image could not be read, and `unknown` if it
+            was rejected.
+        probability: Calibrated probability of the label; 0 if the image was rejected.
         probabilities: Calibrated probability of every class.
         error: Why the image could not be read; empty if it could.
         classes: Prediction set: classes, most probable first, that contain the true one as often as
             `coverage` says; empty without a coverage.
         coverage: Coverage of the prediction set.
-        distance: Cosine distance to the k-th nearest training image; None if the bundle has no
+        distance: Cosine distance to the k-th nearest training image, less that to the k-th nearest
+            image of the background if there is one (`fit --background`); None if the bundle has no
             training distribution.
         limit: Distance above which an image is out of distribution.
         out_of_distribution: Whether the distance exceeds the limit; the label is unreliable then.
@@ -126,10 +128,11 @@ def class_sets(
 
 def training_distribution(bundle: Bundle) -> TrainingDistribution | None:
     """Returns the training distribution of a classifier; None if its bundle has none."""
-    spec = bundle.spec.distribution
+    spec, other = bundle.spec.distribution, bundle.spec.background
     if spec is None or bundle.gallery is None:
         return None
-    return TrainingDistribution(bundle.gallery, spec.k, spec.threshold, spec.false_alarm)
+    limit = spec.threshold if other is None else other.threshold
+    return TrainingDistribution(bundle.gallery, spec.k, limit, spec.false_alarm, bundle.background)
 
 
 def predict_images(

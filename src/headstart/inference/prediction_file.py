@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.artifacts.bundle_spec import description_hash
 from headstart.artifacts.files import check_writable, is_disk_full, read_model, write_model
@@ -26,6 +26,7 @@ class MadeBy(BaseModel):
         bundle_sha256: Hash of the description of the bundle, which names its other files by theirs.
         classes: Classes, in the order of the columns.
         set_coverage: Coverage of the prediction sets; None without them.
+        reject: Whether images that are unlike the training images are `unknown`.
 
     Example:
         >>> MadeBy(bundle_sha256="ab", classes=("rose", "tulip")).set_coverage is None
@@ -37,18 +38,25 @@ class MadeBy(BaseModel):
     bundle_sha256: str
     classes: tuple[str, ...]
     set_coverage: float | None = None
+    reject: bool = Field(False, exclude_if=lambda reject: not reject)
 
 
-def made_by(bundle: Path, classes: Sequence[str], set_coverage: float | None) -> MadeBy:
+def made_by(
+    bundle: Path, classes: Sequence[str], set_coverage: float | None, reject: bool = False
+) -> MadeBy:
     """Returns what predictions of a bundle are made with.
 
     Args:
         bundle: Bundle folder.
         classes: Its classes.
         set_coverage: Coverage of the prediction sets.
+        reject: Whether images that are unlike the training images are `unknown`.
     """
     return MadeBy(
-        bundle_sha256=description_hash(bundle), classes=tuple(classes), set_coverage=set_coverage
+        bundle_sha256=description_hash(bundle),
+        classes=tuple(classes),
+        set_coverage=set_coverage,
+        reject=reject,
     )
 
 
@@ -228,4 +236,7 @@ def _check_same(path: Path, made: MadeBy) -> None:
             if found.set_coverage is None
             else f"with --set-coverage {found.set_coverage:g}"
         )
+        raise RunError(f"{path} was made {with_it}. Continue it so, or write to another file.")
+    if found.reject != made.reject:
+        with_it = "with --reject" if found.reject else "without --reject"
         raise RunError(f"{path} was made {with_it}. Continue it so, or write to another file.")

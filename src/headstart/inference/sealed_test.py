@@ -23,6 +23,7 @@ from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import (
     COVERAGES,
     FEW,
+    TrainingDistribution,
     fit_distribution,
     fit_distribution_within,
     gallery_rows,
@@ -33,6 +34,7 @@ from headstart.evaluation.metrics import Metrics, T, compute_metrics
 from headstart.evaluation.retrieval import retrieval, unit
 from headstart.evaluation.trust import alarms
 from headstart.features.extractor import features_of
+from headstart.inference.background import embedded, told, write_background
 from headstart.inference.bundle import Bundle, load_bundle
 from headstart.inference.predict import class_sets, training_distribution
 from headstart.inference.run_bundle import run_bundle
@@ -112,6 +114,11 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
         [Member(network.model, transfer.head), *fitted.others],
         _distribution(experiment, transfer, gallery),
     )
+    if experiment.background:
+        other = embedded(run, experiment.background)
+        known, _ = _calibrated(experiment, transfer, gallery, other)
+        write_background(folder / "bundle", known)
+        run.note(told(known))
     reloaded = _export(run)
     bundle = load_bundle(folder / "bundle")
     sealed = SealedTest(
@@ -215,7 +222,22 @@ def _promises(
 def _distribution(
     experiment: Experiment, transfer: TransferModel, vectors: NDArray[np.float32]
 ) -> tuple[DistributionSpec, NDArray[np.float16]]:
-    """Returns the distance above which an image is out of distribution, and the gallery.
+    """Returns the distance above which an image is out of distribution, and the gallery."""
+    known, how = _calibrated(experiment, transfer, vectors)
+    spec = DistributionSpec(
+        k=known.k, threshold=known.threshold, false_alarm=known.false_alarm, calibrated_on=how
+    )
+    rows = gallery_rows(experiment.extractor.labels["train"])
+    return spec, vectors.astype(np.float16)[rows]
+
+
+def _calibrated(
+    experiment: Experiment,
+    transfer: TransferModel,
+    vectors: NDArray[np.float32],
+    background: NDArray[np.float16] | None = None,
+) -> tuple[TrainingDistribution, str]:
+    """Returns the calibrated distribution, and what it was calibrated on.
 
     The threshold is calibrated on the validation images; if they are few or were trained on, on the
     training images, each compared with those of other groups.
@@ -228,15 +250,11 @@ def _distribution(
     if held_out and len(extractor.rows["val"]) >= FEW:
         held = features_of(extractor, transfer.prefix, transfer.cached["val"], transfer.layout.taps)
         calibration = predict(transfer.head.embed, held, device=extractor.device)
-        known = fit_distribution(rounded[rows], labels[rows], calibration)
-        how = counted(len(calibration), "validation image")
-    else:
-        known = fit_distribution_within(rounded, labels, extractor.groups, rows)
-        how = f"{counted(len(labels), 'training image')}, each without its group"
-    spec = DistributionSpec(
-        k=known.k, threshold=known.threshold, false_alarm=known.false_alarm, calibrated_on=how
-    )
-    return spec, rounded[rows]
+        known = fit_distribution(rounded[rows], labels[rows], calibration, background=background)
+        return known, counted(len(calibration), "validation image")
+    groups = extractor.groups
+    known = fit_distribution_within(rounded, labels, groups, rows, background=background)
+    return known, f"{counted(len(labels), 'training image')}, each without its group"
 
 
 def _keep_embeddings(

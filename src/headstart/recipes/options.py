@@ -155,6 +155,9 @@ class FitOptions(SourceOptions):
     from_run: Path | None = None
     """Continue a finished run with these images: its network and its recipe. Its sealed test images
     stay sealed, and what is gained and forgotten is measured. RUN is its folder."""
+    background: Path | None = Field(None, exclude_if=lambda folder: folder is None)
+    """Folder of images of no class. They are not trained on; `predict --reject` tells images like
+    them from the others."""
     settings: tuple[str, ...] = ()
     """Change one value of the recipe, such as optimizer=sgd or optimizer.lr=3e-4."""
     out: Path | None = None

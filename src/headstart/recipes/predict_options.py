@@ -26,6 +26,9 @@ class PredictOptions(BaseModel):
     row is removed first."""
     set_coverage: float | None = None
     """Prediction sets with this coverage of the true class: 0.8, 0.9, 0.95, 0.99."""
+    reject: bool = False
+    """Answer `unknown` for images that are unlike all training images. How many of those that are
+    like them are rejected nevertheless is calibrated: 5% at most."""
     engine: Literal["here", "ray"] = "here"
     """Where images are classified: here, or on a Ray cluster, whose machines see the images and the
     run under the same paths. Its rows come in another order. Needs --out."""

@@ -50,7 +50,10 @@ class SplitChoice:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The data, split and backbone of a run, before any training."""
+    """The data, split and backbone of a run, before any training.
+
+    `background` has files of images of no class, which help to reject others of no class.
+    """
 
     dataset: Dataset
     pixels: Pixels
@@ -59,6 +62,7 @@ class Experiment:
     extractor: FeatureExtractor
     decode_s: float
     features_s: float
+    background: tuple[Path, ...] = ()
 
     @property
     def source(self) -> ImageSource:

@@ -22,6 +22,9 @@ from headstart.training.speed import disk_for_views, measure_speeds
 
 REPORT_S_PER_IMAGE = 0.002
 
+_EAGER = 4
+"""How many times as long eager PyTorch takes as the engine of the frozen network."""
+
 
 def seconds_for_training(experiment: Experiment, recipe: Recipe, clock: Clock) -> float:
     """Returns the seconds left for training, after everything that follows the last step."""
@@ -64,6 +67,9 @@ def proof_seconds(experiment: Experiment, recipe: Recipe) -> float:
     gallery = len(experiment.split.train) + len(experiment.split.val)
     embedding_s = _share_behind(experiment, recipe) * experiment.features_s
     seconds = len(experiment.split.test) * test_s + gallery * embedding_s
+    # PyTorch runs the background images: there is no model.onnx yet.
+    background_s = 1.5 * experiment.decode_s + _EAGER * passes * experiment.features_s
+    seconds += len(experiment.background) * background_s
     return seconds + _averaging_seconds(experiment, recipe)
 
 
@@ -77,8 +83,7 @@ def _share_behind(experiment: Experiment, recipe: Recipe) -> float:
 
 def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
     """Returns the seconds after the last step for fresh statistics and for a soup."""
-    # Eager PyTorch takes several times as long as the frozen network's engine.
-    eager_s = 4 * experiment.features_s
+    eager_s = _EAGER * experiment.features_s
     seconds = 0.0
     if recipe.averaging.chooses_by_validation:
         seconds += MOST_EPOCHS * len(experiment.split.val) * eager_s
