@@ -146,7 +146,7 @@ def next_labels(
     beside = _originals_beside(outputs.embeddings[rows], known.vectors, known.images, files)
     copies = _copies([both[row] for row in rows], beside, bundle)
     kept = [place for place in range(len(rows)) if place not in copies][: options.count]
-    reach = kept[-1] + 1 if kept else len(rows)
+    reach = kept[-1] + 1 if len(kept) == options.count else len(rows)
     alike = [
         LeftOut(image=both[rows[place]].name, why=f"The same photograph as {other}.")
         for place, other in copies.items()
