@@ -77,8 +77,8 @@ def test_a_label_is_on_the_disk_at_once_and_can_be_taken_back(
 def test_an_image_is_shown_and_no_other_file(page: Any, found: NextLabels) -> None:
     answer = page.ask("/v1/images/1")
     assert answer.headers["content-type"] == "image/jpeg"
-    shown, wanted = Image.open(BytesIO(answer.body)), Image.open(found.images[0].image)
-    assert shown.size == wanted.size
+    with Image.open(BytesIO(answer.body)) as shown, Image.open(found.images[0].image) as wanted:
+        assert shown.size == wanted.size
     for path in ("/v1/images/6", "/v1/images/0", "/v1/images/..%2f..%2flabels.csv", "/labels.csv"):
         assert page.ask(path).status in (404, 422)
 
@@ -152,7 +152,7 @@ class TestInABrowser:
             keyboard.press("ArrowLeft")
             at.filter(has_text="Image 4 of 5; 3 have").wait_for()
             pressed = shown.locator("button[aria-pressed=true]")
-            assert pressed.inner_text().split() == ["3", "stripes"]
+            assert pressed.get_attribute("data-name") == "stripes"
             keyboard.press("Delete")
             at.filter(has_text="2 have a label").wait_for()
             keyboard.press("ArrowRight")
