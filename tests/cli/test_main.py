@@ -247,7 +247,7 @@ BAD = {
     "unreadable budget": (["fit", "{data}", "--budget", "soon"], "Cannot read the budget"),
     "row outside": (["fit", "{tmp}/outside.csv"], "outside"),
     "row at nothing": (["fit", "{tmp}/nothing.csv"], "gone.png"),
-    "several labels": (["fit", "{tmp}/several.csv"], "multi-label"),
+    "several labels": (["suspects", "{tmp}/several.csv"], "multi-label"),
     "output in use": (["fit", "{data}", "--out", "{data}"], "in use"),
     "unknown boundary": (
         ["fit", "{data}", "--epochs", "1", "--set", "freezing.boundary=blocks.33"],

@@ -78,7 +78,7 @@ def printed(folder: Path, flags: tuple[str, ...] = ()) -> str:
         {"layout": values.get("--layout"), "follow_links": "--follow-links" in flags}
     )
     try:
-        return "\n".join(load_dataset(folder, options).understanding.lines())
+        return "\n".join(load_dataset(folder, options, multilabel=True).understanding.lines())
     except DataError as error:
         return f"error: {error}".replace(str(folder.resolve()), "FOLDER")
 

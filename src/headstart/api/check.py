@@ -55,7 +55,7 @@ def check(
     progress = display(progress)
     options = with_keywords(SourceOptions, options, keywords)
     cache = Path(cache_dir) if cache_dir else default_cache_dir()
-    dataset = load_dataset(source, options, labels=labels, cache_dir=cache)
+    dataset = load_dataset(source, options, labels=labels, cache_dir=cache, multilabel=True)
     pixels = decode_dataset(
         dataset.items,
         SHORT_SIDE,

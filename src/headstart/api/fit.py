@@ -13,9 +13,11 @@ from headstart.artifacts.run import check_unclaimed, claim_folder, locked, read_
 from headstart.artifacts.run_start import write_start
 from headstart.data.audit import summary_rows
 from headstart.data.cache_dir import default_cache_dir
+from headstart.data.division import labels_of
 from headstart.data.reading import range_notes
 from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
+from headstart.data.types import Dataset
 from headstart.errors import RecipeError
 from headstart.export.tracking import check_log, log_run
 from headstart.features.cache import evict
@@ -108,8 +110,10 @@ def fit(
     )
     if options.out is not None:
         check_unclaimed(options.out)
-    dataset = load_dataset(source, options, labels=labels, cache_dir=resources.cache_dir)
+    cache = resources.cache_dir
+    dataset = load_dataset(source, options, labels=labels, cache_dir=cache, multilabel=True)
     say_understood(dataset, progress)
+    check_labels(dataset, options, recipe)
     if earlier is not None:
         check_continues(earlier, dataset, recipe)
     split = SplitChoice(options.split, options.split_seed, earlier)
@@ -129,6 +133,8 @@ def fit(
         request=request,
         source=_named(source),
         reading=options.reading,
+        task="multilabel" if dataset.multilabel else "single",
+        precision=options.precision,
         split_seed=None if options.split else options.split_seed,
         **described(experiment),
     )
@@ -160,6 +166,28 @@ def with_background(
         return experiment, ()
     files, notes = background_images(folder, experiment.pixels.facts)
     return replace(experiment, background=files), notes
+
+
+def check_labels(dataset: Dataset, options: FitOptions, recipe: Recipe) -> None:
+    """Refuses what does not fit to the number of labels that an image may have.
+
+    Raises:
+        RecipeError: If the recipe or an option does not.
+    """
+    if not dataset.multilabel:
+        if options.precision is not None:
+            raise RecipeError(
+                "--precision chooses the threshold of each label, and these images have one label "
+                "each. Leave it out."
+            )
+        return
+    if options.from_run is not None:
+        raise RecipeError("--from cannot continue a run with several labels an image yet.")
+    if options.searches or not recipe.closed_form or recipe.head.name != "linear":
+        raise RecipeError(
+            "Only a linear head on the frozen network can be trained on several labels an image "
+            "so far. Give --strategy head."
+        )
 
 
 def _of_earlier(experiment: Experiment, earlier: EarlierRun) -> Experiment:
@@ -304,7 +332,7 @@ def marks(experiment: Experiment) -> list[Mark]:
 def described(experiment: Experiment) -> dict[str, Any]:
     """Returns the fields of `run.json` on the data, the split, the backbone and the machine."""
     dataset, split, network = experiment.dataset, experiment.split, experiment.extractor.backbone
-    names = [dataset.items[int(index)].label for index in experiment.audited.kept]
+    names = labels_of(dataset, experiment.audited)
     return {
         "data_name": dataset.name,
         "data_root": str(dataset.root.resolve()),
@@ -333,10 +361,11 @@ def _say_start(run: RunContext, experiment: Experiment) -> None:
         if severity == "warning":
             run.say(f"{severity}: {what}: {message}")
     record = run.record
+    names = ("label", "labels") if experiment.multilabel else ("class", "classes")
     run.say(
         f"{record.data_name}: {counted(record.n_train, 'image')} for training, "
         f"{record.n_val:,} for validation, {record.n_test:,} sealed for the test; "
-        f"{counted(len(record.classes), 'class', 'classes')}; {record.backbone}"
+        f"{counted(len(record.classes), *names)}; {record.backbone}"
     )
 
 

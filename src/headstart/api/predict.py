@@ -94,12 +94,12 @@ def predict(
     target, coverage = options.out, options.set_coverage
     if target is None:
         raise InputError("Give a file for the predictions: out='NAME.csv'.")
-    bundle = open_bundle(run, many=options.engine == "here")
+    bundle = open_bundle(run, many=options.engine == "here", multilabel=True)
     check_coverage(bundle, coverage)
     if options.reject:
         check_rejection(bundle)
     listed = count_inputs(images)
-    made = made_by(bundle_folder(run), bundle.spec.classes, coverage, options.reject)
+    made = made_by(bundle_folder(run), bundle.spec, coverage, options.reject)
     with open_predictions(target, made, options.resume) as file:
         before = len(file.done)
         if file.repaired:

@@ -21,11 +21,16 @@ class WholeClassifier(nn.Module):
         super().__init__()
         self.network, self.classes = network, len(spec.classes)
         self.temperature = spec.temperature
+        self.multilabel = spec.multilabel
+        self.scale = torch.tensor([rule.scale for rule in spec.labels])
+        self.shift = torch.tensor([rule.shift for rule in spec.labels])
 
     def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns logits (N, C), embeddings (N, E) and probabilities (N, C) of views."""
         outputs = self.network(views)
         logits, embeddings = outputs[:, : self.classes], outputs[:, self.classes :]
+        if self.multilabel:
+            return logits, embeddings, torch.sigmoid(logits * self.scale + self.shift)
         return logits, embeddings, torch.softmax(logits / self.temperature, 1)
 
 

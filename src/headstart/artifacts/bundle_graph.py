@@ -106,6 +106,7 @@ def facts(folder: Path, spec: BundleSpec) -> dict[str, str]:
         "classes": json.dumps(spec.classes, ensure_ascii=False),
         "temperature": repr(spec.temperature),
         "preprocessing": json.dumps(asdict(spec.preprocessing)),
+        **({"thresholds": json.dumps([r.threshold for r in spec.labels])} if spec.labels else {}),
     }
 
 

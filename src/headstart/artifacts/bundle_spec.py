@@ -19,12 +19,13 @@ from headstart.artifacts.files import damaged, read_model
 from headstart.backbones.preprocessing import Preprocessing
 from headstart.data.reading import Reading
 from headstart.errors import RunError
+from headstart.evaluation.label_rules import LabelRule
 from headstart.evaluation.retrieval import unit
 from headstart.inputs.quantities import Count, Names, Positive, Share
 from headstart.inputs.regular_files import read_bytes
 from headstart.text import shortened
 
-FORMAT = 1
+FORMAT, MULTILABEL_FORMAT = 1, 2
 MOST_FEATURES, MOST_MEMBERS, MOST_PIXELS = 1_000_000, 100, 4096
 """Largest sizes that a bundle may state; more is damage."""
 
@@ -128,6 +129,7 @@ class BundleSpec(BaseModel):
     licence: str
     data_sha256: str
     versions: dict[str, str]
+    labels: tuple[LabelRule, ...] = Field((), exclude_if=lambda rules: not rules)  # multi-label
     sets: tuple[SetSpec, ...] = ()  # older bundles have neither sets nor a range
     distribution: DistributionSpec | None = Field(  # bundles of before call it range
         None, validation_alias=AliasChoices("distribution", "range")
@@ -139,8 +141,15 @@ class BundleSpec(BaseModel):
         """Numbers of features of the parts."""
         return self.parts or (self.features,)
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may get any number of labels."""
+        return bool(self.labels)
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.labels and (len(self.labels) != len(self.classes) or self.temperature != 1):
+            raise ValueError("The rules of the labels are not those of the classes.")
         if sum(self.widths) != self.features or len(self.widths) > 1 + len(self.taps):
             raise ValueError("The parts are not those of the features.")
         views, reading = self.preprocessing, self.reading
@@ -170,7 +179,7 @@ def read_spec(folder: Path) -> BundleSpec:
     found = read_model(folder / SPEC, BundleSpec)
     if found is None:
         raise RunError(f"{folder} is not a bundle: it has no {SPEC}.")
-    if found.format != FORMAT:
+    if found.format != (MULTILABEL_FORMAT if found.multilabel else FORMAT):
         raise RunError(
             f"{folder} has format {found.format}, but this version of headstart reads {FORMAT}."
         )

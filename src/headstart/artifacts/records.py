@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from headstart.artifacts.continued import Continued
 from headstart.evaluation.trust import Calibration
 from headstart.inputs.quantities import Count, Finite, Names, PathText, Share, Size
-from headstart.recipes.options import FitOptions, SourceOptions
+from headstart.recipes.options import FitOptions, SourceOptions, Task
 
 _PACKAGES = (
     "headstart",
@@ -151,6 +151,8 @@ class RunRecord(BaseModel):
     chosen: str = ""
     cached_view_accuracy: Share | None = None
     fresh_view_accuracy: Share | None = None
+    task: Task = Field("single", exclude_if=lambda task: task == "single")
+    precision: Share | None = Field(None, exclude_if=lambda share: share is None)  # asked for
     calibration: Calibration | None = None  # of what is shipped; None in older runs
     continued: Continued | None = None  # what an earlier run was continued to; None without one
     alarms: list[str] = Field(default_factory=list)  # why not to trust its probabilities

@@ -142,17 +142,34 @@ def read_metrics(folder: Path) -> Metrics:
     """Reads `metrics.json`.
 
     Raises:
-        RunError: If the folder is not a finished run.
+        RunError: If the folder is not a finished run, or one of several labels an image; see
+            `set_results`.
     """
+    check_single(folder)
     return read_part(folder, "metrics.json", Metrics)
+
+
+def check_single(folder: Path) -> None:
+    """Refuses a run of several labels an image where only one can be used.
+
+    Raises:
+        RunError: If it is one.
+    """
+    record = folder / "run.json"
+    if record.exists() and read_record(folder).task == "multilabel":
+        raise RunError(
+            f"{folder} is a run of several labels an image (multi-label), which this cannot use "
+            "yet. `headstart predict` and `headstart report` can."
+        )
 
 
 def read_predictions(folder: Path) -> list[TestPrediction]:
     """Reads the predictions on the test images.
 
     Raises:
-        RunError: If the folder is not a finished run.
+        RunError: If the folder is not a finished run, or one of several labels an image.
     """
+    check_single(folder)
     found = read_records(folder / "predictions.csv", TestPrediction)
     if found is None:
         raise RunError(f"{folder} is not a finished run: it has no predictions.csv.")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.artifacts.records import RunRecord
     from headstart.backbones.listing import BackboneInfo
     from headstart.data.audit import Audit
+    from headstart.evaluation.metrics import Metrics
     from headstart.export.export import Exported
     from headstart.inference.predict import Prediction
     from headstart.inference.run import Run
@@ -78,6 +79,8 @@ def print_run(run: "Run", as_json: bool = False, verbose: bool = False) -> None:
         as_json: Whether to print all of it as JSON.
         verbose: Whether to print what each method did, rather than how many acted.
     """
+    from headstart.evaluation.label_metrics import SetMetrics
+
     if as_json:
         parts = {name: getattr(run, name).model_dump(mode="json") for name in ("record", "metrics")}
         print_json({"folder": str(run.folder), **parts})
@@ -87,6 +90,23 @@ def print_run(run: "Run", as_json: bool = False, verbose: bool = False) -> None:
 
     metrics, record = run.metrics, run.record
     say(f"sealed test: {headline(metrics)}")
+    if isinstance(metrics, SetMetrics):
+        from headstart.cli.label_output import print_labels
+
+        print_labels(metrics)
+    else:
+        _print_figures(metrics, record)
+    _print_acted(record, verbose)
+    say(f"kept: {record.chosen}")
+    say(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
+    if not isinstance(metrics, SetMetrics):
+        _print_classes(metrics)
+    say(f"report: {run.folder / 'report.html'}")
+    say(f"use it: `headstart predict {run.folder} IMAGE …`")
+
+
+def _print_figures(metrics: "Metrics", record: "RunRecord") -> None:
+    """Prints the figures of a classifier of one label an image."""
     say(
         f"balanced accuracy {percent(metrics.balanced_accuracy)}, "
         f"macro-F1 {percent(metrics.macro_f1)}, log loss {metrics.log_loss:.3f}, "
@@ -110,9 +130,10 @@ def print_run(run: "Run", as_json: bool = False, verbose: bool = False) -> None:
             + ", ".join(f"recall@{k} {percent(share)}" for k, share in recalls)
             + f", MAP@R {percent(metrics.retrieval.map_at_r)}"
         )
-    _print_acted(record, verbose)
-    say(f"kept: {record.chosen}")
-    say(f"ended after {format_duration(record.seconds)}: {record.stop_reason}")
+
+
+def _print_classes(metrics: "Metrics") -> None:
+    """Prints the results of each class, and the most frequent mistakes."""
     if len(metrics.classes) <= 30:
         rows = [
             (each.name, str(each.n), *map(percent, (each.precision, each.recall, each.f1)))
@@ -122,8 +143,6 @@ def print_run(run: "Run", as_json: bool = False, verbose: bool = False) -> None:
     for mistake in metrics.top_confusions[:5]:
         times = counted(mistake.count, "time")
         say(f"confused: {mistake.actual!r} taken for {mistake.predicted!r} {times}")
-    say(f"report: {run.folder / 'report.html'}")
-    say(f"use it: `headstart predict {run.folder} IMAGE …`")
 
 
 def _print_acted(record: "RunRecord", verbose: bool) -> None:
@@ -222,7 +241,7 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
     rows = [
         (p.image, "–", "–", "")
         if p.error
-        else (p.image, p.label, percent(p.probability or None), p.warning)
+        else (p.image, _shown_labels(p), percent(p.probability or None), p.warning)
         if p.coverage is None
         else (
             p.image,
@@ -233,7 +252,8 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
         for p in predictions
     ]
     coverage = next((p.coverage for p in predictions if p.coverage is not None), None)
-    which = "class"
+    several = any(p.labels is not None for p in predictions)
+    which = "labels, most probable first" if several else "class"
     if coverage is not None:
         which = f"prediction set ({percent(coverage, 0)} coverage)"
     shown = ("image", which, "probability", "warning")
@@ -244,6 +264,14 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
         print_table(shown, rows)
     unusual = sum(p.other_depth for p in predictions)
     warn_of(len(predictions), unusual, sum(p.out_of_distribution for p in predictions))
+
+
+def _shown_labels(prediction: "Prediction") -> str:
+    """Returns the class of an image, or its labels with their probabilities."""
+    labels, told = prediction.labels, prediction.probabilities
+    if not labels:
+        return prediction.label
+    return ", ".join(f"{name} {percent(told[name])}" for name in labels)
 
 
 def warn_of(images: int, other_depth: int, out_of_distribution: int) -> None:

@@ -90,7 +90,10 @@ def _printed(
     )
     from headstart.inference.rejection import check_rejection, rejecting
 
-    bundle, progress = open_bundle(run, many=form is not None), for_stream(sys.stderr)
+    bundle, progress = (
+        open_bundle(run, many=form is not None, multilabel=True),
+        for_stream(sys.stderr),
+    )
     if options.reject:
         check_rejection(bundle)
     set_coverage = options.set_coverage
@@ -108,7 +111,7 @@ def _printed(
     classes, tally, total = bundle.spec.classes, Tally(), count_inputs(images)
     found = predict_batches(bundle, each_input(images), set_coverage)
     batches = (list(rejecting(batch)) if options.reject else batch for batch in found)
-    print_rows(header(classes, form))
+    print_rows(header(classes, form, bundle.spec.multilabel))
     for each in progress.track(_shown(batches, classes, form), "predicting", total):
         tally.count(each)
     warn_of(tally.images, tally.other_depth, tally.out_of_distribution)

@@ -10,6 +10,7 @@ from headstart.data.exports.imagenet_txt import read_synsets
 from headstart.data.exports.not_read import why_not_read
 from headstart.data.exports.roboflow import read_one_hot
 from headstart.data.folder_names import is_split_word
+from headstart.data.label_sets import recognise
 from headstart.data.manifests import check_size, find_near, raw_rows, read_json
 from headstart.data.rows import read_rows
 from headstart.data.surroundings import surroundings
@@ -168,23 +169,30 @@ def _file_export(path: Path, place: Place) -> Export | None:
 
 
 def _dataset(export: Export, place: Place, table: Path, options: SourceOptions) -> Dataset:
-    bare = tuple(sorted(str(row.path) for row in export.rows if row.label is None))
-    labelled = [row for row in export.rows if row.label is not None]
-    if not labelled:
+    seen = [row for row in export.rows if row.label is not None]
+    if not any(row.label for row in seen):
         raise DataError(f"No image in {place.root} has a label.")
+    several = recognise(seen, options.task, table.name)
+    labelled = seen if several else [row for row in seen if row.label != ()]
+    bare = _bare(export) if several else _bare(export, ())
     finder = find_near(place.root / table.name, options, place.around)
-    items, notes = read_rows(labelled, finder, table.name)
+    items, notes = read_rows(labelled, finder, table.name, several)
     passed = PassedOver(reason="unlabelled", what="Images without a label", names=bare)
-    notes = (*export.notes, *place.notes, *notes)
+    notes = (*([several.note] if several else []), *export.notes, *place.notes, *notes)
     passed_over = (*([passed] if bare else []), *export.unused)
     root = place.root if options.root else finder.root_of(item.path for item in items)
     return Dataset("", root, items, None, notes, export.form, passed_over)
 
 
+def _bare(export: Export, *also: object) -> tuple[str, ...]:
+    """Returns the images without a label, sorted."""
+    return tuple(sorted(str(row.path) for row in export.rows if row.label in (None, *also)))
+
+
 def _not_used(place: Place, items: Sequence[Item], export: Export) -> Iterator[PassedOver]:
     """Yields what else lies in the folder of an export."""
     used = {item.path for item in items} | set(export.files)
-    bare = {str(row.path) for row in export.rows if row.label is None}
+    bare = set(_bare(export, ()))
     shown = {place.shown(item.path) for item in items if item.path.is_relative_to(place.root)}
     filled = {PurePosixPath(path).parts[0] for path in shown}
     rest: dict[Reason, set[str]] = {"unlabelled": set(), "unknown_extension": set()}

@@ -1,6 +1,5 @@
 """The audit: problems of a data set, files to leave out, and images that belong together."""
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
@@ -9,6 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from headstart.data.audit_classes import (
+    FEW_PER_CLASS,
+    MIN_PER_CLASS,
+    class_counts,
+    imbalance,
+    label_messages,
+    learned_classes,
+    too_few_classes,
+)
 from headstart.data.class_names import similar_names
 from headstart.data.images import MAX_ASPECT
 from headstart.data.near_duplicates import near_duplicates
@@ -21,10 +29,6 @@ from headstart.errors import DataError
 from headstart.inputs.quantities import Count
 from headstart.text import counted, listed
 
-MIN_PER_CLASS = 3
-"""Smallest class that train, val and test can share; smaller ones are left out."""
-FEW_PER_CLASS = 10
-IMBALANCE = 10
 SMALL_SIDE = 32
 
 T = TypeVar("T")
@@ -155,10 +159,11 @@ def examine(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> 
     links = _note_copies(notes) + _note_near_duplicates(notes)
     groups = _groups(notes, links)
     _note_leaks(notes, groups)
-    problem = problem or _too_few_classes(notes)
+    problem = problem or too_few_classes(dataset, notes.left())
     if not problem:
         _note_tiny_classes(notes)
-        _note_imbalance(notes)
+        if message := imbalance(dataset, notes.left()):
+            notes.add("imbalance", "warning", (), message)
         _note_odd_sizes(notes, resolution)
     for note in pixel_notes(facts, notes.left(), dataset.reading):
         notes.add(note.kind, note.severity, note.indices, note.message)
@@ -175,7 +180,7 @@ def examine(dataset: Dataset, facts: Sequence[Facts], resolution: int = 224) -> 
     report = Audit(
         n_images=len(facts),
         n_usable=len(kept),
-        classes=_class_counts(notes),
+        classes=learned_classes(dataset, notes.left()),
         dropped=dropped,
         findings=tuple(notes.findings),
         understood=dataset.understanding,
@@ -244,7 +249,8 @@ def _note_near_duplicates(notes: _Notes) -> list[_Link]:
     copies = _gather(notes.left(), lambda index: notes.facts[index].pixels)
     originals = [same[0] for same in copies]
     thumbnails = [_thumbnail(notes.facts[index]) for index in originals]
-    numbers = {label: number for number, label in enumerate(notes.dataset.classes)}
+    kinds = sorted({item.label for item in notes.dataset.items})
+    numbers = {label: number for number, label in enumerate(kinds)}
     labels = np.array([numbers[notes.label(index)] for index in originals], dtype=np.int64)
     links: list[_Link] = []
     for pair in near_duplicates(thumbnails, labels):
@@ -303,21 +309,12 @@ def _note_leaks(notes: _Notes, groups: NDArray[np.int64]) -> None:
         notes.drop(leaking, f"the same image or group is in {present[-1]}")
 
 
-def _too_few_classes(notes: _Notes) -> str:
-    """Returns the problem if fewer than two classes are usable."""
-    counts = dict.fromkeys(notes.dataset.classes, 0) | _class_counts(notes)
-    large = [label for label, count in counts.items() if count >= MIN_PER_CLASS]
-    if len(large) > 1:
-        return ""
-    shown = ", ".join(f"{label!r} {count}" for label, count in list(counts.items())[:10])
-    return (
-        f"At least two classes with {MIN_PER_CLASS} usable images each are needed, but "
-        f"{notes.dataset.root} has {len(large)} (usable images: {shown}). Add images or classes."
-    )
-
-
 def _note_tiny_classes(notes: _Notes) -> None:
-    counts = dict.fromkeys(notes.dataset.classes, 0) | _class_counts(notes)
+    if notes.dataset.multilabel:
+        for message in label_messages(notes.dataset, notes.left()):
+            notes.add("tiny_class", "warning", (), message)
+        return
+    counts = class_counts(notes.dataset, notes.left())
     gathered = _gather(notes.left(), notes.label)
     members_of = {notes.label(members[0]): members for members in gathered}
     for label, count in counts.items():
@@ -334,17 +331,6 @@ def _note_tiny_classes(notes: _Notes) -> None:
         elif count < FEW_PER_CLASS:
             message = f"Class {label!r} has only {count} usable images. Expect wide intervals."
             notes.add("tiny_class", "warning", (), message)
-
-
-def _note_imbalance(notes: _Notes) -> None:
-    counts = _class_counts(notes)
-    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    if counts[largest] > IMBALANCE * counts[smallest]:
-        message = (
-            f"Class {largest!r} has {counts[largest] / counts[smallest]:.0f} times as many images "
-            f"as {smallest!r} ({counts[largest]} and {counts[smallest]}). See balanced accuracy."
-        )
-        notes.add("imbalance", "warning", (), message)
 
 
 def _note_odd_sizes(notes: _Notes, resolution: int) -> None:
@@ -378,10 +364,6 @@ def _shown_size(notes: _Notes, index: int) -> tuple[int, int]:
     if box is None:
         return width, height
     return min(width, box[2]) - max(0, box[0]), min(height, box[3]) - max(0, box[1])
-
-
-def _class_counts(notes: _Notes) -> dict[str, int]:
-    return dict(sorted(Counter(notes.label(index) for index in notes.left()).items()))
 
 
 def _gather(members: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:

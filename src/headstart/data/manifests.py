@@ -10,21 +10,23 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.data.columns import Column, Columns, find_columns, unused_columns
+from headstart.data.columns import COLUMNS, Columns, find_columns, unused_columns
+from headstart.data.label_sets import recognise
 from headstart.data.locate import Finder
-from headstart.data.rows import TableRow, read_rows
+from headstart.data.rows import read_rows
 from headstart.data.surroundings import surroundings
+from headstart.data.table_row import TableRow
 from headstart.data.tree import Tree
 from headstart.data.types import Dataset
 from headstart.errors import DataError
 from headstart.inputs.regular_files import check_regular, open_text, read_text
-from headstart.recipes.options import SourceOptions
+from headstart.recipes.options import SourceOptions, Task
 from headstart.text import shortened
 
 if TYPE_CHECKING:
@@ -64,31 +66,36 @@ def load_manifest(path: Path, options: SourceOptions) -> Dataset:
         raise DataError(f"{path} has no rows under its header.")
     around = surroundings(path.parent.resolve())
     finder = replace(find_near(path, options, around), below=True)
-    items, notes = read_rows(rows, finder, path.name)
+    several = recognise(rows, options.task, path.name)
+    items, notes = read_rows(rows, finder, path.name, several)
     return Dataset(
         name=path.stem,
         root=finder.root_of(item.path for item in items),
         items=items,
-        notes=notes,
+        notes=(*([several.note] if several else []), *notes),
         layout=f"the table {path.name}{columns.said}",
         passed_over=tuple(unused_columns(columns.ignored)),
     )
 
 
-def load_frame(frame: "pandas.DataFrame") -> Dataset:
+def load_frame(frame: "pandas.DataFrame", task: Task | None = None) -> Dataset:
     """Reads a pandas DataFrame; relative paths start from the working directory.
 
     Raises:
         DataError: A column is missing or a row cannot be used; rows are counted from 0.
     """
-    columns = find_columns([str(name) for name in frame.columns], "The DataFrame")
-    values: Mapping[Column, list[Any]] = {
-        column: list(frame.iloc[:, place]) for column, place in columns.places.items()
-    }
-    return _from_python(_column_rows(columns, values, "the DataFrame", 0), "the DataFrame", columns)
+    cells = [list(frame.iloc[:, place]) for place in range(len(frame.columns))]
+    rows = list(zip(*cells, strict=True))
+    columns = find_columns([str(name) for name in frame.columns], "The DataFrame", rows)
+    found = [
+        _row(columns, cells, f"row {number} of the DataFrame") for number, cells in enumerate(rows)
+    ]
+    return _from_python(found, "the DataFrame", columns, task)
 
 
-def load_pairs(paths: Iterable[object], labels: Iterable[object] | None = None) -> Dataset:
+def load_pairs(
+    paths: Iterable[object], labels: Iterable[object] | None = None, task: Task | None = None
+) -> Dataset:
     """Reads a list of paths with `labels`, or without them a list of `(path, label)` pairs.
 
     Relative paths start from the working directory. The data set is sorted by path.
@@ -107,7 +114,7 @@ def load_pairs(paths: Iterable[object], labels: Iterable[object] | None = None) 
             raise DataError(f"There are {len(paths)} paths but {len(labels)} labels.")
         pairs = list(zip(paths, labels, strict=True))
     rows = [TableRow(f"paths[{index}]", path, label) for index, (path, label) in enumerate(pairs)]
-    return _from_python(rows, "the list", None)
+    return _from_python(rows, "the list", None, task)
 
 
 def check_size(path: Path) -> None:
@@ -226,17 +233,14 @@ def read_json(path: Path, text: str, where: str) -> Any:
 
 def _csv_rows(path: Path) -> tuple[Columns, list[TableRow]]:
     lines = read_csv(path)
-    columns = find_columns(next(lines), str(path))
-    places = columns.places
-    rows = [
-        _row(
-            columns,
-            {column: cells[place] for column, place in places.items()},
-            f"row {number} of {path.name}",
-        )
+    header = next(lines)
+    numbered = [
+        (number, cells)
         for number, cells in enumerate(lines, start=2)
         if any(cell.strip() for cell in cells)
     ]
+    columns = find_columns(header, str(path), [cells for _, cells in numbered])
+    rows = [_row(columns, cells, f"row {number} of {path.name}") for number, cells in numbered]
     return columns, rows
 
 
@@ -304,27 +308,34 @@ def _as_text(value: Any) -> str:
 def _json_rows(path: Path) -> tuple[Columns, list[TableRow]]:
     objects = _json_objects(path)
     header = list(dict.fromkeys(name for each in objects.values() for name in each))
-    columns = find_columns(header, str(path))
-    rows = [
-        _row(
-            columns,
-            {column: each.get(header[place]) for column, place in columns.places.items()},
-            f"row {number} of {path.name}",
-        )
-        for number, each in objects.items()
-    ]
-    return columns, rows
+    cells = [[each.get(name) for name in header] for each in objects.values()]
+    columns = find_columns(header, str(path), cells)
+    where = [f"row {number} of {path.name}" for number in objects]
+    return columns, [_row(columns, each, row) for row, each in zip(where, cells, strict=True)]
 
 
 def _parquet_rows(path: Path) -> tuple[Columns, list[TableRow]]:
     with _open_parquet(path) as file:
-        columns = find_columns([str(name) for name in file.schema_arrow.names], str(path))
-        names = [file.schema_arrow.names[place] for place in columns.places.values()]
-        if "binary" in str(file.schema_arrow.types[columns.places["path"]]):
-            raise DataError(f"{path} {PARQUET_IMAGES}.")
-        table = file.read(columns=names).to_pydict()
-    values = {column: table[name] for column, name in zip(columns.places, names, strict=True)}
-    return columns, _column_rows(columns, values, path.name, 1)
+        header = [str(name) for name in file.schema_arrow.names]
+        kinds = list(map(str, file.schema_arrow.types))
+        known = {name for names in COLUMNS.values() for name in names}
+        lower = [name.strip().lower() for name in header]
+        # Without a column of labels, any other may be a mark.
+        alone = not set(lower).isdisjoint(COLUMNS["label"])
+        read = [
+            name
+            for name, low, kind in zip(header, lower, kinds, strict=True)
+            if "binary" not in kind and (low in known or not alone)
+        ]
+        table = file.read(columns=read).to_pydict()
+        count = file.metadata.num_rows
+    rows = list(zip(*(table.get(name, [None] * count) for name in header), strict=True))
+    columns = find_columns(header, str(path), rows)
+    if "binary" in kinds[columns.places["path"]]:
+        raise DataError(f"{path} {PARQUET_IMAGES}.")
+    return columns, [
+        _row(columns, cells, f"row {number} of {path.name}") for number, cells in enumerate(rows, 1)
+    ]
 
 
 @contextmanager
@@ -347,18 +358,11 @@ def _open_parquet(path: Path) -> "Iterator[pyarrow.parquet.ParquetFile]":
         ) from error
 
 
-def _column_rows(
-    columns: Columns, values: Mapping[Column, list[Any]], table: str, start: int
-) -> list[TableRow]:
-    return [
-        _row(columns, dict(zip(values, cells, strict=True)), f"row {number} of {table}")
-        for number, cells in enumerate(zip(*values.values(), strict=True), start)
-    ]
-
-
-def _row(columns: Columns, cells: Mapping[Column, Any], where: str) -> TableRow:
-    split = split_said(columns.names.get("split", ""), cells.get("split"), where)
-    return TableRow(where, cells["path"], cells["label"], split, cells.get("group"))
+def _row(columns: Columns, cells: Sequence[Any], where: str) -> TableRow:
+    found = {column: cells[place] for column, place in columns.places.items()}
+    split = split_said(columns.names.get("split", ""), found.get("split"), where)
+    label = columns.marked(cells) if columns.marks else found["label"]
+    return TableRow(where, found["path"], label, split, found.get("group"))
 
 
 def split_said(column: str, cell: object, where: str) -> object:
@@ -375,16 +379,19 @@ def split_said(column: str, cell: object, where: str) -> object:
     return "val" if said in _YES else "train"
 
 
-def _from_python(rows: Sequence[TableRow], table: str, columns: Columns | None) -> Dataset:
+def _from_python(
+    rows: Sequence[TableRow], table: str, columns: Columns | None, task: Task | None
+) -> Dataset:
     if not rows:
         raise DataError("There are no images: the list or DataFrame is empty.")
-    items, notes = read_rows(rows, Finder((Path.cwd(),)), table)
+    several = recognise(rows, task, table)
+    items, notes = read_rows(rows, Finder((Path.cwd(),)), table, several)
     root = Path(os.path.commonpath([item.path.parent for item in items]))
     return Dataset(
         name=root.name or "images",
         root=root,
         items=items,
-        notes=notes,
+        notes=(*([several.note] if several else []), *notes),
         layout=f"a table{columns.said}" if columns else "",
         passed_over=tuple(unused_columns(columns.ignored if columns else ())),
     )

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from headstart.data.label_sets import LabelSets, set_name
 from headstart.data.locate import Finder, Found, MissingFileError, Slip
 from headstart.data.split_names import SPLIT_ALIASES
 from headstart.data.surroundings import outside_notes
+from headstart.data.table_row import TableRow
 from headstart.data.types import Item, SplitName
 from headstart.errors import DataError, did_you_mean
 from headstart.text import counted, shortened
 
-_SEPARATORS = (";", "|")
 _MISSING = ("NoneType", "NAType", "NaTType")  # the last two are pandas's, which may not be loaded
 _SHOWN = 10
 _FEW_NUMBERS = 10
@@ -26,19 +27,8 @@ _SLIPS: dict[Slip, str] = {
 }
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """One row as it was written; `where` names it in messages."""
-
-    where: str
-    path: object
-    label: object
-    split: object = None
-    group: object = None
-
-
 def read_rows(
-    rows: Sequence[TableRow], finder: Finder, table: str
+    rows: Sequence[TableRow], finder: Finder, table: str, several: LabelSets | None = None
 ) -> tuple[tuple[Item, ...], tuple[str, ...]]:
     """Finds the image of every row; returns them without repeats, and notes about the rows.
 
@@ -46,6 +36,8 @@ def read_rows(
         rows: The rows.
         finder: Where their images are.
         table: What holds the rows, for messages.
+        several: How the labels of an image are written where it may have any number of them: the
+            rows of an image are then joined. None if it has one.
 
     Raises:
         DataError: Images are missing, or a row cannot be used.
@@ -57,7 +49,7 @@ def read_rows(
     slips: dict[Slip, list[str]] = {}
     for row in rows:
         try:
-            item, found = _read_row(row, finder)
+            item, found = _read_row(row, finder, several)
         except MissingFileError as error:
             missing.append(error)
             gone.append(f"{str(row.path)!r} ({row.where})")
@@ -67,17 +59,23 @@ def read_rows(
         first, first_where = known.setdefault(found.real, (item, row.where))
         if first_where == row.where:
             continue
-        if item.label != first.label:
+        if several is not None:
+            item = _joined(first, item)
+            first = replace(first, label=item.label, labels=item.labels)
+            known[found.real] = first, first_where
+        elif item.label != first.label:
             raise DataError(
                 f"{str(row.path)!r} is {first.label!r} in {first_where} and {item.label!r} in "
-                f"{row.where}. Several labels per image (multi-label) are not supported yet."
+                f"{row.where}. Keep one of these rows, or give --task multilabel if an image may "
+                "have several labels."
             )
         if replace(item, path=first.path) != first:
             raise DataError(
                 f"{str(row.path)!r} has one split or group in {first_where} and another in "
                 f"{row.where}; keep one of these rows."
             )
-        repeats.append(row.where)
+        if several is None:
+            repeats.append(row.where)
     if len(missing) == 1:
         raise missing[0]
     if missing:
@@ -106,7 +104,7 @@ def _notes(repeats: Sequence[str], slips: dict[Slip, list[str]]) -> Iterator[str
 
 def _check_labels(items: Sequence[Item], table: str) -> None:
     """Refuses labels that are measured numbers rather than classes."""
-    labels = {item.label for item in items}
+    labels = {name for item in items for name in item.names}
     try:
         numbers = {float(label) for label in labels}
     except ValueError:
@@ -121,14 +119,20 @@ def _check_labels(items: Sequence[Item], table: str) -> None:
         )
 
 
-def _read_row(row: TableRow, finder: Finder) -> tuple[Item, Found]:
+def _joined(first: Item, item: Item) -> Item:
+    """Returns the second item with the labels of both."""
+    labels = tuple(sorted({*first.names, *item.names}))
+    return replace(item, label=set_name(labels), labels=labels)
+
+
+def _read_row(row: TableRow, finder: Finder, several: LabelSets | None) -> tuple[Item, Found]:
+    if several is not None:
+        return _read_set(row, finder, several)
     if not isinstance(row.label, str) and isinstance(row.label, Iterable):
         raise DataError(_multi_label(row))
     name, label = _text(row.path, "path", row.where), _text(row.label, "label", row.where)
     if name is None or label is None:
         raise DataError(f"The {'path' if name is None else 'label'} is empty ({row.where}).")
-    if any(separator in label for separator in _SEPARATORS):
-        raise DataError(_multi_label(row))
     group, split = _text(row.group, "group", row.where), _split(row)
     found = finder.find(name, row.where)
     return Item(path=found.path, label=label, split=split, group=group), found
@@ -138,13 +142,24 @@ def _multi_label(row: TableRow) -> str:
     several = "for one image" if isinstance(row.label, tuple) else "in one cell"
     shown = repr(shortened(_shown(row.label)))
     return (
-        f"There are several labels {several}, {shown} ({row.where}). Several labels per image "
-        "(multi-label) are not supported yet, so give each image one label."
+        f"There are several labels {several}, {shown} ({row.where}). Give each image one label, "
+        "or --task multilabel if an image may have several."
     )
 
 
 def _shown(label: object) -> str:
     return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
+
+
+def _read_set(row: TableRow, finder: Finder, several: LabelSets) -> tuple[Item, Found]:
+    name, labels = _text(row.path, "path", row.where), several.names(row.label)
+    if name is None:
+        raise DataError(f"The path is empty ({row.where}).")
+    for label in labels:
+        _text(label, "label", row.where)
+    group, split = _text(row.group, "group", row.where), _split(row)
+    found = finder.find(name, row.where)
+    return Item(found.path, set_name(labels), split, group, labels=labels), found
 
 
 def _split(row: TableRow) -> SplitName | None:

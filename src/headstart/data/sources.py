@@ -56,6 +56,7 @@ def load_dataset(
     *,
     labels: Iterable[object] | None = None,
     cache_dir: Path | None = None,
+    multilabel: bool = False,
 ) -> Dataset:
     """Finds the labelled images of `source`, sorted by path, without opening them.
 
@@ -72,8 +73,9 @@ def load_dataset(
             a pandas DataFrame with the same columns;
             a list of paths, with `labels`, or of `(path, label)` pairs.
         options: Options for reading the source; defaults if None.
-        labels: Label of each path if `source` is a list of paths.
+        labels: Label of each path if `source` is a list of paths; several in a tuple.
         cache_dir: Cache folder for archives; the user's by default.
+        multilabel: Whether the caller knows what to do with several labels an image.
 
     Raises:
         DataError: If the source is not usable for training; the message says why and where.
@@ -82,6 +84,7 @@ def load_dataset(
     dataset = _load(source, options, labels, cache_dir)
     if options.layout is not None and not _is_folder(source):
         raise DataError(f"--layout {options.layout} needs a folder as source.")
+    _check_task(dataset, options, multilabel)
     named = [_in_one_form(item) for item in dataset.items]
     dataset = replace(dataset, items=tuple(named))
     _check_splits(dataset)
@@ -119,11 +122,11 @@ def _load(
     if labels is not None and (is_frame or isinstance(source, str | os.PathLike)):
         raise DataError("labels= is only for a list of paths. Other sources contain their labels.")
     if is_frame:
-        return load_frame(cast("DataFrame", source))
+        return load_frame(cast("DataFrame", source), options.task)
     if isinstance(source, str | os.PathLike):
         return _load_place(os.fspath(source), options, cache_dir)
     if isinstance(source, Iterable):
-        return load_pairs(source, labels)
+        return load_pairs(source, labels, options.task)
     raise DataError(
         f"A {type(source).__name__} is not a source of images. Give the path of a folder."
     )
@@ -225,18 +228,38 @@ def _described(source: Source) -> str:
 def _in_one_form(item: Item) -> Item:
     """Returns an item whose label is in Unicode normal form C: macOS writes accents in another."""
     label = unicodedata.normalize("NFC", item.label)
-    return item if label == item.label else replace(item, label=label)
+    if label == item.label:
+        return item
+    names = {unicodedata.normalize("NFC", name) for name in item.labels or ()}
+    return replace(item, label=label, labels=None if item.labels is None else tuple(sorted(names)))
+
+
+def _check_task(dataset: Dataset, options: SourceOptions, multilabel: bool) -> None:
+    """Refuses several labels an image where they cannot be used, and a task that does not fit."""
+    if dataset.multilabel and not multilabel:
+        raise DataError(
+            f"{dataset.notes[0]} This command needs one label an image; `fit` and `check` take "
+            "any number."
+        )
+    if options.task == "multilabel" and not dataset.multilabel:
+        raise DataError(
+            "--task multilabel needs a table or an export that can give an image several labels, "
+            f"and {dataset.root} gives each image one. docs/multilabel.md shows the forms."
+        )
 
 
 def _check_splits(dataset: Dataset) -> None:
     """Checks that every class in val and test is also in train."""
     # `splits.make_split` checks a split that covers only some images.
-    train = {item.label for item in dataset.items if item.split in ("train", None)}
-    if not train:
+    kept = [item for item in dataset.items if item.split in ("train", None)]
+    train = {name for item in kept for name in item.names}
+    if not kept:
         raise DataError(f"No image of {dataset.root} is in train. Add training images.")
     for split in ("val", "test"):
         missing = sorted(
-            {item.label for item in dataset.items if item.split == split}.difference(train)
+            {
+                name for item in dataset.items if item.split == split for name in item.names
+            }.difference(train)
         )
         if missing:
             raise DataError(
@@ -248,6 +271,11 @@ def _check_splits(dataset: Dataset) -> None:
 def _check_classes(dataset: Dataset) -> None:
     if len(dataset.classes) > 1:
         return
+    if dataset.multilabel:
+        raise DataError(
+            f"At least two labels are needed; found only {', '.join(dataset.classes) or 'none'} in "
+            f"{dataset.root}. For one label, name what the other images show and give each one."
+        )
     message = (
         f"At least two classes are needed; found only {dataset.classes[0]!r} in {dataset.root}."
     )

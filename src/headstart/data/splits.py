@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.assign import assign
+from headstart.data.stratify import stratify
 from headstart.data.types import SPLIT_NAMES, SplitName
 from headstart.errors import DataError, DiskFullError, RecipeError, did_you_mean
 from headstart.inputs.regular_files import check_regular, open_text
@@ -18,6 +20,8 @@ from headstart.names import from_cell, to_cell, write_rows
 from headstart.text import counted, listed, shortened
 
 Indices = NDArray[np.int64]
+Labels = Sequence[str] | Sequence[tuple[str, ...]] | Sequence[str | tuple[str, ...]]
+"""The class of each image, or its set of labels where it may have any number."""
 
 MAX_SPLIT_FILE_BYTES: Final = 256 * 2**20
 _ALIASES: Final = {"valid": "val", "validation": "val"}
@@ -46,7 +50,7 @@ class Split:
 
 
 def make_split(
-    labels: Sequence[str],
+    labels: Labels,
     groups: Indices,
     *,
     given: Sequence[SplitName | None],
@@ -61,10 +65,12 @@ def make_split(
     4 in val, unless all its groups are shared with other classes that need them elsewhere. The
     share of each class in each part is as close to the requested one as its groups allow.
 
+    Sets of labels are stratified iteratively instead; see `stratify`.
+
     A given split is kept. If it has no test or val part, that part is taken from train.
 
     Args:
-        labels: Class of each image.
+        labels: Class of each image, or its set of labels.
         groups: Group number of each image, shape (n,); images of one group stay together.
         given: Part of each image in the source's own split; None for all images if it has none.
         seed: Seed for the random assignment.
@@ -106,18 +112,18 @@ def make_split(
 
     pool = np.flatnonzero(parts == "train").tolist()
     pool_labels = [labels[index] for index in pool]
-    chosen = _assign(pool_labels, groups[pool], shares, needed, np.random.default_rng(seed))
+    chosen = _divided(pool_labels, groups[pool], shares, needed, seed)
     parts[pool] = np.array(list(shares))[chosen]
     return Split(*(np.flatnonzero(parts == name) for name in SPLIT_NAMES))
 
 
-def folds(labels: Sequence[str], groups: Indices, n_folds: int, seed: int) -> Indices:
+def folds(labels: Labels, groups: Indices, n_folds: int, seed: int) -> Indices:
     """Returns the cross-validation fold of each image, shape (n,), 0 to `n_folds` - 1.
 
     Folds are stratified by class, and groups are kept together, as in `make_split`.
 
     Args:
-        labels: Class of each image.
+        labels: Class of each image, or its set of labels.
         groups: Group number of each image, shape (n,).
         n_folds: Number of folds, at least 2.
         seed: Seed for the random assignment.
@@ -141,14 +147,35 @@ def folds(labels: Sequence[str], groups: Indices, n_folds: int, seed: int) -> In
             "images."
         )
     shares = {str(fold): 1 / n_folds for fold in range(n_folds)}
-    return _assign(labels, groups, shares, {}, np.random.default_rng(seed))
+    return _divided(labels, groups, shares, {}, seed)
 
 
-def split_notes(labels: Sequence[str], split: Split) -> tuple[str, ...]:
+def _names(label: str | Sequence[str]) -> Sequence[str]:
+    return (label,) if isinstance(label, str) else label
+
+
+def _divided(
+    labels: Labels,
+    groups: Indices,
+    shares: Mapping[str, float],
+    needed: Mapping[str, int],
+    seed: int,
+) -> Indices:
+    """Returns the part number of each image, shape (n,): classes by `assign`, sets iteratively."""
+    rng = np.random.default_rng(seed)
+    sets = [tuple(label) for label in labels if not isinstance(label, str)]
+    if sets:
+        return stratify(sets, groups, shares, rng)
+    return assign(
+        [label for label in labels if isinstance(label, str)], groups, shares, needed, rng
+    )
+
+
+def split_notes(labels: Labels, split: Split) -> tuple[str, ...]:
     """Returns a sentence for each part in which classes with few images are missing.
 
     Args:
-        labels: Class of each image.
+        labels: Class of each image, or its set of labels.
         split: Split of these images.
 
     Example:
@@ -156,14 +183,20 @@ def split_notes(labels: Sequence[str], split: Split) -> tuple[str, ...]:
         >>> split_notes(["ants", "bees", "ants", "bees"], split)[0]
         "Class 'bees' has too few images to have some in val: it plays no part in model selection."
     """
-    names = np.asarray(split.names())
-    array = np.asarray(labels)
+    parts = split.names()
+    every = {name for label in labels for name in _names(label)}
     notes = []
     for part, effects in (
         ("val", ("it plays no part in model selection", "they play no part in model selection")),
         ("test", ("its accuracy is unknown", "their accuracy is unknown")),
     ):
-        absent = sorted(set(labels) - set(array[names == part].tolist()))
+        present = {
+            name
+            for label, own in zip(labels, parts, strict=True)
+            if own == part
+            for name in _names(label)
+        }
+        absent = sorted(every - present)
         if absent:
             classes = f"Class {absent[0]!r} has"
             if len(absent) > 1:
@@ -263,7 +296,7 @@ def _split_rows(path: Path) -> list[tuple[int, str, str]]:
 
 
 def _given_parts(
-    labels: Sequence[str],
+    labels: Labels,
     groups: Indices,
     given: Sequence[SplitName | None],
     keys: Sequence[str],
@@ -285,13 +318,17 @@ def _given_parts(
     parts = np.asarray(given, dtype=np.str_)
     if "train" not in parts:
         raise DataError("The given split has no training images. Put some into train.")
-    array = np.asarray(labels)
-    trained = set(array[parts == "train"].tolist())
+    trained = {
+        name
+        for label, part in zip(labels, given, strict=True)
+        if part == "train"
+        for name in _names(label)
+    }
     for index, label in enumerate(labels):
-        if label not in trained:
+        if absent := [name for name in _names(label) if name not in trained]:
             raise DataError(
-                f"Class {label!r} has images in {parts[index]} ({shown(index)}) but none in train. "
-                "Put some of them into train or leave out the class."
+                f"Class {absent[0]!r} has images in {parts[index]} ({shown(index)}) but none in "
+                "train. Put some of them into train or leave out the class."
             )
     first_of_group: dict[int, int] = {}
     for index, group in enumerate(groups.tolist()):
@@ -302,87 +339,3 @@ def _given_parts(
                 "are in one group, but the given split divides it. Put both into one part."
             )
     return parts
-
-
-def _assign(
-    labels: Sequence[str],
-    groups: Indices,
-    shares: Mapping[str, float],
-    needed: Mapping[str, int],
-    rng: np.random.Generator,
-) -> Indices:
-    """Returns the part number of each image, shape (n,).
-
-    Groups are assigned one by one. Each goes to the part where its classes are most lacking,
-    which is the greedy step on the squared distance to the requested shares (like the multi-label
-    stratification of Sechidis et al. 2011). Groups with several classes go first, scarcest class
-    first, while later groups can still even out the shares. Groups that are large compared with
-    the smallest part follow. The rest are assigned in random order.
-
-    Args:
-        labels: Class of each image.
-        groups: Group number of each image, shape (n,).
-        shares: Requested share of each part, summing to 1.
-        needed: Number of groups from which a class must be in the part, most important part first.
-        rng: Random generator for the order of groups and for ties.
-    """
-    class_of = np.unique(np.asarray(labels), return_inverse=True)[1]
-    group_of = np.unique(groups, return_inverse=True)[1]
-    n_classes, n_groups = int(class_of.max()) + 1, int(group_of.max()) + 1
-    pairs, pair_sizes = np.unique(group_of * n_classes + class_of, return_counts=True)
-    pair_group, pair_class = np.divmod(pairs, n_classes)
-    starts = np.searchsorted(pair_group, np.arange(n_groups + 1))
-    class_size = np.bincount(class_of)
-    groups_left = np.bincount(pair_class)
-
-    wanted = np.array(list(shares.values()))
-    part_number = {name: number for number, name in enumerate(shares)}
-    lacking = [
-        [part_number[name] for name, least in needed.items() if n_own >= least]
-        for n_own in groups_left
-    ]
-    deficit = np.tile(wanted, (n_classes, 1))  # in shares of each class
-    filled = np.zeros(len(wanted))
-
-    size = np.bincount(group_of)
-    scarcity = np.minimum.reduceat(groups_left[pair_class], starts[:-1])
-    scarcity = np.where(np.diff(starts) > 1, np.minimum(scarcity, 4), 5)
-    smallest_class = np.minimum.reduceat(class_size[pair_class], starts[:-1])
-    large = np.where(size > np.maximum(wanted.min() * smallest_class, 2), size, 0)
-    order = np.lexsort((rng.random(n_groups), -large, scarcity))
-    tie_break = rng.permutation(len(wanted)) * 1e-9
-
-    part_of_group = np.empty(n_groups, dtype=np.int64)
-    for group in order:
-        own = slice(starts[group], starts[group + 1])
-        classes, sizes = pair_class[own], pair_sizes[own]
-        allowed = _allowed_parts([(lacking[c], int(groups_left[c])) for c in classes], len(wanted))
-        shares_of_classes = sizes / class_size[classes]
-        gain = shares_of_classes @ deficit[classes]
-        # Ties go to the emptier part, which spreads remainders evenly.
-        rank = [(-round(gain[p], 12), filled[p] / wanted[p] + tie_break[p]) for p in allowed]
-        part = allowed[rank.index(min(rank))]
-        part_of_group[group] = part
-        deficit[classes, part] -= shares_of_classes
-        filled[part] += size[group]
-        for c in classes:
-            groups_left[c] -= 1
-            if part in lacking[c]:
-                lacking[c].remove(part)
-    return np.asarray(part_of_group[group_of])
-
-
-def _allowed_parts(needs: list[tuple[list[int], int]], n_parts: int) -> list[int]:
-    """Returns the parts that a group may go to while its classes can still reach all they need.
-
-    Args:
-        needs: For each class of the group, the parts that it must still reach, most important
-            first, and its number of groups left, including this one.
-        n_parts: Number of parts.
-    """
-    forced = [lacking for lacking, n_left in needs if lacking and len(lacking) >= n_left]
-    allowed = [p for p in range(n_parts) if all(p in lacking for lacking in forced)]
-    if allowed:
-        return allowed
-    # Two classes need the group in different parts: train before test before val.
-    return [min(p for lacking in forced for p in lacking)]

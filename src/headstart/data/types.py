@@ -23,10 +23,11 @@ class Item:
 
     Attributes:
         path: Absolute path of the image file.
-        label: Name of its class.
+        label: Name of its class; for a set of labels, their names in one text.
         split: Part in the source's own split, if any.
         group: Group that a split never divides (a patient, a part, a video), if any.
         box: Box to crop the image to first, if any.
+        labels: Names of its labels, sorted, where an image may have any number; else None.
     """
 
     path: Path
@@ -34,6 +35,12 @@ class Item:
     split: SplitName | None = None
     group: str | None = None
     box: Box | None = None
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all its labels: one, or any number where an image may have several."""
+        return (self.label,) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,12 @@ class Dataset:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, sorted."""
-        return tuple(sorted({item.label for item in self.items}))
+        return tuple(sorted({name for item in self.items for name in item.names}))
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have any number of labels."""
+        return any(item.labels is not None for item in self.items)
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -78,7 +90,7 @@ class Dataset:
         # Not at the top: the processes that decode images need no pydantic.
         from headstart.data.understanding import Understanding  # noqa: PLC0415
 
-        counts = Counter((item.label, item.split) for item in self.items)
+        counts = Counter((name, item.split) for item in self.items for name in item.names)
         classes = {
             label: {
                 split or "unassigned": counts[label, split]
@@ -88,7 +100,11 @@ class Dataset:
             for label in self.classes
         }
         return Understanding(
-            layout=self.layout, classes=classes, passed_over=self.passed_over, notes=self.notes
+            layout=self.layout,
+            classes=classes,
+            passed_over=self.passed_over,
+            notes=self.notes,
+            images=len(self.items) if self.multilabel else None,
         )
 
     def key(self, index: int) -> str:

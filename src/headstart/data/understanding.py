@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.inputs.quantities import Count
 from headstart.text import counted
@@ -59,6 +59,7 @@ class Understanding(BaseModel):
         classes: Images of each class by split; `unassigned` where the source gives no split.
         passed_over: What is not used, by reason.
         notes: Other sentences that a reader should know.
+        images: Number of images where one may have several labels; else None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +68,7 @@ class Understanding(BaseModel):
     classes: dict[str, dict[str, Count]]
     passed_over: tuple[PassedOver, ...] = ()
     notes: tuple[str, ...] = ()
+    images: Count | None = Field(None, exclude_if=lambda images: images is None)
 
     def __str__(self) -> str:
         """The same as `lines`, so that `print` shows it."""
@@ -81,8 +83,11 @@ class Understanding(BaseModel):
             understood: splits; 2 classes, 4 images
             classes: 'ants' (2 train, 1 test), 'bees' (1 train)
         """
-        total = sum(sum(counts.values()) for counts in self.classes.values())
-        names = counted(len(self.classes), "class", "classes")
+        total, kind = self.images, ("label", "labels")
+        if total is None:
+            total = sum(sum(counts.values()) for counts in self.classes.values())
+            kind = ("class", "classes")
+        names = counted(len(self.classes), *kind)
         shown = [
             f"{name!r} ({_by_split(counts)})"
             for name, counts in list(self.classes.items())[:SHOWN_CLASSES]
@@ -90,7 +95,7 @@ class Understanding(BaseModel):
         more = len(self.classes) - len(shown)
         return [
             f"understood: {self.layout}; {names}, {counted(total, 'image')}",
-            f"classes: {', '.join(shown)}" + (f" and {more} more" if more else ""),
+            f"{kind[1]}: {', '.join(shown)}" + (f" and {more} more" if more else ""),
             *(f"passed over: {each.sentence}" for each in self.passed_over),
             *(f"note: {note}" for note in self.notes),
         ]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.errors import HeadstartError
+from headstart.evaluation.label_scores import best_temperature, set_score
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -113,14 +114,19 @@ def log_losses(
 def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """Returns the mean log loss in nats and the accuracy.
 
+    For sets of labels, it is the loss of a label and the mean average precision; see
+    `label_scores`.
+
     Args:
         logits: Logits (N, C).
-        labels: Class numbers (N,).
+        labels: Class numbers (N,), or 1 where an image has a label, (N, C).
 
     Example:
         >>> score(np.zeros((4, 2), np.float32), np.array([0, 0, 0, 1]))
         (0.6931471805599453, 0.75)
     """
+    if labels.ndim == 2:
+        return set_score(logits, labels)
     likelihood = softmax(logits)[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(likelihood, 1e-12)).mean()
     return float(loss), float((logits.argmax(1) == labels).mean())
@@ -128,7 +134,8 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float
 
 def calibrated_score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """Returns the log loss at the best temperature and the accuracy, to compare candidates."""
-    temperature = fit_temperature(logits, labels)
+    find = best_temperature if labels.ndim == 2 else fit_temperature
+    temperature = find(logits, labels)
     return score((logits / temperature).astype(np.float32), labels)
 
 

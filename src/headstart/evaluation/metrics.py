@@ -17,6 +17,7 @@ from headstart.evaluation.calibration import (
 )
 from headstart.evaluation.class_means import balanced_accuracy, macro_f1
 from headstart.evaluation.intervals import Groups, share_interval
+from headstart.evaluation.label_scores import best_temperature, label_losses, right_sets
 from headstart.evaluation.retrieval import Retrieval
 from headstart.evaluation.statistics import Interval
 from headstart.inputs.quantities import Count, Names, Positive, Share, ShareRange, Size
@@ -135,10 +136,15 @@ def calibrated_losses(
 ) -> NDArray[np.float64]:
     """Returns the log loss (N,), in nats, of every image at the best temperature.
 
+    For sets of labels, it is the mean over the labels.
+
     Args:
         logits: Shape (N, classes).
-        labels: Class numbers (N,).
+        labels: Class numbers (N,), or 1 where an image has a label, (N, classes).
     """
+    if labels.ndim == 2:
+        temperature = best_temperature(logits, labels)
+        return np.asarray(label_losses(logits / temperature, labels).mean(1))
     probabilities = softmax(logits, fit_temperature(logits, labels))
     likelihood = probabilities[np.arange(len(labels)), labels]
     return np.asarray(-np.log(np.maximum(likelihood, 1e-12)))
@@ -147,11 +153,14 @@ def calibrated_losses(
 def right_bits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
     """Returns one character an image, `1` where logits (N, C) are right about labels (N,).
 
+    A set of labels, (N, C), is right if each is, at a probability of 50%.
+
     Example:
         >>> right_bits(np.array([[2, 1], [0, 1], [0, 1]], np.float32), np.array([0, 0, 1]))
         '101'
     """
-    return "".join("1" if right else "0" for right in logits.argmax(1) == labels)
+    right = right_sets(logits, labels) if labels.ndim == 2 else logits.argmax(1) == labels
+    return "".join("1" if each else "0" for each in right)
 
 
 def flags_of(bits: str) -> NDArray[np.bool_]:

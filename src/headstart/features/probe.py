@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from headstart.data.splits import folds
 from headstart.evaluation.calibration import calibrated_score
+from headstart.features.one_vs_rest import label_sets, sigmoid_loss
 from headstart.progress import SILENT, Progress
 
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -29,7 +30,8 @@ class LabelledFeatures:
 
     Attributes:
         features: Feature vectors (N, F).
-        labels: Class numbers (N,), in 0 … C-1.
+        labels: Class numbers (N,), in 0 … C-1; or for sets of labels 1 where an image has one and
+            0 elsewhere, (N, C).
         classes: Number of classes C.
         groups: Group numbers (N,); a group stays within one fold.
         one_scale: Whether all features keep their scales to each other and are divided by one
@@ -50,12 +52,16 @@ class Validated:
     Attributes:
         strength: Best L2 penalty.
         log_loss: Mean log loss in nats at the best temperature.
-        accuracy: Share of images that are classified correctly.
+        accuracy: Share of images that are classified correctly; for sets of labels, the mean
+            average precision.
+        held: For sets of labels, the logits (N, C) of each image from the others; NaN where there
+            are none.
     """
 
     strength: float
     log_loss: float
     accuracy: float
+    held: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,13 @@ def cross_validate(
         progress: Progress display.
     """
     found = out_of_fold(data, strengths, smoothing, seed=seed, progress=progress)
-    tested = np.isfinite(found[0, :, 0])
+    tested = np.isfinite(found[0]).all(1)
     if not tested.any():  # no fold leaves two classes to learn from
         return Validated(strengths[0], 0.0, 0.0)
     scores = [calibrated_score(logits[tested], data.labels[tested]) for logits in found]
     best = int(np.argmin([loss for loss, _ in scores]))
-    return Validated(strengths[best], *scores[best])
+    held = found[best] if data.labels.ndim == 2 else None
+    return Validated(strengths[best], *scores[best], held)
 
 
 def out_of_fold(
@@ -127,7 +134,7 @@ def out_of_fold(
     logits = np.full((len(strengths), len(features), classes), np.nan, np.float32)
     for fold in progress.track(range(n_folds), "cross-validating the head", n_folds):
         held = fold_of == fold
-        if not held.any() or len(np.unique(labels[~held])) < 2:
+        if not held.any() or (labels.ndim == 1 and len(np.unique(labels[~held])) < 2):
             continue
         path = _fit_path(
             features[~held], labels[~held], classes, strengths, smoothing, data.one_scale
@@ -166,6 +173,8 @@ def parted(
     number = min(max(2, n_folds), len(np.unique(groups)))
     if number < 2:  # a single group cannot be divided
         return np.zeros(len(labels), np.int64)
+    if labels.ndim == 2:
+        return folds(label_sets(labels), groups, number, seed)
     return folds([str(label) for label in labels], groups, number, seed)
 
 
@@ -209,7 +218,7 @@ def _fit_path(
         unit_and_bias = np.append(unit, 1.0)[:, None]
         penalties, scaled = strength * unit[:, None] ** 2, columns * unit.astype(np.float32)
         found = minimize(
-            _loss_and_gradient,
+            sigmoid_loss if labels.ndim == 2 else _loss_and_gradient,
             (solution / unit_and_bias).ravel(),
             args=(penalties, scaled, labels, smoothing),
             jac=True,

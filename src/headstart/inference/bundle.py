@@ -50,18 +50,19 @@ class Bundle:
     at_once: int = 1
 
 
-def open_bundle(folder: str | Path, many: bool = False) -> Bundle:
+def open_bundle(folder: str | Path, many: bool = False, multilabel: bool = False) -> Bundle:
     """Opens the classifier of a run folder or of a bundle folder.
 
     Args:
         folder: The folder.
         many: Whether it is for many images: each batch has one thread, and as many batches as
             there are threads run at the same time. None waits for another, as parts of one do.
+        multilabel: Whether the caller knows what to do with several labels an image.
 
     Raises:
         RunError: If the folder has none.
     """
-    return load_bundle(bundle_folder(folder), many)
+    return load_bundle(bundle_folder(folder), many, multilabel)
 
 
 def bundle_folder(folder: str | Path) -> Path:
@@ -71,17 +72,23 @@ def bundle_folder(folder: str | Path) -> Path:
     return inner if inner.is_dir() else path
 
 
-def load_bundle(folder: Path, many: bool = False) -> Bundle:
+def load_bundle(folder: Path, many: bool = False, multilabel: bool = False) -> Bundle:
     """Opens the classifier of a bundle folder.
 
     Args:
         folder: The folder.
         many: As for `open_bundle`.
+        multilabel: As for `open_bundle`.
 
     Raises:
         RunError: If it is not a bundle, is of a newer format, or is damaged.
     """
     spec = read_spec(folder)
+    if spec.multilabel and not multilabel:
+        raise RunError(
+            f"The classifier in {folder} gives an image any number of labels (multi-label), which "
+            "this cannot use yet. `headstart predict` can."
+        )
     if spec.distribution is None:
         return _opened(folder, spec, many)
     with ThreadPoolExecutor(1) as thread:  # both take as long, mostly in hashes

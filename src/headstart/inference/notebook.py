@@ -7,17 +7,25 @@ from urllib.parse import quote
 
 from headstart.artifacts.records import RunRecord
 from headstart.evaluation.intervals import basis
+from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.metrics import Metrics
 from headstart.names import printable
 from headstart.text import counted, percent, percent_range
 
 
-def headline(metrics: Metrics) -> str:
+def headline(metrics: Metrics | SetMetrics) -> str:
     """Returns the result of a sealed test in one line.
 
     Args:
         metrics: Metrics on the sealed test.
     """
+    if isinstance(metrics, SetMetrics):
+        return (
+            f"mean average precision {percent(metrics.mean_average_precision)} on "
+            f"{counted(metrics.n, 'image')} (95% interval "
+            f"{percent_range(metrics.mean_average_precision_interval)}"
+            f"{basis(metrics.groups, metrics.n)})"
+        )
     return (
         f"{percent(metrics.accuracy)} of {counted(metrics.n, 'image')} correct "
         f"(95% interval {percent_range(metrics.accuracy_interval)}"
@@ -25,7 +33,7 @@ def headline(metrics: Metrics) -> str:
     )
 
 
-def as_html(folder: Path, record: RunRecord, metrics: Metrics) -> str:
+def as_html(folder: Path, record: RunRecord, metrics: Metrics | SetMetrics) -> str:
     """Returns a run as a small piece of HTML: the result, the figures, and a link to the report.
 
     Args:
@@ -33,12 +41,15 @@ def as_html(folder: Path, record: RunRecord, metrics: Metrics) -> str:
         record: Record of the run.
         metrics: Metrics on the sealed test.
     """
+    several = isinstance(metrics, SetMetrics)
     figures = [
-        ("balanced accuracy", percent(metrics.balanced_accuracy)),
+        ("micro-F1", percent(metrics.micro_f1))
+        if isinstance(metrics, SetMetrics)
+        else ("balanced accuracy", percent(metrics.balanced_accuracy)),
         ("macro-F1", percent(metrics.macro_f1)),
         ("log loss", f"{metrics.log_loss:.3f}"),
         ("calibration error", percent(metrics.ece)),
-        ("classes", str(len(record.classes))),
+        ("labels" if several else "classes", str(len(record.classes))),
         ("backbone", record.backbone),
     ]
     name, result = _escaped(record.data_name), _escaped(headline(metrics))

@@ -22,7 +22,7 @@ class ClassifyFiles:
     """
 
     def __init__(self, bundle: str, folder: str, set_coverage: float | None) -> None:
-        self._bundle = load_bundle(Path(bundle))
+        self._bundle = load_bundle(Path(bundle), multilabel=True)
         self._folder = Path(folder)
         self._coverage = set_coverage
 

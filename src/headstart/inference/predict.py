@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from headstart.artifacts.bundle_spec import BundleSpec
+from headstart.data.label_sets import set_name
 from headstart.errors import InputError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.conformal import Threshold, TrainingDistribution, distance, prediction_set
+from headstart.evaluation.label_rules import decided, probabilities_of
 from headstart.inference.bundle import Bundle
 from headstart.inference.image_inputs import ImageInput, image_inputs, why_missing
 from headstart.inference.run_bundle import Outputs, run_batches, run_bundle
@@ -47,6 +49,9 @@ class Prediction(BaseModel):
         depth: Type of the values in the image, such as `uint16`; empty if it could not be read.
         other_depth: Whether no training image had values of this type; brightness may be off then.
         warning: What speaks against the label, in words; empty if nothing does.
+        labels: Labels that the image gets, most probable first, where it may get any number; else
+            None. `label` is then their names in one text, and `probability` that of the least
+            probable, or that none fits.
 
     Example:
         >>> Prediction(image="rose.jpg", label="rose", probability=0.97).out_of_distribution
@@ -68,6 +73,7 @@ class Prediction(BaseModel):
     depth: str = ""
     other_depth: bool = False
     warning: str = ""
+    labels: tuple[str, ...] | None = Field(None, exclude_if=lambda labels: labels is None)
 
 
 @dataclass
@@ -184,6 +190,11 @@ def check_coverage(bundle: Bundle, set_coverage: float | None) -> None:
         InputError: If it is not calibrated for the coverage.
     """
     classes = len(bundle.spec.classes)
+    if set_coverage is not None and bundle.spec.multilabel:
+        raise InputError(
+            "Prediction sets are for one label an image. This classifier gives any number of "
+            "labels, each by its own threshold. Leave --set-coverage out."
+        )
     if set_coverage is not None:
         class_sets(bundle, np.full((1, classes), 1 / classes), set_coverage)
 
@@ -202,8 +213,12 @@ def predictions_of(
         outputs: Outputs for them, in their order.
         set_coverage: Coverage of prediction sets, one that the bundle is calibrated for.
     """
-    classes = bundle.spec.classes
-    probabilities = softmax(outputs.logits, bundle.spec.temperature)
+    classes, rules = bundle.spec.classes, bundle.spec.labels
+    probabilities = (
+        probabilities_of(outputs.logits, rules)
+        if rules
+        else softmax(outputs.logits, bundle.spec.temperature)
+    )
     known = training_distribution(bundle)
     # One by one: the last digits of a product of matrices depend on the rows beside.
     rows = outputs.embeddings[:, None]
@@ -216,7 +231,9 @@ def predictions_of(
             continue
         by_class = dict(zip(classes, map(float, probabilities[row]), strict=True))
         label = max(by_class, key=by_class.__getitem__)
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"label": label, "probability": by_class[label]}
+        if rules:
+            found = _labels_of(probabilities[row], bundle.spec)
         if set_coverage is not None:
             (members,) = class_sets(bundle, probabilities[row : row + 1], set_coverage)
             order = np.argsort(-probabilities[row], kind="stable")
@@ -231,13 +248,24 @@ def predictions_of(
         predictions.append(
             Prediction(
                 image=image.name,
-                label=label,
-                probability=by_class[label],
                 probabilities=by_class,
                 **found,
             )
         )
     return predictions
+
+
+def _labels_of(probabilities: NDArray[np.float64], spec: BundleSpec) -> dict[str, Any]:
+    """Returns the labels that an image gets by its probabilities (C,), as fields of a prediction.
+
+    The probability is that of the least probable of them, or the highest that is below a threshold
+    taken from 1.
+    """
+    given = decided(probabilities, spec.labels)
+    order = [int(each) for each in np.argsort(-probabilities, kind="stable") if given[each]]
+    labels = tuple(spec.classes[each] for each in order)
+    sure = probabilities[order[-1]] if order else 1 - probabilities.max()
+    return {"label": set_name(labels), "labels": labels, "probability": float(sure)}
 
 
 def other_depth(spec: BundleSpec, depth: str) -> str:

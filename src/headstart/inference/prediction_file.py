@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from headstart.artifacts.bundle_spec import description_hash
+from headstart.artifacts.bundle_spec import BundleSpec, description_hash
 from headstart.artifacts.files import check_writable, is_disk_full, read_model, write_model
 from headstart.data.locks import try_lock
 from headstart.errors import DiskFullError, InputError, RunError, first_line
@@ -27,6 +27,7 @@ class MadeBy(BaseModel):
         classes: Classes, in the order of the columns.
         set_coverage: Coverage of the prediction sets; None without them.
         reject: Whether images that are unlike the training images are `unknown`.
+        multilabel: Whether an image gets any number of labels.
 
     Example:
         >>> MadeBy(bundle_sha256="ab", classes=("rose", "tulip")).set_coverage is None
@@ -39,23 +40,25 @@ class MadeBy(BaseModel):
     classes: tuple[str, ...]
     set_coverage: float | None = None
     reject: bool = Field(False, exclude_if=lambda reject: not reject)
+    multilabel: bool = Field(False, exclude_if=lambda several: not several)
 
 
 def made_by(
-    bundle: Path, classes: Sequence[str], set_coverage: float | None, reject: bool = False
+    bundle: Path, spec: BundleSpec, set_coverage: float | None, reject: bool = False
 ) -> MadeBy:
     """Returns what predictions of a bundle are made with.
 
     Args:
         bundle: Bundle folder.
-        classes: Its classes.
+        spec: Its description.
         set_coverage: Coverage of the prediction sets.
         reject: Whether images that are unlike the training images are `unknown`.
     """
     return MadeBy(
         bundle_sha256=description_hash(bundle),
-        classes=tuple(classes),
+        classes=spec.classes,
         set_coverage=set_coverage,
+        multilabel=spec.multilabel,
         reject=reject,
     )
 
@@ -124,7 +127,7 @@ class PredictionFile:
         self.repaired = 0
         self._file = file
         self._form = form_of(path)
-        self._classes = made.classes
+        self._classes, self._multilabel = made.classes, made.multilabel
         self.done = self._read()
 
     def write(self, predictions: Sequence[Prediction]) -> None:
@@ -141,7 +144,7 @@ class PredictionFile:
         Raises:
             RunError: If a row is damaged, or the columns are others.
         """
-        first = header(self._classes, self._form)
+        first = header(self._classes, self._form, self._multilabel)
         end = 0
 
         def names() -> Iterator[str]:

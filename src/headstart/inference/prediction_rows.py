@@ -18,6 +18,9 @@ _COLUMNS = (
     "out_of_distribution", "depth", "warning",
 )  # fmt: skip
 
+_OF_SETS = tuple("labels" if name == "classes" else name for name in _COLUMNS)
+"""The same where an image gets any number of labels, instead of a prediction set."""
+
 _LONGEST = 1 << 24
 """Bytes of the longest row that is read; one is 20 KB with 1,000 classes."""
 
@@ -35,8 +38,13 @@ def form_of(path: Path) -> Form:
     return form
 
 
-def header(classes: Sequence[str], form: Form) -> str:
+def header(classes: Sequence[str], form: Form, multilabel: bool = False) -> str:
     """Returns what comes before the rows; a class is the column `probability_CLASS`.
+
+    Args:
+        classes: Classes or labels.
+        form: Form of the rows.
+        multilabel: Whether an image gets any number of labels, in the column `labels`.
 
     Example:
         >>> header(("rose", "tulip"), "csv").strip().endswith("probability_rose,probability_tulip")
@@ -45,7 +53,7 @@ def header(classes: Sequence[str], form: Form) -> str:
     if form == "jsonl":
         return ""
     names = (f"probability_{name}" for name in classes)
-    return _csv([(*_COLUMNS, *names)])
+    return _csv([(*(_OF_SETS if multilabel else _COLUMNS), *names)])
 
 
 def rows(predictions: Iterable[Prediction], classes: Sequence[str], form: Form) -> str:
@@ -64,7 +72,9 @@ def encoded(text: str, form: Form) -> bytes:
 def _cells(prediction: Prediction, classes: Sequence[str]) -> tuple[object, ...]:
     p = prediction
     # Class names may contain any separator; JSON quotes them.
-    members = json.dumps(p.classes, ensure_ascii=False) if p.classes else ""
+    several = p.classes if p.labels is None else p.labels
+    shown = bool(several) or p.labels is not None
+    members = json.dumps(several, ensure_ascii=False) if shown else ""
     outside = "" if p.distance is None else str(p.out_of_distribution).lower()
     found = (printable_json(members), p.distance, p.limit, outside, p.depth, p.warning)
     by_class = (p.probabilities.get(name) for name in classes)

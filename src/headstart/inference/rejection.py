@@ -42,6 +42,8 @@ def rejecting(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
     for each in predictions:
         if each.out_of_distribution:
             of_none = {"label": UNKNOWN, "probability": 0.0, "classes": (), "coverage": None}
+            if each.labels is not None:
+                of_none["labels"] = ()
             yield each.model_copy(update=of_none)
         else:
             yield each

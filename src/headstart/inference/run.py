@@ -12,7 +12,9 @@ from headstart.artifacts.embeddings import read_embeddings
 from headstart.artifacts.evidence import Neighbour
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import read_metrics, read_record
+from headstart.artifacts.set_results import read_set_metrics
 from headstart.errors import DataError, InputError
+from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.metrics import Metrics
 from headstart.evaluation.retrieval import nearest
 from headstart.inference.bundle import Bundle, load_bundle
@@ -42,7 +44,7 @@ class Run:
 
     folder: Path
     record: RunRecord = field(repr=False)
-    metrics: Metrics = field(repr=False)
+    metrics: Metrics | SetMetrics = field(repr=False)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
@@ -52,12 +54,14 @@ class Run:
             RunError: If it is not a finished run.
         """
         path = Path(folder)
-        return cls(path, read_record(path), read_metrics(path))
+        record = read_record(path)
+        read = read_set_metrics if record.task == "multilabel" else read_metrics
+        return cls(path, record, read(path))
 
     @cached_property
     def bundle(self) -> Bundle:
         """The classifier, loaded at its first use."""
-        return load_bundle(self.folder / "bundle")
+        return load_bundle(self.folder / "bundle", multilabel=True)
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows of the run."""

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Classifier, Member, load_network, save_bundle
 from headstart.artifacts.bundle_export import export_graph
-from headstart.artifacts.bundle_spec import DistributionSpec, SetSpec
+from headstart.artifacts.bundle_spec import MULTILABEL_FORMAT, DistributionSpec, SetSpec
 from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import write_record, write_result
+from headstart.artifacts.set_results import write_set_result
 from headstart.data.pixels import depths_of
 from headstart.data.reading import shipped
 from headstart.data.types import Item
@@ -30,6 +31,7 @@ from headstart.evaluation.conformal import (
     out_of_distribution,
 )
 from headstart.evaluation.intervals import numbered
+from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.metrics import Metrics, T, compute_metrics
 from headstart.evaluation.retrieval import retrieval, unit
 from headstart.evaluation.trust import alarms
@@ -37,7 +39,8 @@ from headstart.features.extractor import features_of
 from headstart.inference.background import embedded, told, write_background
 from headstart.inference.bundle import Bundle, load_bundle
 from headstart.inference.predict import class_sets, training_distribution
-from headstart.inference.run_bundle import run_bundle
+from headstart.inference.run_bundle import Outputs, run_bundle
+from headstart.inference.sealed_sets import set_results
 from headstart.text import counted, percent
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier
@@ -61,7 +64,7 @@ class Proof:
         known: Embeddings of the training images (M, E), in the order of the extractor's rows.
     """
 
-    metrics: Metrics
+    metrics: Metrics | SetMetrics
     bundle: Bundle
     network: Classifier
     tested: NDArray[np.float32]
@@ -80,7 +83,8 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
     """
     folder, record = run.folder, run.record
     experiment, recipe, transfer = fitted.experiment, fitted.recipe, fitted.transfer
-    calibration = record.calibration = fitted.calibration
+    calibration = fitted.calibration
+    record.calibration = None if experiment.multilabel else calibration
     temperature = calibration.temperature
     extractor, network = experiment.extractor, experiment.extractor.backbone
     gallery = _keep_embeddings(experiment, transfer, folder)
@@ -110,6 +114,7 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
             "data_sha256": experiment.pixels.key,
             "versions": record.versions,
             "sets": sets,
+            **({"labels": fitted.rules, "format": MULTILABEL_FORMAT} if fitted.rules else {}),
         },
         [Member(network.model, transfer.head), *fitted.others],
         _distribution(experiment, transfer, gallery),
@@ -120,7 +125,7 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
         write_background(folder / "bundle", known)
         run.note(told(known))
     reloaded = _export(run)
-    bundle = load_bundle(folder / "bundle")
+    bundle = load_bundle(folder / "bundle", multilabel=experiment.multilabel)
     sealed = SealedTest(
         [
             experiment.dataset.items[int(index)]
@@ -131,11 +136,16 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
     record.test_opened_at = sealed.opened_at or ""
     # Written before the evaluation: an interrupted run cannot hide that its test was opened.
     write_record(folder, record)
-    proof, predictions, notes = _test(run, bundle, reloaded, items, experiment, gallery)
-    for note in notes:
-        run.note(note)
-    write_result(folder, proof.metrics, predictions)
-    return proof
+    outputs = _outputs(run, bundle, items)
+    metrics: Metrics | SetMetrics
+    if experiment.multilabel:
+        metrics = _test_sets(run, bundle, items, experiment, outputs)
+    else:
+        metrics, predictions, notes = _test(run, bundle, outputs, items, experiment, gallery)
+        for note in notes:
+            run.note(note)
+        write_result(folder, metrics, predictions)
+    return Proof(metrics, bundle, reloaded, outputs.embeddings, gallery)
 
 
 def _export(run: RunContext) -> Classifier:
@@ -149,20 +159,49 @@ def _export(run: RunContext) -> Classifier:
     return reloaded
 
 
-def _test(
-    run: RunContext,
-    bundle: Bundle,
-    reloaded: Classifier,
-    items: Sequence[Item],
-    experiment: Experiment,
-    gallery: NDArray[np.float32],
-) -> tuple[Proof, list[TestPrediction], list[str]]:
+def _outputs(run: RunContext, bundle: Bundle, items: Sequence[Item]) -> Outputs:
+    """Runs the bundle on the test images."""
     paths, boxes = [item.path for item in items], [item.box for item in items]
     outputs = run_bundle(bundle, paths, boxes, run.progress, "sealed test")
-    logits = outputs.logits
     if outputs.failed:
         row, why = next(iter(outputs.failed.items()))
         raise DataError(f"{paths[row]} can no longer be read: {why}")
+    return outputs
+
+
+def _test_keys(experiment: Experiment) -> list[str]:
+    rows = experiment.audited.kept[experiment.split.test]
+    return [experiment.dataset.key(int(index)) for index in rows]
+
+
+def _test_sets(
+    run: RunContext,
+    bundle: Bundle,
+    items: Sequence[Item],
+    experiment: Experiment,
+    outputs: Outputs,
+) -> SetMetrics:
+    """Returns the metrics of several labels an image, and writes the results."""
+    sets = [item.names for item in items]
+    groups = experiment.audited.groups[experiment.split.test]
+    metrics, predictions = set_results(
+        bundle.spec, outputs.logits, sets, _test_keys(experiment), groups
+    )
+    for note in _outside(bundle, outputs.embeddings):
+        run.note(note)
+    write_set_result(run.folder, metrics, predictions)
+    return metrics
+
+
+def _test(
+    run: RunContext,
+    bundle: Bundle,
+    outputs: Outputs,
+    items: Sequence[Item],
+    experiment: Experiment,
+    gallery: NDArray[np.float32],
+) -> tuple[Metrics, list[TestPrediction], list[str]]:
+    logits = outputs.logits
     classes, temperature = bundle.spec.classes, bundle.spec.temperature
     labels = np.array([classes.index(item.label) for item in items], np.int64)
     groups = experiment.audited.groups[experiment.split.test]
@@ -171,10 +210,7 @@ def _test(
     metrics = metrics.model_copy(update={"retrieval": found})
     probabilities = softmax(logits, temperature)
     run.record.alarms = alarms(logits, labels, temperature, groups)
-    keys = [
-        experiment.dataset.key(int(index))
-        for index in experiment.audited.kept[experiment.split.test]
-    ]
+    keys = _test_keys(experiment)
     best, group = probabilities.argmax(1), numbered(groups, len(labels))
     predictions = [
         TestPrediction(
@@ -187,8 +223,7 @@ def _test(
         )
         for row, item in enumerate(items)
     ]
-    proof = Proof(metrics, bundle, reloaded, outputs.embeddings, gallery)
-    return proof, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)
+    return metrics, predictions, _promises(bundle, probabilities, outputs.embeddings, labels)
 
 
 def _promises(
@@ -209,14 +244,20 @@ def _promises(
             f"of {percent(float(held))} of {counted(len(rows), 'test image')}, with {size:.2f} "
             "classes per set."
         )
+    return [*notes, *_outside(bundle, embeddings)]
+
+
+def _outside(bundle: Bundle, embeddings: NDArray[np.float32]) -> list[str]:
+    """Returns a note on the measured false alarm rate; none if the bundle has no distribution."""
     known = training_distribution(bundle)
-    if known is not None:
-        outside = int(out_of_distribution(embeddings, known).sum())
-        notes.append(
-            f"{outside:,} of {counted(len(rows), 'test image')} {'is' if outside == 1 else 'are'} "
-            f"flagged as out of distribution (expected: {percent(known.false_alarm, 0)})."
-        )
-    return notes
+    if known is None:
+        return []
+    outside = int(out_of_distribution(embeddings, known).sum())
+    return [
+        f"{outside:,} of {counted(len(embeddings), 'test image')} "
+        f"{'is' if outside == 1 else 'are'} flagged as out of distribution (expected: "
+        f"{percent(known.false_alarm, 0)})."
+    ]
 
 
 def _distribution(
@@ -244,6 +285,8 @@ def _calibrated(
     """
     extractor = experiment.extractor
     labels = extractor.labels["train"]
+    if experiment.multilabel:  # the distance is to images of any label
+        labels = np.zeros(len(labels), np.int64)
     rows = gallery_rows(labels)
     rounded = vectors.astype(np.float16)  # calibrate the rounded vectors that are shipped
     held_out = not np.isin(extractor.rows["val"], extractor.rows["train"]).any()

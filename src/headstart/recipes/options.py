@@ -26,6 +26,8 @@ Layout = Literal["classes", "splits", "groups"]
 
 Log = Literal["tensorboard", "mlflow"]
 
+Task = Literal["single", "multilabel"]
+
 
 DEFAULT_BUDGET = "10m"
 
@@ -55,6 +57,9 @@ class SourceOptions(BaseModel):
     layout: Layout | None = None
     """Meaning of the top folders: classes, splits (train, test) or groups (patients, days). Needed
     only if headstart asks."""
+    task: Task | None = Field(None, exclude_if=lambda value: value is None)
+    """Whether an image has one label (single) or any number of labels (multilabel). By default what
+    the labels say."""
     follow_links: bool = False
     """Follow symbolic links that lead further than beside the folder of the images."""
     root: Path | None = None
@@ -160,6 +165,9 @@ class FitOptions(SourceOptions):
     them from the others."""
     settings: tuple[str, ...] = ()
     """Change one value of the recipe, such as optimizer=sgd or optimizer.lr=3e-4."""
+    precision: float | None = Field(None, gt=0, lt=1, exclude_if=lambda value: value is None)
+    """With several labels an image: choose the threshold of each label so that at least this share
+    of the images that get it are right, on held-out images. By default where F1 is highest."""
     out: Path | None = None
     """Run folder; runs/NAME-TIME by default."""
     log: Log | None = None

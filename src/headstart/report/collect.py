@@ -24,6 +24,7 @@ from headstart.artifacts.evidence import (
 )
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import read_predictions
+from headstart.artifacts.set_results import read_set_predictions
 from headstart.data.eval_view import eval_view
 from headstart.diagnose.heat import HeatError, heat_maps
 from headstart.diagnose.projection import FEWEST, project
@@ -39,6 +40,7 @@ from headstart.report.images import (
     shown_mistakes,
     surest_mistakes,
 )
+from headstart.report.label_page import worst_images
 from headstart.report.pictures import Subject, draw_augmentations
 from headstart.text import counted
 from headstart.training.budget import Clock
@@ -75,6 +77,9 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
         proof: Result of the sealed test.
     """
     experiment, recipe, folder = fitted.experiment, fitted.recipe, run.folder
+    if experiment.multilabel:
+        _keep_worst(folder, experiment)
+        return
     until = _until(run.clock)
     tested, known = proof.tested, proof.known
     keys = [experiment.dataset.key(row) for row in range(len(experiment.dataset.items))]
@@ -116,6 +121,16 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
                 feature_map = _draw_map(experiment, points, vectors, row_of, folder, recipe.seed)
     evidence = Evidence(neighbours=neighbours, right=right, map=feature_map, notes=tuple(notes))
     write_evidence(folder, evidence)
+
+
+def _keep_worst(folder: Path, experiment: Experiment) -> None:
+    """Stores small pictures of the images that a multi-label run predicts worst."""
+    rows = experiment.audited.kept[experiment.split.test]
+    row_of = {experiment.dataset.key(int(row)): int(row) for row in rows}
+    worst = worst_images(read_set_predictions(folder))
+    drawn = ((each.path, _small(experiment, row_of[each.path])) for each in worst)
+    write_pictures(folder, "photograph", drawn)
+    write_evidence(folder, Evidence())
 
 
 def _until(clock: Clock) -> float | None:

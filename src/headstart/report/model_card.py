@@ -13,10 +13,13 @@ from headstart.artifacts.bundle_spec import BundleSpec, read_spec
 from headstart.artifacts.files import write_text
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import read_metrics, read_record
+from headstart.artifacts.set_results import read_set_metrics
 from headstart.backbones.places import FEATURES, INPUT
 from headstart.evaluation.intervals import basis
 from headstart.evaluation.metrics import ClassMetrics, Metrics
+from headstart.evaluation.statistics import Interval
 from headstart.progress import format_duration
+from headstart.report.label_page import figures
 from headstart.report.templates import templates
 from headstart.text import counted, percent, percent_range
 
@@ -61,8 +64,10 @@ def write_model_card(folder: Path) -> Path:
         RunError: If the folder is not a finished run.
         DiskFullError: If there is no space left.
     """
-    record, metrics = read_record(folder), read_metrics(folder)
-    spec = read_spec(folder / "bundle")
+    record, spec = read_record(folder), read_spec(folder / "bundle")
+    if record.task == "multilabel":
+        return _write_label_card(folder, record, spec)
+    metrics = read_metrics(folder)
     # Names from users go through the filter `text`.
     environment = templates(escape=False)
     environment.filters |= {
@@ -88,11 +93,36 @@ def write_model_card(folder: Path) -> Path:
     return path
 
 
+def _write_label_card(folder: Path, record: RunRecord, spec: BundleSpec) -> Path:
+    """Writes the model card of a run with any number of labels an image."""
+    metrics = read_set_metrics(folder)
+    environment = templates(escape=False)
+    environment.filters |= {"text": text, "percent": percent, "interval": percent_range}
+    environment.globals |= {"counted": counted, "basis": basis}
+    shares = {
+        "mean_average_precision": (
+            "Mean average precision",
+            metrics.mean_average_precision,
+            metrics.mean_average_precision_interval,
+        ),
+        "f1": ("Micro F1", metrics.micro_f1, metrics.micro_f1_interval),
+    }
+    card = environment.get_template("label_card.md").render(
+        front=_front_matter(record, shares, spec),
+        record=record,
+        metrics=metrics,
+        spec=spec,
+        figures=figures(metrics),
+        untested=any(not each.n for each in metrics.labels),
+        versions=", ".join(f"{name} {number}" for name, number in record.versions.items()),
+    )
+    path = folder / "bundle" / "MODEL_CARD.md"
+    write_text(path, card)
+    return path
+
+
 def front_matter(record: RunRecord, metrics: Metrics, spec: BundleSpec) -> str:
     """Returns the metadata as YAML, with strings quoted as in JSON, which YAML accepts."""
-    licence = spec.licence.lower()
-    known = licence in HUB_LICENCES
-    base = _hub_name(spec)
     shares = {
         "accuracy": ("Accuracy", metrics.accuracy, metrics.accuracy_interval),
         "balanced_accuracy": (
@@ -100,6 +130,15 @@ def front_matter(record: RunRecord, metrics: Metrics, spec: BundleSpec) -> str:
         ),
         "f1": ("Macro F1", metrics.macro_f1, metrics.macro_f1_interval),
     }  # fmt: skip
+    return _front_matter(record, shares, spec)
+
+
+def _front_matter(
+    record: RunRecord, shares: Mapping[str, tuple[str, float, Interval]], spec: BundleSpec
+) -> str:
+    licence = spec.licence.lower()
+    known = licence in HUB_LICENCES
+    base = _hub_name(spec)
     measured = [
         {
             "type": kind,

@@ -42,6 +42,7 @@ from headstart.report.figures import (
 )
 from headstart.report.heat_colours import scale
 from headstart.report.images import Album, mistakes, pairs, suspects
+from headstart.report.label_page import write_label_report
 from headstart.report.templates import templates
 from headstart.search.leaderboard import leaderboard_of
 from headstart.text import counted, percent
@@ -70,7 +71,10 @@ def write_report(folder: Path, data: Path | None = None, progress: Progress = SI
         RunError: If the folder is not a finished run.
         DiskFullError: If there is no space left.
     """
-    record, metrics, audit = read_record(folder), read_metrics(folder), read_audit(folder)
+    record = read_record(folder)
+    if record.task == "multilabel":
+        return write_label_report(folder, data, progress)
+    metrics, audit = read_metrics(folder), read_audit(folder)
     epochs, predictions = EPOCHS.read(folder), read_predictions(folder)
     trials, certificate = TRIALS.read(folder), None
     if (folder / CERTIFICATE_FOLDER / CERTIFICATE).exists():

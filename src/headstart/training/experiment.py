@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.backbones.cut import trace
-from headstart.data.audit import MIN_PER_CLASS, AuditResult, audit
+from headstart.data.audit import AuditResult, audit
+from headstart.data.audit_classes import MIN_PER_CLASS
 from headstart.data.decode import ImageSource, decode_dataset
-from headstart.data.division import divide
+from headstart.data.division import divide, labels_of, numbered
 from headstart.data.pixels import Pixels, with_range
 from headstart.data.splits import Split, read_split
 from headstart.data.types import Dataset, SplitName
@@ -71,6 +72,16 @@ class Experiment:
         return ImageSource(tuple(self.dataset.items), short_side, self.dataset.reading)
 
     @property
+    def multilabel(self) -> bool:
+        """Whether an image may have any number of labels."""
+        return self.dataset.multilabel
+
+    @property
+    def score_name(self) -> str:
+        """What the second value of a score is called."""
+        return "mAP" if self.multilabel else "accuracy"
+
+    @property
     def left_out(self) -> str:
         """The classes that cannot be learned, as a sentence; empty if all can."""
         known = set(self.extractor.classes)
@@ -78,6 +89,11 @@ class Experiment:
         if not absent:
             return ""
         shown = ", ".join(absent[:10]) + (", …" if len(absent) > 10 else "")
+        if self.multilabel:
+            return (
+                f"Left out and never predicted: {counted(len(absent), 'label')} that fewer than "
+                f"{MIN_PER_CLASS} usable images have, or lack ({shown})."
+            )
         return (
             f"Left out and never predicted: {counted(len(absent), 'class', 'classes')} with fewer "
             f"than {MIN_PER_CLASS} usable images ({shown}). Add images to learn them."
@@ -135,14 +151,15 @@ def prepare(
     )
     audited = audit(dataset, pixels.facts, preprocessing.resolution)
     kept = audited.kept
-    names = [dataset.items[int(index)].label for index in kept]
+    names = labels_of(dataset, audited)
     given: list[SplitName | None] | None = None
     if split.file is not None:
         given = read_split(split.file, [dataset.key(int(index)) for index in kept])
     elif split.earlier is not None:
         known = split.earlier.known(pixels.facts)
         before = [known.get(pixels.facts[int(index)].pixels) for index in kept]
-        given = parts_after(names, audited.groups, before, split.seed)
+        single = [item.label for item in map(dataset.items.__getitem__, kept)]
+        given = parts_after(single, audited.groups, before, split.seed)
     divided = divide(dataset, audited, split.seed, given)
     measured = with_range(dataset, pixels.facts, kept[divided.train])
     if measured != dataset:
@@ -155,9 +172,7 @@ def prepare(
             progress=progress,
             reading=dataset.reading,
         )
-    classes = tuple(sorted(set(names)))
-    number_of = {name: number for number, name in enumerate(classes)}
-    numbers = np.array([number_of[name] for name in names], np.int64)
+    classes, numbers = numbered(names, list(audited.audit.classes))
     extractor = FeatureExtractor(
         pixels=pixels,
         rows={"train": kept[divided.train], "val": kept[divided.val]},
@@ -178,7 +193,10 @@ def prepare(
 
 @dataclass(frozen=True)
 class DevelopmentSet:
-    """The development set: rows of the pixels, class numbers and group numbers, each (N,)."""
+    """The development set: rows of the pixels, class numbers and group numbers, each (N,).
+
+    Sets of labels are (N, C).
+    """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]

@@ -16,6 +16,7 @@ from headstart.artifacts.run_start import EPOCHS, forget_epochs, write_recipe
 from headstart.backbones.places import FEATURES
 from headstart.errors import DivergedError, HeadstartError, first_line, is_out_of_memory
 from headstart.evaluation.calibration import calibrated_score, score
+from headstart.evaluation.label_rules import LabelRule
 from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import FeatureExtractor
 from headstart.recipes.recipe import Recipe
@@ -33,6 +34,7 @@ from headstart.training.budget import (
 )
 from headstart.training.closed_form import has_closed_form, pooled, solved_on_all
 from headstart.training.experiment import Experiment
+from headstart.training.held_out import held_out_rules
 from headstart.training.loop import TrainData, train, validation_logits
 from headstart.training.pace import Deadline
 from headstart.training.reserve import (
@@ -63,6 +65,7 @@ class FittedClassifier:
         transfer: Transfer model with the trained weights.
         calibration: Its temperature and thresholds of prediction sets, from held-out images.
         others: Further members of an ensemble, which differ only behind the boundary.
+        rules: Calibration and threshold of each label where an image may have several.
     """
 
     experiment: Experiment
@@ -70,6 +73,7 @@ class FittedClassifier:
     transfer: TransferModel
     calibration: Calibration
     others: tuple[Member, ...] = ()
+    rules: tuple[LabelRule, ...] = ()
 
 
 def train_recipe(run: RunContext, experiment: Experiment, recipe: Recipe) -> FittedClassifier:
@@ -86,12 +90,18 @@ def train_recipe(run: RunContext, experiment: Experiment, recipe: Recipe) -> Fit
     took = time.monotonic() - began
     logits = finetune(run, experiment, recipe, transfer)
     labels, groups = experiment.extractor.labels["val"], experiment.audited.groups
-    calibration = fit_calibration(
-        logits, labels, "validation images", groups=groups[experiment.split.val]
-    )
+    calibration = Calibration()
+    rules: tuple[LabelRule, ...] = ()
+    if experiment.multilabel:
+        from_head = run.record.chosen == "probe"
+        rules = held_out_rules(run, experiment, transfer, logits, from_head).rules
+    else:
+        calibration = fit_calibration(
+            logits, labels, "validation images", groups=groups[experiment.split.val]
+        )
     if has_closed_form(recipe, transfer.prefix.boundary):
         experiment, transfer = solved_on_all(run, experiment, recipe, transfer, took)
-    return FittedClassifier(experiment, recipe, transfer, calibration)
+    return FittedClassifier(experiment, recipe, transfer, calibration, rules=rules)
 
 
 def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferModel:
@@ -128,17 +138,17 @@ def begin(run: RunContext, experiment: Experiment, recipe: Recipe) -> TransferMo
     stage = "probe" if transfer.validated else "frozen prefix"
     with run.step(stage, f"run the frozen part up to {boundary!r} once on every image") as step:
         step.seconds = time.monotonic() - began
-        step.happened(_describe_start(transfer))
+        step.happened(_describe_start(transfer, experiment.score_name))
     return transfer
 
 
-def _describe_start(transfer: TransferModel) -> str:
+def _describe_start(transfer: TransferModel, score: str) -> str:
     taps = transfer.layout.taps
     which = f"features of {', '.join(taps)} and the last" if taps else "last features"
     if transfer.validated is None:
         return f"{'head from' if transfer.solved else 'random head on'} {which}"
     return (
-        f"cross-validated accuracy {percent(transfer.validated.accuracy)}, log loss "
+        f"cross-validated {score} {percent(transfer.validated.accuracy)}, log loss "
         f"{transfer.validated.log_loss:.3f} ({which}, penalty {transfer.validated.strength:g})"
     )
 
@@ -211,7 +221,8 @@ def finetune(
         if gap is not None:
             record.cached_view_accuracy, record.fresh_view_accuracy = gap
         outcome = (
-            f"{counted(last.epoch, 'epoch')}; validation accuracy {percent(accuracy)} to "
+            f"{counted(last.epoch, 'epoch')}; validation {experiment.score_name} "
+            f"{percent(accuracy)} to "
             f"{percent(after_accuracy)}, log loss {loss:.3f} to {after_loss:.3f}; kept: "
             f"{record.chosen}"
         )

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from headstart.data.exports.export import Export, Place, only, splits_of
-from headstart.data.rows import TableRow
+from headstart.data.exports.export import Export, Place, marked, splits_of
+from headstart.data.table_row import TableRow
 from headstart.errors import DataError
 
 _Id: TypeAlias = int | float | str
@@ -57,7 +57,9 @@ def read_coco(files: Sequence[tuple[Path, Any]], place: Place) -> Export:
         "Annotations of images that their file does not list": astray,
     }
     return Export(
-        "COCO with one category an image",
+        "COCO with any number of categories an image"
+        if any(isinstance(row.label, tuple) and row.label for row in rows)
+        else "COCO with one category an image",
         rows,
         tuple(path for path, _ in files),
         tuple(f"{what}: {count:,}." for what, count in notes.items() if count),
@@ -112,4 +114,4 @@ def _rows(
         if not isinstance(file, str) or not file:
             raise DataError(f"There is no file_name ({where}).")
         found = labels.get(_id(each, "id"), [])
-        yield TableRow(where, place.find(file, where, near), only(found), split)
+        yield TableRow(where, place.find(file, where, near), marked(found), split)

@@ -9,8 +9,8 @@ from typing import Any
 from headstart.data.exports.export import Export, Place, dicts_in, json_of, only
 from headstart.data.folder_names import is_unlabelled
 from headstart.data.formats import has_image_name
-from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
+from headstart.data.table_row import TableRow
 from headstart.errors import DataError
 
 INFO = "info.labels"

@@ -9,8 +9,8 @@ from typing import Any
 
 from headstart.data.image_names import ImageNames, is_written_out
 from headstart.data.manifests import check_size, read_json
-from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
+from headstart.data.table_row import TableRow
 from headstart.data.tree import Entry, Tree
 from headstart.data.types import SplitName
 from headstart.data.understanding import PassedOver
@@ -24,7 +24,7 @@ class Export:
 
     Attributes:
         form: The tool and its form, for people.
-        rows: The rows; one without a label has the label None.
+        rows: The rows; one without a label has the label None, or () if none fits the image.
         files: Files that hold the labels.
         notes: Sentences that a reader should know.
         unused: Columns of the files that are not used.
@@ -170,6 +170,17 @@ def only(labels: Iterable[str]) -> object:
     """
     different = tuple(dict.fromkeys(labels))
     return different[0] if len(different) == 1 else different or None
+
+
+def marked(labels: Iterable[str]) -> object:
+    """Returns the same of an image that somebody looked at: () if none of the labels fits it.
+
+    Example:
+        >>> marked(["a"]), marked([]), marked(["a", "b"])
+        ('a', (), ('a', 'b'))
+    """
+    found = only(labels)
+    return () if found is None else found
 
 
 def splits_of(names: Iterable[str]) -> dict[str, SplitName | None]:

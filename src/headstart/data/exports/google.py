@@ -8,7 +8,7 @@ from typing import Any
 from headstart.data.exports.export import Export, Place, only, text_of
 from headstart.data.formats import has_image_name
 from headstart.data.manifests import raw_rows, read_json
-from headstart.data.rows import TableRow
+from headstart.data.table_row import TableRow
 from headstart.errors import DataError
 
 USES: dict[str, str | None] = {

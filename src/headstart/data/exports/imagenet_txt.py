@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headstart.data.exports.export import Export, Place, only, text_of
-from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
+from headstart.data.table_row import TableRow
 from headstart.errors import DataError
 
 SYNSETS = "synsets.txt"

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.data.exports.export import Export, Place, dicts_in, only
+from headstart.data.exports.export import Export, Place, dicts_in, marked, only
 from headstart.data.formats import has_image_name
 from headstart.data.manifests import read_csv
-from headstart.data.rows import TableRow
+from headstart.data.table_row import TableRow
 from headstart.errors import DataError
 from headstart.text import listed
 
@@ -140,7 +140,8 @@ def _task(task: Any, where: str, place: Place) -> TableRow:
             "annotation for each task."
         )
     labels = [label for each in answers for label in each]
-    return TableRow(where, place.find(images[0], where), only(labels))
+    looked_at = marked(labels) if answers else None  # a skipped task has no answers
+    return TableRow(where, place.find(images[0], where), looked_at)
 
 
 def _answers(annotation: dict[str, Any], where: str) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from headstart.data.exports.export import Export, Place, only
+from headstart.data.exports.export import Export, Place, marked
 from headstart.data.manifests import check_size, read_csv
-from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
+from headstart.data.table_row import TableRow
 from headstart.errors import DataError
 
 ONE_HOT = "_classes.csv"
@@ -39,4 +39,4 @@ def _rows(table: Path, root: Path) -> Iterator[TableRow]:
         if any(mark not in {"0", "1"} for mark in marks):
             raise DataError(f"A cell is neither 0 nor 1 ({where}).")
         labels = [name for name, mark in zip(classes, marks, strict=True) if mark == "1"]
-        yield TableRow(where, (inside / cells[0].strip()).as_posix(), only(labels), split)
+        yield TableRow(where, (inside / cells[0].strip()).as_posix(), marked(labels), split)

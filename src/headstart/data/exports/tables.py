@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from headstart.data.columns import COLUMNS, Column, unused_columns
-from headstart.data.exports.export import Export, Place, only, splits_of
+from headstart.data.exports.export import Export, Place, marked, splits_of
 from headstart.data.folder_names import is_group, is_split_word, is_wrapper
 from headstart.data.formats import has_image_name
 from headstart.data.manifests import split_said, text_table
-from headstart.data.rows import TableRow
 from headstart.data.split_names import split_of
+from headstart.data.table_row import TableRow
 from headstart.data.understanding import quoted
 from headstart.errors import DataError
 
@@ -259,7 +259,8 @@ def _rows(table: _Table, place: Place, split: str | None) -> Iterator[TableRow]:
         if len(table.labels) == 1:
             label: object = cells[table.labels[0]].strip() or None
         else:
-            label = only(table.header[n] for n in table.labels if cells[n].strip().startswith("1"))
+            names = (table.header[n] for n in table.labels if cells[n].strip().startswith("1"))
+            label = marked(names)
         own = None if parts is None else split_said(column, cells[parts].strip(), where)
         group = cells[groups].strip() if groups is not None else ""
         image = place.find(cells[table.image], where, near)

@@ -1,0 +1,184 @@
+"""A run with any number of labels an image, from the table to the predictions."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import headstart
+from headstart.artifacts.bundle_spec import read_spec
+from headstart.artifacts.run import read_predictions
+from headstart.artifacts.set_results import read_set_predictions
+from headstart.errors import DataError, HeadstartError, InputError, RecipeError, RunError
+from headstart.evaluation.label_metrics import SetMetrics
+from headstart.inference.bundle import load_bundle
+from headstart.inference.run import Run
+
+SMALL: dict[str, Any] = {
+    "settings": ("backbone.name=test_efficientnet", "backbone.weights=random"),
+    "strategy": "head",
+    "progress": False,
+}
+COLOURS = {"red": (210, 60, 60), "green": (60, 200, 80), "blue": (70, 90, 220)}
+
+
+@pytest.fixture(scope="module")
+def quarters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """72 grey noisy pictures; each label is a coloured quarter, and some have none."""
+    folder = tmp_path_factory.mktemp("quarters")
+    random = np.random.default_rng(5)
+    rows = []
+    for number in range(72):
+        pixels = random.normal(128, 40, (64, 64, 3))
+        names = [name for name in COLOURS if random.random() < 0.4]
+        for place, name in zip(random.permutation(4), names, strict=False):
+            y, x = 32 * (place // 2), 32 * (place % 2)
+            pixels[y : y + 32, x : x + 32] += np.subtract(COLOURS[name], 128)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
+        rows.append(f"{number:02}.png,{';'.join(names)}")
+    (folder / "labels.csv").write_text("path,label\n" + "\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(
+    quarters: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> headstart.Run:
+    return headstart.fit(
+        quarters / "labels.csv", out=tmp_path_factory.mktemp("multi") / "run",
+        cache_dir=shared_cache, **SMALL,
+    )  # fmt: skip
+
+
+def test_it_learns_each_label_and_says_how_well(run: headstart.Run) -> None:
+    metrics = run.metrics
+    assert isinstance(metrics, SetMetrics)
+    assert metrics.class_names == ("blue", "green", "red")
+    assert metrics.mean_average_precision > 0.8
+    assert metrics.empty > 0
+    again = Run.open(run.folder)
+    assert again.metrics == metrics
+    assert (again.record.task, again.record.calibration) == ("multilabel", None)
+    assert any("held-out images" in note for note in run.record.notes)
+    assert any(note.startswith("Recognised as multi-label") for note in run.record.notes)
+    predictions = read_set_predictions(run.folder)
+    spec = read_spec(run.folder / "bundle")
+    assert spec.format == 2
+    thresholds = [rule.threshold for rule in spec.labels]
+    for each in predictions:
+        shares = dict(zip(spec.classes, each.probabilities, strict=True))
+        reached = [n for n, t in zip(spec.classes, thresholds, strict=True) if shares[n] >= t]
+        assert list(each.given) == reached
+        assert {*each.missed, *each.wrong} == {*each.labels} ^ {*each.given}
+    right = np.mean([each.labels == each.given for each in predictions])
+    assert metrics.exact == pytest.approx(right)
+
+
+def test_the_same_bytes_again_and_the_split_can_be_reused(
+    run: headstart.Run, quarters: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    again = headstart.fit(
+        quarters / "labels.csv", out=tmp_path / "run", split=run.folder / "split.csv",
+        cache_dir=shared_cache, **SMALL,
+    )  # fmt: skip
+    for name in ("bundle/model.safetensors", "bundle/bundle.json", "predictions.csv", "data.csv"):
+        assert (run.folder / name).read_bytes() == (again.folder / name).read_bytes(), name
+
+
+def test_predictions_are_sets_of_labels(run: headstart.Run, quarters: Path, tmp_path: Path) -> None:
+    found = run.predict([quarters / f"{n:02}.png" for n in range(20)])
+    with (quarters / "labels.csv").open() as file:
+        known = {name: sorted(filter(None, labels.split(";"))) for name, labels in csv.reader(file)}
+    same = [sorted(each.labels or ()) == known[Path(each.image).name] for each in found]
+    assert np.mean(same) > 0.6
+    for each in found:
+        assert each.labels is not None
+        assert each.label == ("; ".join(each.labels) or "no label")
+        assert [*each.labels] == sorted(each.labels, key=lambda name: -each.probabilities[name])
+    out = tmp_path / "found.csv"
+    done = headstart.predict(run.folder, quarters, out=out, progress=False)
+    assert done.images == 72
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    by_name = {Path(row["image"]).name: row for row in rows}
+    for each in found:
+        row = by_name[Path(each.image).name]
+        assert tuple(json.loads(row["labels"])) == each.labels
+        assert float(row["probability_red"]) == pytest.approx(each.probabilities["red"], abs=1e-6)
+    half = out.read_bytes()[: len(out.read_bytes()) // 2]
+    whole = out.read_bytes()
+    out.write_bytes(half)
+    headstart.predict(run.folder, quarters, out=out, resume=True, progress=False)
+    assert out.read_bytes() == whole
+    with pytest.raises(InputError, match="Prediction sets are for one label"):
+        run.predict(quarters / "00.png", set_coverage=0.9)
+
+
+def test_the_graph_gives_the_same_probabilities(run: headstart.Run, quarters: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(run.folder / "bundle" / "model.onnx")
+    side = run.bundle.spec.preprocessing.resolution
+    view = np.zeros((1, side, side, 3), np.uint8)
+    (told,) = session.run(["probabilities"], {"input": view})
+    (alone,) = run.predict([view[0]])
+    assert told[0] == pytest.approx([*alone.probabilities.values()], abs=1e-5)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["thresholds"]) == [rule.threshold for rule in run.bundle.spec.labels]
+
+
+def test_a_precision_can_be_asked_for(
+    quarters: Path, shared_cache: Path, tmp_path: Path, run: headstart.Run
+) -> None:
+    strict = headstart.fit(quarters / "labels.csv", out=tmp_path / "run", precision=0.99,
+                           cache_dir=shared_cache, **SMALL)  # fmt: skip
+    assert strict.record.precision == 0.99
+    thresholds = [
+        [rule.threshold for rule in read_spec(each.folder / "bundle").labels]
+        for each in (run, strict)
+    ]
+    assert all(low <= high for low, high in zip(*thresholds, strict=True))
+    assert "precision of at least 99%" in (strict.folder / "bundle/MODEL_CARD.md").read_text()
+
+
+def test_the_pages_say_what_was_found(run: headstart.Run) -> None:
+    page = (run.folder / "report.html").read_text()
+    for words in ("Mean average precision of", "Labels that come together", "Worst images",
+                  "data:image/jpeg", "micro-averaged", "blue and red"):  # fmt: skip
+        assert words in page, words
+    headstart.report(run.folder)
+    again = (run.folder / "report.html").read_text()
+    took = re.compile(r"<dd>\d+ s</dd>")  # until the record was saved last
+    assert took.sub("", again) == took.sub("", page)
+    card = (run.folder / "bundle/MODEL_CARD.md").read_text()
+    assert "any number of labels" in card
+    assert "mean average precision" in run._repr_html_()
+
+
+def test_what_needs_one_label_says_so(run: headstart.Run, quarters: Path, tmp_path: Path) -> None:
+    table = quarters / "labels.csv"
+    with pytest.raises(DataError, match="needs one label an image"):
+        headstart.suspects(table)
+    with pytest.raises(DataError, match="needs one label an image"):
+        headstart.compare(table, out=tmp_path / "compared", progress=False)
+    with pytest.raises(DataError, match="needs one label an image"):
+        headstart.benefit(table, out=tmp_path / "certificate", progress=False)
+    with pytest.raises(RunError, match="multi-label"):
+        headstart.export(run.folder, to="onnx", out=tmp_path / "export")
+    with pytest.raises(RunError, match="multi-label"):
+        headstart.diff(run.folder, run.folder)
+    with pytest.raises(RunError, match="multi-label"):
+        read_predictions(run.folder)
+    with pytest.raises(RunError, match="multi-label"):
+        load_bundle(run.folder / "bundle")
+    with pytest.raises(HeadstartError, match="multi-label"):
+        headstart.fit(table, from_run=run.folder, out=tmp_path / "run", progress=False)
+
+
+def test_precision_is_for_several_labels(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="one label each"):
+        headstart.fit(pictures, precision=0.9, out=tmp_path / "run", **SMALL)
