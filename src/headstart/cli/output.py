@@ -91,9 +91,11 @@ def print_run(run: "Run", as_json: bool = False, verbose: bool = False) -> None:
     metrics, record = run.metrics, run.record
     say(f"sealed test: {headline(metrics)}")
     if isinstance(metrics, SetMetrics):
-        from headstart.cli.label_output import print_labels
+        from headstart.cli.label_output import COLUMNS, label_lines, label_rows
 
-        print_labels(metrics)
+        say("\n".join(label_lines(metrics)))
+        if len(metrics.labels) <= 30:
+            print_table(COLUMNS, label_rows(metrics))
     else:
         _print_figures(metrics, record)
     _print_acted(record, verbose)
