@@ -268,7 +268,7 @@ def _distribution(
     spec = DistributionSpec(
         k=known.k, threshold=known.threshold, false_alarm=known.false_alarm, calibrated_on=how
     )
-    rows = gallery_rows(experiment.extractor.labels["train"])
+    rows = gallery_rows(_kinds(experiment))
     return spec, vectors.astype(np.float16)[rows]
 
 
@@ -284,9 +284,7 @@ def _calibrated(
     training images, each compared with those of other groups.
     """
     extractor = experiment.extractor
-    labels = extractor.labels["train"]
-    if experiment.multilabel:  # the distance is to images of any label
-        labels = np.zeros(len(labels), np.int64)
+    labels = _kinds(experiment)
     rows = gallery_rows(labels)
     rounded = vectors.astype(np.float16)  # calibrate the rounded vectors that are shipped
     held_out = not np.isin(extractor.rows["val"], extractor.rows["train"]).any()
@@ -298,6 +296,12 @@ def _calibrated(
     groups = extractor.groups
     known = fit_distribution_within(rounded, labels, groups, rows, background=background)
     return known, f"{counted(len(labels), 'training image')}, each without its group"
+
+
+def _kinds(experiment: Experiment) -> NDArray[np.int64]:
+    """Returns the class of each training image; one for all where it may have several labels."""
+    labels = experiment.extractor.labels["train"]
+    return np.zeros(len(labels), np.int64) if labels.ndim == 2 else labels
 
 
 def _keep_embeddings(
