@@ -76,18 +76,9 @@ def main() -> None:
             print(_row(name, images, rows), flush=True)
 
 
-def features(
-    folder: Path, name: str, resolution: int | None = None, most_each: int | None = MOST_EACH
-) -> Drawn:
-    """Returns all that a head may see of the images of a data set, by a pretrained backbone.
-
-    Args:
-        folder: The data set.
-        name: Name of the backbone.
-        resolution: Image size in pixels; that of the backbone by default.
-        most_each: Most images of each class; None for all.
-    """
-    backbone = load_backbone(name, resolution=resolution)
+def features(folder: Path, name: str) -> Drawn:
+    """Returns all that a head may see of the images of a data set, by a pretrained backbone."""
+    backbone = load_backbone(name)
     resolution = backbone.preprocessing.resolution
     traced = trace(backbone.model, resolution)
     dataset = load_dataset(folder)
@@ -100,7 +91,7 @@ def features(
     dice = np.random.default_rng(0)
     used = np.sort(
         np.concatenate(
-            [dice.permutation(np.flatnonzero(labels == n))[:most_each] for n in range(len(classes))]
+            [dice.permutation(np.flatnonzero(labels == n))[:MOST_EACH] for n in range(len(classes))]
         )
     )
     groups = audited.groups[used]

@@ -506,9 +506,18 @@ def test_a_continuous_target(photos: Path, labels: list[str], refused: bool) -> 
     touch(photos, *(f"{n}.png" for n in range(len(labels))))
     path = manifest(photos, *(f"{n}.png,{label}" for n, label in enumerate(labels)))
     if refused:
-        assert f"looks like a continuous target: {len(set(labels))} different" in refusal(path)
+        column = f"The column 'label' of {path.name} looks like a continuous target"
+        assert refusal(path).startswith(f"{column}: {len(set(labels))} different numbers")
     else:
         assert len(load_dataset(path).classes) == len(set(labels))
+
+
+def test_a_continuous_target_is_refused_by_the_name_of_its_column(photos: Path) -> None:
+    touch(photos, *(f"{n}.png" for n in range(24)))
+    path = photos / "ages.csv"
+    rows = (f"{n}.png,{n / 7:.2f}\n" for n in range(24))
+    path.write_text("image,Target\n" + "".join(rows))
+    assert refusal(path).startswith("The column 'Target' of ages.csv looks like a continuous")
 
 
 @pytest.mark.parametrize("linked", ["file", "folder", "folder of folders"])

@@ -13,20 +13,18 @@ def by_hand(embeddings, probabilities, labelled, count):  # type: ignore[no-unty
     embeddings, labelled = unit(embeddings), unit(labelled)
     mean = np.concatenate([embeddings, labelled]).mean(0)
     points, known = unit(embeddings - mean), unit(labelled - mean)
-    away = np.array([min(float(((p - k) ** 2).sum()) for k in known) for p in points])
-    square = float(np.median(away))
     top = np.sort(probabilities, 1)
     weight = 1 - (top[:, -1] - top[:, -2])
-    covered, chosen = np.exp(-away / square), []
+    covered = np.array([max(0.0, *(float(p @ k) for k in known)) for p in points])
+    chosen: list[int] = []
     for _ in range(count):
         gains = []
         for row, point in enumerate(points):
-            reach = np.exp(-((points - point) ** 2).sum(1) / square)
+            reach = np.maximum(points @ point, 0)
             gain = (weight * np.maximum(reach - covered, 0)).sum()
             gains.append(-1.0 if row in chosen else gain)
         chosen.append(int(np.argmax(gains)))
-        reach = np.exp(-((points - points[chosen[-1]]) ** 2).sum(1) / square)
-        covered = np.maximum(covered, reach)
+        covered = np.maximum(covered, points @ points[chosen[-1]])
     return chosen
 
 

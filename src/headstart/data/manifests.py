@@ -67,7 +67,8 @@ def load_manifest(path: Path, options: SourceOptions) -> Dataset:
     around = surroundings(path.parent.resolve())
     finder = replace(find_near(path, options, around), below=True)
     several = recognise(rows, options.task, path.name)
-    items, notes = read_rows(rows, finder, path.name, several)
+    column = columns.names.get("label", "label")
+    items, notes = read_rows(rows, finder, path.name, several, column)
     return Dataset(
         name=path.stem,
         root=finder.root_of(item.path for item in items),
@@ -385,7 +386,8 @@ def _from_python(
     if not rows:
         raise DataError("There are no images: the list or DataFrame is empty.")
     several = recognise(rows, task, table)
-    items, notes = read_rows(rows, Finder((Path.cwd(),)), table, several)
+    column = columns.names.get("label", "label") if columns else "label"
+    items, notes = read_rows(rows, Finder((Path.cwd(),)), table, several, column)
     root = Path(os.path.commonpath([item.path.parent for item in items]))
     return Dataset(
         name=root.name or "images",

@@ -28,7 +28,11 @@ _SLIPS: dict[Slip, str] = {
 
 
 def read_rows(
-    rows: Sequence[TableRow], finder: Finder, table: str, several: LabelSets | None = None
+    rows: Sequence[TableRow],
+    finder: Finder,
+    table: str,
+    several: LabelSets | None = None,
+    column: str = "label",
 ) -> tuple[tuple[Item, ...], tuple[str, ...]]:
     """Finds the image of every row; returns them without repeats, and notes about the rows.
 
@@ -38,6 +42,7 @@ def read_rows(
         table: What holds the rows, for messages.
         several: How the labels of an image are written where it may have any number of them: the
             rows of an image are then joined. None if it has one.
+        column: Name of the column of labels, for messages.
 
     Raises:
         DataError: Images are missing, or a row cannot be used.
@@ -81,7 +86,7 @@ def read_rows(
     if missing:
         raise DataError(_all_missing(gone, len(rows), finder, table))
     items = tuple(item for item, _ in known.values())
-    _check_labels(items, table)
+    _check_labels(items, table, column)
     outside = outside_notes(known, finder.inside) if finder.inside else ()
     return items, (*_notes(repeats, slips), *outside)
 
@@ -102,7 +107,7 @@ def _notes(repeats: Sequence[str], slips: dict[Slip, list[str]]) -> Iterator[str
         yield f"Paths {_SLIPS[slip]}: {len(names):,}, first {names[0]!r}."
 
 
-def _check_labels(items: Sequence[Item], table: str) -> None:
+def _check_labels(items: Sequence[Item], table: str, column: str) -> None:
     """Refuses labels that are measured numbers rather than classes."""
     labels = {name for item in items for name in item.names}
     try:
@@ -113,9 +118,10 @@ def _check_labels(items: Sequence[Item], table: str) -> None:
     mostly_single = len(labels) > _FEW_NUMBERS and 2 * len(labels) > len(items)
     if mostly_single or (measured and len(labels) > _MANY_NUMBERS):
         raise DataError(
-            f"The label of {table} looks like a continuous target: {len(labels):,} different "
-            f"numbers for {counted(len(items), 'image')}, such as {min(labels)} and {max(labels)}. "
-            "headstart trains classifiers. Group the numbers into a few named ranges."
+            f"The column {column!r} of {table} looks like a continuous target: {len(labels):,} "
+            f"different numbers for {counted(len(items), 'image')}, such as {min(labels)} and "
+            f"{max(labels)}. headstart trains classifiers, and neither regression nor classes in "
+            "an order are supported. Group the numbers into a few named ranges."
         )
 
 

@@ -1,9 +1,9 @@
 """Which unlabelled images are worth a label: uncertain, typical of others, and unlike each other.
 
 Uncertainty herding (Bae, Oliveira and Sutherland, ICLR 2025) is greedy. An image covers those that
-are similar to it. The next image is the one that adds most coverage of what is uncertain and not
-yet covered by labelled or chosen images. So an outlier counts little, however uncertain it is, and
-of several images that look alike one is chosen.
+are similar to it, by the cosine of what sets both apart from the mean. The next image is the one
+that adds most coverage of what is uncertain and not yet covered by labelled or chosen images. So an
+outlier counts little, however uncertain it is, and of several images that look alike one is chosen.
 """
 
 import numpy as np
@@ -52,12 +52,11 @@ def rank_to_label(
     """
     weights = 1 - margins(probabilities)
     points, known = _centred(embeddings, labelled)
-    square = _bandwidth(points, known)
-    covered = _covered(points, known, square)
+    covered = np.concatenate([_kernel(block, known).max(1) for block in _blocks(points)])
     dice = np.random.default_rng(0)
     seen = np.sort(dice.permutation(len(points))[:MOST])
-    candidates = _promising(points, seen, weights, covered, square)
-    kernel = _kernel(points[seen], points[candidates], square)
+    candidates = _promising(points, seen, weights, covered)
+    kernel = _kernel(points[seen], points[candidates])
     left, weight, chosen = covered[seen], weights[seen, None], list[int]()
     for _ in range(min(count, len(candidates))):
         gain = (weight * np.maximum(kernel - left[:, None], 0)).sum(0)
@@ -76,47 +75,26 @@ def _centred(
     return unit(both[0] - mean), unit(both[1] - mean)
 
 
-def _bandwidth(points: NDArray[np.float32], known: NDArray[np.float32]) -> float:
-    """Returns the squared distance at which an image covers 1 / e of another."""
-    away = np.concatenate([_nearest(block, known) for block in _blocks(points)])
-    return max(float(np.median(away)), 1e-6)
-
-
-def _covered(
-    points: NDArray[np.float32], known: NDArray[np.float32], square: float
-) -> NDArray[np.float64]:
-    """Returns how far labelled images cover each image (N,), 0 to 1."""
-    return np.concatenate([np.exp(-_nearest(block, known) / square) for block in _blocks(points)])
-
-
 def _promising(
     points: NDArray[np.float32],
     seen: NDArray[np.int64],
     weights: NDArray[np.float64],
-    covered: NDArray[np.float64],
-    square: float,
+    covered: NDArray[np.float32],
 ) -> NDArray[np.int64]:
     """Returns the rows of at most `MOST` images that would add most coverage as the next one."""
     if len(points) <= MOST:
         return np.arange(len(points))
     weight, left = weights[seen, None], covered[seen, None]
     gains = [
-        (weight * np.maximum(_kernel(points[seen], block, square) - left, 0)).sum(0)
+        (weight * np.maximum(_kernel(points[seen], block) - left, 0)).sum(0)
         for block in _blocks(points)
     ]
     return np.sort(np.argsort(-np.concatenate(gains), kind="stable")[:MOST])
 
 
-def _kernel(
-    one: NDArray[np.float32], other: NDArray[np.float32], square: float
-) -> NDArray[np.float32]:
-    """Returns how far images (N, E) and (M, E) of length 1 cover each other (N, M)."""
-    return np.asarray(np.exp((one @ other.T - 1) * np.float32(2 / square)), np.float32)
-
-
-def _nearest(block: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the squared distances (N,) to the nearest known point."""
-    return np.asarray((2 - 2 * (block @ known.T).max(1)).clip(0), np.float64)
+def _kernel(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns how far images (N, E) and (M, E) of length 1 cover each other (N, M), 0 to 1."""
+    return np.maximum(one @ other.T, 0)
 
 
 def _blocks(points: NDArray[np.float32]) -> list[NDArray[np.float32]]:
