@@ -94,7 +94,7 @@ def _promising(
 
 def _kernel(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns how far images (N, E) and (M, E) of length 1 cover each other (N, M), 0 to 1."""
-    return np.maximum(one @ other.T, 0)
+    return np.asarray(np.maximum(one @ other.T, 0), np.float32)
 
 
 def _blocks(points: NDArray[np.float32]) -> list[NDArray[np.float32]]:
