@@ -488,7 +488,7 @@ def test_similar_prints_and_draws(
 def test_fit_prints_the_headline_first_and_how_many_methods_acted(run: tuple[Path, str]) -> None:
     _, printed = run
     assert printed.startswith("sealed test: ")
-    assert "1 method acted; without effect: optimizer (not due)" in printed
+    assert "1 method acted; not due: " in printed
     assert "first step" not in printed, "only with --verbose"
     assert "recall@1" in printed
 

@@ -156,10 +156,12 @@ def _print_acted(record: "RunRecord", verbose: bool) -> None:
         ]
         print_table(("family", "method", "state", "first step", "effect"), acted)
         return
-    others = [f"{each.family} ({each.state})" for each in record.acted if each.state != "acted"]
-    number = counted(len(record.acted) - len(others), "method")
-    without = f"; without effect: {listed(others)}" if others else ""
-    say(f"{number} acted{without} (--verbose and the report say what each did)")
+    by_state: dict[str, list[str]] = {}
+    for each in record.acted:
+        by_state.setdefault(each.state, []).append(each.family)
+    number = counted(len(by_state.pop("acted", [])), "method")
+    others = "".join(f"; {state}: {listed(names)}" for state, names in by_state.items())
+    say(f"{number} acted{others} (see --verbose or the report)")
 
 
 def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> None:

@@ -112,8 +112,8 @@ def collect(classes: Sequence[ClassMetrics]) -> Advice | None:
     ]
     return Advice(
         f"Collect more images of {listed([each.name for each in weakest])}",
-        f"Least is known to be recognised of {'this class' if len(weakest) == 1 else 'these'}: "
-        f"{listed(figures)}. In brackets are 95% intervals.",
+        f"{'Its' if len(weakest) == 1 else 'Their'} recall is low or uncertain: {listed(figures)}; "
+        "95% intervals in brackets.",
         "classes",
     )
 
@@ -148,11 +148,10 @@ def more_labels(certificate: Certificate | None) -> Advice | None:
 
 def budget(record: RunRecord, trials: Sequence[Trial]) -> Advice | None:
     """Returns whether a longer budget would help, from why the run ended."""
-    if record.budget_s is None or not record.stop_reason:
+    if not record.stop_reason:
         return None
-    limit = format_duration(record.budget_s)
     if not record.searched:
-        return _search(record)
+        return None if record.budget_s is None else _search(record)
     ended = f"This run ended because {record.stop_reason}."
     tried = [trial for trial in trials if trial.rung == 0]
     saturated = enough(tried, len(tried), record.epochs) if tried else ""
@@ -161,7 +160,12 @@ def budget(record: RunRecord, trials: Sequence[Trial]) -> Advice | None:
         why = f"{ended} More data would help more." if NOT_PAYING in record.stop_reason else (
             f"After {counted(len(tried), 'recipe')}, {saturated}."
         )  # fmt: skip
-        return Advice("Keep the budget as it is", why, "done")
+        same = "Keep the budget as it is"
+        title = "More trials would hardly help" if record.budget_s is None else same
+        return Advice(title, why, "done")
+    if record.budget_s is None:
+        return None
+    limit = format_duration(record.budget_s)
     again = _fit(record, 2 * record.budget_s)
     if ended_for_time(record.stop_reason):
         return Advice(
