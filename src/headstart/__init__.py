@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
     if why := wrong_system():
         raise InputError(why)
-    value = getattr(import_module(_HOMES[name]), name)
+    with warnings.catch_warnings():
+        # tqdm's, in a notebook without ipywidgets: it concerns downloads, of which there are none.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

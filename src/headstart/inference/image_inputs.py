@@ -107,6 +107,8 @@ def _each(images: Any) -> Iterable[Any]:
     """Returns the images one by one, each in one of the forms of a single image."""
     if isinstance(images, ImageInput | str | os.PathLike | bytes | bytearray | Image.Image):
         return [images]
+    if hasattr(images, "tocsr"):  # of SciPy
+        raise DataError("A sparse matrix holds no images. Give paths or an array of bytes.")
     if hasattr(images, "to_numpy"):  # a table or a column of pandas or polars
         images = images.to_numpy()
     if not isinstance(images, np.ndarray):

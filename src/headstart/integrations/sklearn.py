@@ -151,7 +151,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
+        tags.input_tags.two_d_array = True  # one column of paths
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         tags.no_validation = True
