@@ -13,6 +13,11 @@ only what is missing. Run it with nothing else on the machine:
     python benchmarks/search_vs_fixed.py
 
 `--pin` runs as many cells at a time as there are cores, each with all its processes on one core.
+
+    python benchmarks/search_vs_fixed.py --few --pin --earlier OTHER/src
+
+compares them with 15 training images of each class of eight data sets, and adds the search of an
+earlier version, whose folder `src` is named (`git worktree add OTHER COMMIT`), as a fourth arm.
 """
 
 import argparse
@@ -22,13 +27,14 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from few_images import few
 from measure import MEMORY_NOTE, markdown_table, write_whole
 from records import (
     BENCH,
@@ -59,17 +65,24 @@ ARMS = {
     "searched": (),
     "fixed": ("--recipe", "default"),
     "random": ("--sampler", "random"),
+    "earlier": (),
 }
-"""What each arm adds to the command."""
+"""What each arm adds to the command; the last is the search of an earlier version."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What the arms share: a data folder below --data, the split's seed, the budget."""
+    """What the arms share: a data folder below --data, the split's seed, the budget.
+
+    With `each` above 0, so many training images are drawn of each class, and up to 300 others are
+    the test; `classes` above 0 takes the first classes only.
+    """
 
     data: str
     split_seed: int
     budget: str
+    each: int = 0
+    classes: int = 0
 
     def options(self, arm: str) -> list[str]:
         """The options of `headstart fit`."""
@@ -87,6 +100,15 @@ CELLS = (
     Cell("stanford_cars_crops", 11, "10m"),
 )
 """Splits that were not looked at while the search was built; split seed 0 was."""
+
+FEW = tuple(
+    Cell(data, 41, budget, each=15, classes=60 if data == "stanford_cars_crops" else 0)
+    for budget in ("3m", "10m")
+    for data in (
+        "clothing10", "flowers17", "sign_digits", "stanford_cars_crops", "magnetic_tile",
+        "hymenoptera", "rice_leaf", "neu_steel",
+    )
+)  # fmt: skip
 
 Pairs = list[tuple[Cell, Record, Record]]
 """Of each cell the runs of two arms."""
@@ -107,12 +129,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = list(dict.fromkeys(cell.data for cell in CELLS))
+    names = list(dict.fromkeys(cell.data for cell in (*CELLS, *FEW)))
     parser.add_argument("--data", type=Path, default=DATA, help="where the data folders are")
     parser.add_argument("--only", nargs="+", choices=names, help="only these data sets")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), help="only these arms")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these split seeds")
+    parser.add_argument("--budgets", nargs="+", help="only cells of these budgets")
     parser.add_argument("--budget", help="budget of every cell, to try the script out")
+    parser.add_argument("--few", action="store_true", help="15 training images of each class")
+    parser.add_argument("--earlier", type=Path, help="folder `src` of an earlier version")
     parser.add_argument(
         "--pin", action="store_true", help="run several cells at a time, one on each core"
     )
@@ -120,13 +145,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--results",
         type=Path,
-        default=DOCS / "search_vs_fixed.jsonl",
-        help="JSON lines; the page is written beside it",
+        help="JSON lines; the page is written beside it (docs/search_vs_fixed.jsonl, or with "
+        "--few docs/search_few.jsonl)",
     )
     args = parser.parse_args()
+    args.results = args.results or DOCS / f"search_{'few' if args.few else 'vs_fixed'}.jsonl"
+    args.arms = args.arms or [arm for arm in ARMS if arm != "earlier" or args.earlier]
+    if "earlier" in args.arms and not args.earlier:
+        parser.error("the arm earlier needs --earlier")
     records = [] if args.render else read_lines(args.results)
     for cell, _ in [] if args.render else _missing(args):
-        if any(r["cell"] == asdict(cell) and r["pinned"] != args.pin for r in records):
+        if any(Cell(**r["cell"]) == cell and r["pinned"] != args.pin for r in records):
             parser.error(f"{cell} has runs {'without' if args.pin else 'with'} --pin")
     return args
 
@@ -134,24 +163,26 @@ def _options() -> argparse.Namespace:
 def _wanted(args: argparse.Namespace) -> list[tuple[Cell, list[str]]]:
     """Returns the cells that are wanted, with their arms in the order of their turn."""
     wanted = []
-    for number, cell in enumerate(CELLS):
+    for number, cell in enumerate(FEW if args.few else CELLS):
         if args.only and cell.data not in args.only:
+            continue
+        if args.budgets and cell.budget not in args.budgets:
             continue
         if args.seeds and cell.split_seed not in args.seeds:
             continue
         arms = list(ARMS)
         first = number % len(arms)
         turn = [arm for arm in arms[first:] + arms[:first] if arm in args.arms]
-        wanted.append((Cell(cell.data, cell.split_seed, args.budget or cell.budget), turn))
+        wanted.append((replace(cell, budget=args.budget or cell.budget), turn))
     return wanted
 
 
 def _missing(args: argparse.Namespace) -> list[tuple[Cell, list[str]]]:
     """Returns the cells that are wanted, with those of their arms that have no record yet."""
-    known = {(json.dumps(each["cell"]), each["arm"]) for each in read_lines(args.results)}
+    known = {(Cell(**each["cell"]), each["arm"]) for each in read_lines(args.results)}
     missing = []
     for cell, turn in _wanted(args):
-        left = [arm for arm in turn if (json.dumps(asdict(cell)), arm) not in known]
+        left = [arm for arm in turn if (cell, arm) not in known]
         if left:
             missing.append((cell, left))
     return missing
@@ -184,7 +215,7 @@ def _run(missing: list[tuple[Cell, list[str]]], args: argparse.Namespace, core: 
         for arm in arms:
             print(cell.command(arm), flush=True)
             try:
-                record = run_arm(cell, arm, args.data, core)
+                record = run_arm(cell, arm, args, core)
             except RuntimeError as error:
                 print(f"failed: {cell.command(arm)}: {error}", file=sys.stderr)
                 failed = True
@@ -195,15 +226,20 @@ def _run(missing: list[tuple[Cell, list[str]]], args: argparse.Namespace, core: 
     return failed
 
 
-def run_arm(cell: Cell, arm: str, data: Path, core: int | None) -> Record:
+def run_arm(cell: Cell, arm: str, args: argparse.Namespace, core: int | None) -> Record:
     """Runs one arm of a cell and returns its record.
 
     Raises:
         RuntimeError: The command failed.
     """
     environment = ON_CPU if core is None else {**ON_CPU, "OMP_NUM_THREADS": "1"}
+    if arm == "earlier":
+        environment = {**environment, "PYTHONPATH": str(args.earlier)}
+    source = args.data / cell.data
+    if cell.each:
+        source = few(source, cell.each, cell.classes, cell.split_seed, WORK)
     folder = WORK / f"{cell.data}-{cell.split_seed}-{cell.budget}-{arm}"
-    record = fit([str(data / cell.data), *cell.options(arm)], folder, environment)
+    record = fit([str(source), *cell.options(arm)], folder, environment)
     budget_s = record["run"]["budget_s"]
     kept = record["wall_s"] <= budget_s + max(10.0, 0.05 * budget_s)
     return {
@@ -227,11 +263,11 @@ def render(records: list[Record]) -> str:
     ordered, pairs = _ordered(records), _pairs(records)
     return "\n".join(
         [
-            "# The search against fixed and random recipes",
+            "# The search against fixed and random recipes"
+            + (", with few images" if ordered[0]["cell"].get("each") else ""),
             "",
-            "Written by `python benchmarks/search_vs_fixed.py` from "
-            "`search_vs_fixed.jsonl` beside this page; do not edit. Every run that ended is "
-            "listed, none is chosen.",
+            "Written by `python benchmarks/search_vs_fixed.py` from the file of JSON lines beside "
+            "this page; do not edit. Every run that ended is listed, none is chosen.",
             "",
             *summary(records),
             "## Cell by cell: exact McNemar",
@@ -264,7 +300,7 @@ def summary(records: list[Record]) -> list[str]:
     return [
         "*Searched* is `headstart fit DATA --budget B`, *fixed* adds `--recipe default`, *random* "
         "adds `--sampler random`: random recipes of the same space, with the same caches and the "
-        "same final training.",
+        "same final training. *Earlier* is the search of the version whose commit is in its row.",
         "",
         "## The difference",
         "",
@@ -313,12 +349,12 @@ def _pairs(records: list[Record]) -> dict[str, Pairs]:
             for cell in _cells(records)
             if (cell, "searched") in found and (cell, other) in found
         ]
-        for other in ("fixed", "random")
+        for other in ("fixed", "random", "earlier")
     }
 
 
 def _place(cell: Cell) -> tuple[int, str]:
-    order = [(each.data, each.split_seed) for each in CELLS]
+    order = [(each.data, each.split_seed) for each in (*CELLS, *FEW)]
     return order.index((cell.data, cell.split_seed)), cell.budget
 
 
