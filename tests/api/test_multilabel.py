@@ -182,3 +182,37 @@ def test_what_needs_one_label_says_so(run: headstart.Run, quarters: Path, tmp_pa
 def test_precision_is_for_several_labels(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="one label each"):
         headstart.fit(pictures, precision=0.9, out=tmp_path / "run", **SMALL)
+
+
+def test_fine_tuning_is_compared_with_the_head(
+    quarters: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    tuned = headstart.fit(
+        quarters / "labels.csv", out=tmp_path / "run", epochs=1, cache_dir=shared_cache,
+        settings=(*SMALL["settings"], "batch_mixing=mixup", "views=1"), progress=False,
+    )  # fmt: skip
+    acted = {each.family: each for each in tuned.record.acted}
+    assert (acted["criterion"].method, acted["criterion"].state) == ("bce", "acted")
+    assert tuned.record.chosen in {"probe", "fine-tuned"}
+    assert "validation mAP" in next(s.happened for s in tuned.record.plan if s.stage == "training")
+    assert isinstance(tuned.metrics, SetMetrics)
+    assert tuned.metrics.mean_average_precision > 0.7
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"settings": ("criterion=focal",)}, "softmax lets one class win; use bce"),
+        ({"settings": ("metric_loss=arcface",)}, "use metric_loss = none"),
+        ({"settings": ("head=cosine",)}, "use head = linear or mlp"),
+        ({"trials": 2}, "--trials: .*no recipes are searched yet"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    quarters: Path, tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    more = {} if "trials" in given else {"epochs": 1}
+    with pytest.raises(RecipeError, match=message):
+        headstart.fit(
+            quarters / "labels.csv", out=tmp_path / "run", progress=False, **given, **more
+        )

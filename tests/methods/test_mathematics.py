@@ -20,7 +20,13 @@ from headstart.methods.augmentation import (
 )
 from headstart.methods.averaging import EMA, SWA, GreedySoup, NoAveraging
 from headstart.methods.batch_mixing import CutMix, Mix, MixUp, NoMixing, apply_mix
-from headstart.methods.criterion import CrossEntropy, Focal, LabelSmoothing
+from headstart.methods.criterion import (
+    Asymmetric,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Focal,
+    LabelSmoothing,
+)
 from headstart.methods.freezing import LPFT, Full, Gradual, LastBlocks
 from headstart.methods.head import MLP, Cosine, Linear, NearestNeighbours
 from headstart.methods.head_layers import UnitParts
@@ -81,6 +87,43 @@ def test_label_smoothing() -> None:
     expected = -(0.9 * logs[1] + 0.1 / 3 * sum(logs))
     criterion = LabelSmoothing(smoothing=0.1).build(EVEN)
     assert float(criterion(LOGITS, SECOND)) == pytest.approx(expected)
+
+
+def test_each_label_is_a_decision_of_its_own() -> None:
+    logits, both = torch.tensor([[1.0, 2.0, -0.5]]), torch.tensor([[1.0, 0.0, 1.0]])
+    p = [1 / (1 + math.exp(-z)) for z in (1.0, 2.0, -0.5)]
+    expected = -(math.log(p[0]) + math.log(1 - p[1]) + math.log(p[2]))
+    plain = BinaryCrossEntropy(smoothing=0).build(EVEN)
+    assert float(plain(logits, both)) == pytest.approx(expected)
+    smoothed = [
+        0.95 * math.log(a) + 0.05 * math.log(b)
+        for a, b in ((p[0], 1 - p[0]), (1 - p[1], p[1]), (p[2], 1 - p[2]))
+    ]
+    criterion = BinaryCrossEntropy(smoothing=0.1).build(EVEN)
+    assert float(criterion(logits, both)) == pytest.approx(-sum(smoothed))
+    surely = torch.tensor([[200.0, -200.0, 0.0]])
+    assert float(plain(surely, torch.tensor([[1.0, 0.0, 0.0]]))) == pytest.approx(math.log(2))
+    rare = BinaryCrossEntropy(smoothing=0, class_weights="balanced").build(torch.tensor([1, 3, 2]))
+    weights = [6 / (3 * n) for n in (1, 3, 2)]
+    terms = [-math.log(p[0]), -math.log(1 - p[1]), -math.log(p[2])]
+    wanted = sum(w * t for w, t in zip(weights, terms, strict=True))
+    assert float(rare(logits, both)) == pytest.approx(wanted)
+
+
+def test_asymmetric_loss() -> None:
+    logits = torch.tensor([[1.0, 2.0, -4.0]], requires_grad=True)
+    p = [1 / (1 + math.exp(-z)) for z in (1.0, 2.0, -4.0)]
+    lowered = p[1] - 0.05  # the third is below the margin: it adds nothing
+    expected = -(1 - p[0]) * math.log(p[0]) - lowered**4 * math.log(1 - lowered)
+    criterion = Asymmetric(gamma_present=1, gamma_absent=4, margin=0.05).build(EVEN)
+    loss = criterion(logits, torch.tensor([[1.0, 0.0, 0.0]]))
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert float(logits.grad[0, 2]) == 0
+    same = Asymmetric(gamma_present=0, gamma_absent=0, margin=0).build(EVEN)
+    plain = BinaryCrossEntropy(smoothing=0).build(EVEN)
+    assert float(same(LOGITS, SECOND)) == pytest.approx(float(plain(LOGITS, SECOND)))
 
 
 def test_focal_loss() -> None:

@@ -17,7 +17,6 @@ from headstart.data.division import labels_of
 from headstart.data.reading import range_notes
 from headstart.data.sources import load_dataset, say_understood
 from headstart.data.splits import save_split, split_notes
-from headstart.data.types import Dataset
 from headstart.errors import RecipeError
 from headstart.export.tracking import check_log, log_run
 from headstart.features.cache import evict
@@ -31,6 +30,7 @@ from headstart.methods.freezing import HeadOnly, LastBlocks
 from headstart.progress import Shown, display, format_duration
 from headstart.recipes.config import REQUEST, to_config
 from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.label_sets import for_label_sets
 from headstart.recipes.options import NOTHING_TO_TRY, FitOptions
 from headstart.recipes.parsing import load_recipe, with_settings
 from headstart.recipes.recipe import FAMILIES, Recipe
@@ -113,7 +113,13 @@ def fit(
     cache = resources.cache_dir
     dataset = load_dataset(source, options, labels=labels, cache_dir=cache, multilabel=True)
     say_understood(dataset, progress)
-    check_labels(dataset, options, recipe)
+    if dataset.multilabel:
+        recipe = for_label_sets(recipe, options)
+    elif options.precision is not None:
+        raise RecipeError(
+            "--precision chooses the threshold of each label, and these images have one label "
+            "each. Leave it out."
+        )
     if earlier is not None:
         check_continues(earlier, dataset, recipe)
     split = SplitChoice(options.split, options.split_seed, earlier)
@@ -122,7 +128,7 @@ def fit(
         experiment = _of_earlier(experiment, earlier)
     experiment, background_notes = with_background(experiment, options.background)
     request = None
-    if options.searches:
+    if options.searches and not dataset.multilabel:
         # The recipe that was given is kept as plain data, next to the options.
         kept = options.model_copy(update={"recipe": None})
         request = Request(options=kept, recipe=recipe.model_dump(mode="json"))
@@ -166,28 +172,6 @@ def with_background(
         return experiment, ()
     files, notes = background_images(folder, experiment.pixels.facts)
     return replace(experiment, background=files), notes
-
-
-def check_labels(dataset: Dataset, options: FitOptions, recipe: Recipe) -> None:
-    """Refuses what does not fit to the number of labels that an image may have.
-
-    Raises:
-        RecipeError: If the recipe or an option does not.
-    """
-    if not dataset.multilabel:
-        if options.precision is not None:
-            raise RecipeError(
-                "--precision chooses the threshold of each label, and these images have one label "
-                "each. Leave it out."
-            )
-        return
-    if options.from_run is not None:
-        raise RecipeError("--from cannot continue a run with several labels an image yet.")
-    if options.searches or not recipe.closed_form or recipe.head.name != "linear":
-        raise RecipeError(
-            "Only a linear head on the frozen network can be trained on several labels an image "
-            "so far. Give --strategy head."
-        )
 
 
 def _of_earlier(experiment: Experiment, earlier: EarlierRun) -> Experiment:

@@ -48,8 +48,10 @@ class HeadMethod(Method):
     Attributes:
         has_hidden_layer: Whether a trained layer precedes the last one.
         remembers_images: Whether it compares with stored training images and has no parameters.
+        needs_one_label: Whether it knows each class by images that have no other label.
     """
 
+    needs_one_label: ClassVar[bool] = False
     has_hidden_layer: ClassVar[bool] = False
     remembers_images: ClassVar[bool] = False
 
@@ -174,6 +176,7 @@ class Cosine(HeadMethod):
     """
 
     advice: ClassVar[str] = "Strong with a handful of images per class, or with imbalanced classes."
+    needs_one_label: ClassVar[bool] = True
     name: Literal["cosine"] = "cosine"
     init: _Init = "probe"
     features: _Features = "auto"
@@ -220,6 +223,7 @@ class NearestNeighbours(HeadMethod):
 
     advice: ClassVar[str] = "For similarity search, and for classes that are added later."
     remembers_images: ClassVar[bool] = True
+    needs_one_label: ClassVar[bool] = True
     name: Literal["nearest"] = "nearest"
     features: _Features = "last"
     normalize: _Normalize = "auto"

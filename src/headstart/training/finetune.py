@@ -342,20 +342,21 @@ def train_blended(
     before = weights_of(transfer) if recipe.blend < 1 else {}
     records = train(trainable(extractor, transfer), data, recipe, epochs, deadline)
     for epoch in extractor.progress.track(records, what, epochs):
-        extractor.progress.say(describe_epoch(epoch, epochs))
+        score = "mAP" if extractor.labels["train"].ndim == 2 else "accuracy"
+        extractor.progress.say(describe_epoch(epoch, epochs, score))
         yield epoch
     if recipe.blend < 1:
         transfer.model.load_state_dict(blend(before, weights_of(transfer), recipe.blend))
 
 
-def describe_epoch(epoch: EpochRecord, planned: int) -> str:
+def describe_epoch(epoch: EpochRecord, planned: int, score: str) -> str:
     """Returns a line of text about an epoch."""
     return (
         f"epoch {epoch.epoch}/{planned}: loss {epoch.train_loss:.3f}, "
         + (
             ""
             if epoch.val_accuracy is None
-            else f"validation accuracy {percent(epoch.val_accuracy)}, "
+            else f"validation {score} {percent(epoch.val_accuracy)}, "
         )
         + f"{epoch.images_per_s:.0f} images/s"
     )

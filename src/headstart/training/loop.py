@@ -46,7 +46,7 @@ class TrainData:
 
     Attributes:
         views: One array (N, ...) per view of the training images.
-        labels: Class numbers (N,), in 0 … C-1.
+        labels: Class numbers (N,), in 0 … C-1; or 1 where an image has a label, (N, C).
         val: Activations of the evaluation views of the validation images (M, ...); None if
             no images are held out.
         val_labels: (M,).
@@ -69,11 +69,15 @@ class TrainData:
     @property
     def classes(self) -> int:
         """Number of classes C."""
+        if self.labels.ndim == 2:
+            return len(self.labels[0])
         return max(self.outputs, 1 + int(max(self.labels.max(), self.val_labels.max(initial=0))))
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Number of training images by class (C,)."""
+        if self.labels.ndim == 2:
+            return np.asarray(self.labels.sum(0))
         return np.bincount(self.labels, minlength=self.classes)
 
 

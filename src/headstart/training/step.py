@@ -76,7 +76,7 @@ def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> floa
     Args:
         work: State of the training steps.
         inputs: Activations or views (B, ...).
-        labels: Class numbers (B,).
+        labels: Class numbers (B,), or 1 where an image has a label, (B, C).
     """
     seen = work.seen
     seen.steps += 1
@@ -99,7 +99,7 @@ def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> floa
 
 
 def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    targets = F.one_hot(labels, work.classes).float()
+    targets = labels.float() if labels.ndim == 2 else F.one_hot(labels, work.classes).float()
     mix = work.recipe.batch_mixing.draw(len(labels), work.random)
     mixed = inputs
     if mix is not None:

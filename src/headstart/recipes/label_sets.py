@@ -1,0 +1,67 @@
+"""What of a recipe makes sense where an image may have any number of labels."""
+
+from collections.abc import Callable
+
+from headstart.errors import RecipeError
+from headstart.methods.criterion import BinaryCrossEntropy
+from headstart.recipes.options import FitOptions
+from headstart.recipes.recipe import Recipe
+
+SHIPPED = ("default", "probe", "naive")
+"""Recipes by name, whose criterion nobody chose."""
+
+RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
+    (
+        "criterion: a softmax lets one class win; use bce or asymmetric",
+        lambda r: not r.criterion.for_sets,
+    ),
+    (
+        "metric_loss: pairs of images are alike or not by their one class; use metric_loss = none",
+        lambda r: not r.metric_loss.absent,
+    ),
+    (
+        "head: each class is known by images that have no other label; use head = linear or mlp",
+        lambda r: r.head.needs_one_label,
+    ),
+)
+"""Reasons why a recipe cannot be trained on sets of labels."""
+
+
+def for_label_sets(recipe: Recipe, options: FitOptions) -> Recipe:
+    """Returns the recipe with a criterion for sets of labels, unless another was set by hand.
+
+    Args:
+        recipe: Recipe for one label an image.
+        options: What was asked for.
+
+    Raises:
+        RecipeError: If the recipe or an option makes no sense with several labels.
+
+    Example:
+        >>> for_label_sets(Recipe(), FitOptions(epochs=1)).criterion.name
+        'bce'
+    """
+    if options.from_run is not None:
+        raise RecipeError("--from cannot continue a run with several labels an image yet.")
+    asked = {
+        "--trials": options.trials is not None,
+        "--ensemble": options.ensemble != 1,
+        "--executor": options.executor != "here",
+        "--jobs": options.jobs != 1,
+        "--download": options.download,
+    }
+    if unused := [name for name, there in asked.items() if there]:
+        raise RecipeError(
+            f"{', '.join(unused)}: with several labels an image, no recipes are searched yet. One "
+            "is trained, and compared with the head alone. Leave this out."
+        )
+    by_hand = any(setting.startswith("criterion") for setting in options.settings)
+    shipped = options.recipe is None or options.recipe in SHIPPED
+    if not recipe.criterion.for_sets and not by_hand and shipped:
+        smoothing = getattr(recipe.criterion, "smoothing", 0.0)
+        recipe = recipe.model_copy(update={"criterion": BinaryCrossEntropy(smoothing=smoothing)})
+    reasons = [reason for reason, broken in RULES if broken(recipe)]
+    if reasons:
+        why = "; ".join(reasons)
+        raise RecipeError(f"With several labels an image, this does not work: {why}.")
+    return recipe
