@@ -32,16 +32,25 @@ _, status, usage = os.wait4(pid, 0)
 seconds = time.monotonic() - started
 if status:
     sys.exit(f"{sys.argv[1:]} failed.")
-print(json.dumps({"seconds": seconds, "megabytes": usage.ru_maxrss * 1024 / 1e6}))
+worked = usage.ru_utime + usage.ru_stime
+taken = {"seconds": seconds, "megabytes": usage.ru_maxrss * 1024 / 1e6, "worked": worked}
+print(json.dumps(taken))
 """
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What one process took: seconds from its start to its end, and 10^6 bytes at its peak."""
+    """What one process took.
+
+    Attributes:
+        seconds: From its start to its end.
+        megabytes: 10^6 bytes at its peak.
+        worked: Seconds that processors worked for it, which other work on the machine spares.
+    """
 
     seconds: float
     megabytes: float
+    worked: float = 0.0
 
 
 def measured(command: Sequence[str], environment: Mapping[str, str]) -> Taken:
