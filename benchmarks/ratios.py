@@ -79,7 +79,7 @@ def source_before() -> Path:
     if not (folder / "src" / "headstart").exists():
         folder.mkdir(parents=True, exist_ok=True)
         packed = subprocess.run(
-            ["git", "-C", str(HERE), "archive", BEFORE, ":/src"],
+            ["git", "-C", str(HERE.parent), "archive", BEFORE, "src"],
             capture_output=True, check=False,
         )  # fmt: skip
         if packed.returncode:

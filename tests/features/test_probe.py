@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from headstart.evaluation.calibration import calibrated_score
 from headstart.features.probe import (
@@ -76,6 +77,14 @@ def test_repeats_bit_by_bit() -> None:
     first, second = (probed(features, labels, 3, np.arange(100))[0] for _ in range(2))
     assert np.array_equal(first.weight, second.weight)
     assert np.array_equal(first.bias, second.bias)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_folds_are_the_same_with_any_number_of_threads(threads: int) -> None:
+    data = LabelledFeatures(*blobs(300, 40, 5, spread=4.0), 5, np.arange(300))
+    alone = out_of_fold(data, STRENGTHS)
+    with threadpool_limits(threads, user_api="blas"):
+        assert np.array_equal(out_of_fold(data, STRENGTHS), alone, equal_nan=True)
 
 
 def test_constant_features_do_no_harm() -> None:

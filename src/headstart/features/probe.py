@@ -1,10 +1,13 @@
 """The linear probe: logistic regression on cached features with a cross-validated L2 penalty."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
 from headstart.data.splits import folds
 from headstart.evaluation.calibration import calibrated_score
@@ -132,16 +135,32 @@ def out_of_fold(
     n_folds = affordable_folds(len(features), features.shape[1], classes)
     fold_of = parted(labels, data.groups, n_folds, seed)
     logits = np.full((len(strengths), len(features), classes), np.nan, np.float32)
-    for fold in progress.track(range(n_folds), "cross-validating the head", n_folds):
+
+    def fitted(fold: int) -> None:
         held = fold_of == fold
         if not held.any() or (labels.ndim == 1 and len(np.unique(labels[~held])) < 2):
-            continue
+            return
         path = _fit_path(
             features[~held], labels[~held], classes, strengths, smoothing, data.one_scale
         )
         for position, probe in enumerate(path):
             logits[position, held] = probe.logits(features[held])
+
+    # A thread for each fold: threads that share one fit wait for each other most of the time. So
+    # the results do not depend on the number of threads, either.
+    with _threads_apart() as threads, ThreadPoolExecutor(threads) as pool:
+        done = pool.map(fitted, range(n_folds))
+        for _ in progress.track(done, "cross-validating the head", n_folds):
+            pass
     return logits
+
+
+@contextmanager
+def _threads_apart() -> Iterator[int]:
+    """Limits linear algebra to one thread for a while; yields the number of threads that it had."""
+    pools = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    with threadpool_limits(1, user_api="blas"):
+        yield max(pools, default=1)
 
 
 def fit_probe(
