@@ -9,27 +9,22 @@ copies of a photograph score above 0.75, and all other pairs below 0.7.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from headstart.data.similar_crops import Candidate, Floats, Region, cut, kept, propose, scaled
+from headstart.data.alignment import FINE_SIDE, aligned, cut_all, fine_structure, normalized
+from headstart.data.similar_crops import Candidate, Floats, Region, cut, kept, propose
+from headstart.data.threads import threads_apart
 
 AGREEMENT = 0.75
 """Lowest agreement at which two images count as the same photograph."""
 
 _MAX_PROOFS = 12_000
 _BLOCK = 512
-
-_FINE_SIDE = 32  # Alignment and proof are made at 32 x 32 pixels.
-_STEPS = (3.0, 1.5, 0.75)  # Thumbnail pixels by which a crop is moved.
-_ROUNDS = 6
-_SMALLEST_CROP = 0.35
-_UNALIKE = 0.6  # An alignment is given up when its correlation,
-_HOPELESS = 0.35  # or that of the fine structure, is lower than this after a step.
+_TOGETHER = 128  # Candidates that are aligned at the same time.
 
 _COMMON = 48  # Directions that are common to a set: at most this many,
 _SHARED_BY = 16  # each shared by this many images and by a fortieth of the set,
@@ -79,65 +74,73 @@ def near_duplicates(
     """
     if len(thumbnails) < 2:
         return []
-    # Threads do not speed up such small products, and cost ten times more on a busy machine.
-    with threadpool_limits(1, user_api="blas"):
+    with threads_apart() as threads:
         candidates, regions = propose(thumbnails, labels, _MAX_PROOFS)
-        return _prove(thumbnails, candidates, regions)
+        return _prove(thumbnails, candidates, regions, threads)
 
 
 def _prove(
     thumbnails: Sequence[NDArray[np.uint8]],
     candidates: Sequence[Candidate],
     regions: Sequence[Region],
+    threads: int,
 ) -> list[DuplicatePair]:
-    common = _common(thumbnails)
+    common, places = _common(thumbnails), np.array(regions, np.float64)
     pairs: dict[tuple[int, int], DuplicatePair] = {}
-    for _, cropped, target, mirrored, region in candidates:
-        key = (min(cropped, target), max(cropped, target))
-        if key in pairs:
-            continue
-        image = thumbnails[cropped].astype(np.float32)
-        other = thumbnails[target].astype(np.float32)
-        goal = cut(other[:, ::-1] if mirrored else other, regions[:1], _FINE_SIDE)[0]
-        crop = _align(image, goal, regions[region])
-        if crop is not None and (agreement := _agreement(crop, goal, common)) >= AGREEMENT:
-            pairs[key] = DuplicatePair(*key, agreement, mirrored)
+
+    def likely(start: int) -> list[tuple[Candidate, Floats, Floats]]:
+        block = candidates[start : start + _TOGETHER]
+        return _likely(thumbnails, [each for each in block if _key(each) not in pairs], places)
+
+    with ThreadPoolExecutor(threads) as pool:
+        # In the order of the candidates, so that the best candidate of a pair proves it.
+        for found in pool.map(likely, range(0, len(candidates), _TOGETHER)):
+            for candidate, crop, goal in found:
+                key = _key(candidate)
+                if key in pairs or (agreement := _agreement(crop, goal, common)) < AGREEMENT:
+                    continue
+                pairs[key] = DuplicatePair(*key, agreement, mirrored=candidate[3])
     return sorted(pairs.values(), key=lambda pair: (pair.first, pair.second))
 
 
-def _align(image: Floats, goal: Floats, region: Region) -> Floats | None:
-    """Returns the crop of `image` that matches `goal`; None if no match is likely.
+def _likely(
+    thumbnails: Sequence[NDArray[np.uint8]],
+    candidates: Sequence[Candidate],
+    places: NDArray[np.float64],
+) -> list[tuple[Candidate, Floats, Floats]]:
+    """Returns the candidates that a crop was aligned for, with the crop and what it matches.
 
-    The crop starts at `region` and is shifted and scaled to maximize the correlation.
+    Args:
+        thumbnails: N grey images (S, S).
+        candidates: Candidates to align.
+        places: Regions that crops start at (R, 4).
     """
-    side = image.shape[0]
-    goal_unit, goal_fine = _flat(goal[None])[0], _flat(_fine(goal[None]))[0]
-    crop = cut(image, [region], _FINE_SIDE)
-    best = float(_flat(crop)[0] @ goal_unit)
-    for step in _STEPS:
-        for _ in range(_ROUNDS):
-            moves = _moves(region, step, side)
-            if not moves:
-                break
-            moved = cut(image, moves, _FINE_SIDE)
-            alike = _flat(moved) @ goal_unit
-            choice = int(alike.argmax())
-            if alike[choice] <= best:
-                break
-            best, region, crop = float(alike[choice]), moves[choice], moved[choice : choice + 1]
-        if best < _UNALIKE or _flat(_fine(crop))[0] @ goal_fine < _HOPELESS:
-            return None
-    aligned: Floats = crop[0]
-    return aligned
+    if not candidates:
+        return []
+    images, others = (
+        np.stack([thumbnails[each[which]] for each in candidates]).astype(np.float32)
+        for which in (1, 2)
+    )
+    mirrored = np.array([each[3] for each in candidates])
+    others[mirrored] = others[mirrored, :, ::-1]
+    whole = np.broadcast_to([0.0, others.shape[1]], (len(candidates), 1, 2))
+    goals = cut_all(others, whole, whole)[:, 0]
+    crops, rows = aligned(images, goals, places[[each[4] for each in candidates]])
+    return [(candidates[row], crops[row], goals[row]) for row in rows]
+
+
+def _key(candidate: Candidate) -> tuple[int, int]:
+    _, cropped, target, *_ = candidate
+    return min(cropped, target), max(cropped, target)
 
 
 def _agreement(crop: Floats, goal: Floats, common: "_Common") -> float:
     """Returns the lower of two correlations: without straight lines, without common structure."""
     both = np.stack([crop, goal])
-    fine = _fine(both)
+    fine = fine_structure(both)
     # Subtracting rows' and columns' means takes out all lines that run straight across or down.
     fine = fine - fine.mean(axis=1, keepdims=True) - fine.mean(axis=2, keepdims=True)
-    first, second = _flat(fine)
+    first, second = normalized(fine)
     lineless = float(first @ second)
     spectra = _spectra(both) / common.scale
     rest = spectra - spectra @ common.directions.T @ common.directions
@@ -162,14 +165,14 @@ class _Common:
 def _common(thumbnails: Sequence[NDArray[np.uint8]]) -> _Common:
     side = len(thumbnails[0])
     some = thumbnails[:: -(-len(thumbnails) // _COMMON_FROM)]
-    whole = [cut(t.astype(np.float32), [(0, 0, side, side)], _FINE_SIDE) for t in some]
+    whole = [cut(t.astype(np.float32), [(0, 0, side, side)], FINE_SIDE) for t in some]
     crops = np.concatenate(whole)
     weights = _weights_of_copies(crops)
     images = float(weights.sum())
     spectra = _spectra(crops)
     # In a set of few images their own spectrum says little: it begins as that of natural images.
-    prior = 1 / np.hypot(*kept(_FINE_SIDE, _FINE_SIDE)) ** 2
-    prior *= _FINE_SIDE**2 / prior.sum()
+    prior = 1 / np.hypot(*kept(FINE_SIDE, FINE_SIDE)) ** 2
+    prior *= FINE_SIDE**2 / prior.sum()
     power = (weights @ spectra**2 + _PRIOR * prior) / (images + _PRIOR)
     scale = np.sqrt(power).astype(np.float32)
     scaled = spectra / scale
@@ -190,8 +193,8 @@ def _weights_of_copies(crops: Floats) -> Floats:
     Copies must agree in their fine structure, as recompressed or brightened files do. If more than
     half of the set agrees, that is common structure, and no image counts as a copy.
     """
-    fine = _flat(_fine(crops))
-    mirrored = _flat(_fine(crops[:, :, ::-1]))
+    fine = normalized(fine_structure(crops))
+    mirrored = normalized(fine_structure(crops[:, :, ::-1]))
     copies = np.zeros(len(crops), np.int64)
     for start in range(0, len(crops), _BLOCK):
         block = fine[start : start + _BLOCK]
@@ -206,51 +209,7 @@ def _spectra(crops: Floats) -> Floats:
     """Returns (N, D) DCT coefficients of crops, normalized in brightness and contrast."""
     from scipy.fft import dctn  # noqa: PLC0415 - heavy
 
-    flat = _flat(crops).reshape(crops.shape) * _FINE_SIDE
-    rows, columns = kept(_FINE_SIDE, _FINE_SIDE)
+    flat = normalized(crops).reshape(crops.shape) * FINE_SIDE
+    rows, columns = kept(FINE_SIDE, FINE_SIDE)
     spectra: Floats = dctn(flat, axes=(1, 2), norm="ortho")[:, rows, columns]
     return spectra
-
-
-def _moves(region: Region, step: float, side: int) -> list[Region]:
-    """Returns the region shifted in each direction, and with one side moved in or out."""
-    left, top, right, bottom = region
-    moved = [
-        (left + a * step, top + b * step, right + c * step, bottom + d * step)
-        for a, b, c, d in _DIRECTIONS
-    ]
-    smallest = _SMALLEST_CROP * side
-    return [
-        (left, top, right, bottom)
-        for left, top, right, bottom in moved
-        if min(left, top) >= 0
-        and max(right, bottom) <= side
-        and min(right - left, bottom - top) >= smallest
-    ]
-
-
-_DIRECTIONS = (
-    *((1, 0, 1, 0), (-1, 0, -1, 0), (0, 1, 0, 1), (0, -1, 0, -1)),
-    *((1, 0, 0, 0), (-1, 0, 0, 0), (0, 0, 1, 0), (0, 0, -1, 0)),
-    *((0, 1, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1), (0, 0, 0, -1)),
-)
-
-
-def _fine(crops: Floats) -> Floats:
-    """Returns crops minus a blurred copy of themselves."""
-    blur = _blur(crops.shape[-1])
-    return np.asarray(crops - blur @ crops @ blur.T)
-
-
-@cache
-def _blur(side: int) -> Floats:
-    from scipy.ndimage import gaussian_filter1d  # noqa: PLC0415 - heavy
-
-    matrix: Floats = gaussian_filter1d(np.eye(side, dtype=np.float32), 2.0, axis=0, mode="nearest")
-    return matrix
-
-
-def _flat(crops: Floats) -> Floats:
-    """Returns crops as vectors of mean 0 and length 1."""
-    vectors = crops.reshape(len(crops), -1)
-    return scaled(vectors - vectors.mean(axis=1, keepdims=True))

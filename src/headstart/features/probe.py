@@ -1,15 +1,14 @@
 """The linear probe: logistic regression on cached features with a cross-validated L2 penalty."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
 from headstart.data.splits import folds
+from headstart.data.threads import threads_apart
 from headstart.evaluation.calibration import calibrated_score
 from headstart.features.one_vs_rest import label_sets, sigmoid_loss
 from headstart.progress import SILENT, Progress
@@ -146,21 +145,12 @@ def out_of_fold(
         for position, probe in enumerate(path):
             logits[position, held] = probe.logits(features[held])
 
-    # A thread for each fold: threads that share one fit wait for each other most of the time. So
-    # the results do not depend on the number of threads, either.
-    with _threads_apart() as threads, ThreadPoolExecutor(threads) as pool:
+    # A thread for each fold: threads that share one fit wait for each other most of the time.
+    with threads_apart() as threads, ThreadPoolExecutor(threads) as pool:
         done = pool.map(fitted, range(n_folds))
         for _ in progress.track(done, "cross-validating the head", n_folds):
             pass
     return logits
-
-
-@contextmanager
-def _threads_apart() -> Iterator[int]:
-    """Limits linear algebra to one thread for a while; yields the number of threads that it had."""
-    pools = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
-    with threadpool_limits(1, user_api="blas"):
-        yield max(pools, default=1)
 
 
 def fit_probe(
