@@ -50,7 +50,7 @@ def measure(rounds: int, data: Path = DATA / "flowers17") -> Subject:
             "`diff`": ["-m", "headstart", "diff", str(run), str(run)],
             "`report`": ["-m", "headstart", "report", str(run)],
             f"`check`, {IMAGES} images": ["-m", "headstart", "check", str(some)],
-            "imports of `fit`": ["-c", "import headstart.api.fit"],
+            "imports of `fit`": ["-c", "import headstart; headstart.fit"],
         }
         before = source_before()
         found = in_turn(
