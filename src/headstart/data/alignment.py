@@ -123,8 +123,7 @@ def _allowed(moves: NDArray[np.float64], side: int) -> NDArray[np.bool_]:
     left, top, right, bottom = np.moveaxis(moves, -1, 0)
     smallest = _SMALLEST_CROP * side
     inside = (np.minimum(left, top) >= 0) & (np.maximum(right, bottom) <= side)
-    large: NDArray[np.bool_] = np.minimum(right - left, bottom - top) >= smallest
-    return inside & large
+    return np.asarray(inside & (np.minimum(right - left, bottom - top) >= smallest))
 
 
 def _weights(ends: NDArray[np.float64], size: int) -> Floats:

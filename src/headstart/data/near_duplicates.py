@@ -118,8 +118,8 @@ def _likely(
     if not candidates:
         return []
     images, others = (
-        np.stack([thumbnails[each[which]] for each in candidates]).astype(np.float32)
-        for which in (1, 2)
+        np.stack([thumbnails[number] for number in numbers]).astype(np.float32)
+        for numbers in ([each[1] for each in candidates], [each[2] for each in candidates])
     )
     mirrored = np.array([each[3] for each in candidates])
     others[mirrored] = others[mirrored, :, ::-1]
