@@ -300,7 +300,8 @@ def test_images_without_class_folders_say_what_is_wanted(tmp_path: Path) -> None
 def test_one_class_is_not_enough(tmp_path: Path) -> None:
     touch(tmp_path, "x/1.jpg", "x/2.jpg")
     assert refusal(tmp_path) == (
-        f"At least two classes are needed; found only 'x' in {tmp_path.resolve()}."
+        f"At least two classes are needed; found only 'x' in {tmp_path.resolve()}. "
+        "Put those of each class into a folder of its own, or name it in a manifest."
     )
 
 

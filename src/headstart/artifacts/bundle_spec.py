@@ -36,6 +36,7 @@ LONGEST_NAME = 200
 """Most characters in the name of a backbone; the longest of timm has 56."""
 
 SPEC = "bundle.json"
+_GIVE = "Give the folder of a finished run, or its bundle."
 WEIGHTS = "model.safetensors"
 GRAPH = "model.onnx"
 GALLERY = "range.safetensors"
@@ -178,7 +179,7 @@ def read_spec(folder: Path) -> BundleSpec:
     """
     found = read_model(folder / SPEC, BundleSpec)
     if found is None:
-        raise RunError(f"{folder} is not a bundle: it has no {SPEC}.")
+        raise RunError(f"{folder} is not a bundle: it has no {SPEC}. {_GIVE}")
     if found.format != (MULTILABEL_FORMAT if found.multilabel else FORMAT):
         raise RunError(
             f"{folder} has format {found.format}, but this version of headstart reads {FORMAT}."
@@ -238,7 +239,7 @@ def read_checked(folder: Path, name: str, sha256: str) -> bytes:
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        raise RunError(f"{folder} is not a bundle: it has no {name}.") from None
+        raise RunError(f"{folder} is not a bundle: it has no {name}. {_GIVE}") from None
     except OSError as error:
         raise RunError(f"Cannot read {path}: {error.strerror}.") from None
     if hashlib.sha256(content).hexdigest() != sha256:

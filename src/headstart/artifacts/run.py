@@ -49,6 +49,7 @@ from headstart.names import to_cell
 M = TypeVar("M", bound=BaseModel)
 
 SEARCH_RECIPE = "search.toml"
+_GIVE = "Give the folder of a finished run."
 """The file of the run that holds what a search started from."""
 
 
@@ -172,7 +173,7 @@ def read_predictions(folder: Path) -> list[TestPrediction]:
     check_single(folder)
     found = read_records(folder / "predictions.csv", TestPrediction)
     if found is None:
-        raise RunError(f"{folder} is not a finished run: it has no predictions.csv.")
+        raise RunError(f"{folder} is not a finished run: it has no predictions.csv. {_GIVE}")
     return found
 
 
@@ -196,5 +197,5 @@ def read_part(folder: Path, name: str, model: type[M], *, strict: bool = True) -
     """
     found = read_model(folder / name, model, strict=strict)
     if found is None:
-        raise RunError(f"{folder} is not a finished run: it has no {name}.")
+        raise RunError(f"{folder} is not a finished run: it has no {name}. {_GIVE}")
     return found

@@ -285,6 +285,8 @@ def _check_classes(dataset: Dataset) -> None:
         message += f" If its subfolders are the classes, give {dataset.root / parts[0][0]}."
     unused = [each for each in dataset.passed_over if each.reason in _MAY_BE_A_CLASS]
     message += "".join(f" {each.sentence}" for each in unused)
+    if len(deeper) < 2 and not unused:
+        message += " Put those of each class into a folder of its own, or name it in a manifest."
     raise DataError(message)
 
 

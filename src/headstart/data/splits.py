@@ -292,7 +292,9 @@ def _split_rows(path: Path) -> list[tuple[int, str, str]]:
             ]
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"The split file {path} cannot be read: {reason}.") from None
+        raise DataError(
+            f"The split file {path} cannot be read: {reason}. Give the split.csv of a run."
+        ) from None
 
 
 def _given_parts(

@@ -128,7 +128,7 @@ class FitOptions(SourceOptions):
     budget: str | float | None = None
     """Limit on the wall time: 90s, 10m or 1.5h (in Python also a number of seconds). 10m unless
     epochs or trials are given."""
-    epochs: int | None = None
+    epochs: int | None = Field(None, ge=0)
     """Train one recipe for this many epochs, instead of a budget. The result is reproducible bit by
     bit."""
     trials: int | None = Field(None, ge=1)

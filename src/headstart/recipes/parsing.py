@@ -103,7 +103,9 @@ def read_table(path: Path, what: str) -> dict[str, Any]:
         text = read_text(path)
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise RecipeError(f"The {what} {path} cannot be read: {error.strerror}.") from None
+        raise RecipeError(
+            f"The {what} {path} cannot be read: {error.strerror}. Check the path."
+        ) from None
     except (ValueError, RecursionError) as error:
         why = shortened(str(error), 200)
         form = "JSON" if path.suffix == ".json" else "TOML"
