@@ -29,12 +29,26 @@ def test_a_row_has_shares_and_says_whether_the_rate_is_kept(trials: ModuleType) 
 
     cells = [cell.strip() for cell in trials.row(outcome((0.04, 0.19))).split("|")]
     assert cells[1:-1] == [
-        "flowers17", "daisy, iris", "–", "8 of 80", "10.0% (4.0% to 19.0%)", "yes", "75% of 40",
-        "25%",
+        "flowers17", "daisy, iris", "–", "10.0% of 80 (4.0% to 19.0%)", "yes", "75% of 40", "25%",
     ]  # fmt: skip
     assert "**no**" in trials.row(outcome((0.06, 0.19)))
     made = trials.table([outcome((0.04, 0.2)), outcome((0.06, 0.2))], 128, 60)
-    assert "holds in 1 of 2 trials" in made
+    assert "holds in 1 of 2 cases" in made
+
+
+def test_a_trial_hides_classes_and_a_background_shows_half_of_them(trials: ModuleType) -> None:
+    """Five clouds: two hidden ones far from the others are rejected, and others mostly not."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 60)
+    values = (5 * np.eye(5, 20)[labels] + rng.normal(0, 0.3, (300, 20))).astype(np.float32)
+    data = trials.Features(values, labels, np.arange(300))
+    other = trials.Features(-values, labels, np.arange(300))
+    trial = trials.Trial("clouds", (1, 3))
+    alone, shown = trials.tried(trial, {"clouds": data, "other": other}, tuple("abcde"))
+    assert alone.hidden == shown.hidden == ("d",) and shown.background.endswith("and b")
+    assert alone.tested == 45 and alone.unknown == 60
+    assert alone.rejected == shown.rejected == 60
+    assert alone.keeps_its_rate and shown.keeps_its_rate
 
 
 def test_the_simulation_retains_what_it_promises(simulation: ModuleType) -> None:
