@@ -235,3 +235,19 @@ def test_wrong_input() -> None:
         small().fit(np.zeros((4, 8, 8, 3), np.uint8), [0, 0, 1])
     with pytest.raises(NotFittedError):
         small().predict(np.zeros((4, 8, 8, 3), np.uint8))
+
+
+def test_an_indicator_matrix_gives_an_indicator_matrix(pictures: Path) -> None:
+    paths = sorted(pictures.rglob("*.png"))
+    kinds = np.array([path.parent.name for path in paths])
+    marks = np.stack([kinds != "rings", kinds == "stripes", np.zeros(len(paths))], 1)
+    marks = marks.astype(np.int64)
+    classifier = small(strategy="head").fit(paths, marks)
+    assert classifier.classes_.tolist() == [0, 1, 2]
+    told, given = classifier.predict_proba(paths), classifier.predict(paths)
+    assert told.shape == given.shape == marks.shape
+    assert set(np.unique(given)) <= {0, 1}
+    assert not given[:, 2].any()  # no image has it, so it was not learned
+    assert (given == marks).mean() > 0.8
+    again = pickle.loads(pickle.dumps(classifier))
+    assert (again.predict(paths[:5]) == given[:5]).all()

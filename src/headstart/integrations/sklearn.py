@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import (
+    check_classification_targets,
+    is_multilabel,
+    unique_labels,
+)
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from headstart.artifacts.bundle_spec import bundle_files
 from headstart.errors import DataError, RunError
+from headstart.evaluation.label_rules import LabelRule
 from headstart.inference.image_inputs import image_inputs
 from headstart.inference.run import Run
 
@@ -43,7 +48,7 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: Seed for training and for the split.
 
     Attributes:
-        classes_: Class labels (C,), sorted.
+        classes_: Class labels (C,), sorted; of an indicator matrix, its column numbers.
         run_: The finished run.
 
     Example:
@@ -81,23 +86,28 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: Images; see `image_inputs`.
-            y: Class labels (n,).
+            y: Class labels (n,), or an indicator matrix (n, C): 1 where an image has a label.
 
         Raises:
             InputError: If `X` and `y` are not enough to train a classifier.
         """
         from headstart.api.fit import fit  # noqa: PLC0415 - imports torch, which predict needs not
 
-        labels = column_or_1d(y, warn=True)
+        several = is_multilabel(y)
+        labels = _indicator(y) if several else column_or_1d(y, warn=True)
         check_classification_targets(labels)
         folder = _own_folder(self)  # holds the run if `out` is None
         paths = _as_paths(X, folder / "images")
         if len(paths) != len(labels):
             raise DataError(f"X has {len(paths)} images and y has {len(labels)} labels.")
         self.classes_ = unique_labels(labels)
+        names = [_class_name(self.classes_, label) for label in self.classes_]
         self.run_ = fit(
             paths,
-            labels=[_class_name(self.classes_, label) for label in labels],
+            labels=[tuple(names[column] for column in np.flatnonzero(row)) for row in labels]
+            if several
+            else [_class_name(self.classes_, label) for label in labels],
+            task="multilabel" if several else None,
             recipe=self.recipe,
             budget=self.budget,
             epochs=self.epochs,
@@ -132,8 +142,17 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Returns the most probable class (n,) of each image."""
+        """Returns the most probable class (n,) of each image.
+
+        After `fit` on an indicator matrix, it is one too (n, C): each label has its own threshold.
+        """
         check_is_fitted(self, "run_")
+        if self.run_.record.task == "multilabel":
+            known = {name: rule.threshold for name, rule in _rules(self.run_).items()}
+            never = 2.0  # a label that was left out
+            names = [_class_name(self.classes_, label) for label in self.classes_]
+            limits = [known.get(name, never) for name in names]
+            return np.asarray(self.predict_proba(X) >= limits, np.int64)
         labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
         return labels
 
@@ -157,6 +176,23 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.no_validation = True
         tags.non_deterministic = self.epochs is None
         return tags
+
+
+def _indicator(y: ArrayLike) -> NDArray[np.int64]:
+    """Returns an indicator matrix (n, C).
+
+    Raises:
+        DataError: If it is sparse.
+    """
+    if hasattr(y, "toarray"):
+        raise DataError("y is a sparse matrix. Give y.toarray().")
+    return np.asarray(y, np.int64)
+
+
+def _rules(run: Run) -> dict[str, LabelRule]:
+    """Returns the rule of each label of a run."""
+    spec = run.bundle.spec
+    return dict(zip(spec.classes, spec.labels, strict=True))
 
 
 def _own_folder(classifier: HeadstartClassifier) -> Path:
