@@ -22,7 +22,7 @@ def check(
     source: Any,
     options: SourceOptions | None = None,
     *,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str | tuple[str, ...]] | None = None,
     cache_dir: str | Path | None = None,
     workers: int | None = None,
     progress: Shown = None,

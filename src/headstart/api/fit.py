@@ -62,7 +62,7 @@ def fit(
     source: Any,
     options: FitOptions | None = None,
     *,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str | tuple[str, ...]] | None = None,
     progress: Shown = None,
     command: str = "",
     started: float | None = None,
@@ -76,7 +76,7 @@ def fit(
         source: A folder, an archive, an export of an annotation tool, a manifest, `demo:solar`, a
             DataFrame or a list of paths.
         options: What to train, and for how long.
-        labels: Class of each image, for a list of paths.
+        labels: Class of each image, or a tuple of its labels, for a list of paths.
         progress: Progress display; by default one where there is a terminal or a notebook. False
             shows nothing.
         command: The command that repeats this run, for the record.

@@ -102,11 +102,14 @@ class HeadstartClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"X has {len(paths)} images and y has {len(labels)} labels.")
         self.classes_ = unique_labels(labels)
         names = [_class_name(self.classes_, label) for label in self.classes_]
+        given: list[str | tuple[str, ...]]
+        if several:
+            given = [tuple(names[column] for column in np.flatnonzero(row)) for row in labels]
+        else:
+            given = [_class_name(self.classes_, label) for label in labels]
         self.run_ = fit(
             paths,
-            labels=[tuple(names[column] for column in np.flatnonzero(row)) for row in labels]
-            if several
-            else [_class_name(self.classes_, label) for label in labels],
+            labels=given,
             task="multilabel" if several else None,
             recipe=self.recipe,
             budget=self.budget,
