@@ -18,8 +18,8 @@ from headstart.backbones.preprocessing import Preprocessing
 from headstart.data.cache_dir import default_cache_dir
 from headstart.errors import ExportError, InputError
 from headstart.export.parity import MOST_DIFFERENCE, Parity, failures, measure
-from headstart.export.run_images import RawImage, test_images, view_batches
-from headstart.export.target import Classify, Exporting, Written
+from headstart.export.run_images import RawImage, test_images, view_batches, whole_images
+from headstart.export.target import Exporting, Written
 from headstart.progress import Progress
 from headstart.recipes.export_options import ExportOptions
 
@@ -96,7 +96,7 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
     with _kept_if_good(out) as draft:
         progress.say(f"writing {options.to}")
         written: Written = import_module(TARGETS[options.to]).write(exporting, draft)
-        probabilities = run_export(written.classify, images, spec, progress)
+        probabilities = run_export(written, images, spec, progress)
         parity = measure(predictions, probabilities, spec.classes)
         if wrong := failures(parity, written.limits, options.max_loss):
             raise ExportError(
@@ -127,13 +127,13 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
 
 
 def run_export(
-    classify: Classify, images: Sequence[RawImage], spec: BundleSpec, progress: Progress
+    written: Written, images: Sequence[RawImage], spec: BundleSpec, progress: Progress
 ) -> NDArray[np.float64]:
     """Returns the probabilities (N, C) that an export gives images, from their raw files."""
-    batches = view_batches(images, spec, BATCH)
-    total = -(-len(images) // BATCH)
-    tracked = progress.track(batches, "comparing with the run", total)
-    return np.concatenate([np.asarray(classify(batch), np.float64) for batch in tracked])
+    size = 1 if written.any_size else BATCH
+    batches = whole_images(images, spec) if written.any_size else view_batches(images, spec, size)
+    tracked = progress.track(batches, "comparing with the run", -(-len(images) // size))
+    return np.concatenate([np.asarray(written.classify(batch), np.float64) for batch in tracked])
 
 
 @contextmanager

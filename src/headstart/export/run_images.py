@@ -99,6 +99,17 @@ def view_batches(
         yield np.stack(batch)
 
 
+def whole_images(images: Sequence[RawImage], spec: BundleSpec) -> Iterator[NDArray[np.uint8]]:
+    """Yields images (1, height, width, 3) as they are, one by one.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    for each in images:
+        image, _ = see_image(each.path, each.box, None, spec.reading)
+        yield np.asarray(image)[None]
+
+
 def _found(
     run: Path, record: RunRecord, data: str | None, cache_dir: Path
 ) -> dict[str, list[RawImage]]:

@@ -56,6 +56,8 @@ class Written:
         limits: What it must keep to.
         notes: Sentences that a user of the export should know.
         from_file: Runs it on a file with the target's own preprocessing, if it brings one.
+        any_size: Whether `classify` takes whole images (1, height, width, 3), one at a time,
+            instead of evaluation views.
     """
 
     classify: Classify
@@ -63,6 +65,7 @@ class Written:
     limits: Limits = EXACT
     notes: tuple[str, ...] = ()
     from_file: ClassifyFile | None = None
+    any_size: bool = False
 
 
 def needs(extra: str, package: str) -> InputError:

@@ -30,6 +30,9 @@ class ExportOptions(BaseModel):
     max_loss: float = Field(0.01, ge=0, le=1)
     """Most accuracy on the sealed test that an export may lose, as a share. One image is always
     allowed."""
+    any_size: bool = False
+    """With --to onnx, write a graph that takes an image of any size, with the resize inside. It is
+    compared on whole images."""
     runtime: Path | None = None
     """Folder with the files of onnxruntime-web for --to web: `dist` of the npm package."""
     download: bool = False
@@ -39,4 +42,6 @@ class ExportOptions(BaseModel):
     def _check_runtime(self) -> Self:
         if self.to != "web" and (self.runtime is not None or self.download):
             raise InputError("--runtime and --download are for --to web. Leave them out.")
+        if self.to != "onnx" and self.any_size:
+            raise InputError("--any-size is for --to onnx. Leave it out.")
         return self
