@@ -63,8 +63,9 @@ def heat_maps(
     layer, channels_last = _last_map(model, inputs[:1], views.shape[1] // 4)
     reshape = (lambda maps: maps.permute(0, 3, 1, 2)) if channels_last else None
     found = [np.empty((0, *views.shape[1:3]), np.float32)]
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    model.requires_grad_(True)  # without this, the feature maps have no gradients
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.requires_grad_(False)  # gradients are needed from the map on, and of no weight
+    watched = layer.register_forward_hook(_starting_gradients)
     try:
         with GradCAM(model=model, target_layers=[layer], reshape_transform=reshape) as cam:
             for start in range(0, len(views), _BATCH):
@@ -74,10 +75,15 @@ def heat_maps(
                 targets = [ClassifierOutputTarget(c) for c in classes[start : start + _BATCH]]
                 found.append(np.asarray(cam(input_tensor=batch, targets=targets), np.float32))
     finally:
-        model.zero_grad(set_to_none=True)
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        watched.remove()
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return np.concatenate(found)
+
+
+def _starting_gradients(_: nn.Module, __: object, maps: torch.Tensor) -> torch.Tensor:
+    """Returns the maps as the place where gradients end; a copy, as later layers may change it."""
+    return maps.detach().requires_grad_(True).clone()
 
 
 def _last_map(model: nn.Module, views: torch.Tensor, largest: int) -> tuple[nn.Module, bool]:
