@@ -131,6 +131,15 @@ def test_the_graph_gives_the_same_probabilities(run: headstart.Run, quarters: Pa
     assert json.loads(facts["thresholds"]) == [rule.threshold for rule in run.bundle.spec.labels]
 
 
+def test_embeddings_and_similar_images(run: headstart.Run, quarters: Path) -> None:
+    image = quarters / "00.png"
+    vectors = headstart.embed(run.folder, image, progress=False)
+    assert vectors.shape == (1, run.bundle.embedding)
+    near = headstart.similar(run.folder, image, k=3)
+    assert all(each.label == "no label" or set(each.label.split("; ")) <= {*COLOURS}
+               for each in near)  # fmt: skip
+
+
 def test_a_precision_can_be_asked_for(
     quarters: Path, shared_cache: Path, tmp_path: Path, run: headstart.Run
 ) -> None:

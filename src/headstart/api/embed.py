@@ -31,4 +31,4 @@ def embed(run: str | Path, images: Any, *, progress: Shown = None) -> NDArray[np
         >>> headstart.embed("runs/flowers", "photographs").shape  # doctest: +SKIP
         (40, 1280)
     """
-    return embed_images(open_bundle(run), images, display(progress))[0]
+    return embed_images(open_bundle(run, multilabel=True), images, display(progress))[0]

@@ -64,7 +64,9 @@ def print_audit(audit: "Audit") -> None:
         for noun, severity in (("warning", "warning"), ("remark", "info"))
         if (number := sum(each.severity == severity for each in audit.findings))
     ]
-    classes = counted(len(audit.classes), "class", "classes")
+    several = audit.understood is not None and audit.understood.images is not None
+    names = ("label", "labels") if several else ("class", "classes")
+    classes = counted(len(audit.classes), *names)
     say(
         f"summary: {audit.n_usable:,} of {counted(audit.n_images, 'image')} can be used, in "
         f"{classes}; {listed(found) or 'no problems found'}."

@@ -107,7 +107,8 @@ def embed(
 
         check_exportable(out)
         files = image_inputs(images)
-        vectors, failed = embed_images(open_bundle(run), files, for_stream(sys.stderr))
+        bundle = open_bundle(run, multilabel=True)
+        vectors, failed = embed_images(bundle, files, for_stream(sys.stderr))
         good = [row for row in range(len(files)) if row not in failed]
         export_embeddings(out, [files[row].name for row in good], vectors[good])
         for row, why in failed.items():
