@@ -1,23 +1,38 @@
-"""Draws the pictures of a report in docs/pictures: on a desktop in light, on a phone in dark.
+"""Draws the screenshots in docs/pictures: a report, a certificate and a terminal.
 
     headstart fit demo:solar --budget 3m --out RUN
-    python docs/draw_report.py RUN
+    headstart benefit demo:solar --budget 10m --out CERTIFICATE
+    python docs/draw_report.py RUN --certificate CERTIFICATE
 
-It needs playwright and a Chromium on the path. The photographs of solar cells are those of
-elpv-dataset (CC BY-NC-SA 4.0), and so are these pictures.
+The report is drawn on a desktop in light and on a phone in dark, the certificate on a desktop, and
+the terminal with the output of `headstart check`. It needs playwright and a Chromium on the path.
+The photographs of solar cells are those of elpv-dataset (CC BY-NC-SA 4.0), and so are the pictures
+of the report.
 """
 
 import argparse
+import os
+import pty
 import shutil
+import subprocess
+import sys
+from io import StringIO
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
-SIZES = {"desktop": (1180, 1500, "light"), "phone": (390, 844, "dark")}
+SIZES = {"desktop": (1180, 1160, "light"), "phone": (390, 844, "dark")}
 SHOWN = {"desktop": ("header",), "phone": ("header", "#mistakes", "#map")}
 """Where each screen begins; those of a phone stand side by side."""
+
+
+COLUMNS = 100
+"""Width of the terminal in characters."""
 
 
 def main() -> None:
@@ -25,23 +40,77 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    report = (parser.parse_args().run / "report.html").resolve().as_uri()
+    parser.add_argument("--certificate", type=Path, help="folder of a certificate")
+    parser.add_argument("--terminal", default="check demo:solar", help="command of the terminal")
+    args = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        for name, (width, height, scheme) in SIZES.items():
-            context = browser.new_context(
-                viewport={"width": width, "height": height},
-                color_scheme="dark" if scheme == "dark" else "light",
-            )
-            page = context.new_page()
-            page.goto(report)
-            screens = [_screen(page, place) for place in SHOWN[name]]
-            path = PICTURES / f"report_{name}.png"
-            _beside(screens).convert("P", palette=Image.Palette.ADAPTIVE).save(path, optimize=True)
-            print(path)
+        for name in SIZES:
+            _draw(browser, args.run / "report.html", name, SHOWN[name])
+        if args.certificate is not None:
+            _draw(browser, args.certificate / "certificate.html", "certificate", ("header",))
+        page = browser.new_page(viewport={"width": 900, "height": 300})
+        page.set_content(terminal_page(args.terminal))
+        page.locator("pre").screenshot(path=PICTURES / "terminal.png")
+        _smaller(PICTURES / "terminal.png")
         browser.close()
+
+
+def _draw(browser: Browser, source: Path, name: str, places: tuple[str, ...]) -> None:
+    width, height, scheme = SIZES.get(name, (1180, 1000, "light"))
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page = context.new_page()
+    page.goto(source.resolve().as_uri())
+    path = PICTURES / (f"report_{name}.png" if name in SIZES else f"{name}.png")
+    _beside([_screen(page, place) for place in places]).save(path)
+    _smaller(path)
+    context.close()
+
+
+def _smaller(path: Path) -> None:
+    with Image.open(path) as image:
+        few = image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
+    few.save(path, optimize=True)
+    print(path)
+
+
+def terminal_page(command: str) -> str:
+    """Returns an HTML page that shows what a command of headstart prints on a terminal."""
+    console = Console(record=True, width=COLUMNS, file=StringIO())
+    console.print(Text(f"$ headstart {command}", style="bold"))
+    console.print(
+        Text.from_ansi(on_terminal([sys.executable, "-m", "headstart", *command.split()]))
+    )
+    page = console.export_html(theme=MONOKAI, inline_styles=True)
+    style = "pre { padding: 14px; margin: 0; width: fit-content; border-radius: 8px; "
+    colours = "background: #0c0c0c; color: #d9d9d9; font-size: 14px; }"
+    return page.replace("</head>", f"<style>{style}{colours}</style></head>")
+
+
+def on_terminal(command: list[str]) -> str:
+    """Returns what a command prints where it believes to be on a terminal."""
+    reader, writer = pty.openpty()
+    size = {"COLUMNS": str(COLUMNS), "LINES": "50", "TERM": "xterm-256color"}
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env={**os.environ, **size}
+    ):
+        os.close(writer)
+        parts = []
+        while True:
+            try:
+                part = os.read(reader, 4096)
+            except OSError:  # Linux: the other end is closed
+                break
+            if not part:
+                break
+            parts.append(part)
+    os.close(reader)
+    return b"".join(parts).decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def _screen(page: Page, place: str) -> Image.Image:
