@@ -30,8 +30,8 @@ def stratify(
     Example:
         >>> sets = [("a",), ("a", "b"), ("b",), ("a", "b")] * 5
         >>> part = stratify(sets, np.arange(20), {"x": 0.5, "y": 0.5}, np.random.default_rng(0))
-        >>> [sum(part[row] == 0 for row in range(20) if name in sets[row]) for name in "ab"]
-        [7, 7]
+        >>> [int(sum(part[row] == 0 for row in range(20) if name in sets[row])) for name in "ab"]
+        [8, 7]
     """
     held = _held(sets, groups)
     sizes = np.bincount(np.unique(groups, return_inverse=True)[1]).astype(np.float64)

@@ -210,7 +210,7 @@ def precision_interval(
         >>> told, marks = np.linspace(1, 0, 8), np.array([1, 1, 1, 1, 0, 0, 0, 0])
         >>> low, high = precision_interval(told, marks, np.arange(8))
         >>> round(low, 2), high  # all four rank first: Wilson's interval of 4 of 4
-        (0.5, 1.0)
+        (0.51, 1.0)
     """
     if not marks.any():
         return 0.0, 1.0
