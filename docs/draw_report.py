@@ -1,7 +1,7 @@
 """Draws the screenshots in docs/pictures: a report, a certificate and a terminal.
 
-    headstart fit demo:solar --budget 3m --out RUN
-    headstart benefit demo:solar --budget 10m --out CERTIFICATE
+    headstart fit demo:solar --strategy head --epochs 0 --set backbone.resolution=128 --out RUN
+    headstart benefit FOLDER --epochs 6 --fractions 50,100 --resolution 64 --out CERTIFICATE
     python docs/draw_report.py RUN --certificate CERTIFICATE
 
 The report is drawn on a desktop in light and on a phone in dark, the certificate on a desktop, and
