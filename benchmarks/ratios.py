@@ -189,7 +189,7 @@ def page(subjects: list[Subject]) -> str:
             f"### {each.title}\n\n![{each.title}, as ratios](pictures/speed_{each.name}.svg)\n\n"
             f"{table(each)}\n\n"
             f"{each.facts['machine']}; {told}; commit {each.facts['commit']} against "
-            f"{each.facts['before']}; medians of {each.rounds} rounds in turn, "
+            f"{each.facts['before']}; median of {each.rounds} round(s) in turn, "
             f"{each.facts['date']}.\n"
         )
     return "\n".join(parts)
