@@ -128,12 +128,12 @@ def service(start: Callable[..., Running]) -> Running:
 
 
 @pytest.fixture
-def serve_app() -> Iterator[Callable[[Any], Running]]:
+def serve_app() -> Iterator[Callable[[Any, "ServeOptions"], Running]]:
     """Starts an application for one test."""
     running: list[Running] = []
 
-    def begin(app: Any) -> Running:
-        running.append(Running(app))
+    def begin(app: Any, options: "ServeOptions") -> Running:
+        running.append(Running(app, options))
         return running[-1]
 
     yield begin
