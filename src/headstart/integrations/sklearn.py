@@ -188,7 +188,7 @@ def _indicator(y: ArrayLike) -> NDArray[np.int64]:
         DataError: If it is sparse.
     """
     if hasattr(y, "toarray"):
-        raise DataError("y is a sparse matrix. Give y.toarray().")
+        raise DataError("The labels y are a sparse matrix. Give y.toarray().")
     return np.asarray(y, np.int64)
 
 
