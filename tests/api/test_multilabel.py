@@ -225,3 +225,27 @@ def test_what_makes_no_sense_is_refused(
         headstart.fit(
             quarters / "labels.csv", out=tmp_path / "run", progress=False, **given, **more
         )
+
+
+def test_images_of_no_class_are_rejected(
+    quarters: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    """The end of the fit opened a bundle for one label an image, after the training."""
+    (tmp_path / "others").mkdir()
+    for seed in range(12):
+        tile = np.random.default_rng(seed).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+        image = Image.fromarray(tile).resize((64, 64), Image.Resampling.NEAREST)
+        image.save(tmp_path / "others" / f"{seed}.png")
+    run = headstart.fit(
+        quarters / "labels.csv", background=tmp_path / "others", out=tmp_path / "run",
+        cache_dir=shared_cache, **SMALL,
+    )  # fmt: skip
+    background = read_spec(run.folder / "bundle").background
+    assert background is not None and background.images == 12
+    found = headstart.predict(
+        run.folder, tmp_path / "others", out=tmp_path / "found.csv", reject=True
+    )
+    with (tmp_path / "found.csv").open() as file:
+        unknown = [row for row in csv.DictReader(file) if row["label"] == "unknown"]
+    assert len(unknown) == found.out_of_distribution >= 6
+    assert all(json.loads(row["labels"]) == [] for row in unknown)

@@ -57,3 +57,46 @@ def test_another_file_is_not_touched(place: Path, content: str, said: str) -> No
     with pytest.raises(InputError, match="no folder"):
         LabelFile(place / "nowhere" / "labels.csv")
     assert (place / "other.csv").read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("new/a.png,rose\nnew/a.png,tulip\n", "'rose' and 'tulip'.*row 3"),
+        ("new/a.png,\n", "label is empty.*row 2"),
+        ("new/a.png,rose,1\n", "3 cells"),
+        ("new/\0.png,rose\n", "no name has"),
+    ],
+)
+def test_a_file_that_does_not_give_each_image_one_label(place: Path, rows: str, said: str) -> None:
+    """`fit` refuses them, or they would be lost when the next label is written."""
+    (place / "labels.csv").write_text(f"path,label\n{rows}")
+    with pytest.raises(InputError, match=said):
+        LabelFile(place / "labels.csv")
+
+
+def test_a_file_in_another_character_set_is_refused(place: Path) -> None:
+    content = "path,label\nnew/a.png,Gänseblümchen\n".encode("latin-1")
+    (place / "labels.csv").write_bytes(content)
+    with pytest.raises(InputError, match="Save it in UTF-8"):
+        LabelFile(place / "labels.csv")
+
+
+def test_what_another_program_wrote_meanwhile_stays(place: Path) -> None:
+    first, second = sorted((place / "new").iterdir())[1:]
+    labels, other = LabelFile(place / "labels.csv"), LabelFile(place / "labels.csv")
+    labels.set({first: "rose"})
+    other.set({second: "tulip"})
+    other.set({first: "corrected"})
+    labels.set({second: "lily"})
+    assert [labels.label_of(image) for image in (first, second)] == ["corrected", "lily"]
+    labels.path.write_text("path,label,split\nnew/a.png,rose,train\n")
+    with pytest.raises(InputError, match="other columns"):
+        labels.set({second: "tulip"})
+    assert "split" in labels.path.read_text()
+
+
+def test_names_that_begin_like_a_formula_stay(place: Path) -> None:
+    labels = LabelFile(place / "labels.csv")
+    labels.set({place / "new" / "a.png": "'=x"})
+    assert LabelFile(place / "labels.csv").names == {"'=x"}

@@ -111,6 +111,17 @@ def test_a_few_are_asked_about(photos: Path) -> None:
     assert load(path, "single").classes == ("ant", "ant;bee")
 
 
+def test_two_separators_are_asked_about(photos: Path) -> None:
+    """One of them was taken before, and the names between the other one became a new label."""
+    path = table(photos, "path,label\na.jpg,ant;bee\nb.jpg,ant|bee\nc.jpg,bee\n")
+    for task in (None, "multilabel"):
+        with pytest.raises(DataError, match=r"hold ';' in 1 row and '\|' in 1 row.*JSON Lines"):
+            load(path, task)
+    assert "ant|bee" in load(path, "single").classes
+    lines = '{"path": "a.jpg", "label": ["ant;x", "b|c"]}\n{"path": "b.jpg", "label": "b|c"}\n'
+    assert load(table(photos, lines, "set.jsonl"), "multilabel").classes
+
+
 def test_asked_for(photos: Path) -> None:
     one = table(photos, "path,label\na.jpg,ant\nb.jpg,bee\nc.jpg,\n")
     with pytest.raises(DataError, match="label is empty"):

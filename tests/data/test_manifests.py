@@ -174,7 +174,9 @@ def test_missing_and_repeated_columns(photos: Path) -> None:
 
 @pytest.mark.parametrize("row", ["b.jpg,", "b.jpg,  ", "b.jpg"])
 def test_an_empty_label(photos: Path, row: str) -> None:
-    assert refusal(manifest(photos, "a.jpg,cat", row)) == "The label is empty (row 3 of set.csv)."
+    said = refusal(manifest(photos, "a.jpg,cat", row))
+    assert said.startswith("The label is empty (row 3 of set.csv). Give the image one or remove")
+    assert "--task multilabel" in said
 
 
 def test_an_empty_path(photos: Path) -> None:
@@ -288,7 +290,7 @@ def test_dataframe_rows_are_named(photos: Path, monkeypatch: pytest.MonkeyPatch)
     pandas = pytest.importorskip("pandas")
     monkeypatch.chdir(photos)
     frame = pandas.DataFrame({"path": ["a.jpg", "b.jpg"], "label": ["cat", pandas.NA]})
-    assert refusal(frame) == "The label is empty (row 1 of the DataFrame)."
+    assert refusal(frame).startswith("The label is empty (row 1 of the DataFrame).")
     assert "labels= is only for a list" in refusal(frame, labels=["a", "b"])
     assert "no column 'path'" in refusal(frame.rename(columns={"path": 3}))
     assert "empty" in refusal(frame.iloc[:0])
@@ -320,7 +322,8 @@ def test_lists_that_do_not_fit(photos: Path) -> None:
     assert "empty" in refusal([])
     assert "(paths[1])" in refusal([photos / "a.jpg", photos / "none.jpg"], labels=["x", "y"])
     missing = pytest.importorskip("pandas").NA
-    assert refusal([photos / "a.jpg"], labels=[missing]) == "The label is empty (paths[0])."
+    said = refusal([photos / "a.jpg"], labels=[missing])
+    assert said.startswith("The label is empty (paths[0]).")
     assert "not valid Unicode (paths[0])" in refusal(["caf\udce9.jpg"], labels=["x"])
 
 

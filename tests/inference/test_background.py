@@ -13,6 +13,7 @@ from PIL import Image
 from headstart.api.fit import fit
 from headstart.artifacts.bundle_spec import read_spec
 from headstart.artifacts.run import read_record
+from headstart.data.decode import hash_file
 from headstart.data.pixels import Facts
 from headstart.errors import DataError, InputError, RunError
 from headstart.evaluation.retrieval import unit
@@ -115,5 +116,24 @@ def test_a_background_is_images_and_enough_of_them(
     out = ("--strategy", "head", "--out", tmp_path / "r")
     done = headstart("fit", pictures, "--background", few, *out)
     assert done.returncode == 2 and not (tmp_path / "r").exists()
-    files, notes = background_images(write_others(tmp_path / "enough", range(4)), [Facts("ok")])
+    enough = write_others(tmp_path / "enough", range(4))
+    files, notes = background_images(enough, [Facts("ok")])
     assert len(files) == 4 and notes == ()
+    shutil.copy(enough / "0.png", enough / "9.png")
+    again, notes = background_images(enough, [Facts("ok")])
+    assert again == files and notes == (
+        "Copies within enough count once: 1 of 5 images are left out.",
+    )
+
+
+def test_a_folder_of_labelled_or_of_broken_images_is_refused_before_the_training(
+    tmp_path: Path,
+) -> None:
+    folder = write_others(tmp_path / "others", range(5))
+    facts = [Facts("ok", sha256=hash_file(file)) for file in folder.iterdir()]
+    with pytest.raises(DataError, match=r"has 0 background.*5 of 5 images.*are labelled images"):
+        background_images(folder, facts)
+    for number in range(6):
+        (folder / f"broken{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]))
+    with pytest.raises(DataError, match=r"has 3 background images.*Others cannot be read"):
+        background_images(folder, facts[:2])

@@ -41,11 +41,14 @@ def test_it_is_unknown_in_every_form(
     done = headstart("predict", head_run.folder, images, *flags)
     of_none = {"label": "unknown", "probability": 0.0, "classes": [], "coverage": None}
     assert json.loads(done.stdout) == [inside, {**outside, **of_none}]
-    table = headstart("predict", head_run.folder, images, "--reject").stdout.splitlines()
+    shown = headstart("predict", head_run.folder, images, "--reject")
+    assert "1 of 2 images is unknown" in shown.stderr and "Do not rely" not in shown.stderr
+    table = shown.stdout.splitlines()
     assert [line.split("\t")[1] for line in table] == ["class", inside["label"], "unknown"]
     assert table[2].split("\t")[2] == "–"
     for flag in ("--csv", "--jsonl"):
         done = headstart("predict", head_run.folder, images, flag, "--reject")
+        assert "1 of 2 images is unknown" in done.stderr
         rows = (
             list(csv.DictReader(done.stdout.splitlines()))
             if flag == "--csv"

@@ -19,6 +19,7 @@ from headstart.artifacts.run import read_split_parts
 from headstart.data.sources import load_dataset
 from headstart.errors import InputError
 from headstart.inference.next_labels import NextLabels
+from headstart.recipes.options import SourceOptions
 from headstart.serving.labelling import add_labelled, make_labelling_app
 from headstart.serving.options import ServeOptions
 
@@ -87,6 +88,47 @@ def test_an_image_is_shown_and_no_other_file(page: Any, found: NextLabels) -> No
 def test_what_is_no_label_is_refused(page: Any, labels: LabelFile, label: object) -> None:
     assert give(page, 1, label).status == 422
     assert give(page, 99, "rings").status == 404
+    assert not labels.path.exists()
+
+
+def test_a_class_of_the_run_may_hold_what_separates_labels(
+    head_run: "Run",
+    found: NextLabels,
+    labels: LabelFile,
+    place: Path,
+    serve_app: Callable[..., Any],
+) -> None:
+    """A folder of the run may have such a name; `fit` must not take it for two labels."""
+    run = shutil.copytree(head_run.folder, place / "run")
+    spec = run / "bundle" / "bundle.json"
+    spec.write_text(spec.read_text().replace('"rings"', '"a;b"'))
+    options = ServeOptions(port=0, max_megabytes=1)
+    page = serve_app(make_labelling_app(run, found, labels, options), options)
+    assert not page.ask("/v1/task").data["command"].endswith("--task single")
+    assert give(page, 1, "a;b").data["label"] == "a;b"
+    assert give(page, 2, "a;c").status == 422
+    assert give(page, 3, "checks").status == 200
+    assert page.ask("/v1/task").data["command"].endswith("--task single")
+    options = SourceOptions(task="single")
+    assert {item.label for item in load_dataset(labels.path, options).items} == {"a;b", "checks"}
+
+
+def test_a_file_that_was_broken_meanwhile_is_said_and_stays(page: Any, labels: LabelFile) -> None:
+    assert give(page, 1, "rings").status == 200
+    labels.path.write_text("something,else\n")
+    answer = give(page, 2, "rings")
+    assert answer.status == 409 and "not a file of labels" in answer.data["detail"]
+    assert labels.path.read_text() == "something,else\n"
+
+
+def test_boxes_are_no_labels_of_an_image(head_run: "Run", place: Path, labels: LabelFile) -> None:
+    run = shutil.copytree(head_run.folder, place / "run")
+    rows = (run / "data.csv").read_text().splitlines()
+    another = rows[1].replace(",checks,", ",rings,")
+    assert another != rows[1]
+    (run / "data.csv").write_text("\n".join([*rows, another]) + "\n")
+    with pytest.raises(InputError, match="made from boxes"):
+        add_labelled(run, place / "old", labels)
     assert not labels.path.exists()
 
 

@@ -269,7 +269,10 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
     else:
         print_table(shown, rows)
     unusual = sum(p.other_depth for p in predictions)
-    warn_of(len(predictions), unusual, sum(p.out_of_distribution for p in predictions))
+    outside = [p for p in predictions if p.out_of_distribution]
+    warn_of(
+        len(predictions), unusual, len(outside), rejected=not any(p.probability for p in outside)
+    )
 
 
 def _shown_labels(prediction: "Prediction") -> str:
@@ -280,8 +283,10 @@ def _shown_labels(prediction: "Prediction") -> str:
     return ", ".join(f"{name} {percent(told[name])}" for name in labels)
 
 
-def warn_of(images: int, other_depth: int, out_of_distribution: int) -> None:
-    """Says how many of some images the classifier does not know the like of."""
+def warn_of(
+    images: int, other_depth: int, out_of_distribution: int, *, rejected: bool = False
+) -> None:
+    """Says how many images are unlike those of the training; rejected ones got no class."""
     if other_depth:
         say(
             f"warning: {other_depth:,} of {counted(images, 'image')} "
@@ -289,7 +294,13 @@ def warn_of(images: int, other_depth: int, out_of_distribution: int) -> None:
             "(see the warnings). Convert such files as the training images were.",
             error=True,
         )
-    if out_of_distribution:
+    if out_of_distribution and rejected:
+        say(
+            f"{out_of_distribution:,} of {counted(images, 'image')} "
+            f"{'is' if out_of_distribution == 1 else 'are'} unknown: unlike the training images.",
+            error=True,
+        )
+    elif out_of_distribution:
         say(
             f"warning: {out_of_distribution:,} of {counted(images, 'image')} "
             f"{'is' if out_of_distribution == 1 else 'are'} out of distribution (unlike the "

@@ -114,7 +114,7 @@ def _printed(
     print_rows(header(classes, form, bundle.spec.multilabel))
     for each in progress.track(_shown(batches, classes, form), "predicting", total):
         tally.count(each)
-    warn_of(tally.images, tally.other_depth, tally.out_of_distribution)
+    warn_of(tally.images, tally.other_depth, tally.out_of_distribution, rejected=options.reject)
     return tally.failed
 
 
@@ -151,5 +151,5 @@ def _written(
     if done.not_listed:
         parts.append(f"{counted(done.not_listed, 'row')} for images that are not in the list")
     say(f"{done.out}: {'; '.join(parts)}.")
-    warn_of(done.images, done.other_depth, done.out_of_distribution)
+    warn_of(done.images, done.other_depth, done.out_of_distribution, rejected=options.reject)
     return done.failed

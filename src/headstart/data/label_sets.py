@@ -72,6 +72,8 @@ def recognise(rows: Sequence[TableRow], task: Task | None, table: str) -> LabelS
         return None
     used = {sep: sum(sep in row.label for row in rows if isinstance(row.label, str))
             for sep in SEPARATORS}  # fmt: skip
+    if all(used.values()):
+        raise DataError(_two_separators(used, table))
     separator = max(used, key=used.__getitem__) if any(used.values()) else None
     by_image: dict[str, set[str]] = {}
     how, first = "", ""
@@ -117,6 +119,15 @@ def _names(label: object, separator: str | None) -> list[str]:
     else:
         parts = label if isinstance(label, Iterable) and not isinstance(label, bytes) else [label]
     return [text for part in parts if (text := str(part).strip())]
+
+
+def _two_separators(used: dict[str, int], table: str) -> str:
+    rows = " and ".join(f"{sep!r} in {counted(used[sep], 'row')}" for sep in SEPARATORS)
+    return (
+        f"Labels in {table} hold {rows}, so it is not clear which of them stands between labels. "
+        "Use one of them in all rows. If names hold the other one, write the labels as lists, in "
+        "JSON Lines for example; --task single takes what is in a cell as one name."
+    )
 
 
 def _written(label: object, names: Sequence[str], separator: str | None) -> str:

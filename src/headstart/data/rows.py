@@ -18,6 +18,10 @@ _MISSING = ("NoneType", "NAType", "NaTType")  # the last two are pandas's, which
 _SHOWN = 10
 _FEW_NUMBERS = 10
 _MANY_NUMBERS = 20
+_NO_LABEL = (
+    " Give the image one or remove the row. If images may have several labels or none, give --task "
+    "multilabel."
+)
 _SLIPS: dict[Slip, str] = {
     "backslash": "with backslashes, which are read as slashes",
     "case": "that differ from the files in upper and lower case",
@@ -138,7 +142,9 @@ def _read_row(row: TableRow, finder: Finder, several: LabelSets | None) -> tuple
         raise DataError(_multi_label(row))
     name, label = _text(row.path, "path", row.where), _text(row.label, "label", row.where)
     if name is None or label is None:
-        raise DataError(f"The {'path' if name is None else 'label'} is empty ({row.where}).")
+        what = "path" if name is None else "label"
+        none = "" if name is None else _NO_LABEL
+        raise DataError(f"The {what} is empty ({row.where}).{none}")
     group, split = _text(row.group, "group", row.where), _split(row)
     found = finder.find(name, row.where)
     return Item(path=found.path, label=label, split=split, group=group), found

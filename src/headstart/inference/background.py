@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from headstart.artifacts.bundle_spec import BACKGROUND, SPEC, BackgroundSpec, read_spec
 from headstart.artifacts.files import replacing, write_model
 from headstart.data.decode import hash_file
+from headstart.data.images import load_image
 from headstart.data.images_in import images_in
 from headstart.data.pixels import Facts
 from headstart.errors import DataError, InputError
@@ -20,6 +21,9 @@ from headstart.inference.bundle import load_bundle
 from headstart.inference.run_bundle import run_bundle
 from headstart.text import counted, percent
 from headstart.training.run_context import RunContext
+
+_SMALL = 16
+"""Side to which images are reduced to see whether they can be read."""
 
 
 def background_images(
@@ -38,18 +42,25 @@ def background_images(
     if not folder.is_dir():
         raise InputError(f"--background {folder} is not a folder. Give a folder of images.")
     files, labelled = images_in([folder]), {fact.sha256 for fact in facts if fact.sha256}
-    kept = [file for file in files if hash_file(file) not in labelled]
+    hashes = [(hash_file(file), file) for file in files]
+    others = [(sha256, file) for sha256, file in hashes if sha256 not in labelled]
+    # A copy would be its own nearest image. What cannot be read has no hash.
+    kept = sorted({sha256 or str(file): file for sha256, file in reversed(others)}.values())
     notes = []
-    if len(kept) < len(files):
+    if len(others) < len(files):
         notes.append(
-            f"{len(files) - len(kept):,} of {counted(len(files), 'image')} in {folder.name} are "
+            f"{len(files) - len(others):,} of {counted(len(files), 'image')} in {folder.name} are "
             "labelled images of the data set, so they are no background."
         )
+    if len(kept) < len(others):
+        copies = f"{len(others) - len(kept):,} of {counted(len(files), 'image')}"
+        notes.append(f"Copies within {folder.name} count once: {copies} are left out.")
     if len(kept) > GALLERY:
         notes.append(f"Of {len(kept):,} background images, {GALLERY:,} drawn ones are used.")
         drawn = np.sort(np.random.default_rng(0).permutation(len(kept))[:GALLERY])
         kept = [kept[row] for row in drawn]
-    _check_enough(folder, len(kept))
+    _check_enough(folder, len(kept), notes)
+    _check_readable(folder, kept)
     return tuple(kept), tuple(notes)
 
 
@@ -62,7 +73,7 @@ def embedded(run: RunContext, files: Sequence[Path]) -> NDArray[np.float16]:
     Raises:
         DataError: If too few can be read.
     """
-    bundle = load_bundle(run.folder / "bundle")
+    bundle = load_bundle(run.folder / "bundle", multilabel=True)
     outputs = run_bundle(bundle, files, progress=run.progress, description="background images")
     if outputs.failed:
         run.note(
@@ -70,7 +81,7 @@ def embedded(run: RunContext, files: Sequence[Path]) -> NDArray[np.float16]:
             f"{next(iter(outputs.failed.values()))}"
         )
     good = [row for row in range(len(files)) if row not in outputs.failed]
-    _check_enough(files[0].parent, len(good))
+    _check_enough(files[0].parent, len(good), [])
     return unit(outputs.embeddings[good]).astype(np.float16)
 
 
@@ -112,9 +123,26 @@ def told(known: TrainingDistribution) -> str:
     )
 
 
-def _check_enough(folder: Path, count: int) -> None:
+def _check_enough(folder: Path, count: int, notes: Sequence[str]) -> None:
     if count <= NEIGHBOURS:
-        raise DataError(
+        few = (
             f"{folder} has {counted(count, 'background image')}, and at least {NEIGHBOURS + 1} "
-            "are needed. Add images that belong to no class, or leave --background out."
+            "are needed."
         )
+        cure = "Add images that belong to no class, or leave --background out."
+        raise DataError(" ".join([few, *notes, cure]))
+
+
+def _check_readable(folder: Path, files: Sequence[Path]) -> None:
+    """Checks, before any work, that enough of the images can be read."""
+    readable, why = 0, ""
+    for file in files:
+        try:
+            load_image(file, short_side=_SMALL)
+        except DataError as error:
+            why = why or str(error)
+        else:
+            readable += 1
+        if readable > NEIGHBOURS:
+            return
+    _check_enough(folder, readable, [f"Others cannot be read: {why}"])

@@ -16,7 +16,8 @@ from headstart.artifacts.fingerprint import read_fingerprint
 from headstart.artifacts.label_file import LabelFile
 from headstart.artifacts.originals import originals
 from headstart.data.images import load_image
-from headstart.errors import DataError, InputError
+from headstart.data.label_sets import SEPARATORS
+from headstart.errors import DataError, InputError, first_line
 from headstart.inference.next_labels import NextImage, NextLabels
 from headstart.recipes.label_options import LabelNextOptions
 from headstart.serving.guard import Gatekeeper
@@ -27,7 +28,6 @@ from headstart.text import counted
 from headstart.webpage.pages import labelling_page
 
 _SIDE = 1024
-_SEPARATORS = (";", "|")
 _CONFIG = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -101,6 +101,11 @@ def add_labelled(run: Path, data: Path | None, labels: LabelFile) -> str:
             "Give --data with the folder of the images of the run, to list both."
         )
     found = {mark: file for mark in marks if (file := files.find(mark.path)) is not None}
+    if len(found) > len({mark.path for mark in found}):
+        raise InputError(
+            "The run was made from boxes, several in one image, and a file of labels gives an "
+            "image one label. Leave --data out, and add the new labels to the annotations."
+        )
     outside = next((why for file in found.values() if (why := labels.why_not(file))), "")
     if outside:
         raise InputError(outside)
@@ -166,8 +171,16 @@ def make_labelling_app(
     @app.post("/v1/labels")
     async def label(choice: Choice) -> Choice:
         """Keeps a label; one request after the other, because nothing is awaited."""
-        chosen = None if choice.label is None else _checked(choice.label)
-        labels.set({_known(images, choice.rank): chosen})
+        chosen = choice.label
+        if chosen is not None and chosen not in spec.classes:  # what these hold, `fit` has read
+            chosen = _checked(chosen)
+        image = _known(images, choice.rank)
+        try:
+            labels.set({image: chosen})
+        except (InputError, OSError) as error:
+            raise HTTPException(
+                HTTPStatus.CONFLICT, f"The label is not kept. {first_line(error)}"
+            ) from None
         return Choice(rank=choice.rank, label=chosen)
 
     paths = ("/", "/v1/task", "/v1/images", "/v1/labels")
@@ -193,8 +206,11 @@ def _checked(label: str) -> str:
     """
     name = label.strip()
     if not name or not name.isprintable() or len(name) > 200:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "A class needs a name.")
-    if any(separator in name for separator in _SEPARATORS):
+        raise HTTPException(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "A class needs a name of 1 to 200 characters, none of them a control character.",
+        )
+    if any(separator in name for separator in SEPARATORS):
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY, "The name of a class holds no ; and no |."
         )
@@ -202,4 +218,7 @@ def _checked(label: str) -> str:
 
 
 def _command(run: Path, labels: LabelFile) -> str:
-    return shlex.join(["headstart", "fit", str(labels.path), "--from", str(run)])
+    # A class of the run may hold what stands between several labels elsewhere.
+    single = any(separator in name for name in labels.names for separator in SEPARATORS)
+    task = ["--task", "single"] if single else []
+    return shlex.join(["headstart", "fit", str(labels.path), "--from", str(run), *task])
