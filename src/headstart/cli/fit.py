@@ -91,7 +91,8 @@ def compare(
     with reporting_errors(context):
         one_format(as_json, as_csv)
         options = parse_options(CompareOptions, given(values))
-        _begin(source or options.run or "", options.budget_s)
+        if what := source or options.run:  # else it is refused
+            _begin(what, options.budget_s)
         from headstart.api.compare import compare as run_compare
 
         ledger = run_compare(
