@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import headstart
+from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.label_file import LabelFile
-from headstart.errors import DataError, InputError
+from headstart.errors import DataError, InputError, RunError
 
 if TYPE_CHECKING:
     from headstart.inference.run import Run
@@ -116,3 +117,21 @@ def test_misuse_is_refused_in_words(
 
 def headstart_label(run: "Run", images: object) -> object:
     return headstart.label_next(run.folder, images)
+
+
+def test_a_run_that_lacks_something_is_told(
+    head_run: "Run", new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RunError, match=r"bundle is not a finished run: it has no bundle\. Give"):
+        headstart.label_next(head_run.folder / "bundle", new)
+    run = shutil.copytree(head_run.folder, tmp_path / "run")
+    (run / "data.csv").unlink()
+    found = headstart.label_next(run, new, count=2, progress=True)
+    assert found.labelled == 0
+    assert "its own images count as unlabelled" in "".join(capsys.readouterr())
+    write_embeddings(run / "embeddings.safetensors", ["a.png"], ["rings"], np.ones((1, 3)))
+    with pytest.raises(RunError, match=r"embeddings.safetensors is damaged.*3 numbers an image"):
+        headstart.label_next(run, new)
+    (run / "embeddings.safetensors").unlink()
+    with pytest.raises(RunError, match="Fit its images again"):
+        headstart.label_next(run, new)

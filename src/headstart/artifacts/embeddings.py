@@ -97,7 +97,9 @@ def read_embeddings(path: Path) -> Embeddings:
             names = {key: json.loads(entries[key]) for key in ("images", "labels")}
         images, labels = (tuple(names[key]) for key in ("images", "labels"))
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: this run has no stored embeddings.") from None
+        raise RunError(
+            f"{path} is missing: this run has no stored embeddings. Fit its images again."
+        ) from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"Cannot read the embeddings {path}: {shortened(str(error), 200)}") from None
     return Embeddings(images, labels, vectors)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from headstart.artifacts.embeddings import read_embeddings
+from headstart.artifacts.embeddings import Embeddings, read_embeddings
+from headstart.artifacts.files import damaged
 from headstart.artifacts.fingerprint import DIGITS, read_fingerprint
 from headstart.artifacts.label_file import LabelFile
 from headstart.artifacts.originals import Originals, originals
@@ -20,7 +21,7 @@ from headstart.data.near_duplicates import near_duplicates
 from headstart.data.rasters import THUMBNAIL
 from headstart.data.reading import Reading
 from headstart.diagnose.acquisition import margins, rank_to_label
-from headstart.errors import DataError, InputError
+from headstart.errors import DataError, InputError, RunError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.retrieval import nearest
 from headstart.inference.bundle import Bundle, load_bundle
@@ -28,6 +29,8 @@ from headstart.inference.image_inputs import ImageInput, image_inputs, why_missi
 from headstart.inference.run_bundle import run_bundle
 from headstart.progress import Progress
 from headstart.recipes.label_options import LabelNextOptions
+
+EMBEDDINGS = "embeddings.safetensors"
 
 
 class NextImage(BaseModel):
@@ -120,12 +123,14 @@ def next_labels(
         InputError: If an image is no file, or the file of labels cannot be used.
         RunError: If the folder is not a finished run.
     """
-    bundle, known = load_bundle(run / "bundle"), read_embeddings(run / "embeddings.safetensors")
+    bundle, known = _opened(run)
     labels = None if options.manifest is None else LabelFile(options.manifest)
     files = originals(run, options.data)
     sorted_ = _sorted(image_inputs(images), run, labels, progress)
     if bundle.note:
         progress.say(bundle.note)
+    if read_fingerprint(run) is None:
+        progress.say(f"note: {run} has no data.csv, so its own images count as unlabelled ones.")
     both = [*sorted_.new, *sorted_.labelled]
     outputs = run_bundle(bundle, [each.source for each in both], progress=progress)
     unread = [
@@ -159,6 +164,21 @@ def next_labels(
         labelled=sorted_.known + len(sorted_.labelled),
         left_out=(*sorted_.left_out, *unread, *alike),
     )
+
+
+def _opened(run: Path) -> tuple[Bundle, Embeddings]:
+    """Returns the classifier of a run and the embeddings of its images.
+
+    Raises:
+        RunError: If the folder is not a finished run, or is damaged.
+    """
+    if not (run / "bundle").is_dir():
+        raise RunError(f"{run} is not a finished run: it has no bundle. Give the folder of one.")
+    bundle, known = load_bundle(run / "bundle"), read_embeddings(run / EMBEDDINGS)
+    if known.vectors.shape[1] != bundle.embedding:
+        detail = f"{known.vectors.shape[1]} numbers an image, and the bundle has {bundle.embedding}"
+        raise RunError(damaged(run / EMBEDDINGS, detail))
+    return bundle, known
 
 
 def _sorted(
