@@ -150,7 +150,7 @@ def test_misuse_is_answered_in_a_line(
     assert done.returncode == 2, done.stderr
     *began, error = done.stderr.splitlines()
     assert says in error
-    assert began in ([], [f"reading {pictures}"])
+    assert began in ([], [f"reading {pictures}; results within 10 min 00 s"])
 
 
 def test_a_folder_in_use_is_left_alone(pictures: Path, tmp_path: Path) -> None:

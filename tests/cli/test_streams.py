@@ -26,8 +26,8 @@ OLDER = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "finished"
 FAULTS = ("closed", "full", "pipe")
 FULL = Path("/dev/full")
 NAMES = (
-    "backbones", "benefit", "check", "compare", "diff", "embed", "fit", "leaderboard", "methods",
-    "predict", "report", "show", "similar", "suspects",
+    "backbones", "benefit", "check", "compare", "diff", "embed", "fit", "label-next", "leaderboard",
+    "methods", "predict", "report", "show", "similar", "suspects",
 )  # fmt: skip
 """The commands; `resume` ends as `fit` does, `export` needs the images of its run, and `serve` runs
 until it is stopped."""
@@ -130,6 +130,7 @@ def commands(run: Path, images: Path, out: Path) -> dict[str, tuple[object, ...]
         "diff": (run, run),
         "embed": (run, image, "--out", out.with_suffix(".csv")),
         "fit": (images, "--recipe", "probe", "--out", out, *small()),
+        "label-next": (run, images, "--count", 3, "--json"),
         "leaderboard": (run,),
         "methods": (),
         "predict": (run, image),

@@ -193,7 +193,9 @@ def experiment(images: int = 200) -> Any:
     split = SimpleNamespace(
         train=np.arange(6 * images), val=np.arange(2 * images), test=np.arange(images)
     )
-    return SimpleNamespace(split=split, extractor=extractor, decode_s=0.1, features_s=0.05)
+    return SimpleNamespace(
+        split=split, extractor=extractor, decode_s=0.1, features_s=0.05, background=()
+    )
 
 
 def test_the_proof_is_reserved_at_the_slowest_pace_that_was_seen(machine: Machine) -> None:
