@@ -55,6 +55,24 @@ def test_the_interval_is_mcnemars_at_zero():
     assert tango(3 / 60, 12 / 60, 60)[1] < 0
 
 
+def test_tango_at_its_ends():
+    almost = np.nextafter(1.0, 0.0)  # what weights of images add up to
+    for share in (1.0, almost):
+        low, high = tango(share, 0.0, 40)
+        assert low == pytest.approx(tango(1.0, 0.0, 40)[0])
+        assert high == share
+        assert tango(0.0, share, 40) == pytest.approx((-high, -low))
+    # Where one image says little, nothing is excluded.
+    low, high = tango(0.3, 0.2, 0.1)
+    assert low < -0.9
+    assert high > 0.9
+    for better, worse in ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (1e-9, 0.0), (0.99, 0.01)):
+        for n in (0.01, 0.5, 2.0, 1e9):
+            low, high = tango(better, worse, n)
+            assert -1 <= low <= better - worse + 1e-9
+            assert better - worse - 1e-9 <= high <= 1
+
+
 def test_paired_difference_of_one_cell_is_tangos():
     (cell,) = two_methods(np.random.default_rng(0), 200, 1, 0.4)
     better = float(np.mean(cell.correct_b & ~cell.correct_a))

@@ -127,12 +127,16 @@ def tango(better: float, worse: float, n: float, confidence: float = 0.95) -> In
         variance = (root - b) / 2 + difference * (1 - difference)
         return (found - difference) / math.sqrt(max(variance, 1e-15) / n)
 
-    # Beyond the ends -1 and 1 there is nothing to exclude.
-    low = high = found
-    if found > -1:
-        low = brentq(lambda at: score(at) - quantile, -1 + 1e-12, found)
-    if found < 1:
-        high = brentq(lambda at: score(at) + quantile, found, 1 - 1e-12)
+    # Beyond the ends -1 and 1 there is nothing to exclude. Rounding may leave a 1 below 1.
+    edge, low, high = 1 - 1e-12, found, found
+    if found > -edge:
+        low = -1.0
+        if score(-edge) > quantile:
+            low = brentq(lambda at: score(at) - quantile, -edge, found)
+    if found < edge:
+        high = 1.0
+        if score(edge) < -quantile:
+            high = brentq(lambda at: score(at) + quantile, found, edge)
     return float(low), float(high)
 
 
