@@ -290,6 +290,39 @@ def head_run(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
+def quarters_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """72 grey noisy pictures; each label is a coloured quarter, and some have none."""
+    folder = tmp_path_factory.mktemp("quarters")
+    random = np.random.default_rng(5)
+    colours = {"red": (210, 60, 60), "green": (60, 200, 80), "blue": (70, 90, 220)}
+    rows = []
+    for number in range(72):
+        pixels = random.normal(128, 40, (64, 64, 3))
+        names = [name for name in colours if random.random() < 0.4]
+        for place, name in zip(random.permutation(4), names, strict=False):
+            y, x = 32 * (place // 2), 32 * (place % 2)
+            pixels[y : y + 32, x : x + 32] += np.subtract(colours[name], 128)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
+        rows.append(f"{number:02}.png,{';'.join(names)}")
+    (folder / "labels.csv").write_text("path,label\n" + "\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labels_run(
+    quarters_folder: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> "Run":
+    """A finished run of any number of labels an image; who changes it copies it."""
+    from headstart.api.fit import fit
+
+    return fit(
+        quarters_folder / "labels.csv", strategy="head", progress=False,
+        settings=("backbone.name=test_efficientnet", "backbone.weights=random"),
+        out=tmp_path_factory.mktemp("labels") / "run", cache_dir=shared_cache,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def experiment(pictures: Path, shared_cache: Path) -> "Experiment":
     """The pictures decoded and split, for the real pretrained backbone at 64 pixels."""
     from headstart.data.sources import load_dataset

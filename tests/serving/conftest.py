@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from headstart.inference.run import Run
     from headstart.serving.options import ServeOptions
 
 
@@ -103,8 +102,8 @@ def form(*files: tuple[str, bytes], field: str = "images") -> tuple[bytes, dict[
 
 
 @pytest.fixture(scope="session")
-def start(head_run: "Run") -> Iterator[Callable[..., Running]]:
-    """Starts services of the finished run, with options."""
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Running]]:
+    """Starts services of a run, by default the one of one class an image, with options."""
     from headstart.serving.app import make_app
     from headstart.serving.options import ApiKey, ServeOptions
 
@@ -112,7 +111,11 @@ def start(head_run: "Run") -> Iterator[Callable[..., Running]]:
 
     def begin(folder: Path | None = None, key: str | None = None, **options: Any) -> Running:
         chosen = ServeOptions(**options)
-        app = make_app(folder or head_run.folder, chosen, ApiKey(key) if key else None)
+        app = make_app(
+            folder or request.getfixturevalue("head_run").folder,
+            chosen,
+            ApiKey(key) if key else None,
+        )
         running.append(Running(app, chosen))
         return running[-1]
 

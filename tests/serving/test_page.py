@@ -103,3 +103,50 @@ def test_it_is_accessible_and_fits(
     assert [(each["id"], each["nodes"][0]["html"][:120]) for each in found] == []
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
+
+
+def test_any_number_of_labels_each_with_its_threshold(
+    visit: Callable[..., Visit], start: Callable[..., Any], labels_run: "Run", quarters_folder: Path
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    files = [quarters_folder / f"{number:02}.png" for number in range(30)]
+    by_number = {len(each.labels or ()): (file, each)
+                 for file, each in zip(files, labels_run.predict(files), strict=True)}  # fmt: skip
+    opened = visit(start(labels_run.folder))
+    page = opened.page
+    page.wait_for_selector("#drop:not([hidden])")
+    about = page.locator("#about").inner_text()
+    assert "any number of 3 labels" in about and "mean average precision" in about
+    metrics: Any = labels_run.metrics
+    thresholds = {each.name: each.threshold for each in metrics.labels}
+    for shown, number in enumerate((2, 0), 1):
+        file, wanted = by_number[number]
+        page.set_input_files("#files", [file])
+        page.locator("article").nth(shown - 1).wait_for()
+        card = page.locator("article").first
+        card.locator(".near li").first.wait_for()
+        assert card.locator("h2").inner_text() == (", ".join(wanted.labels or ()) or "No label")
+        told = dict(
+            zip(
+                card.locator(".bars .name").all_inner_texts(),
+                card.locator(".bars .share").all_inner_texts(),
+                strict=True,
+            )
+        )
+        assert set(told) == set(thresholds)
+        for name, words in told.items():
+            given = name in (wanted.labels or ())
+            assert ("not given below" in words) != given
+            share, _, limit = words.partition("%, ")
+            assert float(share) == pytest.approx(100 * wanted.probabilities[name], abs=0.11)
+            shown_limit = float(limit.rpartition(" ")[2].rstrip("%"))
+            assert shown_limit == pytest.approx(100 * thresholds[name], abs=0.11)
+        assert card.locator(".bars .given").count() == number
+        assert card.locator(".for").is_visible() == (number > 1)
+    several = page.locator("article").nth(1)
+    second = several.locator("option").nth(1).inner_text()
+    several.locator("select").select_option(second)
+    assert second in several.locator(".heat p").inner_text()
+    assert [each["id"] for each in Axe().run(page).response["violations"]] == []
+    assert opened.said == []

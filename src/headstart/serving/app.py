@@ -16,7 +16,15 @@ from starlette.types import ASGIApp
 from headstart import __version__
 from headstart.errors import InputError
 from headstart.inference.predict import check_coverage
-from headstart.serving.answers import Explanation, Health, ModelFacts, Predictions, Problem
+from headstart.serving.answers import (
+    Explanation,
+    Health,
+    LabelExplanation,
+    LabelPredictions,
+    ModelFacts,
+    Predictions,
+    Problem,
+)
 from headstart.serving.batches import ClosedError
 from headstart.serving.guard import OPEN, RETRY_S, Gatekeeper
 from headstart.serving.metrics import ServiceFigures
@@ -65,7 +73,8 @@ def make_app(folder: str | Path, options: ServeOptions, key: ApiKey | None = Non
     app = FastAPI(
         title=f"headstart: {service.facts.name}",
         version=__version__,
-        description="An image classifier with calibrated probabilities.",
+        description="An image classifier with calibrated probabilities."
+        + (" An image gets any number of labels." if service.bundle.spec.multilabel else ""),
         lifespan=lifespan,
         docs_url=None,  # its page would load scripts from another server
         redoc_url=None,
@@ -85,12 +94,18 @@ def _refused(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
     """Adds what takes images."""
-    options = service.options
+    options, several = service.options, service.bundle.spec.multilabel
     refused = _refused(*_REFUSED)
     calibrated = list(service.facts.coverages)
     coverages: dict[str, Any] = {"enum": calibrated} if calibrated else {}
 
-    @app.post("/v1/predict", responses=refused, openapi_extra=described(options.max_images))
+    @app.post(
+        "/v1/predict",
+        response_model=LabelPredictions if several else Predictions,
+        responses=refused,
+        openapi_extra=described(options.max_images),
+        description=None if not several else "Decides about every label, for each image.",
+    )
     async def predict(
         request: Request,
         set_coverage: Annotated[
@@ -100,9 +115,10 @@ def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> Non
                 gt=0,
                 lt=1,
                 json_schema_extra=coverages,
+                include_in_schema=not several,
             ),
         ] = None,
-    ) -> Predictions:
+    ) -> Predictions | LabelPredictions:
         """Classifies images, with calibrated probabilities."""
         try:
             check_coverage(service.bundle, set_coverage)
@@ -111,8 +127,13 @@ def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> Non
         uploads = await read_uploads(request, options.max_images)
         return await _in_time(_predictions(service, figures, uploads, set_coverage), options)
 
-    @app.post("/v1/explain", responses=refused, openapi_extra=described(1))
-    async def explain(request: Request) -> Explanation:
+    @app.post(
+        "/v1/explain",
+        response_model=LabelExplanation if several else Explanation,
+        responses=refused,
+        openapi_extra=described(1),
+    )
+    async def explain(request: Request) -> Explanation | LabelExplanation:
         """Classifies an image, shows where the network looked, and the most similar images."""
         uploads = await read_uploads(request, 1)
         return await _in_time(_explanation(service, figures, uploads), options)
@@ -168,16 +189,16 @@ async def _seen(
 
 async def _predictions(
     service: Service, figures: ServiceFigures, uploads: list[Upload], set_coverage: float | None
-) -> Predictions:
+) -> Predictions | LabelPredictions:
     seen = await _seen(service, figures, uploads)
     views = np.stack([image.view for image in seen if image.view is not None])
     arrays = await asyncio.wrap_future(service.batcher.submit(views))
-    return Predictions(predictions=service.predictions(seen, arrays, set_coverage))
+    return service.answer(service.predictions(seen, arrays, set_coverage))
 
 
 async def _explanation(
     service: Service, figures: ServiceFigures, uploads: list[Upload]
-) -> Explanation:
+) -> Explanation | LabelExplanation:
     (image,) = await _seen(service, figures, uploads)
     return await asyncio.to_thread(service.explanation, image)
 

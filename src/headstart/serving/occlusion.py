@@ -43,8 +43,21 @@ def heat_of(
     Returns:
         Mean loss of the squares that hide a cell, row by row.
     """
+    return lost_by_cell(_log_odds(logits[None], label), _log_odds(hidden, label))
+
+
+def lost_by_cell(whole: NDArray[np.floating], hidden: NDArray[np.floating]) -> list[list[float]]:
+    """Returns what log-odds lose in each cell (7, 7) of the view when it is hidden.
+
+    Args:
+        whole: Log-odds (1,) for the view.
+        hidden: Those (36,) for `hidden_views`.
+
+    Returns:
+        Mean loss of the squares that hide a cell, row by row.
+    """
     spots = CELLS - _PATCH + 1
-    lost = (_log_odds(logits[None], label) - _log_odds(hidden, label)).reshape(spots, spots)
+    lost = (whole - hidden).reshape(spots, spots)
     total, times = np.zeros((CELLS, CELLS)), np.zeros((CELLS, CELLS))
     for row in range(spots):
         for column in range(spots):

@@ -14,7 +14,7 @@ from PIL import Image
 from headstart import __version__
 from headstart.artifacts.bundle_spec import description_hash
 from headstart.artifacts.embeddings import Embeddings, read_embeddings
-from headstart.artifacts.run import read_metrics, read_record
+from headstart.artifacts.run import read_record
 from headstart.data.images import read_header
 from headstart.data.rasters import BadImageError
 from headstart.errors import DataError, RunError
@@ -26,14 +26,22 @@ from headstart.inference.run_bundle import Outputs, view_of
 from headstart.inputs.machine import available_cores
 from headstart.serving.answers import (
     Explanation,
-    Heat,
+    LabelExplanation,
+    LabelPredictions,
     ModelFacts,
+    Predictions,
     RequestLimits,
-    SealedResult,
     Similar,
 )
 from headstart.serving.batches import Batcher
-from headstart.serving.occlusion import heat_of, hidden_views
+from headstart.serving.decisions import (
+    heats_of,
+    image_labels,
+    sealed_result,
+    the_heat_of,
+    thresholds_of,
+)
+from headstart.serving.occlusion import hidden_views
 from headstart.serving.options import ServeOptions
 from headstart.serving.thumbnails import Thumbnails
 
@@ -73,7 +81,7 @@ class Service:
 
     def __init__(self, folder: Path, options: ServeOptions, saw: Callable[[int], object]) -> None:
         self.options = options
-        self.bundle: Bundle = open_bundle(folder)
+        self.bundle: Bundle = open_bundle(folder, multilabel=True)
         self._known: Embeddings | None = None
         self._pictures: Thumbnails | None = None
         if (folder / "bundle").is_dir() and not options.hide_training_images:
@@ -137,20 +145,31 @@ class Service:
         given = [ImageInput(image.name, b"") for image in images]
         return predictions_of(self.bundle, given, outputs, set_coverage)
 
-    def explanation(self, image: SeenImage) -> Explanation:
+    def answer(self, predictions: list[Prediction]) -> Predictions | LabelPredictions:
+        """Returns predictions as they are answered."""
+        if not self.bundle.spec.multilabel:
+            return Predictions(predictions=predictions)
+        return LabelPredictions(
+            predictions=[image_labels(each, self.bundle.spec) for each in predictions]
+        )
+
+    def explanation(self, image: SeenImage) -> Explanation | LabelExplanation:
         """Returns the prediction for an image that could be read, and what explains it."""
         assert image.view is not None
         views = np.concatenate([image.view[None], hidden_views(image.view)])
         logits, embeddings = self.batcher.submit(views).result(self.options.timeout)
         (prediction,) = self.predictions([image], (logits[:1], embeddings[:1]))
-        scaled = logits / self.bundle.spec.temperature
-        label = self.bundle.spec.classes.index(prediction.label)
-        heat = Heat(
-            label=prediction.label,
-            values=heat_of(scaled[0], scaled[1:], label),
-            view=_data_url(_png(image.view), "image/png"),
-        )
-        return Explanation(prediction=prediction, heat=heat, similar=self._similar(embeddings[:1]))
+        spec, view = self.bundle.spec, _data_url(_png(image.view), "image/png")
+        similar = self._similar(embeddings[:1])
+        if spec.multilabel:
+            return LabelExplanation(
+                prediction=image_labels(prediction, spec),
+                heats=heats_of(logits, prediction, spec),
+                view=view,
+                similar=similar,
+            )
+        heat = the_heat_of(logits, prediction, spec, view)
+        return Explanation(prediction=prediction, heat=heat, similar=similar)
 
     def _similar(self, embedding: NDArray[np.float32]) -> list[Similar]:
         known, pictures = self._known, self._pictures
@@ -171,18 +190,13 @@ class Service:
         inner = folder / "bundle"
         if inner.is_dir():
             try:
-                record, metrics = read_record(folder), read_metrics(folder)
+                name, test = read_record(folder).data_name, sealed_result(folder, spec)
             except RunError as error:
                 raise RunError(f"{error} To serve the classifier alone, give {inner}.") from None
-            name = record.data_name
-            test = SealedResult(
-                accuracy=metrics.accuracy,
-                accuracy_interval=metrics.accuracy_interval,
-                images=metrics.n,
-            )
         return ModelFacts(
             name=name,
             classes=spec.classes,
+            thresholds=thresholds_of(spec),
             backbone=spec.backbone,
             licence=spec.licence,
             resolution=spec.preprocessing.resolution,

@@ -80,28 +80,47 @@ function hidden(view, side, row, column) {
   return copy;
 }
 
-async function heatOf(view) {
+// Log-odds of labels for a view: of one class among all, or of each label by itself.
+function oddsOf(logits, labels) {
+  if (facts.thresholds) return labels.map((label) => facts.scales[label] * logits[label]);
+  const scaled = logits.map((value) => value / facts.temperature);
+  return labels.map((label) => logOdds(scaled, label));
+}
+
+async function heatsOf(view) {
   const side = facts.preprocessing.resolution;
-  const odds = async (each, label) => {
-    const logits = (await run(each)).logits.data.map((value) => value / facts.temperature);
-    return [logOdds(logits, label ?? logits.indexOf(Math.max(...logits))), label ?? logits.indexOf(Math.max(...logits))];
-  };
-  const [whole, label] = await odds(view);
-  const sums = Array.from({ length: CELLS }, () => new Float64Array(CELLS));
-  const times = Array.from({ length: CELLS }, () => new Float64Array(CELLS));
+  const first = await run(view);
+  const labels = labelsToExplain(first.probabilities.data);
+  const whole = oddsOf(first.logits.data, labels);
+  const grid = () => Array.from({ length: CELLS }, () => new Float64Array(CELLS));
+  const [sums, times] = [labels.map(grid), grid()];
   for (let row = 0; row + PATCH <= CELLS; row += 1) {
     for (let column = 0; column + PATCH <= CELLS; column += 1) {
-      const [left] = await odds(hidden(view, side, row, column), label);
+      const left = oddsOf((await run(hidden(view, side, row, column))).logits.data, labels);
       await new Promise((resolve) => setTimeout(resolve)); // the page stays responsive
       for (let cell = 0; cell < PATCH * PATCH; cell += 1) {
         const [y, x] = [row + Math.floor(cell / PATCH), column + (cell % PATCH)];
-        sums[y][x] += whole - left;
+        sums.forEach((sum, at) => { sum[y][x] += whole[at] - left[at]; });
         times[y][x] += 1;
       }
     }
   }
-  const values = sums.map((line, y) => Array.from(line, (sum, x) => sum / times[y][x]));
-  return { label: facts.classes[label], values, view: dataUrl(view, side) };
+  const means = (sum) => sum.map((line, y) => Array.from(line, (value, x) => value / times[y][x]));
+  return sums.map((sum, at) => ({ label: facts.classes[labels[at]], values: means(sum), view: dataUrl(view, side) }));
+}
+
+// The class, or the labels that are given, most probable first; without any, the most probable one.
+function labelsToExplain(shares) {
+  const given = facts.thresholds ? decisionsOf(shares).filter((each) => each.given) : [];
+  return given.length ? given.map((each) => facts.classes.indexOf(each.label)) : [shares.indexOf(Math.max(...shares))];
+}
+
+function decisionsOf(shares) {
+  const found = facts.classes.map((label, at) => {
+    const threshold = facts.thresholds[label];
+    return { label, probability: shares[at], threshold, given: shares[at] >= threshold };
+  });
+  return found.sort((a, b) => b.probability - a.probability);
 }
 
 const engine = {
@@ -120,12 +139,18 @@ const engine = {
   async predict(file) {
     const found = await run(await viewOf(file, facts.preprocessing));
     const shares = found.probabilities.data;
-    const best = shares.indexOf(Math.max(...shares));
     const known = gallery ? standing(distanceOf(found.embeddings.data)) : { warning: "" };
+    if (facts.thresholds) {
+      const decisions = decisionsOf(shares);
+      const labels = decisions.filter((each) => each.given).map((each) => each.label);
+      return { labels, decisions, error: "", ...known };
+    }
+    const best = shares.indexOf(Math.max(...shares));
     const probabilities = Object.fromEntries(facts.classes.map((name, at) => [name, shares[at]]));
     return { label: facts.classes[best], probability: shares[best], probabilities, error: "", ...known };
   },
   async explain(file) {
-    return { heat: await heatOf(await viewOf(file, facts.preprocessing)), similar: [] };
+    const heats = await heatsOf(await viewOf(file, facts.preprocessing));
+    return { view: heats[0].view, heats, similar: [] };
   },
 };

@@ -13,12 +13,13 @@ from safetensors.numpy import load as load_arrays
 from headstart import __version__
 from headstart.artifacts.bundle_spec import GALLERY, GRAPH, read_checked, read_spec
 from headstart.errors import RunError
+from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.metrics import Metrics
 from headstart.webpage.pages import browser_page, text_of
 
 
 def write_folder(
-    bundle: Path, name: str, metrics: Metrics, runtime: Mapping[str, bytes], out: Path
+    bundle: Path, name: str, metrics: Metrics | SetMetrics, runtime: Mapping[str, bytes], out: Path
 ) -> None:
     """Writes the page, the runtime and the classifier into an empty folder.
 
@@ -43,13 +44,13 @@ def write_folder(
         "version": __version__,
         "temperature": spec.temperature,
         "preprocessing": asdict(spec.preprocessing),
-        "test": {
-            "accuracy": metrics.accuracy,
-            "accuracy_interval": metrics.accuracy_interval,
-            "images": metrics.n,
-        },
+        "test": _test_of(metrics),
         "distribution": None,
     }
+    if spec.multilabel:
+        rules = zip(spec.classes, spec.labels, strict=True)
+        facts["thresholds"] = {name: rule.threshold for name, rule in rules}
+        facts["scales"] = [rule.scale for rule in spec.labels]
     files = {GRAPH: read_checked(bundle, GRAPH, spec.onnx_sha256), **runtime}
     if spec.distribution is not None:
         gallery = load_arrays(read_checked(bundle, GALLERY, spec.distribution.sha256))["gallery"]
@@ -67,3 +68,12 @@ def write_folder(
     files["offline.js"] = offline.replace("...NAMES", names).encode()
     for file, content in files.items():
         (out / file).write_bytes(content)
+
+
+def _test_of(metrics: Metrics | SetMetrics) -> dict[str, Any]:
+    """Returns what the page says of the sealed test."""
+    names = (
+        ("accuracy",) if isinstance(metrics, Metrics) else ("mean_average_precision", "micro_f1")
+    )
+    shown = {each: getattr(metrics, each) for name in names for each in (name, f"{name}_interval")}
+    return {**shown, "images": metrics.n}

@@ -23,16 +23,36 @@ function made(name, words = "", kind = "") {
   return element;
 }
 
+function interval([low, high]) {
+  return `(95% interval ${percent(low)} to ${percent(high)})`;
+}
+
+function aboutClasses() {
+  const { test } = facts;
+  const proof = test
+    ? ` ${percent(test.accuracy)} of ${counted(test.images, "sealed test image")} were right ${interval(test.accuracy_interval)}.`
+    : "";
+  return `Tells ${counted(facts.classes.length, "class", "classes")} apart.${proof}`;
+}
+
+function aboutLabels() {
+  const { test } = facts;
+  const proof = test
+    ? ` On ${counted(test.images, "sealed test image")}: mean average precision ${percent(test.mean_average_precision)} ${interval(test.mean_average_precision_interval)}, micro F1 ${percent(test.micro_f1)} ${interval(test.micro_f1_interval)}.`
+    : "";
+  return `Gives an image any number of ${counted(facts.classes.length, "label")}, each from a probability of its own.${proof}`;
+}
+
+// What an image is, in a few words: its class, or all its labels.
+function answerOf(found) {
+  if (facts.thresholds) return found.labels.length ? found.labels.join(", ") : "No label";
+  return `${found.label}, ${percent(found.probability)}`;
+}
+
 function introduce() {
   $("name").textContent = facts.name;
   document.title = `${facts.name}: try the classifier`;
-  const classes = counted(facts.classes.length, "class", "classes");
-  const test = facts.test;
-  const range = test && `${percent(test.accuracy_interval[0])} to ${percent(test.accuracy_interval[1])}`;
-  const proof = test
-    ? ` ${percent(test.accuracy)} of ${counted(test.images, "sealed test image")} were right (95% interval ${range}).`
-    : "";
-  $("about").textContent = `Tells ${classes} apart.${proof}`;
+  $("about").textContent = facts.thresholds ? aboutLabels() : aboutClasses();
   $("where").textContent = engine.where;
   $("result").textContent = `Made with headstart ${facts.version}, from ${facts.backbone} (${facts.licence}).`;
   $("drop").hidden = false;
@@ -54,35 +74,51 @@ async function open() {
   }
 }
 
-function fillBars(card, probabilities, most) {
-  const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]);
-  const bars = sorted.slice(0, most).map(([name, share]) => {
-    const item = made("li");
+// What the bars show, most probable first: a threshold only where an image has any number of labels.
+function rowsOf(found) {
+  if (facts.thresholds) return found.decisions;
+  const sorted = Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]);
+  return sorted.map(([label, probability]) => ({ label, probability }));
+}
+
+function fillBars(card, rows, most) {
+  const bars = rows.slice(0, most).map(({ label, probability, threshold, given }) => {
+    const item = made("li", "", given ? "given" : "");
     const track = made("div", "", "track");
     const fill = made("div", "", "fill");
-    fill.style.width = `${100 * share}%`;
+    fill.style.width = `${100 * probability}%`;
     track.append(fill);
-    item.append(made("span", name, "name"), made("span", percent(share), "share"), track);
+    let told = percent(probability);
+    if (threshold !== undefined) {
+      const from = made("div", "", "from");
+      from.style.left = `${100 * threshold}%`;
+      track.append(from);
+      told += given ? `, given from ${percent(threshold)}` : `, not given below ${percent(threshold)}`;
+    }
+    item.append(made("span", label, "name"), made("span", told, "share"), track);
     return item;
   });
-  card.querySelector(".bars").replaceChildren(...bars);
+  const list = card.querySelector(".bars");
+  list.classList.toggle("several", Boolean(facts.thresholds));
+  list.replaceChildren(...bars);
   const all = card.querySelector(".all");
-  all.hidden = sorted.length <= most;
-  all.textContent = `Show all ${sorted.length} classes`;
+  all.hidden = rows.length <= most;
+  all.textContent = `Show all ${rows.length} ${facts.thresholds ? "labels" : "classes"}`;
   all.onclick = () => {
-    fillBars(card, probabilities, sorted.length);
-    const list = card.querySelector(".bars");
+    fillBars(card, rows, rows.length);
     list.tabIndex = 0;
     list.focus();
   };
 }
 
 function fillPrediction(card, found) {
-  card.querySelector("h2").textContent = found.error ? "Not read" : `${found.label}, ${percent(found.probability)}`;
+  card.querySelector("h2").textContent = found.error ? "Not read" : answerOf(found);
   const warning = card.querySelector(".warning");
   warning.textContent = found.error || found.warning;
   warning.hidden = !warning.textContent;
-  if (!found.error) fillBars(card, found.probabilities, SHOWN_CLASSES);
+  if (found.error) return;
+  const rows = rowsOf(found);
+  fillBars(card, rows, Math.max(SHOWN_CLASSES, rows.filter((each) => each.given).length));
 }
 
 async function drawHeat(card, heat) {
@@ -126,6 +162,15 @@ async function drawHeat(card, heat) {
   show();
 }
 
+// One heat map, or one of each label, of which one is shown.
+async function drawHeats(card, heats) {
+  const list = card.querySelector(".for select");
+  list.replaceChildren(...heats.map((each) => made("option", each.label)));
+  card.querySelector(".for").hidden = heats.length < 2;
+  list.onchange = () => drawHeat(card, heats[list.selectedIndex]);
+  await drawHeat(card, heats[0]);
+}
+
 function fillSimilar(card, similar) {
   if (!similar || !similar.length) return;
   const items = similar.map((each) => {
@@ -151,7 +196,7 @@ async function explain(card, file) {
   if (!button.hidden) button.textContent = "Looking …";
   try {
     const found = await engine.explain(file);
-    await drawHeat(card, found.heat);
+    await drawHeats(card, found.heats ? found.heats.map((each) => ({ ...each, view: found.view })) : [found.heat]);
     fillSimilar(card, found.similar);
     button.hidden = true;
   } catch (error) {
@@ -182,7 +227,7 @@ async function classify(file) {
   fillPrediction(card, found);
   $("results").prepend(card);
   while ($("results").children.length > MOST_CARDS) $("results").lastElementChild.remove();
-  const what = found.error ? `could not be read: ${found.error}` : `${found.label}, ${percent(found.probability)}. ${found.warning}`;
+  const what = found.error ? `could not be read: ${found.error}` : `${answerOf(found)}. ${found.warning}`;
   $("status").textContent = `${name}: ${what}`;
   if (found.error) return;
   const button = card.querySelector(".explain");
