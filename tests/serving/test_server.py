@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,42 @@ def test_the_command_serves_until_it_is_told_to_end(head_run: "Run", ending: int
         process.send_signal(ending)
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["before it starts", "while it starts"])
+def test_who_is_told_to_end_before_it_serves_ends(
+    ending: int, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as by a supervisor that stops it at once; the signal was lost between two handlers."""
+    import uvicorn
+    from fastapi import FastAPI
+
+    from headstart.serving.options import ServeOptions
+    from headstart.serving.server import http_server, listening, run_until_told
+
+    @asynccontextmanager
+    async def starting(_: FastAPI) -> AsyncIterator[None]:
+        if moment == "while it starts":
+            os.kill(os.getpid(), ending)
+        yield
+
+    options = ServeOptions(port=0)
+    server = http_server(FastAPI(lifespan=starting), options)
+    run = uvicorn.Server.run
+
+    def late(*given: Any, **more: Any) -> None:
+        if moment == "before it starts":
+            os.kill(os.getpid(), ending)
+        run(*given, **more)
+
+    monkeypatch.setattr(uvicorn.Server, "run", late)
+    watchdog = threading.Timer(20, lambda: setattr(server, "should_exit", True))
+    watchdog.start()
+    with listening(options) as listener:
+        run_until_told(server, listener)
+    assert watchdog.is_alive()
+    watchdog.cancel()
 
 
 def test_a_port_in_use_and_an_address_that_is_none_are_misuse(

@@ -23,7 +23,7 @@ from headstart.recipes.label_options import LabelNextOptions
 from headstart.serving.guard import Gatekeeper
 from headstart.serving.metrics import ServiceFigures
 from headstart.serving.options import ServeOptions
-from headstart.serving.server import address_of, listening, run_until_told
+from headstart.serving.server import address_of, http_server, listening, run_until_told
 from headstart.text import counted
 from headstart.webpage.pages import labelling_page
 
@@ -80,9 +80,10 @@ def serve_labelling(
         say(f"note: {note}")
     address = ServeOptions(port=options.port, max_megabytes=1)
     app = make_labelling_app(run, found, labels, address, note)
+    server = http_server(app, address)
     with listening(address) as listener:
         say(f"label the images at http://{address_of(address, listener)}  (Ctrl-C ends it)")
-        run_until_told(app, address, listener)
+        run_until_told(server, listener)
     say(f"{counted(len(labels), 'label')} in {labels.path}; `{_command(run, labels)}`")
 
 

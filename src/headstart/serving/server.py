@@ -44,8 +44,9 @@ def serve(folder: str | Path, options: ServeOptions, say: Callable[[str], object
                 f"warning: everybody who can reach {where} may use it. Set {KEY_VARIABLE} "
                 "to a key, or give --api-key-file."
             )
+        server = http_server(app, options)
         say(f"serving {folder} at http://{where}  (Ctrl-C ends it)")
-        run_until_told(app, options, listener)
+        run_until_told(server, listener)
 
 
 def check_extra() -> None:
@@ -69,10 +70,10 @@ def address_of(options: ServeOptions, listener: socket.socket) -> str:
     return f"{host}:{listener.getsockname()[1]}"
 
 
-def run_until_told(app: "ASGIApp", options: ServeOptions, listener: socket.socket) -> None:
+def run_until_told(server: "uvicorn.Server", listener: socket.socket) -> None:
     """Answers at a socket until the process gets SIGINT or SIGTERM."""
-    with _ended_in_order():
-        http_server(app, options).run(sockets=[listener])
+    with _ended_in_order(server):
+        server.run(sockets=[listener])
 
 
 def http_server(app: "ASGIApp", options: ServeOptions) -> "uvicorn.Server":
@@ -107,24 +108,25 @@ def http_server(app: "ASGIApp", options: ServeOptions) -> "uvicorn.Server":
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
+def _ended_in_order(server: "uvicorn.Server") -> Iterator[None]:
     """Lets a process that is told to end go on after the server: it has ended in order.
 
-    uvicorn catches the signals while it serves, and hands them on when all is finished.
+    uvicorn catches the signals while it serves, and hands them on when all is finished. One that
+    comes before it does must end the server, too.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {each: signal.signal(each, _as_asked) for each in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def _as_asked(*_: object) -> None:
-    """Lets the command end with success: it was told to end, and has ended in order."""
 
 
 def listening(options: ServeOptions) -> socket.socket:
