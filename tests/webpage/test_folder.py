@@ -145,6 +145,44 @@ class TestInABrowser:
         assert "3 classes" in page.locator("#about").inner_text()
 
 
+class TestLabelsInABrowser:
+    """The page of a classifier that gives an image any number of labels."""
+
+    pytestmark = in_browser
+
+    def test_it_decides_as_predict_does(
+        self, labels_run: "Run", quarters_folder: Path, headstart: Callable[..., Any],
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        out = tmp_path / "page"
+        done = headstart("export", labels_run.folder, "--to", "web", "--runtime", RUNTIME,
+                         "--out", out)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(out)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        files = [quarters_folder / f"{number:02}.png" for number in range(12)]
+        with launched() as browser:
+            visit = Visit(browser, f"http://127.0.0.1:{server.server_address[1]}/")
+            page = visit.page
+            page.wait_for_selector("#drop:not([hidden])")
+            assert "mean average precision" in page.locator("#about").inner_text()
+            for number, (file, wanted) in enumerate(
+                zip(files, labels_run.predict(files), strict=True)
+            ):
+                page.set_input_files("#files", file)
+                page.locator("article").nth(number).wait_for()
+                found = answers(page)
+                for name, share in wanted.probabilities.items():
+                    assert found[name] == pytest.approx(share, abs=1e-4)
+                card = page.locator("article").first
+                assert card.locator(".given .name").all_inner_texts() == [*(wanted.labels or ())]
+            page.locator("article .explain").first.click()
+            page.wait_for_selector("article canvas:not([hidden])")
+            assert visit.said == []
+        server.shutdown()
+        server.server_close()
+
+
 def test_files_of_another_version_are_refused(tmp_path: Path) -> None:
     for name in FILES:
         (tmp_path / name).write_bytes(b"other")

@@ -8,7 +8,7 @@ import typer
 
 from headstart.cli.app import AsJson, app, reporting_errors
 from headstart.cli.options import given, takes_options
-from headstart.cli.output import print_export, print_model
+from headstart.cli.output import print_model
 from headstart.progress import for_stream
 from headstart.recipes.export_options import ExportOptions
 from headstart.recipes.keywords import parse_options
@@ -26,6 +26,7 @@ def export(
     with reporting_errors(context):
         options = parse_options(ExportOptions, given(values))
         from headstart.api.export import export as export_run
+        from headstart.cli.export_output import print_export
 
         done = export_run(run, options, progress=for_stream(sys.stderr))
         if as_json:

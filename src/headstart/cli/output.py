@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from headstart.names import printable, printable_json
-from headstart.text import counted, data_size, listed, percent, percent_range, wrapped
+from headstart.text import counted, listed, percent, percent_range, wrapped
 
 if TYPE_CHECKING:
     from headstart.ablation.record import Ledger
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from headstart.backbones.listing import BackboneInfo
     from headstart.data.audit import Audit
     from headstart.evaluation.metrics import Metrics
-    from headstart.export.export import Exported
     from headstart.inference.predict import Prediction
     from headstart.inference.run import Run
     from headstart.recipes.reference import MethodPage
@@ -364,34 +363,3 @@ def print_backbones(infos: "Sequence[BackboneInfo]") -> None:
         "looked at by a search",
     )  # fmt: skip
     print_table(columns, rows)
-
-
-def print_export(done: "Exported") -> None:
-    """Prints where an export is, and its figures beside those of the run."""
-    parity = done.parity
-    size = data_size(sum(done.files.values()))
-    say(f"export: {done.folder} ({size}: {listed(list(done.files))})")
-    say(
-        f"{counted(parity.images, 'sealed test image')} in {done.runtime}: "
-        f"{percent(parity.agreement)} get the class that the run gave them, and the largest "
-        f"difference of a probability is {parity.largest_difference:.2g}"
-    )
-    say(
-        f"accuracy {percent(parity.accuracy)} (95% interval "
-        f"{percent_range(parity.accuracy_interval)}), in the run "
-        f"{percent(parity.recorded_accuracy)}"
-    )
-    if parity.loss or parity.differing:
-        low, high = (100 * end for end in parity.loss_interval)
-        say(
-            f"loss of accuracy: {100 * parity.loss:.1f} points (95% interval {low:.1f} to "
-            f"{high:.1f}), another class for {listed(parity.differing[:5])}"
-            + (f" and {len(parity.differing) - 5} more" if len(parity.differing) > 5 else "")
-        )
-    if (own := done.own_preprocessing) is not None:
-        say(
-            f"with its own preprocessing of the files: {percent(own.agreement)} get the class that "
-            f"the run gave them, largest difference {own.largest_difference:.2g}"
-        )
-    for note in done.notes:
-        say(f"note: {note}")

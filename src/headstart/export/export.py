@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.artifacts.bundle_spec import BundleSpec, read_spec
 from headstart.artifacts.files import write_model
+from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import check_unclaimed, read_predictions, read_record
+from headstart.artifacts.set_results import SetPrediction, read_set_predictions
 from headstart.backbones.preprocessing import Preprocessing
 from headstart.data.cache_dir import default_cache_dir
 from headstart.errors import ExportError, InputError
-from headstart.export.parity import MOST_DIFFERENCE, Parity, failures, measure
+from headstart.export.parity import MOST_DIFFERENCE, Limits, Parity, failures, measure
 from headstart.export.run_images import RawImage, test_images, view_batches, whole_images
+from headstart.export.set_parity import SetParity, measure_sets, set_failures
 from headstart.export.target import Exporting, Written
 from headstart.progress import Progress
 from headstart.recipes.export_options import ExportOptions
@@ -56,7 +59,9 @@ class Exported(BaseModel):
         parity: Its figures on the sealed test images, on the views that headstart makes of them.
         own_preprocessing: The same with the preprocessing that the target brings itself; None if
             it brings none.
-        classes: Names of the classes, in the order of the outputs.
+        classes: Names of the classes, or of the labels, in the order of the outputs.
+        thresholds: Probability from which an image gets each label, in the same order; None where
+            it has one class.
         preprocessing: How headstart makes the views.
         temperature: What the logits are divided by, for probabilities.
         notes: Sentences that a user of it should know.
@@ -72,9 +77,10 @@ class Exported(BaseModel):
     folder: Path
     files: dict[str, int]
     runtime: str
-    parity: Parity
-    own_preprocessing: Parity | None = None
+    parity: Parity | SetParity
+    own_preprocessing: Parity | SetParity | None = None
     classes: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] | None = Field(None, exclude_if=lambda known: known is None)
     preprocessing: Preprocessing
     temperature: float
     notes: tuple[str, ...] = ()
@@ -87,18 +93,18 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
             f"{run} is not the folder of a run. An export is compared with the sealed test of its "
             "run, so a bundle alone is not enough."
         )
-    record, predictions, spec = read_record(run), read_predictions(run), read_spec(run / "bundle")
+    record, spec = read_record(run), read_spec(run / "bundle")
+    recorded = _Recorded(run, spec)
     cache_dir = default_cache_dir()
     exporting = Exporting(run, record, spec, options.data, cache_dir, options)
-    names = [each.path for each in predictions]
-    images = test_images(run, record, names, options.data, cache_dir)
+    images = test_images(run, record, recorded.names, options.data, cache_dir)
     out = options.out or run / "export" / options.to
     with _kept_if_good(out) as draft:
         progress.say(f"writing {options.to}")
         written: Written = import_module(TARGETS[options.to]).write(exporting, draft)
         probabilities = run_export(written, images, spec, progress)
-        parity = measure(predictions, probabilities, spec.classes)
-        if wrong := failures(parity, written.limits, options.max_loss):
+        parity = recorded.beside(probabilities)
+        if wrong := _failures(parity, written.limits, options.max_loss):
             raise ExportError(
                 f"The {options.to} export of {run} was not kept, because it does not answer as the "
                 f"run did on its sealed test: {'; '.join(wrong)}."
@@ -106,7 +112,7 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
         own, notes = None, written.notes
         if written.from_file and not any(image.box for image in images):
             rows = [written.from_file(image.path) for image in images]
-            own = measure(predictions, np.stack(rows), spec.classes)
+            own = recorded.beside(np.stack(rows))
             if own.largest_difference > MOST_DIFFERENCE:
                 notes += (OWN_VIEWS,)
         exported = Exported(
@@ -117,6 +123,7 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
             parity=parity,
             own_preprocessing=own,
             classes=tuple(spec.classes),
+            thresholds=tuple(rule.threshold for rule in spec.labels) or None,
             preprocessing=spec.preprocessing,
             temperature=spec.temperature,
             notes=notes,
@@ -124,6 +131,36 @@ def export_run(run: Path, options: ExportOptions, progress: Progress) -> Exporte
         # Where it lies is not part of it.
         write_model(draft / SUMMARY, exported.model_copy(update={"folder": Path()}))
     return exported
+
+
+class _Recorded:
+    """The recorded predictions of a run on its sealed test images.
+
+    Args:
+        run: Run folder.
+        spec: Description of its classifier.
+
+    Raises:
+        RunError: If it is not a finished run.
+    """
+
+    def __init__(self, run: Path, spec: BundleSpec) -> None:
+        self.spec = spec
+        self.one: list[TestPrediction] = [] if spec.multilabel else read_predictions(run)
+        self.several: list[SetPrediction] = read_set_predictions(run) if spec.multilabel else []
+        self.names = [each.path for each in self.several or self.one]
+
+    def beside(self, probabilities: NDArray[np.floating]) -> Parity | SetParity:
+        """Compares them with the probabilities (N, C) of an export."""
+        if self.spec.multilabel:
+            return measure_sets(self.several, probabilities, self.spec)
+        return measure(self.one, probabilities, self.spec.classes)
+
+
+def _failures(parity: Parity | SetParity, limits: Limits, max_loss: float) -> list[str]:
+    if isinstance(parity, SetParity):
+        return set_failures(parity, limits, max_loss)
+    return failures(parity, limits, max_loss)
 
 
 def run_export(

@@ -20,7 +20,14 @@ from headstart.artifacts.files import write_json, write_text
 from headstart.backbones.catalog import quietly
 from headstart.export.onnx import graph_of, opened, runtime
 from headstart.export.target import ClassifyFile, Exporting, Written
-from headstart.export.timm import LIMITS, as_timm, classified, data_config
+from headstart.export.timm import (
+    LIMITS,
+    as_timm,
+    classified,
+    data_config,
+    probabilities_of,
+    thresholds,
+)
 
 CARD = "README.md"
 
@@ -48,12 +55,41 @@ for name, probability in zip(model.pretrained_cfg["label_names"], probabilities.
 The temperature is in the weights: the softmax of the outputs are calibrated probabilities.
 """
 
+USE_LABELS = """
+## Use it without headstart
+
+```python
+import json
+import sys
+
+import timm
+import torch
+from PIL import Image, ImageOps
+
+FOLDER = "{folder}"  # this folder
+model = timm.create_model(f"local-dir:{{FOLDER}}", pretrained=True).eval()
+config = timm.data.resolve_model_data_config(model)
+transform = timm.data.create_transform(**config, is_training=False)
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+with torch.inference_mode():
+    probabilities = model(transform(image)[None]).sigmoid()[0]
+with open(f"{{FOLDER}}/config.json", encoding="utf-8") as file:
+    thresholds = json.load(file)["thresholds"]
+names = model.pretrained_cfg["label_names"]
+for name, probability, threshold in zip(names, probabilities.tolist(), thresholds):
+    print(f"{{name}}: {{probability:.4f}}" + (" (given)" if probability >= threshold else ""))
+```
+
+An image gets any number of labels. The calibration of each is in the weights: the sigmoids of the
+outputs are calibrated probabilities. A label is given from the threshold in `config.json`.
+"""
+
 USE_ONNX = """
 ## Use it without headstart
 
 timm alone cannot hold this classifier: {why}. `model.onnx` is the whole classifier. It takes views
 (N, {side}, {side}, 3) of bytes, and `probabilities` is its third output; its metadata hold the
-classes and the preprocessing.
+classes and the preprocessing{more}.
 """
 
 
@@ -62,7 +98,8 @@ def write(exporting: Exporting, folder: Path) -> Written:
     spec, found = exporting.spec, as_timm(exporting)
     if isinstance(found, str):
         graph_of(exporting, folder / GRAPH)
-        use = USE_ONNX.format(why=found, side=spec.preprocessing.resolution)
+        more = ", and the threshold from which an image gets each label" if spec.multilabel else ""
+        use = USE_ONNX.format(why=found, side=spec.preprocessing.resolution, more=more)
         _write_card(exporting, folder, use, "onnx")
         note = f"timm cannot hold this classifier: {found}. The folder holds model.onnx instead."
         return Written(opened(folder / GRAPH), runtime(), notes=(note,))
@@ -70,7 +107,7 @@ def write(exporting: Exporting, folder: Path) -> Written:
         save_for_hf(
             found.model,
             str(folder),
-            model_config={"label_names": list(spec.classes)},
+            model_config=_config(spec),
             model_args=found.arguments,
             safe_serialization=True,
             data_config=data_config(spec),
@@ -79,12 +116,13 @@ def write(exporting: Exporting, folder: Path) -> Written:
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     shown = {"image_processor_type": "TimmWrapperImageProcessor", "architecture": found.name}
     write_json(folder / "preprocessor_config.json", {**shown, "pretrained_cfg": data_config(spec)})
-    _write_card(exporting, folder, USE.format(folder="."), "timm")
+    use = USE_LABELS if spec.multilabel else USE
+    _write_card(exporting, folder, use.format(folder="."), "timm")
     return Written(
         classified(model, spec),
         f"timm {timm.__version__}",
         LIMITS,
-        from_file=_from_file(model),
+        from_file=_from_file(model, spec),
     )
 
 
@@ -98,7 +136,13 @@ def _leave_arguments(path: Path, needed: dict[str, Any]) -> None:
     write_json(path, {**config, **({"model_args": needed} if needed else {})})
 
 
-def _from_file(model: nn.Module) -> ClassifyFile:
+def _config(spec: BundleSpec) -> dict[str, object]:
+    """Returns what the configuration says of the outputs."""
+    several = {"problem_type": "multi_label_classification"} if spec.multilabel else {}
+    return {"label_names": list(spec.classes), **several, **thresholds(spec)}
+
+
+def _from_file(model: nn.Module, spec: BundleSpec) -> ClassifyFile:
     """Returns a function that runs a network of timm on a file, with timm's preprocessing."""
     config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
     transform = create_transform(**config, is_training=False)
@@ -107,8 +151,9 @@ def _from_file(model: nn.Module) -> ClassifyFile:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")
         with torch.inference_mode():
-            logits = model(transform(image)[None])
-            found: NDArray[np.floating] = torch.softmax(logits.double(), 1)[0].numpy()
+            found: NDArray[np.floating] = probabilities_of(model(transform(image)[None]), spec)[
+                0
+            ].numpy()
             return found
 
     return classify
@@ -123,4 +168,5 @@ def _write_card(exporting: Exporting, folder: Path, use: str, library: str) -> N
 
 
 def _short_card(spec: BundleSpec) -> str:
-    return f"---\nlibrary_name: timm\n---\n\n# An image classifier of {len(spec.classes)} classes\n"
+    what = "labels" if spec.multilabel else "classes"
+    return f"---\nlibrary_name: timm\n---\n\n# An image classifier of {len(spec.classes)} {what}\n"

@@ -17,7 +17,7 @@ class MlflowClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         """Opens the bundle."""
-        self.bundle = load_bundle(Path(context.artifacts["bundle"]))
+        self.bundle = load_bundle(Path(context.artifacts["bundle"]), multilabel=True)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Returns a table with the label and the probability of each class, one row an image."""

@@ -127,7 +127,8 @@ def _found(
             if (path := place.find(name)) is not None:
                 found[name].append(RawImage(name, path))
         return found
-    dataset = load_dataset(source, record.reading, cache_dir=cache_dir)
+    several = record.task == "multilabel"
+    dataset = load_dataset(source, record.reading, cache_dir=cache_dir, multilabel=several)
     for row, item in enumerate(dataset.items):
         name = dataset.key(row)
         found[name].append(RawImage(name, item.path, item.box))

@@ -30,7 +30,7 @@ class TimmModel:
     """A classifier as a network of timm alone.
 
     Attributes:
-        model: Maps normalized images (N, 3, R, R) to logits (N, C), with the temperature in its
+        model: Maps normalized images (N, 3, R, R) to logits (N, C), with the calibration in its
             classifier.
         name: Its name in timm.
         arguments: Arguments of `timm.create_model` besides the name and the number of classes.
@@ -58,10 +58,8 @@ def write(exporting: Exporting, folder: Path) -> Written:
         "num_classes": len(spec.classes),
         **found.arguments,
     }
-    write_json(
-        folder / ARGUMENTS,
-        {"create_model": asked, "classes": spec.classes, "data": data_config(spec)},
-    )
+    facts = {"create_model": asked, "classes": spec.classes, "data": data_config(spec)}
+    write_json(folder / ARGUMENTS, facts | thresholds(spec))
     with quietly():
         model = timm.create_model(**asked, checkpoint_path=folder / WEIGHTS)
     return Written(classified(model, spec), f"timm {timm.__version__}", LIMITS)
@@ -70,7 +68,8 @@ def write(exporting: Exporting, folder: Path) -> Written:
 def as_timm(exporting: Exporting) -> TimmModel | str:
     """Returns a classifier as a network of timm, or why it is not one, as a clause.
 
-    The temperature is folded into the classifier, whose weight and bias are divided by it.
+    The calibration is folded into the classifier: weight and bias are divided by the temperature,
+    or those of each label are scaled and shifted by its own.
     """
     spec = exporting.spec
     if why := _more_than_timm(spec):
@@ -88,8 +87,13 @@ def as_timm(exporting: Exporting) -> TimmModel | str:
     trained: Any = head.out[1]  # type: ignore[index]
     layer = next(name for name, module in model.named_modules() if module is last)
     state = dict(backbone.state_dict())
-    state[f"{layer}.weight"] = trained.weight.detach() / spec.temperature
-    state[f"{layer}.bias"] = trained.bias.detach() / spec.temperature
+    weight, bias = trained.weight.detach(), trained.bias.detach()
+    if spec.multilabel:
+        scale = torch.tensor([rule.scale for rule in spec.labels])
+        shift = torch.tensor([rule.shift for rule in spec.labels])
+        weight, bias = weight * scale[:, None], bias * scale + shift
+    state[f"{layer}.weight"] = weight / spec.temperature
+    state[f"{layer}.bias"] = bias / spec.temperature
     lacking = model.state_dict().keys() ^ state.keys()
     if lacking:
         return f"the network of {spec.backbone} has other layers with a classifier"
@@ -113,6 +117,17 @@ def _more_than_timm(spec: BundleSpec) -> str:
         and Linear.model_validate(spec.head).has_unit_parts,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def thresholds(spec: BundleSpec) -> dict[str, object]:
+    """Returns the probability from which an image gets each label, as a field of a description."""
+    return {"thresholds": [rule.threshold for rule in spec.labels]} if spec.multilabel else {}
+
+
+def probabilities_of(logits: torch.Tensor, spec: BundleSpec) -> torch.Tensor:
+    """Returns the probabilities (N, C) of calibrated logits (N, C)."""
+    precise = logits.double()
+    return torch.sigmoid(precise) if spec.multilabel else torch.softmax(precise, 1)
 
 
 def data_config(spec: BundleSpec) -> dict[str, object]:
@@ -142,8 +157,9 @@ def classified(model: nn.Module, spec: BundleSpec) -> Classify:
     def classify(views: NDArray[np.uint8]) -> NDArray[np.floating]:
         with torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2) / 255
-            logits = model((images - mean) / std)
-            found: NDArray[np.floating] = torch.softmax(logits.double(), 1).numpy()
+            found: NDArray[np.floating] = probabilities_of(
+                model((images - mean) / std), spec
+            ).numpy()
             return found
 
     return classify

@@ -9,8 +9,9 @@ from typing import Any
 
 from headstart.artifacts.files import read_lines
 from headstart.artifacts.journal import TRIALS
-from headstart.artifacts.records import EpochRecord
+from headstart.artifacts.records import EpochRecord, RunRecord
 from headstart.artifacts.run import read_metrics, read_record
+from headstart.artifacts.set_results import read_set_metrics
 from headstart.errors import InputError
 from headstart.recipes.options import Log
 from headstart.recipes.parsing import load_recipe
@@ -64,7 +65,7 @@ def log_run(log: Log, folder: Path) -> str:
 
 def logged_of(folder: Path) -> Logged:
     """Returns what a finished run logs."""
-    record, metrics = read_record(folder), read_metrics(folder)
+    record = read_record(folder)
     recipe = load_recipe(str(folder / "recipe.toml")).model_dump(mode="json")
     facts = {
         "data": record.data_name, "data.sha256": record.data_sha256, "backbone": record.backbone,
@@ -72,23 +73,40 @@ def logged_of(folder: Path) -> Logged:
         "images.test": record.n_test,
     }  # fmt: skip
     parameters = {"recipe." + name: value for name, value in _flat(recipe)} | facts
-    figures = {
-        "accuracy": metrics.accuracy, "balanced_accuracy": metrics.balanced_accuracy,
-        "macro_f1": metrics.macro_f1, "log_loss": metrics.log_loss, "ece": metrics.ece,
-        "accuracy_low": metrics.accuracy_interval[0], "accuracy_high": metrics.accuracy_interval[1],
-    }  # fmt: skip
+    figures = _figures(folder, record)
     return Logged(
         folder.resolve().name,
         {name: str(value)[:LONGEST] for name, value in parameters.items()},
         {f"test/{name}": float(value) for name, value in figures.items() if value is not None},
-        list(_curves(folder)),
+        list(_curves(folder, record)),
     )
 
 
-def _curves(folder: Path) -> Iterator[tuple[str, int, float]]:
+def _figures(folder: Path, record: RunRecord) -> dict[str, float | None]:
+    """Returns the figures of the sealed test."""
+    if record.task == "multilabel":
+        of_sets = read_set_metrics(folder)
+        low, high = of_sets.mean_average_precision_interval
+        return {
+            "mean_average_precision": of_sets.mean_average_precision,
+            "mean_average_precision_low": low, "mean_average_precision_high": high,
+            "micro_f1": of_sets.micro_f1, "macro_f1": of_sets.macro_f1, "exact": of_sets.exact,
+            "log_loss": of_sets.log_loss, "ece": of_sets.ece,
+        }  # fmt: skip
+    metrics = read_metrics(folder)
+    return {
+        "accuracy": metrics.accuracy, "balanced_accuracy": metrics.balanced_accuracy,
+        "macro_f1": metrics.macro_f1, "log_loss": metrics.log_loss, "ece": metrics.ece,
+        "accuracy_low": metrics.accuracy_interval[0], "accuracy_high": metrics.accuracy_interval[1],
+    }  # fmt: skip
+
+
+def _curves(folder: Path, record: RunRecord) -> Iterator[tuple[str, int, float]]:
+    score = "val_mean_average_precision" if record.task == "multilabel" else "val_accuracy"
+    names = {"train_loss": "train_loss", "val_loss": "val_loss", "val_accuracy": score, "lr": "lr"}
     for epoch in read_lines(folder / "epochs.jsonl", EpochRecord):
-        for name in ("train_loss", "val_loss", "val_accuracy", "lr"):
-            if (value := getattr(epoch, name)) is not None:
+        for field_name, name in names.items():
+            if (value := getattr(epoch, field_name)) is not None:
                 yield f"epoch/{name}", epoch.epoch, float(value)
     for step, trial in enumerate(TRIALS.read(folder)):
         if trial.val_loss is not None:

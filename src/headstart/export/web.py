@@ -4,6 +4,7 @@ from pathlib import Path
 
 from headstart.artifacts.bundle_spec import GRAPH
 from headstart.artifacts.run import read_metrics
+from headstart.artifacts.set_results import read_set_metrics
 from headstart.export import onnx
 from headstart.export.target import Exporting, Written
 from headstart.webpage.folder import write_folder
@@ -20,6 +21,7 @@ def write(exporting: Exporting, folder: Path) -> Written:
     """Writes the page, the files of the runtime, and the classifier."""
     options = exporting.options
     files = runtime_files(options.runtime, options.download, exporting.cache_dir)
-    name, metrics = exporting.record.data_name, read_metrics(exporting.run)
+    name, several = exporting.record.data_name, exporting.spec.multilabel
+    metrics = read_set_metrics(exporting.run) if several else read_metrics(exporting.run)
     write_folder(exporting.bundle, name, metrics, files, folder)
     return Written(onnx.opened(folder / GRAPH), onnx.runtime(), notes=(NOTE,))

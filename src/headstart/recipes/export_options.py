@@ -29,7 +29,7 @@ class ExportOptions(BaseModel):
     manifest as for `fit`."""
     max_loss: float = Field(0.01, ge=0, le=1)
     """Most accuracy on the sealed test that an export may lose, as a share. One image is always
-    allowed."""
+    allowed. Where an image has any number of labels: most micro F1 and mean average precision."""
     any_size: bool = False
     """With --to onnx, write a graph that takes an image of any size, with the resize inside. It is
     compared on whole images."""
