@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 from headstart.cli.app import app
-from headstart.cli.main import MODULES, register
+from headstart.cli.commands import COMMANDS, declared
 
 PAGE = Path(__file__).with_name("commands.md")
 KINDS = {int: "NUMBER", float: "NUMBER", str: "TEXT", Path: "PATH"}
@@ -20,9 +20,7 @@ KINDS = {int: "NUMBER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 def page() -> str:
     """Returns the page as Markdown."""
-    register([])
     group = typer.main.get_command(app)
-    commands: dict[str, Any] = group.commands  # type: ignore[attr-defined]
     lines = [
         "# Commands and options",
         "",
@@ -31,8 +29,8 @@ def page() -> str:
         "",
         *_parameters(group, "headstart"),
     ]
-    for name in (name for names in MODULES.values() for name in names):
-        command = commands[name]
+    for name in COMMANDS:
+        command = declared(name)[name]
         lines += ["", f"## {name}", "", _plain(command.help), ""]
         lines += _parameters(command, f"headstart {name}")
     return "\n".join(lines) + "\n"

@@ -22,8 +22,7 @@ from PIL import Image
 
 from headstart.cli import main as _commands
 from headstart.cli.app import app, reporting_errors
-
-_commands.register([])
+from headstart.cli.commands import COMMANDS, declared
 
 SMALL = ["--set", "backbone.resolution=64"]
 
@@ -505,9 +504,9 @@ def test_the_old_name_of_an_option_is_refused_with_the_new_one(
     assert "--engine" not in headstart("fit", "--help").stdout
 
 
-@pytest.mark.parametrize("name", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", COMMANDS)
 def test_advice_for_more_memory_names_an_option_that_the_command_has(name: str) -> None:
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = declared(name)[name]
     context = typer.Context(command, obj=False)
     stream = io.StringIO()
     with (
@@ -541,24 +540,41 @@ def test_an_interruption_outside_a_command_is_one_line(
     assert capsys.readouterr().err == "error: Interrupted.\n"
 
 
-REGISTERED = """
+IMPORTED = """
 import sys
-from headstart.cli.app import app
-from headstart.cli.main import register
-register(sys.argv[1:])
-print(*sorted(each.name or each.callback.__name__ for each in app.registered_commands))
-print("headstart.recipes.options" in sys.modules)
+from headstart.cli.main import main
+sys.argv = ["headstart", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(*sorted(sys.modules))
 """
 
 
-@pytest.mark.parametrize("home", [*_commands.MODULES, "all"])
-def test_a_command_imports_its_own_module_alone(home: str) -> None:
-    everything = sorted(name for names in _commands.MODULES.values() for name in names)
-    expected = sorted(_commands.MODULES.get(home, everything))
-    arguments = ["--debug", expected[0], "check"] if home != "all" else ["--version"]
+def imported(*arguments: str) -> set[str]:
+    """Returns the modules that a process with a command has at its end."""
     done = subprocess.run(
-        [sys.executable, "-c", REGISTERED, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", IMPORTED, *arguments], capture_output=True, text=True, check=True
     )
-    names, has_options = done.stdout.splitlines()
-    assert names.split() == expected
-    assert has_options == str(home in {"explore", "fit", "all"})
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("name", ["fit", "label-next", "leaderboard", "methods", "predict"])
+def test_a_command_imports_its_own_module_alone(name: str) -> None:
+    homes = {f"headstart.cli.{home}" for home, _ in COMMANDS.values()}
+    modules = imported(name, "--help")
+    assert modules & homes == {f"headstart.cli.{COMMANDS[name][0]}"}
+    assert ("headstart.recipes.options" in modules) == (name in {"fit", "methods"})
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    homes = {f"headstart.cli.{home}" for home, _ in COMMANDS.values()}
+    modules = imported("--help")
+    assert "headstart.cli.app" in modules
+    assert not modules & {*homes, "pydantic"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_of_a_command_what_its_own_help_says(name: str) -> None:
+    assert declared(name)[name].help == COMMANDS[name][1]

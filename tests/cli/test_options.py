@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from pydantic import BaseModel, Field
 
-from headstart.cli.app import app
-from headstart.cli.main import register
+from headstart.cli import commands
 from headstart.cli.options import NAMES, takes_options
 from headstart.recipes.options import (
     BenefitOptions,
@@ -24,14 +22,12 @@ from headstart.recipes.options import (
     SourceOptions,
 )
 
-register([])
-
 MODELS = {
     "fit": FitOptions, "resume": ResumeOptions, "compare": CompareOptions,
     "benefit": BenefitOptions, "check": SourceOptions, "suspects": SourceOptions,
     "show": SourceOptions,
 }  # fmt: skip
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = {name: commands.declared(name)[name] for name in commands.COMMANDS}
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -19,10 +19,8 @@ import typer
 
 import headstart as package
 from headstart.cli.app import app
-from headstart.cli.main import register
 from headstart.inference.run import Run
 
-register([])
 GROUP: Any = typer.main.get_command(app)
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])

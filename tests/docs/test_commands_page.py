@@ -6,13 +6,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import typer
 
-from headstart.cli.app import app
-from headstart.cli.main import MODULES, register
+from headstart.cli.commands import COMMANDS, declared
 
-register([])
-GROUP: Any = typer.main.get_command(app)
+DECLARED: dict[str, Any] = {name: declared(name)[name] for name in COMMANDS}
 SCRIPT = Path(__file__).parents[2] / "docs" / "write_commands.py"
 
 
@@ -29,8 +26,8 @@ def test_every_command_and_every_option_is_documented(script: ModuleType) -> Non
     sections = dict(
         part.split("\n", 1) for part in script.page().removeprefix("# ").split("\n## ")[1:]
     )
-    assert set(sections) == set(GROUP.commands) == {n for names in MODULES.values() for n in names}
-    for name, command in GROUP.commands.items():
+    assert set(sections) == set(DECLARED)
+    for name, command in DECLARED.items():
         assert command.help, f"{name} does not say what it does"
         for each in script.shown(command):
             assert each.help, f"{name} {each.opts[0]} does not say what it does"
@@ -39,7 +36,7 @@ def test_every_command_and_every_option_is_documented(script: ModuleType) -> Non
 
 
 def test_how_options_are_written(script: ModuleType) -> None:
-    fit = {each.name: each for each in GROUP.commands["fit"].params}
+    fit = {each.name: each for each in DECLARED["fit"].params}
     assert script.spelled(fit["source"]) == "SOURCE"
     assert script.spelled(fit["epochs"]) == "--epochs NUMBER"
     assert script.spelled(fit["sampler"]) == "--sampler {tpe,random}"
@@ -48,3 +45,7 @@ def test_how_options_are_written(script: ModuleType) -> None:
     assert "May be given several times." in page
     assert "Default: tpe." in page
     assert "--manual-seed" not in page, "names of other tools are only refused"
+
+
+def test_the_page_in_the_repository_is_up_to_date(script: ModuleType) -> None:
+    assert script.PAGE.read_text(encoding="utf-8") == script.page()

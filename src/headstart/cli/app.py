@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from headstart import __version__
+from headstart.cli.commands import Commands
 from headstart.cli.output import say
 from headstart.errors import HeadstartError, InputError, OutputError
 from headstart.text import shortened
 
 app = typer.Typer(
     name="headstart",
+    cls=Commands,
     help="Train, test and ship an image classifier from a small folder of labelled images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

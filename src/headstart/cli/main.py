@@ -1,38 +1,11 @@
 """The entry point of the command line."""
 
 import sys
-from collections.abc import Sequence
-from importlib import import_module
 
 from headstart.cli.app import app
 from headstart.cli.output import say
 from headstart.cli.streams import abandon_output, open_streams
 from headstart.errors import OutputError
-
-MODULES = {
-    "explore": ("check", "suspects", "backbones", "methods", "show"),
-    "fit": ("fit", "resume", "compare", "benefit"),
-    "export": ("export",),
-    "runs": ("leaderboard", "report", "diff", "embed", "similar"),
-    "predict": ("predict",),
-    "labelling": ("label-next",),
-    "serving": ("serve",),
-}
-"""Commands by the module that declares them."""
-
-
-def register(arguments: Sequence[str]) -> None:
-    """Imports the module of a command, which registers it; all modules for help and typing errors.
-
-    So a command does not wait for what others import.
-
-    Args:
-        arguments: Those of the command line.
-    """
-    command = next((each for each in arguments if not each.startswith("-")), "")
-    homes = [home for home, names in MODULES.items() if command in names]
-    for home in homes or MODULES:
-        import_module(f"headstart.cli.{home}")
 
 
 def main() -> None:
@@ -46,7 +19,6 @@ def main() -> None:
     code: object = 0
     try:
         try:
-            register(sys.argv[1:])
             app()
         except SystemExit as end:
             code = end.code

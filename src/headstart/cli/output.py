@@ -8,12 +8,12 @@ from dataclasses import asdict, fields
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from headstart.names import printable, printable_json
 from headstart.text import counted, listed, percent, percent_range, wrapped
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from headstart.ablation.record import Ledger
     from headstart.artifacts.records import RunRecord
     from headstart.backbones.listing import BackboneInfo
@@ -44,7 +44,7 @@ def print_json(value: Any) -> None:
     print(printable_json(json.dumps(value, indent=1, ensure_ascii=False)))
 
 
-def print_model(model: BaseModel) -> None:
+def print_model(model: "BaseModel") -> None:
     """Prints a model as JSON."""
     print(printable_json(model.model_dump_json(indent=1)))
 
