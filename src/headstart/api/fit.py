@@ -128,7 +128,7 @@ def fit(
         experiment = _of_earlier(experiment, earlier)
     experiment, background_notes = with_background(experiment, options.background)
     request = None
-    if options.searches and not dataset.multilabel:
+    if options.searches:
         # The recipe that was given is kept as plain data, next to the options.
         kept = options.model_copy(update={"recipe": None})
         request = Request(options=kept, recipe=recipe.model_dump(mode="json"))

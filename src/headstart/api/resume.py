@@ -71,7 +71,10 @@ def resume(
         )
         first = asked_recipe(before) or load_recipe(str(path / "recipe.toml"))
         recipe = load_recipe(str(path / SEARCH_RECIPE)) if planned else first
-        dataset = load_dataset(source, before.reading, cache_dir=resources.cache_dir)
+        several = before.task == "multilabel"
+        dataset = load_dataset(
+            source, before.reading, cache_dir=resources.cache_dir, multilabel=several
+        )
         say_understood(dataset, progress)
         unknown = check_unchanged(path, before, dataset, ANOTHER_RUN, progress)
         split_file = path / "split.csv"
@@ -89,6 +92,8 @@ def resume(
             request=request,
             source=source,
             reading=before.reading,
+            task=before.task,
+            precision=before.precision,
             split_seed=before.split_seed,
             plan=[step for step in before.plan if step.stage in MEASURED_ONCE] if planned else [],
             operations=before.operations if planned else [],

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from headstart.artifacts.files import read_lines, read_model, write_model, write_text
 from headstart.artifacts.records import Acted
 from headstart.evaluation.intervals import Groups, share_interval, wilson
+from headstart.evaluation.label_rules import FittedRules
 from headstart.evaluation.metrics import flags_of
 from headstart.evaluation.statistics import Interval
 from headstart.evaluation.trust import Calibration
@@ -91,7 +92,8 @@ class Trial(BaseModel):
         recipe: The recipe, as plain data.
         epochs: Length of the schedule.
         val_loss: Validation log loss at the best temperature, in nats.
-        val_right: Number of validation images that are classified correctly.
+        val_right: Number of validation images that are classified correctly; of sets of labels,
+            those that get exactly theirs at a probability of 50%.
         val_images: Number of validation images.
         val_bits: One character per validation image, `1` if it is classified correctly.
         val_groups: Group number of each validation image; empty if each is one of its own, and in
@@ -242,6 +244,7 @@ class SearchPlan(BaseModel):
         head_right: Number of images that this head classifies correctly.
         head_images: Number of images.
         head_calibration: Calibration of this head by its cross-validation.
+        head_rules: Where an image may have several labels, calibration and threshold of each.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -256,6 +259,7 @@ class SearchPlan(BaseModel):
     head_right: Count = 0
     head_images: Count = 0
     head_calibration: Calibration = Calibration()
+    head_rules: FittedRules | None = Field(None, exclude_if=lambda rules: rules is None)
     # What older runs kept in its place.
     head_temperature: Positive | None = Field(None, exclude=True, repr=False)
     head_sets: tuple[Share, ...] = Field((), exclude=True, repr=False)

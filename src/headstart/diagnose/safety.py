@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional
 from headstart.backbones.cut import Traced, space_dims
 from headstart.backbones.places import FEATURES, INPUT
 from headstart.data.views import View
+from headstart.evaluation.metrics import flags_of, right_bits
 from headstart.evaluation.paired import Cell, paired_difference
 from headstart.evaluation.statistics import Interval, holm, mcnemar_exact
 from headstart.features.extractor import FeatureExtractor, activations, open_prefix
@@ -208,7 +209,8 @@ def judge_operations(
 
     Args:
         features_of: Returns the features of training or validation images, plain or changed.
-        labels: Class numbers of `train` and `val`.
+        labels: Class numbers of `train` and `val`; of sets of labels, 1 where an image has one,
+            (N, C). A set is right if an image gets exactly its labels.
         classes: Number of classes C.
         groups: Group numbers of the training images.
         operations: Operations to test.
@@ -306,7 +308,7 @@ def _float(features: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _right(probe: Probe, features: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.asarray(probe.logits(_float(features)).argmax(axis=1) == labels)
+    return flags_of(right_bits(probe.logits(_float(features)), labels))
 
 
 def _evidence(

@@ -1,7 +1,6 @@
 """From the logit of a label to its probability and to the decision: calibration and thresholds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.data.splits import folds
 from headstart.evaluation.label_scores import Floats, Marks, checked_logits, label_losses, sigmoid
-from headstart.inputs.quantities import Finite, Positive, Share
+from headstart.inputs.quantities import Count, Finite, Positive, Share, Size
 from headstart.text import counted
 
 SHARED = 1.0
@@ -45,8 +44,7 @@ class LabelRule(BaseModel):
     threshold: Share = 0.5
 
 
-@dataclass(frozen=True)
-class FittedRules:
+class FittedRules(BaseModel):
     """The rules of all labels and what they stand on.
 
     Attributes:
@@ -56,10 +54,12 @@ class FittedRules:
         log_loss_uncalibrated: The same without calibration.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     rules: tuple[LabelRule, ...]
-    images: int
-    log_loss: float
-    log_loss_uncalibrated: float
+    images: Count
+    log_loss: Size
+    log_loss_uncalibrated: Size
 
     @property
     def described(self) -> str:
@@ -145,7 +145,7 @@ def fit_rules(
         )
         for label, (scale, shift) in enumerate(scales)
     )  # fmt: skip
-    return FittedRules(rules, images, after, before)
+    return FittedRules(rules=rules, images=images, log_loss=after, log_loss_uncalibrated=before)
 
 
 def threshold_of(told: Floats, marks: Marks, precision: float | None = None) -> float:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from headstart.errors import RecipeError
 from headstart.methods.criterion import BinaryCrossEntropy
+from headstart.methods.method import method_name
 from headstart.recipes.options import FitOptions
-from headstart.recipes.recipe import Recipe
+from headstart.recipes.recipe import FAMILIES, SEARCHED, Recipe
 
 SHIPPED = ("default", "probe", "naive")
 """Recipes by name, whose criterion nobody chose."""
@@ -43,18 +44,6 @@ def for_label_sets(recipe: Recipe, options: FitOptions) -> Recipe:
     """
     if options.from_run is not None:
         raise RecipeError("--from cannot continue a run with several labels an image yet.")
-    asked = {
-        "--trials": options.trials is not None,
-        "--ensemble": options.ensemble != 1,
-        "--executor": options.executor != "here",
-        "--jobs": options.jobs != 1,
-        "--download": options.download,
-    }
-    if unused := [name for name, there in asked.items() if there]:
-        raise RecipeError(
-            f"{', '.join(unused)}: with several labels an image, no recipes are searched yet. One "
-            "is trained, and compared with the head alone. Leave this out."
-        )
     by_hand = any(setting.startswith("criterion") for setting in options.settings)
     shipped = options.recipe is None or options.recipe in SHIPPED
     if not recipe.criterion.for_sets and not by_hand and shipped:
@@ -65,3 +54,24 @@ def for_label_sets(recipe: Recipe, options: FitOptions) -> Recipe:
         why = "; ".join(reasons)
         raise RecipeError(f"With several labels an image, this does not work: {why}.")
     return recipe
+
+
+def drawn_for_sets() -> dict[str, tuple[str, ...]]:
+    """Returns the methods that a search may draw, by family, where some make no sense for sets.
+
+    Example:
+        >>> drawn_for_sets()
+        {'metric_loss': ('none',), 'criterion': ('bce', 'asymmetric')}
+    """
+    plain = Recipe(criterion=BinaryCrossEntropy())
+    found = {}
+    for family in SEARCHED:
+        methods = {method_name(each): each() for each in FAMILIES[family]}
+        fitting = tuple(
+            name
+            for name, method in methods.items()
+            if not any(broken(plain.model_copy(update={family: method})) for _, broken in RULES)
+        )
+        if len(fitting) < len(methods):
+            found[family] = fitting
+    return found

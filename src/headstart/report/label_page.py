@@ -9,6 +9,7 @@ import numpy as np
 
 from headstart.artifacts.evidence import read_evidence
 from headstart.artifacts.files import write_text
+from headstart.artifacts.journal import TRIALS
 from headstart.artifacts.originals import originals
 from headstart.artifacts.records import RunRecord
 from headstart.artifacts.run import read_record
@@ -26,6 +27,7 @@ from headstart.progress import SILENT, Progress, format_duration
 from headstart.report.images import Album
 from headstart.report.label_figures import precision_svg, reliability_svg
 from headstart.report.templates import templates
+from headstart.search.leaderboard import leaderboard_of
 from headstart.text import counted, percent, percent_range
 
 WORST_SHOWN = 24
@@ -97,6 +99,7 @@ def write_label_report(folder: Path, data: Path | None = None, progress: Progres
         told=probability,
         evidence=read_evidence(folder),
         facts=_facts(record),
+        leaderboard=leaderboard_of(folder) if TRIALS.read(folder) else [],
         audit=audit,
         findings=summary_rows(audit),
         predict_command=f"headstart predict {shlex.quote(str(folder))} IMAGE",

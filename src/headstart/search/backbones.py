@@ -16,13 +16,14 @@ from headstart.backbones.listing import BackboneInfo, for_screening
 from headstart.backbones.places import FEATURES
 from headstart.data.decode import decode_dataset
 from headstart.errors import BackboneError
-from headstart.evaluation.metrics import calibrated_losses
+from headstart.evaluation.metrics import calibrated_losses, right_bits
 from headstart.features.extractor import activations, backbone_of, open_prefix
 from headstart.features.layout import LAST, STAGES, FeatureTable, layout_behind
 from headstart.features.probe import STRENGTHS, LabelledFeatures, out_of_fold
 from headstart.progress import SILENT
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
+from headstart.search.leaderboard import right_words
 from headstart.search.lineup import Affordable, lineup, times, with_backbone
 from headstart.text import listed
 from headstart.training.experiment import (
@@ -150,8 +151,7 @@ def _score(
         for logits in out_of_fold(data, STRENGTHS, seed=seed):
             tested = np.isfinite(logits[:, 0])
             held, truth = logits[tested], some.labels[tested]
-            right = int((held.argmax(1) == truth).sum())
-            each.append((calibrated_losses(held, truth), right))
+            each.append((calibrated_losses(held, truth), right_bits(held, truth).count("1")))
     return min(each, key=lambda pair: float(pair[0].mean()))
 
 
@@ -226,7 +226,7 @@ def with_best_backbone(
         best = clearly_better(screening.found)
         images = len(best.losses)
         scores = "; ".join(
-            f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} correct"
+            f"{each.name}: log loss {each.loss:.3f}, {each.right} of {images} {right_words(base)}"
             for each in screening.found
         )
         missing = [*screening.late, *lined.too_slow]

@@ -12,6 +12,8 @@ from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
 from headstart.backbones.places import FEATURES
 from headstart.diagnose.suspects import SUSPECTS, find_suspects, without_sealed, write_suspects_csv
 from headstart.evaluation.calibration import calibrated_score, softmax
+from headstart.evaluation.label_rules import fit_rules
+from headstart.evaluation.label_scores import right_sets
 from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import activations, features_of, open_prefix
 from headstart.features.layout import LAST, FeatureLayout, FeatureTable, layout_behind
@@ -27,7 +29,7 @@ from headstart.progress import SILENT, Progress
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
-from headstart.search.leaderboard import shown
+from headstart.search.leaderboard import right_words, shown
 from headstart.text import counted
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import RunContext
@@ -66,7 +68,8 @@ class HeadTrial:
     Attributes:
         head: Head method with its choice of features.
         loss: Cross-validated log loss in nats at the best temperature.
-        right: Number of correctly classified images.
+        right: Number of correctly classified images; of sets of labels, those that get exactly
+            theirs at a probability of 50%.
         images: Number of tested images.
     """
 
@@ -136,8 +139,11 @@ def search_heads(
             tested = np.isfinite(logits[:, 0])
             if not tested.any():
                 continue
-            loss, accuracy = calibrated_score(logits[tested], whole.labels[tested])
+            held, truth = logits[tested], whole.labels[tested]
+            loss, accuracy = calibrated_score(held, truth)
             images = int(tested.sum())
+            if truth.ndim == 2:
+                accuracy = float(right_sets(held, truth).mean())
             if best is None or loss < min(trial.loss for trial in tried):
                 best = logits
             tried.append(HeadTrial(head, loss, round(accuracy * images), images))
@@ -181,7 +187,8 @@ def _kinds(whole: LabelledFeatures, layout: FeatureLayout, given: HeadUnion) -> 
     linear = [_Kind(*each) for each in fitting(LINEAR)]
     if not linear:  # such as those of the last features alone at unit length
         linear = [_Kind(given.features.replace("auto", LAST), given.normalize)]
-    if affordable_folds(len(whole.labels), layout.width, whole.classes) == 1:
+    several = whole.labels.ndim == 2  # a class mean is that of images with no other label
+    if several or affordable_folds(len(whole.labels), layout.width, whole.classes) == 1:
         return linear
     return [*linear, *(_Kind(*each, smoothing=None) for each in fitting(COSINES))]
 
@@ -269,7 +276,7 @@ def with_best_head(
         step.happened(
             f"{counted(len(found.trials), 'head')} in {step.seconds:.1f} s; best: "
             f"{_describe_head(best.head)}, log loss {best.loss:.3f}, "
-            f"{best.right} of {best.images} correct"
+            f"{best.right} of {best.images} {right_words(base)}"
         )
         HEADS.write(
             run.folder,
@@ -283,8 +290,11 @@ def with_best_head(
         )  # fmt: skip
         chosen = best.head.model_copy(update={"dropout": head.dropout})
         tested = np.isfinite(found.logits[:, 0])
-        calibration = Calibration()
-        if tested.any():
+        calibration, rules = Calibration(), None
+        if tested.any() and experiment.multilabel:
+            held, marks = found.logits[tested], plain.labels[tested]
+            rules = fit_rules(held, marks, plain.groups[tested], run.record.precision)
+        elif tested.any():
             held, labels = found.logits[tested], plain.labels[tested]
             calibration = fit_calibration(
                 held, labels, "cross-validation of the head", groups=plain.groups[tested]
@@ -294,7 +304,7 @@ def with_best_head(
     plan = nothing.model_copy(
         update={
             "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
-            "head_calibration": calibration,
+            "head_calibration": calibration, "head_rules": rules,
         }
     )  # fmt: skip
     return parse_recipe({**base.model_dump(), "head": chosen.model_dump()}), plan

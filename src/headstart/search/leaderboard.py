@@ -11,7 +11,7 @@ from headstart.artifacts.run import SEARCH_RECIPE
 from headstart.errors import RunError
 from headstart.methods.method import Choices, Method, Range, searched
 from headstart.recipes.parsing import load_recipe, parse_recipe
-from headstart.recipes.recipe import FAMILIES
+from headstart.recipes.recipe import FAMILIES, Recipe
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -137,6 +137,11 @@ def differences(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str,
         else:
             found |= {f"{family}.{k}": v for k, v in value.items() if v != other[k]}
     return found
+
+
+def right_words(base: Recipe) -> str:
+    """Returns what counts as right in trials from a recipe, as words behind a number of images."""
+    return "with exactly their labels" if base.criterion.for_sets else "correct"
 
 
 def shown(value: Any) -> str:

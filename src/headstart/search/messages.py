@@ -8,7 +8,7 @@ from headstart.artifacts.endings import ONLY_HEADS
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.progress import format_duration
 from headstart.recipes.recipe import Recipe
-from headstart.search.leaderboard import differences, shown
+from headstart.search.leaderboard import differences, right_words, shown
 from headstart.search.stopping import ALL_FAILED, NOT_PAYING, ranked
 from headstart.text import counted, percent, percent_range
 from headstart.training.boundary import boundary_without_clock
@@ -89,7 +89,8 @@ def describe_trials(
     changes = differences(best.recipe, base.model_dump(mode="json"))
     chosen = ", ".join(f"{path} = {shown(value)}" for path, value in changes.items())
     happened = f"{counted(len(trials), 'trial')}; best: {chosen or 'the starting recipe'}"
-    happened += f", log loss {best.val_loss:.3f}, {best.val_right} of {best.val_images} correct"
+    happened += f", log loss {best.val_loss:.3f}, {best.val_right} of {best.val_images} "
+    happened += right_words(base)
     if best.start_loss is not None:
         happened += f" (before training {best.start_loss:.3f})"
     failed = sum(trial.state == "failed" for trial in trials)
@@ -113,9 +114,10 @@ def describe_trial(trial: Trial, base: Recipe, finished: Sequence[Trial], plan: 
         return f"{name}: failed ({trial.cause}); {ending}"
     best = ranked([each for each in finished if each.rung == trial.rung])[0]
     return (
-        f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} correct "
+        f"{name}: log loss {trial.val_loss:.3f}, {trial.val_right} of {trial.val_images} "
+        f"{right_words(base)} "
         f"({what or 'the starting recipe'}); best so far {best.val_loss:.3f} "
-        f"({percent_range(best.interval)} correct); "
+        f"({percent_range(best.interval)} {right_words(base)}); "
         f"{ending}"
     )
 

@@ -16,6 +16,8 @@ from headstart.features.probe import parted
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search.executors.outcome import ENDING, FAILURES
+from headstart.search.held import held_by_folds
+from headstart.search.label_refit import with_head_rules, with_rules
 from headstart.search.stopping import short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, groups_of, with_fold
 from headstart.search.worth import held_logits, worse_than_head
@@ -70,6 +72,8 @@ def finish(
         if winners:
             done, outcome = _train_winners(run, experiment, context, base, plan, winners)
             step.happened(outcome)
+            if experiment.multilabel and not done.rules:
+                return with_head_rules(done, run, experiment, context, plan)
             return done
         # The head uses mirror images if it was compared with them.
         flip = base.test_time_flip or (unpaid is not None and flips(unpaid))
@@ -80,6 +84,8 @@ def finish(
         run.record.acted += untrained(recipe, run.record.stop_reason)
         step.happened("the head was solved on training and validation images")
         fitted = head_alone(here, recipe, transfer, plan, unpaid)
+        if experiment.multilabel:
+            return with_head_rules(fitted, run, experiment, context, plan)
         if unpaid is None and context.folds and (plan.head_loss is None or flip):
             # Every trial failed, and the search of heads has no score for this head.
             return calibrated_by_folds(fitted, run, experiment, context)
@@ -147,10 +153,9 @@ def _train_winners(
         return _instead(run, head), "; ".join([*told, "the head is kept"])
     run.record.chosen = f"ensemble of {len(trained)}" if len(trained) > 1 else "fine-tuned"
     fitted = averaged(trained, by_trials(kept, trained[0].recipe, plan))
-    if len(apart) and not fitted.recipe.averaging.chooses_by_validation:
-        fitted = _by_images_apart(fitted, context, np.mean(logits, axis=0))
-        images = counted(fitted.calibration.images, "held-out validation image")
-        told.append(f"calibrated on {images}")
+    if len(apart):
+        fitted, happened = _by_images_apart(fitted, run, context, np.mean(logits, axis=0))
+        told += [happened] if happened else []
     return fitted, "; ".join(told)
 
 
@@ -211,7 +216,8 @@ def _with_all_images(
 
 def _before(plan: SearchPlan, loss: float) -> EpochRecord:
     """Returns the record before training, with the cross-validated score of the head."""
-    accuracy = plan.head_right / plan.head_images if plan.head_images else None
+    one_label = plan.head_images and plan.head_rules is None
+    accuracy = plan.head_right / plan.head_images if one_label else None
     return EpochRecord(
         epoch=0, progress=0, lr=0, train_loss=None, val_loss=loss,
         val_accuracy=accuracy, images_per_s=None, seconds=0,
@@ -288,32 +294,30 @@ def by_trials(trials: Sequence[Trial], recipe: Recipe, plan: SearchPlan) -> Cali
 
 
 def _by_images_apart(
-    fitted: FittedClassifier, context: TrialContext, logits: NDArray[np.floating]
-) -> FittedClassifier:
-    """Returns a network calibrated on images that were kept out of the final training."""
+    fitted: FittedClassifier, run: RunContext, context: TrialContext, logits: NDArray[np.floating]
+) -> tuple[FittedClassifier, str]:
+    """Returns a network calibrated on images that were kept out of the final training, and how."""
     extractor = fitted.experiment.extractor
+    if fitted.experiment.multilabel:
+        images = counted(len(logits), "held-out validation image")
+        return with_rules(fitted, run, context, logits), f"thresholds from {images}"
+    if fitted.recipe.averaging.chooses_by_validation:
+        return fitted, ""
     groups = groups_of(context, extractor.rows["val"]) or None
     source = "validation images kept out of training"
     calibration = fit_calibration(logits, extractor.labels["val"], source, groups=groups)
-    return replace(fitted, calibration=calibration)
+    images = counted(calibration.images, "held-out validation image")
+    return replace(fitted, calibration=calibration), f"calibrated on {images}"
 
 
 def calibrated_by_folds(
     fitted: FittedClassifier, run: RunContext, experiment: Experiment, context: TrialContext
 ) -> FittedClassifier:
     """Returns a head calibrated on held-out images, by heads that were solved without them."""
-    logits, labels, rows = [], [], []
-    for fold, known in zip(context.folds[0], context.heads[0], strict=True):
-        extractor = with_fold(fresh_extractor(context, fitted.recipe), context, fold)
-        here = replace(experiment, extractor=replace(extractor, progress=run.progress))
-        transfer = build_transfer_model(here.extractor, fitted.recipe, context.boundary, known)
-        logits.append(held_logits(here, transfer))
-        labels.append(here.extractor.labels["val"])
-        rows.append(fold.held)
+    logits, labels, rows = held_by_folds(fitted.recipe, run, experiment, context)
     calibration = fit_calibration(
-        np.concatenate(logits), np.concatenate(labels), "cross-validation of the head",
-        groups=groups_of(context, np.concatenate(rows)) or None,
-    )  # fmt: skip
+        logits, labels, "cross-validation of the head", groups=groups_of(context, rows) or None
+    )
     return replace(fitted, calibration=calibration)
 
 
@@ -328,8 +332,11 @@ def to_calibrate_by(
 
     A network is more confident after a long schedule than after the short schedule of its trial,
     and no held-out image has tested the mean of an ensemble. A twentieth of the images calibrates
-    the confidence if that is enough; otherwise the temperatures of the trials are used.
+    the confidence if that is enough; otherwise the temperatures of the trials are used. Thresholds
+    of labels need more than a temperature does: for these, all validation images are kept out.
     """
+    if experiment.multilabel:
+        return experiment.extractor.rows["val"]
     val = np.isin(context.rows, experiment.extractor.rows["val"])
     size = min(MOST_TO_CALIBRATE, len(context.rows) // 20)
     trusted = len(winners) == 1 and not short(winners[0], plan.whole_epochs)

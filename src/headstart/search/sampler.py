@@ -1,7 +1,7 @@
 """The sampler of a search: recipes of the portfolio first, then Optuna's TPE."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,7 @@ class Asking:
         families: Method families to draw.
         winners: Number of trials to keep in the end.
         known: Recipes of the portfolio, the first to try first.
+        only: The methods among which a family is drawn, where the task allows no others.
     """
 
     base: Recipe
@@ -38,6 +39,7 @@ class Asking:
     families: Sequence[str] = SEARCHED
     winners: int = 1
     known: tuple[Known, ...] = ()
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def first(self) -> list[Recipe]:
@@ -115,7 +117,8 @@ def ask(asking: Asking, tried: Sequence[Trial], number: int) -> Recipe:
         tried: Finished trials of this rung.
         number: Number of the trial.
     """
-    base, families, only = asking.base, asking.families, _only(asking.base)
+    base, families = asking.base, asking.families
+    only = {**_only(base), **asking.only}
     seed = int.from_bytes(sha256(f"{base.seed}/0/{number}".encode()).digest()[:4], "little")
     if asking.sampler == "random":
         return draw_recipe(RandomSuggest(seed), base, families, only)

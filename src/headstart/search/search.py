@@ -19,6 +19,7 @@ from headstart.artifacts.run_start import asked_recipe, write_recipe
 from headstart.backbones.places import FEATURES
 from headstart.errors import HeadstartError
 from headstart.features.extractor import Picked
+from headstart.recipes.label_sets import drawn_for_sets
 from headstart.recipes.options import FitOptions
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
@@ -205,8 +206,11 @@ def _try_recipes(
     finished = list(known)
     families = drawn_families(options.by_hand)
     task = Task(len(context.rows), len(context.classes), plan.head_loss)
-    first = portfolio().known(base, families, task)
-    asking = Asking(base, options.sampler, families, options.ensemble, first)
+    several = experiment.multilabel
+    # What paid with one label an image says nothing about sets of labels.
+    first = () if several else portfolio().known(base, families, task)
+    only = drawn_for_sets() if several else {}
+    asking = Asking(base, options.sampler, families, options.ensemble, first, only)
 
     def journal(trial: Trial) -> None:
         TRIALS.append(run.folder, trial)

@@ -71,7 +71,7 @@ class TrialContext:
         pixels: Cache key of the decoded images.
         source: What they are decoded from again if the cache loses them.
         rows: Rows of the pixels in the development set (N,).
-        labels: Class numbers (N,).
+        labels: Class numbers (N,), or 1 where an image has a label, (N, C).
         groups: Group numbers (N,).
         classes: Names of the classes.
         boundary: Name of the boundary.
@@ -336,6 +336,13 @@ def _score(
             flip, loss = True, calibrated_score(logits[share, True], labels)[0]
     best, start = logits[share, flip], logits[0.0, flip]  # like and like
     source, of = "held-out images of the trial", groups or None
+    if labels.ndim == 2:  # the rules of labels come from the network that is shipped
+        calibration = cautious = of_start = Calibration()
+    else:
+        calibration = fit_calibration(best, labels, source, groups=of)
+        otherwise = f"{source}, which was trained otherwise"
+        cautious = fit_calibration(best, labels, otherwise, STAND_IN, of)
+        of_start = fit_calibration(start, labels, source, groups=of)
     saved = calibrated_losses(start, labels) - calibrated_losses(best, labels)
     return Score(
         val_loss=loss,
@@ -344,11 +351,9 @@ def _score(
         flip=flip,
         start_loss=calibrated_score(start, labels)[0],
         start_bits=right_bits(start, labels),
-        calibration=fit_calibration(best, labels, source, groups=of),
-        cautious_calibration=fit_calibration(
-            best, labels, f"{source}, which was trained otherwise", STAND_IN, of
-        ),
-        start_calibration=fit_calibration(start, labels, source, groups=of),
+        calibration=calibration,
+        cautious_calibration=cautious,
+        start_calibration=of_start,
         val_groups=groups,
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )

@@ -38,9 +38,4 @@ def held_out_rules(
         units = np.concatenate([units, extractor.groups[tested]])
     fitted = fit_rules(logits, marks, units, run.record.precision)
     run.note(fitted.described)
-    if run.record.epochs:
-        run.note(
-            "With several labels an image, no recipes are searched yet: one was trained, and "
-            "compared with the head alone by the log loss of the validation images."
-        )
     return fitted
