@@ -165,10 +165,13 @@ def test_insects_are_unlike_flowers(tmp_path: Path) -> None:
     if not (DATA / "flowers17").is_dir() or not (DATA / "hymenoptera").is_dir():
         pytest.skip("the shared data are not here")
     settings = ["backbone.resolution=128"]
+    (tmp_path / "flowers").mkdir()
+    for kind in sorted(each for each in (DATA / "flowers17").iterdir() if each.is_dir())[:8]:
+        shutil.copytree(kind, tmp_path / "flowers" / kind.name)
     run = fit(
-        DATA / "flowers17", strategy="head", epochs=0, settings=settings, out=tmp_path / "run"
+        tmp_path / "flowers", strategy="head", epochs=0, settings=settings, out=tmp_path / "run"
     )
-    insects = sorted((DATA / "hymenoptera").rglob("*.jpg"))[:100]
+    insects = sorted((DATA / "hymenoptera").rglob("*.jpg"))[:60]
     assert np.mean([p.out_of_distribution for p in run.predict(insects)]) >= 0.6
     (said,) = (note for note in run.record.notes if "flagged as out of distribution" in note)
     assert int(said.split()[0]) <= 0.12 * run.metrics.n
