@@ -29,7 +29,7 @@ from headstart.recipes.recipe import FAMILIES, Recipe
 from headstart.recipes.space import RandomSuggest, draw_recipe
 from headstart.report.ablation import shown
 
-NAIVE, CHOSEN = endpoints(Recipe(blend=0.5, test_time_flip=True), 3)
+NAIVE, CHOSEN = endpoints(Recipe(blend=0.5, retrain_head=True, test_time_flip=True), 3)
 
 
 def trial(recipe: Recipe, right: str, loss: float = 0.5, **fields: Any) -> Trial:
@@ -75,7 +75,8 @@ def test_the_ladder_of_the_default_recipe() -> None:
     families = [step.families for step in ladder(NAIVE, CHOSEN)]
     assert families == [
         (), ("optimizer",), ("schedule",), ("augmentation",), ("criterion",), ("freezing",),
-        ("head",), ("averaging",), ("blend",), ("test_time_flip",),
+        ("head",), ("averaging",), ("blend",), ("retrain_head",),
+        ("test_time_flip",),
     ]  # fmt: skip
 
 

@@ -17,9 +17,12 @@ from headstart.features.extractor import Activations, FeatureExtractor, activati
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search import trial as trial_module
+from headstart.search.executors.outcome import Outcome
 from headstart.search.executors.parcel import pack, run_sent_trial, unpacked
+from headstart.search.halving import as_trial
 from headstart.search.trial import (
     Fold,
+    Form,
     Score,
     TrialContext,
     TrialJob,
@@ -168,7 +171,7 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     labels = np.zeros(40, np.int64)
     wrong = {share: [row >= count for row in range(40)] for share, count in
              ((0.0, 20), (0.5, 4), (0.75, 8), (1.0, 12))}  # fmt: skip
-    found = {(share, False): logits(right, 6.0) for share, right in wrong.items()}
+    found = {Form(share): logits(right, 6.0) for share, right in wrong.items()}
     score = _score(found, labels)
     assert isinstance(score, Score)
     assert score.blend == 0.5
@@ -178,7 +181,7 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     share = 4 / 40
     expected = -(share * np.log(share) + (1 - share) * np.log(1 - share))
     assert score.val_loss == pytest.approx(expected, abs=1e-4)
-    best = found[0.5, False]
+    best = found[Form(0.5)]
     assert score.calibration == fit_calibration(best, labels, score.calibration.source)
     # The temperatures for the same and for another network, and the likeliest one.
     likeliest = fit_temperature(best, labels)
@@ -190,19 +193,56 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     assert score.calibration.images == score.cautious_calibration.images == 40
     assert score.gain_noise > 0
     assert not score.flip
-    same = {**found, (0.0, True): found[0.0, False], (0.5, True): found[0.5, False]}
+    flipped = {**found, Form(0.0, flip=True): found[Form(0.0)]}
+    same = {**flipped, Form(0.5, flip=True): found[Form(0.5)]}
     assert not _score(same, labels).flip, "no better is not better"
-    better = {**found, (0.0, True): found[0.0, False], (0.5, True): logits([True] * 40, 2.0)}
+    better = {
+        **found,
+        Form(0.0, flip=True): found[Form(0.0)],
+        Form(0.5, flip=True): logits([True] * 40, 2.0),
+    }
     assert _score(better, labels).flip
     # What training brought is told of mirrored and mirrored.
-    start = {(0.0, True): logits([True] * 30 + [False] * 10, 2.0)}
+    start = {Form(0.0, flip=True): logits([True] * 30 + [False] * 10, 2.0)}
     mirrored = _score({**better, **start}, labels)
     assert mirrored.start_bits == "1" * 30 + "0" * 10
-    calibrated = fit_calibration(start[0.0, True], labels, mirrored.calibration.source)
+    calibrated = fit_calibration(start[Form(0.0, flip=True)], labels, mirrored.calibration.source)
     assert mirrored.start_calibration == calibrated
     assert 1 < calibrated.temperature < 2.0 / np.log(3)
-    only = {(share, True): logits(right, 2.0) for share, right in wrong.items()}
+    only = {Form(share, flip=True): logits(right, 2.0) for share, right in wrong.items()}
     assert _score(only, labels).blend == 0.5, "flips that were asked for by hand are always there"
+
+
+def test_a_head_that_is_solved_again_is_taken_where_it_is_better() -> None:
+    labels = np.zeros(40, np.int64)
+    found = {Form(0.0): logits([row >= 20 for row in range(40)], 6.0)}
+    found[Form(1.0)] = logits([row >= 8 for row in range(40)], 6.0)
+    for wrong, retrained in ((4, True), (12, False)):
+        again = logits([row >= wrong for row in range(40)], 6.0)
+        score = _score({**found, Form(1.0, retrained=True): again}, labels)
+        assert (score.blend, score.retrained) == (1.0, retrained)
+        assert score.val_bits.count("0") == min(wrong, 8)
+    # Mirror images are compared in the same form.
+    both = {Form(1.0, retrained=True): logits([row >= 4 for row in range(40)], 6.0),
+            Form(1.0, flip=True, retrained=True): logits([True] * 40, 2.0),
+            Form(0.0, flip=True): found[Form(0.0)]}  # fmt: skip
+    score = _score({**found, **both}, labels)
+    assert (score.flip, score.retrained, score.val_bits) == (True, True, "1" * 40)
+
+
+@pytest.mark.slow
+def test_a_search_tries_the_head_again_and_a_recipe_may_ask_for_it(context: TrialContext) -> None:
+    """What is asked for by hand is all that is scored."""
+    asked = parse_recipe({**BASE.model_dump(), "retrain_head": True})
+    trial = replace(job(asked, rung=1), blends=())
+    done = as_trial(trial, Outcome(run_trial(context, trial)))
+    assert (done.recipe["blend"], done.recipe["retrain_head"]) == (1.0, True)
+    plain = replace(job(rung=1), blends=())
+    other = as_trial(plain, Outcome(run_trial(context, plain)))
+    assert not other.recipe["retrain_head"]
+    assert done.val_loss != other.val_loss
+    searched = run_trial(context, job(rung=1))
+    assert searched.val_loss <= min(done.val_loss, other.val_loss)
 
 
 def test_a_blend_lies_between_and_leaves_the_rest() -> None:

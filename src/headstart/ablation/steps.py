@@ -25,8 +25,8 @@ ORDER = (
 )  # fmt: skip
 """Order in which families are added: optimization, then data and loss, then the network."""
 
-LAST = ("blend", "test_time_flip")
-"""Families that act on weights after training; they are added last."""
+LAST = ("blend", "retrain_head", "test_time_flip")
+"""Fields that act after training; they are added last, one after the other."""
 
 _BY_GRADIENT = tuple(family for family in ORDER if family not in {"freezing", "head"})
 
@@ -61,7 +61,8 @@ def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
     """
     naive = NAMED["naive"]
     if chosen.closed_form:
-        plain = {family: getattr(naive, family) for family in (*_BY_GRADIENT, "blend")}
+        after = (*_BY_GRADIENT, "blend", "retrain_head")
+        plain = {field: getattr(naive, field) for field in after}
         chosen = chosen.model_copy(update=plain)
     if chosen.head.init == "random" and chosen.head.features == "auto":  # which is the last then
         head = chosen.head.model_copy(update={"features": "last"})
@@ -88,7 +89,7 @@ def ladder(naive: Recipe, chosen: Recipe) -> list[LedgerStep]:
         ((), True)
     """
     steps = [LedgerStep("ladder", (), naive)]
-    for families in (ORDER, LAST[:1], LAST[1:]):
+    for families in (ORDER, *((field,) for field in LAST)):
         left = [f for f in families if getattr(naive, f) != getattr(chosen, f)]
         while left:
             taken = _fewest(steps[-1].recipe, chosen, left)
@@ -270,6 +271,11 @@ def acted_of(trial: Trial, families: Sequence[str]) -> tuple[Acted, ...]:
     if "blend" in families and blend < 1:
         evidence = f"weights blended: {percent(blend, 0)} fine-tuned, the rest initial"
         found.append(Acted(family="blend", method="blend", state="acted", evidence=evidence))
+    if "retrain_head" in families and trial.recipe.get("retrain_head"):
+        evidence = "the head was solved again on the fine-tuned features"
+        found.append(
+            Acted(family="retrain_head", method="solved", state="acted", evidence=evidence)
+        )
     return tuple(found)
 
 

@@ -63,6 +63,7 @@ ELSEWHERE = {
     "model_ema": "averaging=ema",
     "swa": "averaging=swa",
     "tta": "test_time_flip",
+    "crt": "retrain_head",
     "bs": "batch_size",
     "batch": "batch_size",
     "batch_size": "batch_size",

@@ -40,7 +40,7 @@ SEARCHED = (
 
 
 class Recipe(BaseModel):
-    """One method per family, plus epochs, views, batch size, seed, blend and test-time flips.
+    """One method per family, plus epochs, views, batch size, seed, and what follows training.
 
     Example:
         >>> Recipe(epochs=3).optimizer.name
@@ -78,6 +78,13 @@ class Recipe(BaseModel):
             "initial weights (WiSE-FT, Wortsman et al., CVPR 2022)",
         ),
     ] = 1.0
+    retrain_head: Annotated[
+        bool,
+        Field(
+            description="solve the head once more after fine-tuning, on the features of the plain "
+            "training images (classifier re-training, Kang et al., ICLR 2020)",
+        ),
+    ] = False
     test_time_flip: Annotated[
         bool, Field(description="average the logits of an image and its mirror image")
     ] = False
@@ -137,6 +144,15 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         "head = nearest stores embeddings of the fine-tuned network, and blended weights compute "
         "others; leave blend at 1",
         lambda r: r.head.remembers_images and r.blend < 1,
+    ),
+    (
+        "head = nearest has no parameters that retrain_head could solve; turn retrain_head off",
+        lambda r: r.head.remembers_images and r.retrain_head,
+    ),
+    (
+        "retrain_head solves the head on fine-tuned features, and freezing = head_only leaves them "
+        "as they are; turn retrain_head off or use another freezing",
+        lambda r: r.freezing.head_alone and r.retrain_head,
     ),
     (
         "freezing = lp_ft and gradual start by training the head alone, and head = nearest has no "

@@ -115,7 +115,8 @@ def _job(
     if rung:
         survivor = best[place]
         # The best blend of a short schedule does not suit a longer one.
-        recipe = {**survivor.recipe, "blend": base.blend, "test_time_flip": base.test_time_flip}
+        after = ("blend", "retrain_head", "test_time_flip")
+        recipe = {**survivor.recipe, **{name: getattr(base, name) for name in after}}
         return TrialJob(survivor.number, rung, recipe, epochs, flips)
     asked = ask(asking, tried, place)
     return TrialJob(place, rung, asked.model_dump(mode="json"), epochs, flips)
@@ -187,6 +188,8 @@ def as_trial(job: TrialJob, outcome: Outcome[Score], note: str = "") -> Trial:
         return Trial(state="failed", recipe=recipe, **failed, **common)
     measured = dict(vars(score))  # named like the fields of a trial
     recipe["blend"] = measured.pop("blend")
+    if measured.pop("retrained"):
+        recipe["retrain_head"] = True
     if measured.pop("flip"):
         recipe["test_time_flip"] = True
     if measured.pop("cut"):

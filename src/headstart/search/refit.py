@@ -21,13 +21,14 @@ from headstart.search.label_refit import with_head_rules, with_rules
 from headstart.search.stopping import short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, groups_of, with_fold
 from headstart.search.worth import held_logits, worse_than_head
-from headstart.text import counted, percent
+from headstart.text import counted
 from headstart.training.activity import untrained
 from headstart.training.best_epoch import journal_epoch
 from headstart.training.budget import VIEWS_SHARE
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier, train_blended
 from headstart.training.reserve import deadline_of
+from headstart.training.retraining import finished_by
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import (
     TransferModel,
@@ -257,9 +258,7 @@ def _train(
     happened = f"{last.epoch} of {counted(epochs, 'epoch')} on {counted(len(data.labels), 'image')}"
     if last.epoch < epochs:
         run.note(f"The time budget cut the last training to {last.epoch} of {epochs} epochs.")
-    if recipe.blend < 1:
-        happened += f", weights blended: {percent(recipe.blend, 0)} fine-tuned"
-    return happened, last.acted
+    return happened + finished_by(recipe), last.acted
 
 
 def averaged(trained: Sequence[FittedClassifier], calibration: Calibration) -> FittedClassifier:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from headstart.training.experiment import Experiment, development_set
 from headstart.training.finetune import Silent, train_silently
 from headstart.training.loop import predict
 from headstart.training.pace import Deadline
+from headstart.training.retraining import retrain_head
 from headstart.training.transfer import (
     Solved,
     build_transfer_model,
@@ -119,7 +120,7 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of a trial on held-out images, at the best blend of weights.
+    """The score of a trial on held-out images, in the best form of the trained network.
 
     Attributes:
         val_loss: Log loss in nats at the best temperature.
@@ -136,6 +137,7 @@ class Score:
         train_s: Training seconds per image and epoch.
         acted: Observed effect of each method in the first fold.
         cut: Epochs that were trained, if the deadline cut the schedule; else 0.
+        retrained: True if the head is best solved again on the fine-tuned features.
     """
 
     val_loss: float
@@ -152,6 +154,15 @@ class Score:
     train_s: float = 0.0
     acted: tuple[Acted, ...] = ()
     cut: int = 0
+    retrained: bool = False
+
+
+class Form(NamedTuple):
+    """A form of the trained network: its share of the trained weights (0: none), and more."""
+
+    share: float
+    flip: bool = False
+    retrained: bool = False
 
 
 def run_trial(context: TrialContext, job: TrialJob) -> Score:
@@ -165,7 +176,7 @@ def run_trial(context: TrialContext, job: TrialJob) -> Score:
     parts = context.folds[job.rung]
     free = recipe.blend == 1 and not recipe.head.remembers_images
     shares = job.blends if free else ()
-    logits: dict[tuple[float, bool], list[NDArray[np.float32]]] = {}
+    logits: dict[Form, list[NDArray[np.float32]]] = {}
     labels, rows = [], []
     trainings: list[Silent] = []
     extractor = fresh_extractor(context, recipe)
@@ -272,11 +283,11 @@ def _held_logits(
     known: Solved | None,
     shares: tuple[float, ...],
     deadline: Deadline | None,
-) -> tuple[dict[tuple[float, bool], NDArray[np.float32]], Silent]:
-    """Trains once and returns the held-out logits (M, C) by share of the trained weights and flip.
+) -> tuple[dict[Form, NDArray[np.float32]], Silent]:
+    """Trains once and returns the held-out logits (M, C) of each form of the network.
 
-    Share 0 stands for the initial weights. Also returns what is known of the training. A head
-    solved on frozen features is not trained.
+    Also returns what is known of the training. A head solved on frozen features is not trained.
+    A search also solves the head again, on the features of the largest share.
     """
     transfer = build_transfer_model(extractor, recipe, context.boundary, known)
     nothing_moves = context.boundary == FEATURES and not recipe.head.has_hidden_layer
@@ -287,15 +298,16 @@ def _held_logits(
         held_out = replace(extractor, pool=None) if few else extractor
         mirrored = activations(held_out, transfer.prefix, "val", View(mirror=True))
     model = transfer.model.to(extractor.device)
-    found: dict[tuple[float, bool], NDArray[np.float32]] = {}
+    found: dict[Form, NDArray[np.float32]] = {}
 
-    def look(share: float) -> None:
+    def look(share: float, retrained: bool = False) -> None:
         plain = predict(model, held, device=extractor.device)
         if mirrored is not None:
             flipped = predict(model, mirrored, device=extractor.device)
-            found[share, True] = np.asarray((plain + flipped) / 2, np.float32)
+            both = np.asarray((plain + flipped) / 2, np.float32)
+            found[Form(share, True, retrained)] = both
         if not recipe.test_time_flip:
-            found[share, False] = plain
+            found[Form(share, False, retrained)] = plain
 
     look(0.0)
     if nothing_moves and recipe.head.init == "probe":
@@ -311,30 +323,34 @@ def _held_logits(
     after = weights_of(transfer)
     for share in shares or (recipe.blend,):
         model.load_state_dict(blend(before, after, share))
-        look(share)
+        if not recipe.retrain_head:
+            look(share)
+    solvable = not (recipe.freezing.head_alone or recipe.head.remembers_images)
+    if recipe.retrain_head or (job.blends and solvable):
+        retrain_head(extractor, recipe, transfer)
+        look(share, retrained=True)
     return found, replace(done, acted=(*transfer.acted, *done.acted))
 
 
 def _score(
-    logits: Mapping[tuple[float, bool], NDArray[np.float32]],
+    logits: Mapping[Form, NDArray[np.float32]],
     labels: NDArray[np.int64],
     groups: tuple[int, ...] = (),
 ) -> Score:
-    """Returns the score of the best blend; mirror images are used if clearly better."""
-    plain = not all(flip for _, flip in logits)
-    ranked = sorted(
-        (calibrated_score(found, labels)[0], share)
-        for (share, flip), found in logits.items()
-        if share > 0 and flip is not plain
+    """Returns the score of the best form; mirror images are used if clearly better."""
+    plain = not all(form.flip for form in logits)
+    loss, form = min(
+        (calibrated_score(found, labels)[0], form)
+        for form, found in logits.items()
+        if form.share > 0 and form.flip is not plain
     )
-    loss, share = ranked[0]
-    flip = not plain
-    if plain and (share, True) in logits:
-        unflipped = calibrated_losses(logits[share, False], labels)
-        gain = unflipped - calibrated_losses(logits[share, True], labels)
+    mirrored = form._replace(flip=True)
+    if plain and mirrored in logits:
+        unflipped = calibrated_losses(logits[form], labels)
+        gain = unflipped - calibrated_losses(logits[mirrored], labels)
         if gain.mean() > gain.std() / len(gain) ** 0.5:
-            flip, loss = True, calibrated_score(logits[share, True], labels)[0]
-    best, start = logits[share, flip], logits[0.0, flip]  # like and like
+            form, loss = mirrored, calibrated_score(logits[mirrored], labels)[0]
+    best, start = logits[form], logits[Form(0.0, form.flip)]  # like and like
     source, of = "held-out images of the trial", groups or None
     if labels.ndim == 2:  # the rules of labels come from the network that is shipped
         calibration = cautious = of_start = Calibration()
@@ -347,8 +363,9 @@ def _score(
     return Score(
         val_loss=loss,
         val_bits=right_bits(best, labels),
-        blend=share,
-        flip=flip,
+        blend=form.share,
+        retrained=form.retrained,
+        flip=form.flip,
         start_loss=calibrated_score(start, labels)[0],
         start_bits=right_bits(start, labels),
         calibration=calibration,

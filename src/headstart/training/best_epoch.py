@@ -4,15 +4,18 @@ from collections.abc import Iterator
 
 from headstart.artifacts.records import EpochRecord
 from headstart.artifacts.run_start import EPOCHS
+from headstart.features.extractor import FeatureExtractor
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
 from headstart.training.averaging import blend
+from headstart.training.retraining import retrain_head
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import TransferModel, weights_of
 
 
 def last_or_best(
     run: RunContext,
+    extractor: FeatureExtractor,
     recipe: Recipe,
     transfer: TransferModel,
     records: Iterator[EpochRecord],
@@ -22,7 +25,8 @@ def last_or_best(
 
     Args:
         run: Run context; epochs are journalled, and an interruption is noted.
-        recipe: Recipe, with the share of the trained weights to keep.
+        extractor: Feature extractor.
+        recipe: Recipe, with what follows the last step.
         transfer: Transfer model; it holds the weights of the returned epoch.
         records: The training, one record for each epoch.
         epochs: Planned length.
@@ -53,6 +57,8 @@ def last_or_best(
         run.say(f"note: {run.record.notes[-1]}")
         run.say("Press Ctrl-C again to leave without the sealed test and the report.")
         transfer.model.load_state_dict(blend(before, weights, recipe.blend))
+        if recipe.retrain_head:
+            retrain_head(extractor, recipe, transfer)
         transfer.model.requires_grad_(True)
         transfer.model.eval()
         return best, True

@@ -43,6 +43,7 @@ from headstart.training.reserve import (
     deadline_of,
     seconds_for_training,
 )
+from headstart.training.retraining import finished_by, retrain_head
 from headstart.training.run_context import RunContext
 from headstart.training.speed import measure_speeds
 from headstart.training.transfer import (
@@ -193,7 +194,7 @@ def finetune(
         deadline = deadline_of(experiment, recipe, run.clock, least_s=least_s)
         records = train_blended(extractor, recipe, transfer, data, epochs, deadline, "training")
         try:
-            kept, stopped = last_or_best(run, recipe, transfer, records, epochs)
+            kept, stopped = last_or_best(run, extractor, recipe, transfer, records, epochs)
             last = kept or zero
             after = validation_logits(transfer.model, data, device)
             if not np.isfinite(after).all():
@@ -226,8 +227,8 @@ def finetune(
             f"{percent(after_accuracy)}, log loss {loss:.3f} to {after_loss:.3f}; kept: "
             f"{record.chosen}"
         )
-        if better and recipe.blend < 1:
-            outcome += f", weights blended: {percent(recipe.blend, 0)} fine-tuned"
+        if better:
+            outcome += finished_by(recipe)
         step.happened(outcome)
     if better:
         return after
@@ -328,11 +329,11 @@ def train_blended(
     deadline: Deadline | None,
     what: str,
 ) -> Iterator[EpochRecord]:
-    """Trains a whole schedule, yields and shows each epoch, and finally blends the weights.
+    """Trains a whole schedule, yields and shows each epoch, and does what follows the last step.
 
     Args:
         extractor: Feature extractor.
-        recipe: Recipe, with the share of the trained weights to keep.
+        recipe: Recipe, with the share of the trained weights, and whether to solve the head again.
         transfer: Transfer model, trained in place.
         data: Training and validation data.
         epochs: Length of the schedule.
@@ -347,19 +348,16 @@ def train_blended(
         yield epoch
     if recipe.blend < 1:
         transfer.model.load_state_dict(blend(before, weights_of(transfer), recipe.blend))
+    if recipe.retrain_head:
+        retrain_head(extractor, recipe, transfer)
 
 
 def describe_epoch(epoch: EpochRecord, planned: int, score: str) -> str:
     """Returns a line of text about an epoch."""
-    return (
-        f"epoch {epoch.epoch}/{planned}: loss {epoch.train_loss:.3f}, "
-        + (
-            ""
-            if epoch.val_accuracy is None
-            else f"validation {score} {percent(epoch.val_accuracy)}, "
-        )
-        + f"{epoch.images_per_s:.0f} images/s"
-    )
+    measured = epoch.val_accuracy is not None
+    held = f"validation {score} {percent(epoch.val_accuracy or 0)}, " if measured else ""
+    loss, rate = f"loss {epoch.train_loss:.3f}", f"{epoch.images_per_s:.0f} images/s"
+    return f"epoch {epoch.epoch}/{planned}: {loss}, {held}{rate}"
 
 
 @dataclass(frozen=True)

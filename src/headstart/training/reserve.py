@@ -82,13 +82,15 @@ def _share_behind(experiment: Experiment, recipe: Recipe) -> float:
 
 
 def _averaging_seconds(experiment: Experiment, recipe: Recipe) -> float:
-    """Returns the seconds after the last step for fresh statistics and for a soup."""
+    """Returns the seconds after the last step for statistics, for a soup and for the head."""
     eager_s = _EAGER * experiment.features_s
     seconds = 0.0
     if recipe.averaging.chooses_by_validation:
         seconds += MOST_EPOCHS * len(experiment.split.val) * eager_s
     if recipe.averaging.needs_fresh_statistics:
         seconds += len(experiment.split.train) * eager_s
+    if recipe.retrain_head:
+        seconds += len(experiment.split.train) * eager_s * _share_behind(experiment, recipe)
     return seconds
 
 

@@ -161,7 +161,7 @@ def build_transfer_model(
     if known is not None:
         head.load_state_dict(known.state)
     if table is not None:
-        validated = _solve(extractor, recipe, method, head, table)
+        validated = solve_head(extractor, recipe, method, head, table.of(method.features))
     network = _suffix(extractor, boundary, layout.taps).to(extractor.device)
     head.to(extractor.device)
     if recipe.backbone.drop_path:
@@ -291,14 +291,18 @@ def _choose(
     return best
 
 
-def _solve(
+def solve_head(
     extractor: FeatureExtractor,
     recipe: Recipe,
     method: HeadUnion,
     head: Head,
-    table: FeatureTable,
+    features: NDArray[np.float32],
 ) -> Validated | None:
-    """Initializes the head on training features; returns the score of its last layer."""
+    """Solves a head on the features (N, F) of the training images that it sees.
+
+    Returns:
+        The cross-validated score of its last layer, if its penalty was not given.
+    """
     labels, classes = extractor.labels["train"], len(extractor.classes)
     of_last_layer: list[Validated] = []
 
@@ -314,7 +318,7 @@ def _solve(
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
     with torch.no_grad():
-        columns = torch.from_numpy(np.array(table.of(method.features)))
+        columns = torch.from_numpy(np.array(features))
         method.start(head.eval(), columns, torch.from_numpy(labels), solve)
     return of_last_layer[0] if of_last_layer else None
 
