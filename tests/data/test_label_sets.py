@@ -41,6 +41,7 @@ FORMS = {
     "semicolons": "path,label\na.jpg,ant\nb.jpg,bee; ant\nc.jpg,bee\n",
     "bars": "path,label\na.jpg,ant\nb.jpg,ant|bee|ant\nc.jpg,bee\n",
     "rows": "path,label\na.jpg,ant\nb.jpg,bee\nc.jpg,bee\nb.jpg,ant\n",
+    "commas": 'path,label\na.jpg,ant\nb.jpg,"bee, ant"\nc.jpg,bee\n',
     "columns": "path,ant,bee,fold\na.jpg,1,0,1\nb.jpg,1,1,0\nc.jpg,0,1,1\n",
 }
 
@@ -182,3 +183,65 @@ def test_copies_with_other_labels_are_left_out(photos: Path) -> None:
     assert audit.n_usable == 9
     (found,) = [each for each in audit.findings if each.kind == "conflicting_labels"]
     assert "labelled 'ant' and 'ant; bee'" in found.message
+
+
+def rows_of(labels: list[str]) -> str:
+    return "path\tlabel\n" + "".join(f"{n}.jpg\t{label}\n" for n, label in enumerate(labels))
+
+
+LISTS = {
+    "colours and shapes": ["red, round", "red", "blue, round", "blue, square", "red, square"],
+    "in any order": ["round,red", "red,square", "square,blue", "blue,round"],
+    "of several lengths": ["a, b", "b, c, a", "c, a", "a, b, c, d", "d, c"],
+}
+NAMES = {
+    "with synonyms": ["tench, Tinca tinca", "goldfish, Carassius auratus", "crane", "crane, bird"],
+    "of people": ["Ash, Ann", "Birch, Bob", "Cedar, Cy", "Doe, Dan"],
+    "with decimals": ["0,5", "1,5", "0,1", "1,1"],
+}
+
+
+@pytest.mark.parametrize("labels", LISTS.values(), ids=LISTS)
+def test_commas_between_labels_are_recognised_and_said(photos: Path, labels: list[str]) -> None:
+    for number in range(len(labels)):
+        (photos / f"{number}.jpg").touch()
+    path = table(photos, rows_of(labels), "set.tsv")
+    dataset = load(path)
+    wanted = {str(n): tuple(sorted(label.replace(" ", "").split(",")))
+              for n, label in enumerate(labels)}  # fmt: skip
+    assert sets(dataset) == wanted
+    assert "in one cell, with ',' between them" in dataset.notes[0]
+    assert "--task single" in dataset.notes[0]
+    one = load(path, "single")
+    assert not one.multilabel and set(one.classes) == set(labels)
+
+
+@pytest.mark.parametrize("labels", NAMES.values(), ids=NAMES)
+def test_commas_in_names_stay(photos: Path, labels: list[str]) -> None:
+    for number in range(len(labels)):
+        (photos / f"{number}.jpg").touch()
+    dataset = load(table(photos, rows_of(labels), "set.tsv"))
+    assert not dataset.multilabel and set(dataset.classes) == set(labels)
+    assert not [note for note in dataset.notes if "comma" in note]
+
+
+def test_commas_that_may_be_either_are_said(photos: Path) -> None:
+    labels = ["Paris, France", "Lyon, France", "Paris, Texas", "Lyon, Texas"]
+    for number in range(len(labels)):
+        (photos / f"{number}.jpg").touch()
+    path = table(photos, rows_of(labels), "set.tsv")
+    dataset = load(path)
+    assert set(dataset.classes) == set(labels)
+    assert "'Paris, France', and each is taken as one name. --task multilabel" in dataset.notes[0]
+    assert load(path, "multilabel").classes == ("France", "Lyon", "Paris", "Texas")
+    assert not load(path, "single").notes
+
+
+def test_a_few_commas_are_asked_about(photos: Path) -> None:
+    labels = ["ant"] * 30 + ["bee"] * 29 + ["ant, bee"]
+    for number in range(len(labels)):
+        (photos / f"{number}.jpg").touch()
+    path = table(photos, rows_of(labels), "set.tsv")
+    with pytest.raises(DataError, match=r"59.jpg.*with ',' between them.*--task single"):
+        load(path)
+    assert load(path, "single").classes == ("ant", "ant, bee", "bee")

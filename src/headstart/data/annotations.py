@@ -10,7 +10,7 @@ from headstart.data.exports.imagenet_txt import read_synsets
 from headstart.data.exports.not_read import why_not_read
 from headstart.data.exports.roboflow import read_one_hot
 from headstart.data.folder_names import is_split_word
-from headstart.data.label_sets import recognise
+from headstart.data.label_sets import notes_on, recognise
 from headstart.data.manifests import check_size, find_near, raw_rows, read_json
 from headstart.data.rows import read_rows
 from headstart.data.surroundings import surroundings
@@ -178,7 +178,7 @@ def _dataset(export: Export, place: Place, table: Path, options: SourceOptions) 
     finder = find_near(place.root / table.name, options, place.around)
     items, notes = read_rows(labelled, finder, table.name, several)
     passed = PassedOver(reason="unlabelled", what="Images without a label", names=bare)
-    notes = (*([several.note] if several else []), *export.notes, *place.notes, *notes)
+    notes = (*notes_on(several, seen, options.task), *export.notes, *place.notes, *notes)
     passed_over = (*([passed] if bare else []), *export.unused)
     root = place.root if options.root else finder.root_of(item.path for item in items)
     return Dataset("", root, items, None, notes, export.form, passed_over)

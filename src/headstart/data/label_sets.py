@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from headstart.data.comma_lists import COMMA, commas
 from headstart.data.table_row import TableRow
 from headstart.errors import DataError
 from headstart.recipes.options import Task
 from headstart.text import counted, shortened
 
 SEPARATORS = (";", "|")
-"""What stands between labels in one cell."""
+"""What stands between labels in one cell. A comma may, too: see `comma_lists`."""
 
 NO_LABEL = "no label"
 """Name of the empty set."""
@@ -75,6 +76,9 @@ def recognise(rows: Sequence[TableRow], task: Task | None, table: str) -> LabelS
     if all(used.values()):
         raise DataError(_two_separators(used, table))
     separator = max(used, key=used.__getitem__) if any(used.values()) else None
+    if separator is None:
+        taken = {"lists", "unclear"} if task == "multilabel" else {"lists"}
+        separator = COMMA if commas(row.label for row in rows) in taken else None
     by_image: dict[str, set[str]] = {}
     how, first = "", ""
     for row in rows:
@@ -91,13 +95,14 @@ def recognise(rows: Sequence[TableRow], task: Task | None, table: str) -> LabelS
         found = f", in {how}" if how else ""
         return LabelSets(separator, f"Any number of labels an image: {several:,} of "
                          f"{counted(images, 'image')} have several{found}.{bare}")  # fmt: skip
-    if not several and not any(used.values()):
+    if not several and separator in (None, COMMA):
         return None
     if several < CLEARLY * images or not several:
         raise DataError(
             f"{several:,} of {counted(images, 'image')} in {table} "
             f"{'has' if several == 1 else 'have'} several labels"
             + (f": {first}" if first else f", and a label holds {separator!r}")
+            + (f", with {COMMA!r} between them" if separator == COMMA else "")
             + ". Give --task multilabel if an image may have several labels. Otherwise give each "
             "image one label; --task single takes what is in a cell as one name."
         )
@@ -106,6 +111,27 @@ def recognise(rows: Sequence[TableRow], task: Task | None, table: str) -> LabelS
         f"Recognised as multi-label: {several:,} of {counted(images, 'image')} "
         f"{'has' if several == 1 else 'have'} several labels, in {how}; {first}. --task single if "
         f"each has one.{bare}",
+    )
+
+
+def notes_on(
+    several: LabelSets | None, rows: Sequence[TableRow], task: Task | None
+) -> tuple[str, ...]:
+    """Returns what is to be said of the labels of rows: what was recognised, or may be meant.
+
+    Args:
+        several: What `recognise` returned for the rows.
+        rows: All rows.
+        task: What was asked for.
+    """
+    if several is not None:
+        return (several.note,)
+    if task is not None or commas(row.label for row in rows) != "unclear":
+        return ()
+    label = next(row.label for row in rows if isinstance(row.label, str) and COMMA in row.label)
+    return (
+        f"Labels hold commas, such as {label.strip()!r}, and each is taken as one name. "
+        "--task multilabel if commas stand between the labels of an image.",
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.data.columns import COLUMNS, Columns, find_columns, unused_columns
-from headstart.data.label_sets import recognise
+from headstart.data.label_sets import notes_on, recognise
 from headstart.data.locate import Finder
 from headstart.data.rows import read_rows
 from headstart.data.surroundings import surroundings
@@ -73,7 +73,7 @@ def load_manifest(path: Path, options: SourceOptions) -> Dataset:
         name=path.stem,
         root=finder.root_of(item.path for item in items),
         items=items,
-        notes=(*([several.note] if several else []), *notes),
+        notes=(*notes_on(several, rows, options.task), *notes),
         layout=f"the table {path.name}{columns.said}",
         passed_over=tuple(unused_columns(columns.ignored)),
     )
@@ -393,7 +393,7 @@ def _from_python(
         name=root.name or "images",
         root=root,
         items=items,
-        notes=(*([several.note] if several else []), *notes),
+        notes=(*notes_on(several, rows, task), *notes),
         layout=f"a table{columns.said}" if columns else "",
         passed_over=tuple(unused_columns(columns.ignored if columns else ())),
     )
