@@ -22,8 +22,9 @@ from headstart.search.halving import (
 from headstart.search.leaderboard import differences, leaderboard
 from headstart.search.messages import all_failed, why_ended
 from headstart.search.sampler import Asking
+from headstart.search.score import Score
 from headstart.search.stopping import enough, pays, ranked
-from headstart.search.trial import Score, TrialJob
+from headstart.search.trial import TrialJob
 
 BASE = parse_recipe({"epochs": 8, "views": 2})
 

@@ -22,7 +22,7 @@ from headstart.recipes.recipe import SEARCHED, Recipe
 from headstart.recipes.space import RandomSuggest, draw_recipe
 from headstart.search.heads import search_heads
 from headstart.search.sampler import Asking, ask
-from headstart.search.trial import _score
+from headstart.search.score import Form, score_of
 
 SMALL: dict[str, Any] = {
     "settings": ("backbone.name=test_efficientnet", "backbone.weights=random", "views=1",
@@ -140,7 +140,7 @@ def test_the_score_of_a_trial_is_the_mean_log_loss_of_its_decisions() -> None:
     marks = (random.random((40, 3)) < 0.4).astype(np.int64)
     before = random.normal(size=(40, 3)).astype(np.float32)
     after = (before + 2 * (2 * marks - 1)).astype(np.float32)
-    score = _score({(0.0, False): before, (1.0, False): after}, marks)
+    score = score_of({Form(0.0): before, Form(1.0): after}, marks)
     scale = best_temperature(after, marks)
     assert score.val_loss == pytest.approx(label_losses(after / scale, marks).mean(), abs=1e-6)
     assert score.val_loss < score.start_loss

@@ -20,13 +20,11 @@ from headstart.search import trial as trial_module
 from headstart.search.executors.outcome import Outcome
 from headstart.search.executors.parcel import pack, run_sent_trial, unpacked
 from headstart.search.halving import as_trial
+from headstart.search.score import Form, Score, score_of
 from headstart.search.trial import (
     Fold,
-    Form,
-    Score,
     TrialContext,
     TrialJob,
-    _score,
     groups_of,
     run_trial,
     solve_heads,
@@ -172,7 +170,7 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     wrong = {share: [row >= count for row in range(40)] for share, count in
              ((0.0, 20), (0.5, 4), (0.75, 8), (1.0, 12))}  # fmt: skip
     found = {Form(share): logits(right, 6.0) for share, right in wrong.items()}
-    score = _score(found, labels)
+    score = score_of(found, labels)
     assert isinstance(score, Score)
     assert score.blend == 0.5
     assert score.val_bits == "0" * 4 + "1" * 36
@@ -195,22 +193,22 @@ def test_the_best_blend_is_scored_and_mirror_images_must_be_clearly_better() -> 
     assert not score.flip
     flipped = {**found, Form(0.0, flip=True): found[Form(0.0)]}
     same = {**flipped, Form(0.5, flip=True): found[Form(0.5)]}
-    assert not _score(same, labels).flip, "no better is not better"
+    assert not score_of(same, labels).flip, "no better is not better"
     better = {
         **found,
         Form(0.0, flip=True): found[Form(0.0)],
         Form(0.5, flip=True): logits([True] * 40, 2.0),
     }
-    assert _score(better, labels).flip
+    assert score_of(better, labels).flip
     # What training brought is told of mirrored and mirrored.
     start = {Form(0.0, flip=True): logits([True] * 30 + [False] * 10, 2.0)}
-    mirrored = _score({**better, **start}, labels)
+    mirrored = score_of({**better, **start}, labels)
     assert mirrored.start_bits == "1" * 30 + "0" * 10
     calibrated = fit_calibration(start[Form(0.0, flip=True)], labels, mirrored.calibration.source)
     assert mirrored.start_calibration == calibrated
     assert 1 < calibrated.temperature < 2.0 / np.log(3)
     only = {Form(share, flip=True): logits(right, 2.0) for share, right in wrong.items()}
-    assert _score(only, labels).blend == 0.5, "flips that were asked for by hand are always there"
+    assert score_of(only, labels).blend == 0.5, "flips that were asked for by hand are always there"
 
 
 def test_a_head_that_is_solved_again_is_taken_where_it_is_better() -> None:
@@ -219,14 +217,14 @@ def test_a_head_that_is_solved_again_is_taken_where_it_is_better() -> None:
     found[Form(1.0)] = logits([row >= 8 for row in range(40)], 6.0)
     for wrong, retrained in ((4, True), (12, False)):
         again = logits([row >= wrong for row in range(40)], 6.0)
-        score = _score({**found, Form(1.0, retrained=True): again}, labels)
+        score = score_of({**found, Form(1.0, retrained=True): again}, labels)
         assert (score.blend, score.retrained) == (1.0, retrained)
         assert score.val_bits.count("0") == min(wrong, 8)
     # Mirror images are compared in the same form.
     both = {Form(1.0, retrained=True): logits([row >= 4 for row in range(40)], 6.0),
             Form(1.0, flip=True, retrained=True): logits([True] * 40, 2.0),
             Form(0.0, flip=True): found[Form(0.0)]}  # fmt: skip
-    score = _score({**found, **both}, labels)
+    score = score_of({**found, **both}, labels)
     assert (score.flip, score.retrained, score.val_bits) == (True, True, "1" * 40)
 
 

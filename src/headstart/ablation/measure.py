@@ -18,8 +18,8 @@ from headstart.recipes.recipe import Recipe
 from headstart.search.budget import TRIAL_S, folds_for, passes
 from headstart.search.executors.outcome import Outcome, attempt
 from headstart.search.halving import as_trial
+from headstart.search.score import Score
 from headstart.search.trial import (
-    Score,
     TrialContext,
     TrialJob,
     run_trial,

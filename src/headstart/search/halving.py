@@ -10,8 +10,9 @@ from headstart.recipes.parsing import parse_recipe
 from headstart.search.executors.local import Executor
 from headstart.search.executors.outcome import Outcome
 from headstart.search.sampler import Asking, ask
+from headstart.search.score import Score
 from headstart.search.stopping import ALL_FAILED, NOT_PAYING, pays, ranked, short
-from headstart.search.trial import Score, TrialJob
+from headstart.search.trial import TrialJob
 from headstart.text import counted
 
 SMALLEST_BATCH = 4

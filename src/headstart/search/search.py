@@ -48,9 +48,9 @@ from headstart.search.planner import plan_search
 from headstart.search.portfolio import Task, portfolio
 from headstart.search.refit import finish
 from headstart.search.sampler import Asking
+from headstart.search.score import Score
 from headstart.search.stopping import enough, pays
 from headstart.search.trial import (
-    Score,
     TrialContext,
     TrialJob,
     fresh_extractor,

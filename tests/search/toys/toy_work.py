@@ -143,7 +143,7 @@ def trial_like(shared: int, job: Any) -> Any:
     Recipes that hold more than eight images a batch with the seed 1 take too much memory.
     """
     from headstart.errors import HeadstartError
-    from headstart.search.trial import Score
+    from headstart.search.score import Score
 
     schedule = job.recipe["schedule"]["name"]
     if job.number == 1 and job.recipe["batch_size"] > 8:

@@ -18,7 +18,8 @@ from headstart.data.cache_dir import default_cache_dir
 from headstart.data.entries import SUMS, files_of, publish, use
 from headstart.data.locks import Share, this_process
 from headstart.progress import SILENT
-from headstart.search.trial import Score, TrialContext, TrialJob, run_trial
+from headstart.search.score import Score
+from headstart.search.trial import TrialContext, TrialJob, run_trial
 
 
 @dataclass(frozen=True)
