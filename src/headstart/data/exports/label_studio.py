@@ -78,7 +78,10 @@ def _records(records: Mapping[str, Any], place: Place, path: Path) -> list[Table
         if not isinstance(record, dict) or not record.get(image):
             raise DataError(f"There is no image ({where}).")
         labels = _choices(record.get(answer), where)
-        rows.append(TableRow(where, place.find(str(record[image]), where), only(labels)))
+        # Skipped tasks are left out by Label Studio: an annotation without a choice is an answer.
+        looked_at = record.get("annotation_id") not in (None, "")
+        label = marked(labels) if looked_at else only(labels)
+        rows.append(TableRow(where, place.find(str(record[image]), where), label))
     _check_any(rows, path)
     return rows
 
@@ -169,5 +172,5 @@ def _no_choices(where: str) -> str:
 
 
 def _check_any(rows: Sequence[TableRow], path: Path) -> None:
-    if all(row.label is None for row in rows):
+    if not any(row.label for row in rows):
         raise DataError(f"No image in {path} has a label.")
