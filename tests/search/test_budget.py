@@ -155,9 +155,12 @@ def test_few_images_are_cross_validated() -> None:
 
 
 def test_cross_validation_is_given_up_before_the_search_is() -> None:
-    # Late with 200 images: 4 views 12 s, 8 epochs 3.2 s; three cross-validated trials take 37.8 s
-    # to load alone.
-    found = shape(200, 30)
+    # Late with 200 images: 4 views 12 s, 8 epochs 3.2 s, a trial of 2 epochs 0.8 s; to load the
+    # network takes 4.2 s, and three times as long for three folds: 28.6 s in all.
+    found = shape(200, 28.6 / 0.9 + 1)
+    assert found is not None
+    assert (found.folds, found.boundary, found.trials) == (3, "late", 1)
+    found = shape(200, 28.6 / 0.9 - 1)
     assert found is not None
     assert (found.folds, found.boundary) == (1, "late")
 
@@ -176,6 +179,7 @@ def test_a_given_length_is_kept_and_an_ensemble_takes_its_time() -> None:
     assert found is not None
     assert found.epochs == 5
     assert least_search("x", 5) == SearchShape("x", 5, 4, 1, 1)
+    assert least_search("x", 5, folds=3) == SearchShape("x", 5, 4, 1, 3)
     one, three = shape(1000, 500), shape(1000, 500, networks=3)
     assert one is not None
     assert three is not None

@@ -87,7 +87,7 @@ def least_search(
     """Returns the smallest worthwhile search at a boundary."""
     epochs = fixed_epochs or SHORT
     views = fixed_views or min(epochs, 4)
-    return SearchShape(boundary, epochs, views, FEW_TRIALS if folds > 1 else 1, folds)
+    return SearchShape(boundary, epochs, views, 1, folds)
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,8 @@ def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape
     """Returns the search that fits into the limits, or None if not even the smallest does.
 
     The boundary matters more than the number of trials. The search takes the earliest boundary at
-    which 8 epochs, 4 views and one trial fit (three trials with cross-validation). The remaining
-    time goes to 12 epochs, 8 views, three trials, longer schedules up to half of the time, and
-    more trials, in this order.
+    which 8 epochs, 4 views and one trial fit. The remaining time goes to 12 epochs, 8 views, three
+    trials, longer schedules up to half of the time, and more trials, in this order.
 
     Args:
         limits: Limits and costs of the search.
