@@ -21,8 +21,8 @@ from PIL import Image
 
 import headstart
 from headstart.artifacts.set_results import read_set_predictions
-from headstart.evaluation.label_scores import average_precisions, weighted_precision
-from headstart.evaluation.statistics import Interval, bootstrap_interval
+from headstart.evaluation.label_paired import mean_precision_difference
+from headstart.evaluation.label_scores import average_precisions
 
 SETS = ("flowers17", "clothing10")
 PARTS = {"train": 0.6, "val": 0.15, "test": 0.25}
@@ -75,30 +75,6 @@ def make_mosaics(
     table = out / "labels.csv"
     table.write_text("\n".join(rows))
     return table
-
-
-def difference(
-    better: NDArray[np.float64], worse: NDArray[np.float64], marks: NDArray[np.int64]
-) -> tuple[float, Interval]:
-    """Returns by how much the mAP of some scores is higher, with its paired 95% interval.
-
-    Args:
-        better: Scores (N, C).
-        worse: Other scores of the same images.
-        marks: 1 where an image has a label, (N, C).
-    """
-    known = np.flatnonzero(marks.any(0))
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        gaps = [
-            weighted_precision(better[:, k], marks[:, k], weights)
-            - weighted_precision(worse[:, k], marks[:, k], weights)
-            for k in known
-        ]
-        return np.asarray(np.nanmean(np.stack(gaps), 0))
-
-    point = float(statistic(np.ones((1, len(marks))))[0])
-    return point, bootstrap_interval(statistic, len(marks), n_resamples=1000)
 
 
 def one_vs_rest(
@@ -167,7 +143,7 @@ def main() -> None:
         "map": {k: round(float(np.nanmean(average_precisions(s, marks))), 4)
                 for k, s in scores.items()},
         "paired": {
-            f"{name} against {other}": difference(scores[name], scores[other], marks)
+            f"{name} against {other}": mean_precision_difference(scores[name], scores[other], marks)
             for name, other in (("head", "scikit-learn"), ("fine-tuned", "scikit-learn"),
                                 ("fine-tuned", "head"))
         },

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 import headstart
 from headstart.artifacts.bundle_spec import read_spec
 from headstart.artifacts.run import read_predictions
-from headstart.artifacts.set_results import read_set_predictions
+from headstart.artifacts.set_results import read_set_predictions, write_set_result
 from headstart.errors import DataError, HeadstartError, InputError, RecipeError, RunError
 from headstart.evaluation.label_metrics import SetMetrics
 from headstart.inference.bundle import load_bundle
@@ -158,8 +159,6 @@ def test_what_needs_one_label_says_so(run: headstart.Run, quarters: Path, tmp_pa
     with pytest.raises(DataError, match="needs one label an image"):
         headstart.benefit(table, out=tmp_path / "certificate", progress=False)
     with pytest.raises(RunError, match="multi-label"):
-        headstart.diff(run.folder, run.folder)
-    with pytest.raises(RunError, match="multi-label"):
         read_predictions(run.folder)
     with pytest.raises(RunError, match="multi-label"):
         load_bundle(run.folder / "bundle")
@@ -226,3 +225,57 @@ def test_images_of_no_class_are_rejected(
         unknown = [row for row in csv.DictReader(file) if row["label"] == "unknown"]
     assert len(unknown) == found.out_of_distribution >= 6
     assert all(json.loads(row["labels"]) == [] for row in unknown)
+
+
+def test_images_to_label_next_are_those_whose_decisions_are_unsure(
+    run: headstart.Run, quarters: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    random = np.random.default_rng(9)
+    for number in range(8):
+        noise = random.normal(128, 60, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noise).save(new / f"{number}.png")
+    found = headstart.label_next(run.folder, new, count=4)
+    assert len(found.images) == 4 and found.candidates == 8
+    for each, said in zip(found.images, run.predict([e.image for e in found.images]), strict=True):
+        p = np.array([*said.probabilities.values()])
+        bits = -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean()
+        assert each.margin == pytest.approx(1 - bits, abs=1e-5)
+        assert each.prediction == said.label
+        assert each.probability == pytest.approx(said.probability, abs=1e-6)
+    with pytest.raises(InputError, match="--page gives an image one class"):
+        headstart.label_next(run.folder, new, page=True)
+
+
+def test_two_runs_are_compared_by_their_labels(
+    run: headstart.Run, quarters: Path, shared_cache: Path, tmp_path: Path
+) -> None:
+    same = headstart.diff(run.folder, run.folder)
+    precision = same.accuracy.mean_average_precision
+    assert precision is not None and isinstance(run.metrics, SetMetrics)
+    assert precision.a == precision.b == pytest.approx(run.metrics.mean_average_precision)
+    assert (precision.difference, precision.interval) == (0, (0, 0))
+    assert same.accuracy.right_a / same.accuracy.shared == pytest.approx(run.metrics.exact)
+    assert "with exactly their labels" in same.accuracy.verdict
+    worse = shutil.copytree(run.folder, tmp_path / "worse")
+    found = read_set_predictions(run.folder)
+    turned = [each.model_copy(update={"given": (), "probabilities": each.probabilities[::-1]})
+              for each in found]  # fmt: skip
+    write_set_result(worse, run.metrics, turned)
+    told = headstart.diff(worse, run.folder).accuracy
+    assert told.mean_average_precision is not None
+    assert told.mean_average_precision.difference > 0.1
+    assert told.only_b == sum(bool(p.labels) and set(p.labels) == set(p.given) for p in found)
+    assert "Mean average precision over 3 labels that both know" in told.verdict
+
+
+def test_a_run_of_one_class_is_not_compared_with_one_of_several_labels(
+    run: headstart.Run, tmp_path: Path
+) -> None:
+    single = shutil.copytree(run.folder, tmp_path / "single")
+    record = json.loads((single / "run.json").read_text())
+    del record["task"]
+    (single / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match="gives it one class, so they cannot be compared"):
+        headstart.diff(run.folder, single)

@@ -40,16 +40,6 @@ def test_no_picture_is_in_two_parts(script: ModuleType, tmp_path: Path) -> None:
     assert not seen["val"] & seen["test"]
 
 
-def test_paired_difference(script: ModuleType) -> None:
-    random = np.random.default_rng(0)
-    marks = (random.random((80, 3)) < 0.4).astype(np.int64)
-    good = marks + random.standard_normal((80, 3))
-    bad = marks + 4 * random.standard_normal((80, 3))
-    assert script.difference(good, good, marks) == (0.0, (0.0, 0.0))
-    point, (low, high) = script.difference(good, bad, marks)
-    assert 0 < low < point < high
-
-
 def test_one_vs_rest_ranks_by_the_features(script: ModuleType) -> None:
     random = np.random.default_rng(1)
     features = random.standard_normal((60, 4)).astype(np.float32)

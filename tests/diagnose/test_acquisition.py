@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headstart.diagnose import acquisition
-from headstart.diagnose.acquisition import margins, rank_to_label
+from headstart.diagnose.acquisition import margins, rank_to_label, set_margins
 from headstart.evaluation.retrieval import unit
 
 
@@ -92,3 +92,18 @@ def test_a_large_set_is_compared_in_part(monkeypatch: pytest.MonkeyPatch) -> Non
         return float(((1 - margins(probabilities)) * near).sum())
 
     assert covered(part) > 0.9 * covered(whole)
+
+
+def test_the_margin_of_sets_is_the_mean_entropy_of_decisions() -> None:
+    told = np.array([[0.5, 0.5], [1.0, 0.0], [0.5, 1.0], [0.11, 0.11]])
+    # H(0.11) = 0.4999 bits
+    assert set_margins(told) == pytest.approx([0, 1, 0.5, 0.5], abs=1e-3)
+
+
+def test_with_several_labels_undecided_images_come_first() -> None:
+    """Two labels of 90% are sure as sets, although as one class they would be undecided."""
+    points = np.eye(4, 8) + 0.01
+    told = np.array([[0.95, 0.95], [0.95, 0.05], [0.5, 0.5], [0.9, 0.9]])
+    labelled = np.eye(1, 8, 7)
+    assert rank_to_label(points, told, labelled, 1, several=True).tolist() == [2]
+    assert rank_to_label(points, told, labelled, 3)[0] in {0, 2, 3}

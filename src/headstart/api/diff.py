@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from headstart.api.set_diff import PrecisionComparison, as_names, precision_comparison
 from headstart.artifacts.records import RunRecord, TestPrediction
 from headstart.artifacts.run import read_predictions, read_record, read_split_parts
 from headstart.artifacts.run_start import read_audit
+from headstart.artifacts.set_results import read_set_predictions
 from headstart.errors import RunError
 from headstart.evaluation.intervals import Groups, basis, joined
 from headstart.evaluation.paired import Cell, paired_difference, sign_test
@@ -40,6 +42,8 @@ class Change(BaseModel):
 class Comparison(BaseModel):
     """The accuracy of two classifiers on the test images that both runs label alike.
 
+    Where an image may have several labels, it is correct if it gets exactly its labels.
+
     Attributes:
         shared: Number of shared test images.
         right_a: Number of images that A classifies correctly.
@@ -51,6 +55,8 @@ class Comparison(BaseModel):
         groups: Number of independent groups of shared images; None if neither run recorded them.
         p_value: p-value of McNemar's exact test, two-sided, in which each group counts once.
         verdict: The result in words.
+        mean_average_precision: The same images by mean average precision, where an image may have
+            several labels; else None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +71,9 @@ class Comparison(BaseModel):
     groups: int | None
     p_value: float
     verdict: str
+    mean_average_precision: PrecisionComparison | None = Field(
+        None, exclude_if=lambda known: known is None
+    )
 
 
 class RunDiff(BaseModel):
@@ -100,13 +109,15 @@ def diff(a: str | Path, b: str | Path) -> RunDiff:
 
     Accuracy is compared on the test images that both runs share, matched by path, with McNemar's
     exact test (McNemar 1947) and the score interval of Tango (1998); see `evaluation.paired`.
+    Classifiers of any number of labels an image are also compared by mean average precision.
 
     Args:
         a: Folder of the first run.
         b: Folder of the second run.
 
     Raises:
-        RunError: If a folder is not a finished run, or the runs share no test image.
+        RunError: If a folder is not a finished run, the runs share no test image, or only one of
+            them gives an image any number of labels.
 
     Example:
         >>> import headstart
@@ -117,8 +128,7 @@ def diff(a: str | Path, b: str | Path) -> RunDiff:
     """
     first, second = Path(a), Path(b)
     records = read_record(first), read_record(second)
-    predictions = read_predictions(first), read_predictions(second)
-    accuracy, warnings = compare(*predictions, names=(str(first), str(second)))
+    accuracy, warnings = _compared(first, second, *records)
     if records[0].data_root != records[1].data_root:
         warnings = (
             f"The images are in {records[0].data_root} and {records[1].data_root}. Images with the "
@@ -139,8 +149,36 @@ def diff(a: str | Path, b: str | Path) -> RunDiff:
     )
 
 
+def _compared(
+    first: Path, second: Path, a: RunRecord, b: RunRecord
+) -> tuple[Comparison, tuple[str, ...]]:
+    """Compares the predictions of two runs, and returns caveats with it.
+
+    Raises:
+        RunError: If they cannot be compared.
+    """
+    names = str(first), str(second)
+    if a.task != b.task:
+        several, one = names if a.task == "multilabel" else names[::-1]
+        raise RunError(
+            f"{several} gives an image any number of labels (multi-label) and {one} gives it one "
+            "class, so they cannot be compared. Fit one of them again, with --task as for the "
+            "other."
+        )
+    if a.task == "single":
+        return compare(read_predictions(first), read_predictions(second), names)
+    ours, theirs = read_set_predictions(first), read_set_predictions(second)
+    told, warnings = compare(as_names(ours), as_names(theirs), names, sets=True)
+    found = precision_comparison((ours, theirs), (a.classes, b.classes))
+    update = {"mean_average_precision": found, "verdict": f"{found.verdict} {told.verdict}"}
+    return told.model_copy(update=update), warnings
+
+
 def compare(
-    a: list[TestPrediction], b: list[TestPrediction], names: tuple[str, str] = ("A", "B")
+    a: list[TestPrediction],
+    b: list[TestPrediction],
+    names: tuple[str, str] = ("A", "B"),
+    sets: bool = False,
 ) -> tuple[Comparison, tuple[str, ...]]:
     """Compares two classifiers on their shared test images, and returns caveats with it.
 
@@ -150,6 +188,7 @@ def compare(
         a: Test predictions of the first run.
         b: Test predictions of the second run.
         names: Names of both runs for messages.
+        sets: Whether each label stands for a whole set of labels.
 
     Raises:
         RunError: If they share no image with the same label.
@@ -201,7 +240,7 @@ def compare(
         p_value=p_value,
         verdict="",
     )
-    compared = compared.model_copy(update={"verdict": _verdict(compared)})
+    compared = compared.model_copy(update={"verdict": _verdict(compared, sets)})
     return compared, tuple(warnings)
 
 
@@ -225,7 +264,7 @@ def _groups(predictions: Sequence[TestPrediction]) -> Groups | None:
     return np.array(numbers, np.int64) if len(numbers) == len(predictions) else None
 
 
-def _verdict(compared: Comparison) -> str:
+def _verdict(compared: Comparison, sets: bool) -> str:
     low, high = (100 * end for end in compared.interval)
     better = "B" if compared.difference >= 0 else "A"
     if compared.difference < 0:
@@ -235,13 +274,14 @@ def _verdict(compared: Comparison) -> str:
         f"{p:.2f}" if p >= 0.01 else f"{p:.1g}"
     )
     images = counted(compared.shared, "shared test image")
+    how = "with exactly their labels" if sets else "correctly"
     what = (
         f"{better} classifies {abs(100 * compared.difference):.1f} percentage points more of "
-        f"{images} correctly (95% interval {low:z.1f} to {high:z.1f}{tail})"
+        f"{images} {how} (95% interval {low:z.1f} to {high:z.1f}{tail})"
     )
     if compared.difference == 0:
         what = (
-            f"both classify equally many of {images} correctly (95% interval of B minus A "
+            f"both classify equally many of {images} {how} (95% interval of B minus A "
             f"{low:z.1f} to {high:z.1f} percentage points{tail})"
         )
     return f"{what}." if p <= REAL else f"No significant difference: {what}."

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from headstart.artifacts.bundle_spec import read_spec
 from headstart.artifacts.files import check_writable, replacing
 from headstart.errors import InputError
 from headstart.inference.next_labels import NextLabels, next_labels
@@ -52,6 +53,8 @@ def label_next(
         ('new/0412.jpg', 'crocus')
     """
     options = with_keywords(LabelNextOptions, options, keywords)
+    if options.page and (Path(run) / "bundle").is_dir():
+        check_one_class(Path(run))
     if options.out is not None:
         check_writable(options.out)
     if options.links is not None and (options.links.exists() or options.links.is_symlink()):
@@ -62,6 +65,20 @@ def label_next(
     if options.links is not None:
         _link(options.links, found)
     return found
+
+
+def check_one_class(run: Path) -> None:
+    """Checks, before any work, that a page can give an image all that the run gives it.
+
+    Raises:
+        InputError: If an image may have several labels.
+    """
+    if read_spec(run / "bundle").multilabel:
+        raise InputError(
+            f"--page gives an image one class, and {run} gives it any number of labels "
+            "(multi-label). Leave --page out, and label the chosen images (--out, --links) in a "
+            "table or another tool."
+        )
 
 
 def _write(path: Path, found: NextLabels) -> None:

@@ -30,11 +30,31 @@ def margins(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(top[:, -1] - top[:, -2])
 
 
+def set_margins(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns how sure the decisions about the labels of images are (N,), from 0 to 1.
+
+    It is 1 less the mean binary entropy of the labels in bits: 0 where each has a probability of
+    50%, and 1 where all are certain.
+
+    Args:
+        probabilities: Probability of each label (N, C).
+
+    Example:
+        >>> set_margins(np.array([[0.5, 0.5], [1.0, 0.0]])).tolist()
+        [0.0, 1.0]
+    """
+    p = np.asarray(probabilities, np.float64)
+    both = np.stack([p, 1 - p])
+    bits = -(both * np.log2(np.maximum(both, 1e-300))).sum(0)
+    return np.asarray(1 - bits.mean(1))
+
+
 def rank_to_label(
     embeddings: NDArray[np.floating],
     probabilities: NDArray[np.floating],
     labelled: NDArray[np.floating],
     count: int,
+    several: bool = False,
 ) -> NDArray[np.int64]:
     """Returns the rows of the images to label next, the most useful first.
 
@@ -43,6 +63,7 @@ def rank_to_label(
         probabilities: Calibrated class probabilities (N, C) of them.
         labelled: Embeddings (M, E) of the labelled images.
         count: Number of images; all if there are fewer.
+        several: Whether an image may have several labels, whose probabilities are these.
 
     Example:
         >>> near = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
@@ -50,7 +71,7 @@ def rank_to_label(
         >>> rank_to_label(near, unsure, labelled=np.array([[1.0, 0.0]]), count=1).tolist()
         [2]
     """
-    weights = 1 - margins(probabilities)
+    weights = 1 - (set_margins(probabilities) if several else margins(probabilities))
     points, known = _centred(embeddings, labelled)
     covered = np.concatenate([_kernel(block, known).max(1) for block in _blocks(points)])
     dice = np.random.default_rng(0)

@@ -17,12 +17,14 @@ from headstart.artifacts.label_file import LabelFile
 from headstart.artifacts.originals import Originals, originals
 from headstart.data.decode import hash_file
 from headstart.data.images import load_image
+from headstart.data.label_sets import set_name
 from headstart.data.near_duplicates import near_duplicates
 from headstart.data.rasters import THUMBNAIL
 from headstart.data.reading import Reading
-from headstart.diagnose.acquisition import margins, rank_to_label
+from headstart.diagnose.acquisition import margins, rank_to_label, set_margins
 from headstart.errors import DataError, InputError, RunError
 from headstart.evaluation.calibration import softmax
+from headstart.evaluation.label_rules import decided, probabilities_of
 from headstart.evaluation.retrieval import nearest
 from headstart.inference.bundle import Bundle, load_bundle
 from headstart.inference.image_inputs import ImageInput, image_inputs, why_missing
@@ -39,9 +41,11 @@ class NextImage(BaseModel):
     Attributes:
         rank: 1 for the most useful.
         image: Path of the image, as it was given.
-        prediction: Class that the run gives it.
-        probability: Calibrated probability of that class.
-        margin: Difference of the two largest probabilities, from 0 (undecided) to 1.
+        prediction: Class that the run gives it; all labels, if it may give several.
+        probability: Calibrated probability of that class; of several labels, that of the least
+            probable, or that none fits.
+        margin: Difference of the two largest probabilities, from 0 (undecided) to 1. Of several
+            labels, 1 less the mean binary entropy of all labels in bits.
 
     Example:
         >>> NextImage(rank=1, image="a.jpg", prediction="rose", probability=0.5, margin=0.1).rank
@@ -144,9 +148,14 @@ def next_labels(
         why = f" {unread[0].why}" if unread else " All have a label, or are copies of such."
         raise DataError(f"There is no image to label.{why}")
     labelled = np.concatenate([known.vectors, outputs.embeddings[old]])
-    probabilities = softmax(outputs.logits[new], bundle.spec.temperature)
+    spec, logits = bundle.spec, outputs.logits[new]
+    several = spec.multilabel
+    probabilities = (
+        probabilities_of(logits, spec.labels) if several else softmax(logits, spec.temperature)
+    )
     # Twice as many, because near-duplicates among them are left out.
-    order = rank_to_label(outputs.embeddings[new], probabilities, labelled, 2 * options.count)
+    most = 2 * options.count
+    order = rank_to_label(outputs.embeddings[new], probabilities, labelled, most, several)
     rows = new[order]
     beside = _originals_beside(outputs.embeddings[rows], known.vectors, known.images, files)
     copies = _copies([both[row] for row in rows], beside, bundle)
@@ -174,7 +183,8 @@ def _opened(run: Path) -> tuple[Bundle, Embeddings]:
     """
     if not (run / "bundle").is_dir():
         raise RunError(f"{run} is not a finished run: it has no bundle. Give the folder of one.")
-    bundle, known = load_bundle(run / "bundle"), read_embeddings(run / EMBEDDINGS)
+    bundle = load_bundle(run / "bundle", multilabel=True)
+    known = read_embeddings(run / EMBEDDINGS)
     if known.vectors.shape[1] != bundle.embedding:
         detail = f"{known.vectors.shape[1]} numbers an image, and the bundle has {bundle.embedding}"
         raise RunError(damaged(run / EMBEDDINGS, detail))
@@ -257,14 +267,30 @@ def _thumbnail(source: Path | bytes, side: int, reading: Reading | None) -> NDAr
 def _described(
     bundle: Bundle, images: Sequence[ImageInput], probabilities: NDArray[np.float64]
 ) -> list[NextImage]:
-    between, best = margins(probabilities), probabilities.argmax(1)
-    return [
-        NextImage(
-            rank=place + 1,
-            image=image.name,
-            prediction=bundle.spec.classes[best[place]],
-            probability=float(probabilities[place, best[place]]),
-            margin=float(between[place]),
+    several = bundle.spec.multilabel
+    between = set_margins(probabilities) if several else margins(probabilities)
+    found = []
+    for place, image in enumerate(images):
+        name, share = _told(bundle, probabilities[place])
+        found.append(
+            NextImage(
+                rank=place + 1,
+                image=image.name,
+                prediction=name,
+                probability=share,
+                margin=float(between[place]),
+            )
         )
-        for place, image in enumerate(images)
-    ]
+    return found
+
+
+def _told(bundle: Bundle, probabilities: NDArray[np.float64]) -> tuple[str, float]:
+    """Returns what the run says of an image by its probabilities (C,), and how probable it is."""
+    classes, rules = bundle.spec.classes, bundle.spec.labels
+    if not rules:
+        best = int(probabilities.argmax())
+        return classes[best], float(probabilities[best])
+    order = np.argsort(-probabilities, kind="stable")
+    given = [int(each) for each in order if decided(probabilities, rules)[each]]
+    share = probabilities[given[-1]] if given else 1 - probabilities.max()
+    return set_name(classes[each] for each in given), float(share)
