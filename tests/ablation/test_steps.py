@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headstart.ablation.steps import (
-    LAST,
+    FIELDS,
     ORDER,
     LedgerStep,
     change_between,
@@ -29,7 +29,9 @@ from headstart.recipes.recipe import FAMILIES, Recipe
 from headstart.recipes.space import RandomSuggest, draw_recipe
 from headstart.report.ablation import shown
 
-NAIVE, CHOSEN = endpoints(Recipe(blend=0.5, retrain_head=True, test_time_flip=True), 3)
+NAIVE, CHOSEN = endpoints(
+    Recipe(blend=0.5, train_resolution=160, retrain_head=True, test_time_flip=True), 3
+)
 
 
 def trial(recipe: Recipe, right: str, loss: float = 0.5, **fields: Any) -> Trial:
@@ -67,7 +69,7 @@ def test_every_recipe_on_the_way_to_any_recipe_makes_sense(start: int) -> None:
 
 def test_the_order_holds_every_family_that_is_not_shared() -> None:
     assert {*ORDER, "backbone"} == set(FAMILIES)
-    own = set(Recipe.model_fields) - set(FAMILIES) - set(LAST)
+    own = set(Recipe.model_fields) - set(FAMILIES) - set(FIELDS)
     assert own == {"epochs", "views", "batch_size", "seed"}, "what the two ends share"
 
 
@@ -76,6 +78,7 @@ def test_the_ladder_of_the_default_recipe() -> None:
     assert families == [
         (), ("optimizer",), ("schedule",), ("augmentation",), ("criterion",), ("freezing",),
         ("head",), ("averaging",), ("blend",), ("retrain_head",),
+        ("train_resolution",),
         ("test_time_flip",),
     ]  # fmt: skip
 

@@ -1,12 +1,15 @@
 """The head that is solved again after fine-tuning."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from headstart.backbones.catalog import load_backbone
+from headstart.backbones.cut import takes_resolution, trace
 from headstart.errors import RecipeError
 from headstart.features.extractor import FeatureExtractor
 from headstart.features.probe import fit_probe
@@ -15,16 +18,20 @@ from headstart.recipes.recipe import Recipe
 from headstart.training.finetune import train_blended
 from headstart.training.loop import predict
 from headstart.training.retraining import finished_by, retrain_head
-from headstart.training.transfer import TransferModel, build_transfer_model, training_data
+from headstart.training.transfer import (
+    TransferModel,
+    build_transfer_model,
+    training_data,
+    view_gap,
+)
 
 MakeExtractor = Callable[..., FeatureExtractor]
 
 
 def recipe_of(**more: object) -> Recipe:
     blocks = {"name": "last_blocks", "blocks": 1}
-    return parse_recipe(
-        {"backbone": {"resolution": 64}, "freezing": blocks, "views": 1, "batch_size": 16, **more}
-    )
+    shared = {"backbone": {"resolution": 64}, "freezing": blocks, "views": 1, "batch_size": 16}
+    return parse_recipe({**shared, **more})
 
 
 def moved(extractor: FeatureExtractor, recipe: Recipe) -> tuple[TransferModel, np.ndarray]:
@@ -94,6 +101,43 @@ def test_it_follows_the_last_step_of_training(fresh_extractor: MakeExtractor) ->
         assert torch.equal(before, now), "it is the head of the blended weights"
 
 
+@pytest.mark.slow
+def test_training_may_see_smaller_views_than_evaluation(fresh_extractor: MakeExtractor) -> None:
+    extractor = fresh_extractor()
+    recipe = recipe_of(retrain_head=True, train_resolution=32)
+    transfer = build_transfer_model(extractor, recipe, "blocks.4")
+    data = training_data(extractor, recipe, transfer, 1)
+    assert [view.shape[1:] for view in data.views] == [(112, 2, 2)]
+    assert transfer.cached["train"].shape[1:] == transfer.cached["val"].shape[1:] == (112, 4, 4)
+    (epoch,) = train_blended(extractor, recipe, transfer, data, 1, None, "training")
+    assert epoch.val_accuracy is not None
+    gap = view_gap(extractor, recipe, transfer, transfer.model, data)
+    assert gap is not None
+    features = predict(transfer.suffix, transfer.cached["train"])
+    right = predict(transfer.head, features).argmax(1) == extractor.labels["train"]
+    assert right.mean() == 1, "the head was solved on the features of the evaluation views"
+
+
+def test_a_network_with_a_place_for_each_patch_takes_no_other_size(
+    fresh_extractor: MakeExtractor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its embedding of positions is as long as there are patches in one size."""
+    traced = fresh_extractor().traced
+    for boundary in ("input", "blocks.4", "features"):
+        assert takes_resolution(traced, boundary, 96)
+    backbone = load_backbone("deit_tiny_patch16_224", weights="random")
+    traced = trace(backbone.model, backbone.preprocessing.resolution)
+    for boundary in ("blocks.0", "features"):
+        assert takes_resolution(traced, boundary, backbone.preprocessing.resolution)
+        assert not takes_resolution(traced, boundary, 96)
+    choice = {"name": "deit_tiny_patch16_224", "weights": "random"}
+    recipe = recipe_of(retrain_head=True, train_resolution=96, backbone=choice)
+    other = replace(fresh_extractor(), backbone=backbone, traced=traced)
+    with pytest.raises(RecipeError, match="deit_tiny_patch16_224 only takes images of 224 pixels"):
+        build_transfer_model(other, recipe, "blocks.0")
+    assert capsys.readouterr().err == "", "torch.fx prints what it raises"
+
+
 def test_it_is_told_with_what_else_followed() -> None:
     assert finished_by(recipe_of()) == ""
     assert finished_by(recipe_of(retrain_head=True)) == ", head solved again"
@@ -106,6 +150,8 @@ def test_it_is_told_with_what_else_followed() -> None:
     [
         ({"freezing": "head_only"}, "leaves them as they are"),
         ({"head": "nearest", "metric_loss": "triplet"}, "no parameters that retrain_head"),
+        ({"augmentation": "none", "train_resolution": 96}, "makes none"),
+        ({"retrain_head": False, "train_resolution": 96}, "only retrain_head puts right"),
     ],
 )
 def test_where_there_is_nothing_to_solve_again_it_is_refused(

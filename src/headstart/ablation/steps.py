@@ -25,8 +25,11 @@ ORDER = (
 )  # fmt: skip
 """Order in which families are added: optimization, then data and loss, then the network."""
 
-LAST = ("blend", "retrain_head", "test_time_flip")
-"""Fields that act after training; they are added last, one after the other."""
+LAST = (("blend",), ("train_resolution", "retrain_head"), ("test_time_flip",))
+"""Fields that act after training, or need what does; they are added last, in this order."""
+
+FIELDS = (*ORDER, *(field for together in LAST for field in together))
+"""All fields in which the recipes of an ablation may differ."""
 
 _BY_GRADIENT = tuple(family for family in ORDER if family not in {"freezing", "head"})
 
@@ -89,7 +92,7 @@ def ladder(naive: Recipe, chosen: Recipe) -> list[LedgerStep]:
         ((), True)
     """
     steps = [LedgerStep("ladder", (), naive)]
-    for families in (ORDER, *((field,) for field in LAST)):
+    for families in (ORDER, *LAST):
         left = [f for f in families if getattr(naive, f) != getattr(chosen, f)]
         while left:
             taken = _fewest(steps[-1].recipe, chosen, left)
@@ -127,7 +130,7 @@ def _with(here: Recipe, there: Recipe, families: Sequence[str]) -> Recipe:
 
 
 def _differing(one: Recipe, other: Recipe) -> tuple[str, ...]:
-    return tuple(f for f in (*ORDER, *LAST) if getattr(one, f) != getattr(other, f))
+    return tuple(f for f in FIELDS if getattr(one, f) != getattr(other, f))
 
 
 def with_seed(recipe: Recipe, offset: int) -> Recipe:
@@ -139,12 +142,12 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Returns the differences between two recipes as text.
 
     Args:
-        before: First recipe, as plain data.
+        before: First recipe, as plain data; what an older version did not know may be missing.
         after: Second recipe, as plain data.
     """
-    changes = []
-    for family in (*ORDER, *LAST):
-        old, new = before[family], after[family]
+    changes, unset = [], Recipe()
+    for family in FIELDS:
+        old, new = (each.get(family, getattr(unset, family)) for each in (before, after))
         if old == new:
             continue
         name = family.replace("_", " ")
@@ -328,7 +331,11 @@ def _trial_row(without: Trial, having: Trial, families: tuple[str, ...], change:
 
 def _otherwise(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the families in which a recipe differs, except those that each trial chooses."""
-    return tuple(field for field in base if field not in LAST and recipe.get(field) != base[field])
+    return tuple(
+        field
+        for field in base
+        if field not in FIELDS[len(ORDER) :] and recipe.get(field) != base[field]
+    )
 
 
 def _done(trials: Mapping[int, Trial]) -> dict[int, Trial]:

@@ -7,7 +7,9 @@ prefix holds the graph of eval mode only.
 import copy
 import re
 from collections.abc import Hashable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
+from io import StringIO
 
 import torch
 from torch import Tensor, fx, nn
@@ -217,6 +219,31 @@ def suffix(traced: Traced, boundary: str, taps: Sequence[str] = ()) -> nn.Module
     # Constants that the trace added are not part of the backbone's state.
     dual._non_persistent_buffers_set.update(set(dual._buffers) - set(traced.model._buffers))
     return dual.eval()
+
+
+def takes_resolution(traced: Traced, boundary: str, resolution: int) -> bool:
+    """Returns whether both parts of a backbone take images of another size than it was traced with.
+
+    Those of a convolutional network do; those that add an embedding to each place do not.
+
+    Args:
+        traced: Backbone.
+        boundary: Where it is cut.
+        resolution: Side R of the images in pixels.
+
+    Raises:
+        BackboneError: If there is no such boundary.
+    """
+    first, rest = prefix(traced, boundary), suffix(traced, boundary)
+    parameter = next(traced.model.parameters())
+    images = torch.zeros(1, 3, resolution, resolution, device=parameter.device)
+    try:
+        # A traced module prints the error that it raises.
+        with torch.no_grad(), redirect_stderr(StringIO()):
+            features = rest(first(images.to(parameter.dtype)))
+    except Exception:  # whatever the network's code raises
+        return False
+    return tuple(features.shape[1:]) == traced.boundary(FEATURES).shape
 
 
 def _tapped(traced: Trace, taps: Sequence[str]) -> list[tuple[fx.Node, bool]]:

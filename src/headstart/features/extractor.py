@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,20 @@ def backbone_of(recipe: Recipe) -> PretrainedBackbone:
         drop_path=choice.drop_path,
         seed=recipe.seed,
     )
+
+
+def at_resolution(extractor: FeatureExtractor, resolution: int) -> FeatureExtractor:
+    """Returns the extractor for views of another size; 0 leaves it as it is.
+
+    Args:
+        extractor: Feature extractor.
+        resolution: Side of a view in pixels.
+    """
+    if not resolution:
+        return extractor
+    backbone = extractor.backbone
+    preprocessing = replace(backbone.preprocessing, resolution=resolution)
+    return replace(extractor, backbone=replace(backbone, preprocessing=preprocessing))
 
 
 def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] = ()) -> PrefixRun:

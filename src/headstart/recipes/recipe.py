@@ -78,6 +78,15 @@ class Recipe(BaseModel):
             "initial weights (WiSE-FT, Wortsman et al., CVPR 2022)",
         ),
     ] = 1.0
+    train_resolution: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2048,
+            description="side of the augmented views in pixels; 0: that of the evaluation "
+            "(FixRes, Touvron et al., NeurIPS 2019)",
+        ),
+    ] = 0
     retrain_head: Annotated[
         bool,
         Field(
@@ -144,6 +153,16 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         "head = nearest stores embeddings of the fine-tuned network, and blended weights compute "
         "others; leave blend at 1",
         lambda r: r.head.remembers_images and r.blend < 1,
+    ),
+    (
+        "train_resolution is the size of augmented views, and augmentation = none makes none; use "
+        "an augmentation or train_resolution = 0",
+        lambda r: r.augmentation.absent and r.train_resolution > 0,
+    ),
+    (
+        "train_resolution leaves a head that knows features of another size, which only "
+        "retrain_head puts right; turn retrain_head on or use train_resolution = 0",
+        lambda r: r.train_resolution > 0 and not r.retrain_head,
     ),
     (
         "head = nearest has no parameters that retrain_head could solve; turn retrain_head off",

@@ -2,18 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from headstart.artifacts.journal import SearchPlan, Trial
+from headstart.backbones.cut import takes_resolution
+from headstart.backbones.places import FEATURES
 from headstart.methods.augmentation import NoAugmentation
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
 from headstart.search.halving import trial_epochs
 from headstart.search.heads import HEADS_SHARE
-from headstart.training.boundary import candidate_boundaries, fixed_boundary
+from headstart.training.boundary import (
+    candidate_boundaries,
+    fixed_boundary,
+    unmeasured_boundary,
+)
 from headstart.training.budget import (
     FEWEST_EPOCHS,
     FEWEST_VIEWS,
@@ -48,6 +55,12 @@ MOST_TRIALS = 60
 
 FEW_TRIALS = 3
 
+SMALLER = 5 / 7
+"""About the side of smaller views, as a share of that of the evaluation view: half the pixels."""
+
+_SIDES, _SMALLEST = 32, 96
+"""Smaller views have a multiple of the one as their side, and at least the other."""
+
 SHORT = (TARGET_EPOCHS + FEWEST_EPOCHS) // 2
 
 
@@ -62,6 +75,7 @@ class SearchShape:
             search of heads has cached.
         trials: Number of trials in the first rung.
         folds: Number of folds; 1 scores trials on the validation images.
+        smaller: Whether the views have fewer pixels than the evaluation view.
     """
 
     boundary: str
@@ -69,6 +83,7 @@ class SearchShape:
     views: int
     trials: int
     folds: int
+    smaller: bool = False
 
 
 def folds_for(images: int) -> int:
@@ -82,12 +97,16 @@ def passes(folds: int) -> float:
 
 
 def least_search(
-    boundary: str, fixed_epochs: int = 0, folds: int = 1, fixed_views: int = 0
+    boundary: str,
+    fixed_epochs: int = 0,
+    folds: int = 1,
+    fixed_views: int = 0,
+    smaller: bool = False,
 ) -> SearchShape:
     """Returns the smallest worthwhile search at a boundary."""
     epochs = fixed_epochs or SHORT
     views = fixed_views or min(epochs, 4)
-    return SearchShape(boundary, epochs, views, 1, folds)
+    return SearchShape(boundary, epochs, views, 1, folds, smaller)
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,8 @@ class SearchLimits:
         epochs: Length of the whole schedule; 0 to choose it.
         views: Augmented views of each image; 0 to choose the number.
         plain: Whether to train on the evaluation views alone where time allows no others.
+        smaller: Share of the pixels of the evaluation view that smaller views have; 0 if all views
+            have its size.
     """
 
     speeds: Mapping[str, Speed]
@@ -113,10 +134,12 @@ class SearchLimits:
     epochs: int = 0
     views: int = 0
     plain: bool = False
+    smaller: float = 0.0
 
     def allow(self, shape: SearchShape, whole_share: float = 1.0) -> bool:
         """Returns whether a search fits, with its whole schedule in a share of the time."""
         speed = self.speeds[shape.boundary]
+        speed = speed.at(self.smaller) if shape.smaller else speed
         steps_s = trial_epochs(shape.trials, shape.epochs) * self.images * speed.train_s
         trials_s = passes(shape.folds) * steps_s + 1.4 * shape.trials * shape.folds * TRIAL_S
         stored = shape.views * self.images * speed.bytes_per_view
@@ -132,8 +155,9 @@ class SearchLimits:
 def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape | None:
     """Returns the search that fits into the limits, or None if not even the smallest does.
 
-    The boundary matters more than the number of trials. The search takes the earliest boundary at
-    which 8 epochs, 4 views and one trial fit. The remaining time goes to 12 epochs, 8 views, three
+    The boundary matters more than the number of trials, and than the pixels of a view. The search
+    takes the earliest boundary at which 8 epochs, 4 views and one trial fit, with smaller views if
+    they do not fit otherwise. The remaining time goes to 12 epochs, 8 views, three
     trials, longer schedules up to half of the time, and more trials, in this order.
 
     Args:
@@ -146,9 +170,10 @@ def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape
         >>> shape_search(limits)
         SearchShape(boundary='layer4', epochs=22, views=8, trials=6, folds=1)
     """
+    sizes = (False, True) if limits.smaller else (False,)
     for folds in dict.fromkeys((folds_for(limits.images), 1)):
-        for boundary in limits.speeds:
-            least = least_search(boundary, limits.epochs, folds, limits.views)
+        for boundary, smaller in product(limits.speeds, sizes):
+            least = least_search(boundary, limits.epochs, folds, limits.views, smaller)
             if limits.allow(least):
                 return _grown(least, limits)
     for boundary in limits.speeds if last_resort else ():
@@ -229,13 +254,40 @@ def measured_shape(
         base.epochs,
         base.views,
         plain=not base.views and bool(drawn_families(run.options.by_hand, ("augmentation",))),
+        smaller=share_of_pixels(experiment, smaller_side(run, experiment, base)),
     )
     return shape_search(limits, last_resort)
 
 
-def shaped(run: RunContext, base: Recipe, shape: SearchShape) -> Recipe:
+def smaller_side(run: RunContext, experiment: Experiment, base: Recipe) -> int:
+    """Returns the side of smaller views in pixels, or 0 if views cannot have another size."""
+    extractor = experiment.extractor
+    side = _SIDES * round(SMALLER * extractor.backbone.preprocessing.resolution / _SIDES)
+    fields = ("augmentation", "train_resolution", "retrain_head")
+    by_hand = len(drawn_families(run.options.by_hand, fields)) < len(fields)
+    if by_hand or side < _SMALLEST or base.augmentation.absent or base.head.remembers_images:
+        return 0
+    boundary = fixed_boundary(extractor, base) or unmeasured_boundary(extractor.traced)
+    trains = boundary != FEATURES and takes_resolution(extractor.traced, boundary, side)
+    return side if trains else 0
+
+
+def share_of_pixels(experiment: Experiment, side: int) -> float:
+    """Returns the share of the pixels of the evaluation view that a view of another side has."""
+    return (side / experiment.extractor.backbone.preprocessing.resolution) ** 2
+
+
+def shaped(run: RunContext, experiment: Experiment, base: Recipe, shape: SearchShape) -> Recipe:
     """Returns the recipe that the trials of a search start from, and notes what it gave up."""
     update: dict[str, Any] = {"epochs": shape.epochs}
+    if shape.smaller:
+        side = smaller_side(run, experiment, base)
+        update |= {"train_resolution": side, "retrain_head": True}
+        run.note(
+            f"The budget leaves time for augmented views of {side} pixels, and not of "
+            f"{experiment.extractor.backbone.preprocessing.resolution}. Afterwards, the head is "
+            "solved again at the full resolution."
+        )
     if shape.views:
         fewer = shape.views < views_for(shape.epochs)
         update["views"] = base.views or (shape.views if fewer else 0)

@@ -12,6 +12,8 @@ from headstart.search.budget import (
     least_search,
     measured_shape,
     shaped,
+    share_of_pixels,
+    smaller_side,
 )
 from headstart.search.halving import plan_rungs
 from headstart.search.heads import searches_heads, with_best_head
@@ -92,7 +94,10 @@ def plan_search(
     # It fitted before the search of heads; the schedule of the winner is cut to the remaining time.
     shape = measured_shape(run, experiment, base, {boundary: speed}, last_resort=True)
     shape = shape or least_search(boundary, base.epochs, fixed_views=base.views)
-    base = shaped(run, base, shape)
+    if shape.smaller:
+        side = smaller_side(run, experiment, base)
+        speed = speed.at(share_of_pixels(experiment, side))
+    base = shaped(run, experiment, base, shape)
     update = {
         "rungs": tuple(plan_rungs(shape.trials, shape.epochs, networks)),
         "folds": shape.folds,

@@ -41,6 +41,11 @@ class Speed:
     train_s: float
     bytes_per_view: int
 
+    def at(self, share: float) -> "Speed":
+        """Returns the speed for views with a share of the pixels."""
+        bytes_per_view = round(share * self.bytes_per_view)
+        return Speed(share * self.prefix_s, share * self.train_s, bytes_per_view)
+
     def seconds(self, images: int, epochs: int, views: int) -> float:
         """Returns the seconds to cache `views` views of all images and train `epochs` epochs."""
         return images * (views * self.prefix_s + epochs * self.train_s)

@@ -79,6 +79,9 @@ def measure_speeds(
             bytes_per_view=2 * int(np.prod(boundary.shape)),
         )
         took = time.monotonic() - began
+    if recipe.train_resolution:
+        share = (recipe.train_resolution / extractor.backbone.preprocessing.resolution) ** 2
+        found = {name: speed.at(share) for name, speed in found.items()}
     return dict(reversed(found.items()))
 
 

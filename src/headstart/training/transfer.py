@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.artifacts.records import Acted
-from headstart.backbones.cut import space_dims, suffix
+from headstart.backbones.cut import space_dims, suffix, takes_resolution
 from headstart.backbones.engine import Normalize
 from headstart.backbones.parts import (
     blocks_behind,
@@ -29,6 +29,7 @@ from headstart.features.extractor import (
     FeatureExtractor,
     PrefixRun,
     activations,
+    at_resolution,
     features_of,
     open_prefix,
 )
@@ -138,6 +139,12 @@ def build_transfer_model(
         RecipeError: If a method of the recipe has nothing to act on in this backbone.
     """
     check_space(recipe, space_dims(extractor.traced, boundary))
+    smaller = recipe.train_resolution
+    if smaller and not takes_resolution(extractor.traced, boundary, smaller):
+        raise RecipeError(
+            f"{extractor.backbone.name} only takes images of "
+            f"{extractor.backbone.preprocessing.resolution} pixels; use train_resolution = 0."
+        )
     whole = layout_behind(extractor.traced, boundary, extractor.backbone.features)
     prefix = open_prefix(extractor, boundary, whole.taps if boundary == FEATURES else ())
     # The prefix is a copy: from here on only the suffix changes.
@@ -255,8 +262,12 @@ def augmented(
 ) -> Activations:
     """Returns the activations (N, ...) of augmented view `number` of the training images."""
     view = View(recipe.augmentation, recipe.seed, number)
-    array = activations(extractor, transfer.prefix, "train", view)
-    if transfer.prefix.boundary != FEATURES:
+    prefix = transfer.prefix
+    if recipe.train_resolution:
+        extractor = at_resolution(extractor, recipe.train_resolution)
+        prefix = open_prefix(extractor, prefix.boundary)
+    array = activations(extractor, prefix, "train", view)
+    if prefix.boundary != FEATURES:
         return array
     picked: Activations = transfer.whole.pick(array, transfer.layout)
     return picked
