@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from headstart.cli.app import app
-from headstart.cli.commands import COMMANDS, declared
+from headstart.cli.app import app, declared
+from headstart.cli.commands import COMMANDS
 
 PAGE = Path(__file__).with_name("commands.md")
 KINDS = {int: "NUMBER", float: "NUMBER", str: "TEXT", Path: "PATH"}

@@ -21,8 +21,8 @@ import typer
 from PIL import Image
 
 from headstart.cli import main as _commands
-from headstart.cli.app import app, reporting_errors
-from headstart.cli.commands import COMMANDS, declared
+from headstart.cli.app import app, declared, reporting_errors
+from headstart.cli.commands import COMMANDS
 
 SMALL = ["--set", "backbone.resolution=64"]
 

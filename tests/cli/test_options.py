@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from headstart.cli import commands
+from headstart.cli.app import declared
+from headstart.cli.commands import COMMANDS as LISTED
 from headstart.cli.options import NAMES, takes_options
 from headstart.recipes.options import (
     BenefitOptions,
@@ -27,7 +28,7 @@ MODELS = {
     "benefit": BenefitOptions, "check": SourceOptions, "suspects": SourceOptions,
     "show": SourceOptions,
 }  # fmt: skip
-COMMANDS: dict[str, Any] = {name: commands.declared(name)[name] for name in commands.COMMANDS}
+COMMANDS: dict[str, Any] = {name: declared(name)[name] for name in LISTED}
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

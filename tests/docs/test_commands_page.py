@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from headstart.cli.commands import COMMANDS, declared
+from headstart.cli.app import declared
+from headstart.cli.commands import COMMANDS
 
 DECLARED: dict[str, Any] = {name: declared(name)[name] for name in COMMANDS}
 SCRIPT = Path(__file__).parents[2] / "docs" / "write_commands.py"

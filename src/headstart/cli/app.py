@@ -5,15 +5,37 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from headstart import __version__
-from headstart.cli.commands import Commands
+from headstart.cli.commands import COMMANDS
 from headstart.cli.output import say
 from headstart.errors import HeadstartError, InputError, OutputError
 from headstart.text import shortened
+
+
+class Commands(TyperGroup):
+    """The group of all commands: a command is imported when it is called.
+
+    Until then, a command without options stands in its place.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Takes the settings of typer's group."""
+        super().__init__(**settings)
+        listed = {name: TyperCommand(name, help=what) for name, (_, what) in COMMANDS.items()}
+        self.commands = {**listed, **self.commands}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Returns the command that arguments begin with, with all of its options."""
+        if args[0] in COMMANDS:
+            self.commands = declared(args[0])
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
     name="headstart",
@@ -71,6 +93,13 @@ def root(
     if version:
         say(f"headstart {__version__}")
         raise typer.Exit
+
+
+def declared(name: str) -> Any:
+    """Returns the commands by their names, after the import of the module that declares one."""
+    import_module(f"headstart.cli.{COMMANDS[name][0]}")
+    group: Any = typer.main.get_command(app)
+    return group.commands
 
 
 @contextmanager

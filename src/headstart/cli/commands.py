@@ -3,11 +3,6 @@
 `headstart --help` and the completion of names show this list, for which no command is imported.
 """
 
-from importlib import import_module
-from typing import Any
-
-from typer.core import TyperCommand, TyperGroup
-
 COMMANDS = {
     "check": ("explore", "Find problems of a data set: broken files, duplicates, leaks, unusual "
               "classes."),
@@ -36,33 +31,3 @@ COMMANDS = {
     "serve": ("serving", "Serve a classifier over HTTP, with a page to try it."),
 }  # fmt: skip
 """Module in `headstart.cli` and description of each command, in the order of the list."""
-
-
-class Commands(TyperGroup):
-    """The group of all commands: a command is imported when it is called.
-
-    Until then, a command without options stands in its place.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        """Takes the settings of typer's group."""
-        super().__init__(**settings)
-        listed = {name: TyperCommand(name, help=what) for name, (_, what) in COMMANDS.items()}
-        self.commands = {**listed, **self.commands}
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Returns the command that arguments begin with, with all of its options."""
-        if args[0] in COMMANDS:
-            self.commands = declared(args[0])
-        return super().resolve_command(ctx, args)
-
-
-def declared(name: str) -> Any:
-    """Returns the commands by their names, after the import of the module that declares one."""
-    from typer.main import get_command
-
-    from headstart.cli.app import app
-
-    import_module(f"headstart.cli.{COMMANDS[name][0]}")
-    group: Any = get_command(app)
-    return group.commands

@@ -1,5 +1,6 @@
 """The entry point of the command line."""
 
+import gc
 import sys
 
 from headstart.cli.app import app
@@ -31,4 +32,5 @@ def main() -> None:
     except KeyboardInterrupt:  # between the command and the end of the process
         code = 130
         say("error: Interrupted.", error=True)
+    gc.freeze()  # at its end, the process does not look for garbage among all that it imported
     sys.exit(code)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,18 +83,17 @@ def _printed(
 ) -> int:
     """Prints predictions, in rows as they come; returns how many images could not be read."""
     from headstart.inference.bundle import open_bundle
-    from headstart.inference.predict import (
-        Tally,
-        check_coverage,
-        predict_batches,
-        predict_images,
-    )
-    from headstart.inference.rejection import check_rejection, rejecting
 
-    bundle, progress = (
-        open_bundle(run, many=form is not None, multilabel=True),
-        for_stream(sys.stderr),
-    )
+    with ThreadPoolExecutor(1) as thread:  # the network is opened while the rest is imported
+        opening = thread.submit(open_bundle, run, many=form is not None, multilabel=True)
+        from headstart.inference.predict import (
+            Tally,
+            check_coverage,
+            predict_batches,
+            predict_images,
+        )
+        from headstart.inference.rejection import check_rejection, rejecting
+    bundle, progress = opening.result(), for_stream(sys.stderr)
     if options.reject:
         check_rejection(bundle)
     set_coverage = options.set_coverage

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headstart.data.comma_lists import COMMA, commas
 from headstart.data.table_row import TableRow
 from headstart.errors import DataError
-from headstart.recipes.options import Task
 from headstart.text import counted, shortened
+
+if TYPE_CHECKING:
+    from headstart.recipes.options import Task
 
 SEPARATORS = (";", "|")
 """What stands between labels in one cell. A comma may, too: see `comma_lists`."""
@@ -52,7 +55,7 @@ def set_name(labels: Iterable[str]) -> str:
     return "; ".join(labels) or NO_LABEL
 
 
-def recognise(rows: Sequence[TableRow], task: Task | None, table: str) -> LabelSets | None:
+def recognise(rows: Sequence[TableRow], task: "Task | None", table: str) -> LabelSets | None:
     """Returns how sets of labels are written; None where each image has one label.
 
     Args:

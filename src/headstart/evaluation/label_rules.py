@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from headstart.data.splits import folds
 from headstart.evaluation.label_scores import Floats, Marks, checked_logits, label_losses, sigmoid
 from headstart.inputs.quantities import Count, Finite, Positive, Share, Size
 from headstart.text import counted
@@ -121,6 +120,8 @@ def fit_rules(
         ... ).ravel().tolist()
         (True, [True, True, False, False])
     """
+    from headstart.data.splits import folds  # noqa: PLC0415 - predictions do without
+
     z = checked_logits(logits, marks)
     images, labels = z.shape
     before = float(label_losses(z, marks).mean())
