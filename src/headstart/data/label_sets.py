@@ -118,7 +118,7 @@ def recognise(rows: Sequence[TableRow], task: "Task | None", table: str) -> Labe
 
 
 def notes_on(
-    several: LabelSets | None, rows: Sequence[TableRow], task: Task | None
+    several: LabelSets | None, rows: Sequence[TableRow], task: "Task | None"
 ) -> tuple[str, ...]:
     """Returns what is to be said of the labels of rows: what was recognised, or may be meant.
 
