@@ -176,11 +176,7 @@ def _computed(folder: Path, resolution: int) -> tuple[NDArray[np.float32], Ints,
 def simulated(data: Features, strategy: str, seed: int) -> list[tuple[int, float]]:
     """Returns the number of labels and the accuracy after each round."""
     dice, classes = np.random.default_rng(seed), int(data.labels.max()) + 1
-    groups = dice.permutation(np.unique(data.groups))
-    test = np.isin(data.groups, groups[: len(groups) // 3])
-    pool = dice.permutation(np.flatnonzero(~test))
-    _, first = np.unique(data.groups[pool], return_index=True)
-    pool = pool[np.sort(first)]
+    test, pool = test_and_pool(data, dice)
     each = max(2, -(-FIRST // classes))
     labelled = np.concatenate(
         [pool[data.labels[pool] == number][:each] for number in range(classes)]
@@ -196,6 +192,18 @@ def simulated(data: Features, strategy: str, seed: int) -> list[tuple[int, float
         asked = Pool(seen, probabilities, data.values[labelled], dice)
         labelled = np.concatenate([labelled, rest[STRATEGIES[strategy](asked, BATCH)]])
     return curve
+
+
+def test_and_pool(data: Features, dice: np.random.Generator) -> tuple[NDArray[np.bool_], Ints]:
+    """Returns which images (N,) are the test, a third of the groups, and one image of each other.
+
+    The others are in a random order.
+    """
+    groups = dice.permutation(np.unique(data.groups))
+    test = np.isin(data.groups, groups[: len(groups) // 3])
+    pool = dice.permutation(np.flatnonzero(~test))
+    _, first = np.unique(data.groups[pool], return_index=True)
+    return test, pool[np.sort(first)]
 
 
 def _head(seen: NDArray[np.float32], labels: Ints, classes: int) -> tuple[Probe, float]:

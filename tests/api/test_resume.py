@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from headstart import Run, resume
+from headstart.api.further_images import check_further
 from headstart.artifacts.fingerprint import (
+    DIGITS,
     FINGERPRINT,
+    Mark,
     combined,
     fingerprint,
     read_fingerprint,
@@ -19,10 +22,11 @@ from headstart.artifacts.fingerprint import (
 )
 from headstart.artifacts.run import read_record
 from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
-from headstart.data.decode import hash_files
+from headstart.data.decode import hash_file, hash_files
 from headstart.data.sources import load_dataset
 from headstart.errors import RunError
 from headstart.progress import SILENT
+from headstart.recipes.options import FitOptions
 from headstart.training.run_context import RunContext
 
 STOPPED = Path(__file__).parents[1] / "fixtures" / "run_6dddef2" / "stopped"
@@ -124,3 +128,58 @@ def test_a_run_keeps_the_fingerprint_of_its_data(head_run: Run) -> None:
     assert marks[0].path == "checks/000.png" and marks[0].label == "checks"
     assert run.record.data_sha256 == combined(marks)
     assert (run.folder / FINGERPRINT).stat().st_size < 48 * 60
+
+
+@pytest.mark.parametrize("option", ["background", "unlabelled"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda others: paint(others / "1.png"), "other content .1.png"),
+        (lambda others: (others / "1.png").unlink(), "missing .1.png"),
+        (lambda others: Image.new("RGB", (9, 9)).save(others / "new.png"), "added .new.png"),
+    ],
+)
+def test_other_images_beside_the_data_are_refused_by_name(
+    stopped: tuple[Path, Path],
+    option: str,
+    change: Callable[[Path], object],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    run, images = stopped
+    others = tmp_path / "others"
+    others.mkdir()
+    for number, file in enumerate(sorted((images / "rings").iterdir())[:6]):
+        shutil.copy(file, others / f"{number}.png")
+    record = json.loads((run / "run.json").read_text())
+    record["request"] = {"options": {"trials": 2, option: str(others)}, "recipe": {}}
+    (run / "run.json").write_text(json.dumps(record))
+    asked = read_record(run).request
+    assert asked is not None
+    (unknown,) = check_further(run, asked.options)
+    assert f"no {option}.csv" in unknown  # a run of an older version
+    files = sorted(others.iterdir())
+    marks = [Mark(file.name, "", hash_file(file)[:DIGITS]) for file in files]
+    write_fingerprint(run, marks, name=f"{option}.csv")
+    assert check_further(run, asked.options) == []
+    change(others)
+    with pytest.raises(RunError, match=f"images of --{option} changed.*{said}.*another --out"):
+        resume(run)
+
+
+def test_images_that_were_not_drawn_count_by_their_name(tmp_path: Path) -> None:
+    """Their content was not read, and may change; a new one may not come."""
+    others, run = tmp_path / "others", tmp_path / "run"
+    others.mkdir()
+    run.mkdir()
+    for number in range(3):
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(others / f"{number}.png")
+    first, *rest = sorted(others.iterdir())
+    marks = [Mark(first.name, "", hash_file(first)[:DIGITS]), *(Mark(f.name, "", "") for f in rest)]
+    write_fingerprint(run, marks, name="unlabelled.csv")
+    options = FitOptions(unlabelled=others)
+    paint(rest[0])
+    assert check_further(run, options) == []
+    rest[0].unlink()
+    with pytest.raises(RunError, match=r"1 image missing \(1.png\)"):
+        check_further(run, options)

@@ -194,7 +194,12 @@ def experiment(images: int = 200) -> Any:
         train=np.arange(6 * images), val=np.arange(2 * images), test=np.arange(images)
     )
     return SimpleNamespace(
-        split=split, extractor=extractor, decode_s=0.1, features_s=0.05, background=()
+        split=split,
+        extractor=extractor,
+        decode_s=0.1,
+        features_s=0.05,
+        background=(),
+        unlabelled=None,
     )
 
 

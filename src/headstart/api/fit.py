@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headstart.api.further_images import record_of, with_further
 from headstart.artifacts.files import write_text
 from headstart.artifacts.fingerprint import Mark, combined, fingerprint, write_fingerprint
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
@@ -20,7 +21,6 @@ from headstart.data.splits import save_split, split_notes
 from headstart.errors import RecipeError
 from headstart.export.tracking import check_log, log_run
 from headstart.features.cache import evict
-from headstart.inference.background import background_images
 from headstart.inference.retest import retest
 from headstart.inference.run import Run
 from headstart.inference.sealed_test import Proof, prove
@@ -46,6 +46,7 @@ from headstart.training.finetune import FittedClassifier, train_recipe
 from headstart.training.pace import reserve
 from headstart.training.reserve import proof_seconds
 from headstart.training.run_context import Resources, RunContext, dated_folder
+from headstart.training.unlabelled import with_unlabelled
 
 MEASURED_ONCE = {"augmentations", "backbones", "frozen prefix", "heads"}
 """Stages before the plan of a search; a resumed search does not repeat them."""
@@ -126,12 +127,11 @@ def fit(
     experiment = prepare(dataset, recipe, split, resources)
     if earlier is not None:
         experiment = _of_earlier(experiment, earlier)
-    experiment, background_notes = with_background(experiment, options.background)
+    further = with_further(experiment, options, resources, earlier)
+    experiment = further.experiment
     request = None
     if options.searches:
-        # The recipe that was given is kept as plain data, next to the options.
-        kept = options.model_copy(update={"recipe": None})
-        request = Request(options=kept, recipe=recipe.model_dump(mode="json"))
+        request = _request(options, recipe)
     record = RunRecord(
         command=command,
         started_at=now(),
@@ -146,7 +146,7 @@ def fit(
     )
     run = RunContext(options.out or dated_folder(dataset.name), record, resources)
     continued = notes_on(earlier, dataset, experiment.pixels.facts) if earlier else ()
-    for note in (*continued, *background_notes):
+    for note in (*continued, *further.notes):
         run.note(note)
         run.say(f"note: {note}")
     claim_folder(run.folder)
@@ -156,6 +156,7 @@ def fit(
         save_split(run.folder / "split.csv", experiment.split, keys)
         parts = dict(zip(keys, experiment.split.names(), strict=True))
         write_fingerprint(run.folder, marks(experiment), parts)
+        further.write(run.folder)
         write_text(run.folder / REQUEST, to_config(asked))
         write_start(run.folder, record, recipe, experiment.audited.audit)
         done = train_and_prove(run, experiment, recipe, earlier)
@@ -164,14 +165,15 @@ def fit(
     return done
 
 
-def with_background(
-    experiment: Experiment, folder: Path | None
-) -> tuple[Experiment, tuple[str, ...]]:
-    """Returns the experiment with the images of no class in a folder, and notes on them."""
-    if folder is None:
-        return experiment, ()
-    files, notes = background_images(folder, experiment.pixels.facts)
-    return replace(experiment, background=files), notes
+def _request(options: FitOptions, recipe: Recipe) -> Request:
+    """Returns what `resume` needs: the options, with absolute folders, and the recipe as data."""
+    folders = {
+        name: folder.resolve()
+        for name in ("background", "unlabelled")
+        if (folder := getattr(options, name)) is not None
+    }
+    kept = options.model_copy(update={"recipe": None, **folders})
+    return Request(options=kept, recipe=recipe.model_dump(mode="json"))
 
 
 def _of_earlier(experiment: Experiment, earlier: EarlierRun) -> Experiment:
@@ -234,6 +236,7 @@ def train_and_prove(
         fitted = (
             search(run, experiment, recipe) if searched else train_recipe(run, experiment, recipe)
         )
+        fitted = with_unlabelled(run, fitted)
         proof = _proved(run, fitted)
         if earlier is not None:
             found = read_predictions(run.folder)
@@ -335,6 +338,7 @@ def described(experiment: Experiment) -> dict[str, Any]:
             *split_notes(names, split),
             *range_notes(dataset.reading),
         ],
+        "unlabelled": record_of(experiment.unlabelled),
         "versions": versions(),
         "machine": machine(),
     }

@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from headstart.api.fit import MEASURED_ONCE, described, train_and_prove, with_background
+from headstart.api.fit import MEASURED_ONCE, described, train_and_prove
+from headstart.api.further_images import check_further, with_further
 from headstart.artifacts.journal import read_plan
 from headstart.artifacts.records import Request, RunRecord
 from headstart.artifacts.run import SEARCH_RECIPE, clear_unfinished, locked, read_record
@@ -77,10 +78,12 @@ def resume(
         )
         say_understood(dataset, progress)
         unknown = check_unchanged(path, before, dataset, ANOTHER_RUN, progress)
+        beside = check_further(path, request.options)
         split_file = path / "split.csv"
         split = SplitChoice(split_file if split_file.exists() else None, request.options.split_seed)
         experiment = prepare_again(dataset, first, recipe, split, resources)
-        experiment, passed_over = with_background(experiment, request.options.background)
+        further = with_further(experiment, request.options, resources, before=path)
+        experiment = further.experiment
         clear_unfinished(path)
         if not planned:
             (path / SUSPECTS).unlink(missing_ok=True)
@@ -102,7 +105,7 @@ def resume(
         )
         run = RunContext(path, record, resources)
         run.save()  # it is no longer interrupted
-        for note in filter(None, (unknown, moved, *passed_over)):
+        for note in filter(None, (unknown, *beside, moved, *further.notes)):
             run.note(note)
             run.say(f"note: {note}")
         done = train_and_prove(run, experiment, recipe)

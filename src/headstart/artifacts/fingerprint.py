@@ -103,7 +103,10 @@ def changes(before: Sequence[Mark], after: Sequence[Mark]) -> list[DataChange]:
 
 
 def write_fingerprint(
-    folder: Path, marks: Sequence[Mark], parts: Mapping[str, str] | None = None
+    folder: Path,
+    marks: Sequence[Mark],
+    parts: Mapping[str, str] | None = None,
+    name: str = FINGERPRINT,
 ) -> None:
     """Writes the fingerprint of a run.
 
@@ -111,25 +114,30 @@ def write_fingerprint(
         folder: Run folder.
         marks: The images.
         parts: Part of the split (`train`, `val` or `test`) of each used image, by its name.
+        name: Name of the file, for images beside the data set.
     """
     known = parts or {}
     # surrogateescape: a file name need not be valid UTF-8.
     with (
-        replacing(folder / FINGERPRINT) as draft,
+        replacing(folder / name) as draft,
         draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         rows = [[*map(to_cell, mark), known.get(mark.path, "")] for mark in marks]
         write_rows(file, [[*Mark._fields, _PART], *rows])
 
 
-def read_fingerprint(folder: Path) -> list[Mark] | None:
+def read_fingerprint(folder: Path, name: str = FINGERPRINT) -> list[Mark] | None:
     """Reads the fingerprint of a run; None in runs of older versions, which kept none.
+
+    Args:
+        folder: Run folder.
+        name: Name of the file, for images beside the data set.
 
     Raises:
         RunError: If it cannot be read.
     """
-    rows = read_table(folder / FINGERPRINT, Mark._fields)
-    return None if rows is None else [Mark(*(row[name] for name in Mark._fields)) for row in rows]
+    rows = read_table(folder / name, Mark._fields)
+    return None if rows is None else [Mark(*(row[each] for each in Mark._fields)) for row in rows]
 
 
 def read_parts(folder: Path) -> dict[str, str]:

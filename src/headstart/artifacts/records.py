@@ -10,6 +10,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headstart.artifacts.continued import Continued
+from headstart.artifacts.unlabelled import UnlabelledUse
 from headstart.evaluation.trust import Calibration
 from headstart.inputs.quantities import Count, Finite, Names, PathText, Share, Size
 from headstart.recipes.options import FitOptions, SourceOptions, Task
@@ -155,6 +156,7 @@ class RunRecord(BaseModel):
     precision: Share | None = Field(None, exclude_if=lambda share: share is None)  # asked for
     calibration: Calibration | None = None  # of what is shipped; None in older runs
     continued: Continued | None = None  # what an earlier run was continued to; None without one
+    unlabelled: UnlabelledUse | None = Field(None, exclude_if=lambda use: use is None)
     alarms: list[str] = Field(default_factory=list)  # why not to trust its probabilities
     plan: list[PlanStep] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)

@@ -1,12 +1,13 @@
 """Whether the data of a run are those that it began with, for everything that continues from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headstart.artifacts.files import damaged
 from headstart.artifacts.fingerprint import (
     FINGERPRINT,
     DataChange,
+    Mark,
     changes,
     combined,
     fingerprint,
@@ -69,6 +70,34 @@ def check_unchanged(
             f"{way_out}"
         )
     return ""
+
+
+def check_folder_unchanged(folder: Path, option: str, now: Sequence[Mark]) -> list[str]:
+    """Checks that the images of an option's folder are those that a run began with.
+
+    Args:
+        folder: Run folder.
+        option: Name of the option, such as `background`.
+        now: Fingerprint of the images as they are now.
+
+    Returns:
+        Why that cannot be known, as a sentence; nothing if it is known.
+
+    Raises:
+        RunError: If they changed; the message names the images.
+    """
+    before = read_fingerprint(folder, f"{option}.csv")
+    if before is None:
+        return [
+            f"The run has no {option}.csv, so it is not known whether the images of --{option} "
+            "have changed since it began."
+        ]
+    if found := changes(before, now):
+        raise RunError(
+            f"The images of --{option} changed since {folder} began: "
+            f"{'; '.join(map(str, found))}. {ANOTHER_RUN}"
+        )
+    return []
 
 
 def _moved(folder: Path, before: Mapping[str, str]) -> list[DataChange]:

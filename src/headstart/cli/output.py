@@ -122,7 +122,8 @@ def _print_figures(metrics: "Metrics", record: "RunRecord") -> None:
         )
     if record.calibration is not None:
         say(f"temperature: {record.calibration.described}")
-    for term, text in record.continued.lines if record.continued else ():
+    lines = record.continued.lines if record.continued else []
+    for term, text in [*lines, *(record.unlabelled.lines if record.unlabelled else [])]:
         say(f"{term[0].lower()}{term[1:]}: {text}")
     for alarm in record.alarms:
         say(f"ALARM: {alarm}")

@@ -174,7 +174,7 @@ def alarms(
     z, y = checked_scores(logits, labels)
     found = []
     after, before = log_losses(z, y, temperature), log_losses(z, y, 1.0)
-    harm, noise = _mean_and_noise(after - before, numbered(groups, len(y)))
+    harm, noise = mean_and_noise(after - before, numbered(groups, len(y)))
     if harm > _ONE_SIDED * noise and harm > 1e-6:
         found.append(
             f"The temperature {temperature:.2f} makes the log loss of the test images worse: "
@@ -222,7 +222,7 @@ def calibration_error_by_chance(
     return float(np.quantile(errors, 0.95))
 
 
-def _mean_and_noise(values: NDArray[np.float64], group_of: Groups) -> tuple[float, float]:
+def mean_and_noise(values: NDArray[np.float64], group_of: Groups) -> tuple[float, float]:
     """Returns a mean over images and its standard error, with whole groups as the units."""
     mean = float(values.mean())
     sums = np.bincount(group_of, values - mean)

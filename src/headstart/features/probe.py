@@ -1,8 +1,9 @@
 """The linear probe: logistic regression on cached features with a cross-validated L2 penalty."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from headstart.data.splits import folds
 from headstart.data.threads import threads_apart
 from headstart.evaluation.calibration import calibrated_score
 from headstart.features.one_vs_rest import label_sets, sigmoid_loss
+from headstart.features.soft_labels import soft_loss
 from headstart.progress import SILENT, Progress
 
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -139,7 +141,7 @@ def out_of_fold(
         held = fold_of == fold
         if not held.any() or (labels.ndim == 1 and len(np.unique(labels[~held])) < 2):
             return
-        path = _fit_path(
+        path = fit_path(
             features[~held], labels[~held], classes, strengths, smoothing, data.one_scale
         )
         for position, probe in enumerate(path):
@@ -172,7 +174,7 @@ def fit_probe(
         one_scale: Whether one number scales all features, as in `LabelledFeatures`.
     """
     path = [*(each for each in STRENGTHS if each > strength), strength]
-    return _fit_path(features, labels, classes, path, smoothing, one_scale)[-1]
+    return fit_path(features, labels, classes, path, smoothing, one_scale)[-1]
 
 
 def parted(
@@ -199,15 +201,25 @@ def affordable_folds(rows: int, features: int, classes: int) -> int:
     return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
 
 
-def _fit_path(
+def fit_path(
     features: NDArray[np.floating],
-    labels: NDArray[np.int64],
+    labels: NDArray[np.int64] | NDArray[np.float32],
     classes: int,
     strengths: Sequence[float],
-    smoothing: float,
-    one_scale: bool,
+    smoothing: float = 0.0,
+    one_scale: bool = False,
 ) -> list[Probe]:
-    """Returns a probe for every penalty; each fit starts from the previous solution."""
+    """Returns a probe for every penalty; each fit starts from the previous solution.
+
+    Args:
+        features: Feature vectors (N, F).
+        labels: Class numbers (N,), sets of labels (N, C), or soft labels (N, C), whose rows sum to
+            the weight of the image.
+        classes: Number of classes C.
+        strengths: L2 penalties, from strong to weak.
+        smoothing: Share of each label that is spread over all classes.
+        one_scale: Whether one number scales all features, as in `LabelledFeatures`.
+    """
     from scipy.optimize import minimize  # noqa: PLC0415 - heavy
 
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
@@ -227,7 +239,7 @@ def _fit_path(
         unit_and_bias = np.append(unit, 1.0)[:, None]
         penalties, scaled = strength * unit[:, None] ** 2, columns * unit.astype(np.float32)
         found = minimize(
-            sigmoid_loss if labels.ndim == 2 else _loss_and_gradient,
+            _loss_of(labels),
             (solution / unit_and_bias).ravel(),
             args=(penalties, scaled, labels, smoothing),
             jac=True,
@@ -240,6 +252,13 @@ def _fit_path(
         weight = (weight if basis is None else basis @ weight).T / scale
         path.append(Probe(weight, bias - weight @ mean))
     return path
+
+
+def _loss_of(labels: NDArray[np.int64] | NDArray[np.float32]) -> Callable[..., Any]:
+    """Returns the loss for class numbers (N,), sets of labels or soft labels, both (N, C)."""
+    if labels.ndim == 1:
+        return _loss_and_gradient
+    return soft_loss if labels.dtype.kind == "f" else sigmoid_loss
 
 
 def _rotated(

@@ -44,6 +44,11 @@ def for_label_sets(recipe: Recipe, options: FitOptions) -> Recipe:
     """
     if options.from_run is not None:
         raise RecipeError("--from cannot continue a run with several labels an image yet.")
+    if options.unlabelled is not None:
+        raise RecipeError(
+            "--unlabelled needs images with one label each, and these may have several. Leave it "
+            "out."
+        )
     by_hand = any(setting.startswith("criterion") for setting in options.settings)
     shipped = options.recipe is None or options.recipe in SHIPPED
     if not recipe.criterion.for_sets and not by_hand and shipped:

@@ -28,14 +28,12 @@ Log = Literal["tensorboard", "mlflow"]
 
 Task = Literal["single", "multilabel"]
 
-
 DEFAULT_BUDGET = "10m"
 
 NOTHING_TO_TRY = (
     "--trials compares ways to train, but this recipe only solves the head in closed form. Choose "
     "another freezing, or leave --trials out."
 )
-
 
 _CONFIG = ConfigDict(
     frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True
@@ -163,6 +161,8 @@ class FitOptions(SourceOptions):
     background: Path | None = Field(None, exclude_if=lambda folder: folder is None)
     """Folder of images of no class. They are not trained on; `predict --reject` tells images like
     them from the others."""
+    unlabelled: Path | None = Field(None, exclude_if=lambda folder: folder is None)
+    """Folder of images without labels. The head learns from them where held-out images gain."""
     settings: tuple[str, ...] = ()
     """Change one value of the recipe, such as optimizer=sgd or optimizer.lr=3e-4."""
     precision: float | None = Field(None, gt=0, lt=1, exclude_if=lambda value: value is None)

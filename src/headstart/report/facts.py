@@ -89,6 +89,7 @@ def what_was_done(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tupl
         ("Accuracy on training images", _view_gap(record)),
         ("Test set opened", _opened(record)),
         *(record.continued.lines if record.continued else ()),
+        *(record.unlabelled.lines if record.unlabelled else ()),
         ("Time", took),
     ]
     return [(term, text) for term, text in found if text]

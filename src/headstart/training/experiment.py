@@ -17,6 +17,7 @@ from headstart.data.division import divide, labels_of, numbered
 from headstart.data.pixels import Pixels, with_range
 from headstart.data.splits import Split, read_split
 from headstart.data.types import Dataset, SplitName
+from headstart.data.unlabelled import Unlabelled
 from headstart.errors import BudgetError
 from headstart.features.cache import cache_limit
 from headstart.features.extractor import FeatureExtractor, backbone_of
@@ -53,7 +54,8 @@ class SplitChoice:
 class Experiment:
     """The data, split and backbone of a run, before any training.
 
-    `background` has files of images of no class, which help to reject others of no class.
+    `background` has files of images of no class, which help to reject others of no class;
+    `unlabelled` has images of unknown classes, which may help to train a head.
     """
 
     dataset: Dataset
@@ -64,6 +66,7 @@ class Experiment:
     decode_s: float
     features_s: float
     background: tuple[Path, ...] = ()
+    unlabelled: Unlabelled | None = None
 
     @property
     def source(self) -> ImageSource:
