@@ -15,6 +15,7 @@ from headstart import __version__
 from headstart.cli.commands import COMMANDS
 from headstart.cli.output import say
 from headstart.errors import HeadstartError, InputError, OutputError
+from headstart.progress import format_duration
 from headstart.text import shortened
 
 
@@ -170,6 +171,12 @@ def process_start() -> float:
 
     age: float = time.time() - psutil.Process().create_time()
     return time.monotonic() - age
+
+
+def begin(source: object, budget_s: float | None = None) -> None:
+    """Says at once that work begins: PyTorch takes seconds to load."""
+    limit = "" if budget_s is None else f"; results within {format_duration(budget_s)}"
+    say(f"reading {source}{limit}", error=True)
 
 
 def command_line() -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headstart.cli.app import AsJson, Source, app, reporting_errors
+from headstart.cli.app import AsJson, Source, app, begin, reporting_errors
 from headstart.cli.options import given, takes_options
 from headstart.cli.output import (
     print_audit,
@@ -60,6 +60,7 @@ def suspects(
 ) -> None:
     """Find suspicious images: possible label errors, copies and outliers."""
     with reporting_errors(context):
+        begin(source)
         from headstart.api.suspects import suspects as find
         from headstart.artifacts.files import check_writable
         from headstart.diagnose.suspects import write_suspects_csv
@@ -100,6 +101,7 @@ def backbones(
 ) -> None:
     """List pretrained backbones, where their weights are, and which of them a search looks at."""
     with reporting_errors(context):
+        begin("timm's list of networks")
         from headstart.api.backbones import backbones as list_backbones
 
         found = list_backbones(pattern, all=everything, download=download)
@@ -166,6 +168,7 @@ def show(
 ) -> None:
     """Draw augmentations, mixing, schedules and activations from your own images."""
     with reporting_errors(context):
+        begin(source)
         from headstart.api.show import show as draw
 
         options = parse_options(SourceOptions, given(values))

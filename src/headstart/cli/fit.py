@@ -11,6 +11,7 @@ from headstart.cli.app import (
     AsJson,
     Source,
     app,
+    begin,
     command_line,
     one_format,
     process_start,
@@ -19,7 +20,7 @@ from headstart.cli.app import (
 from headstart.cli.options import given, takes_options
 from headstart.cli.output import print_ledger, print_model, print_run, print_table, say
 from headstart.errors import RecipeError
-from headstart.progress import for_stream, format_duration
+from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
 from headstart.recipes.options import BenefitOptions, CompareOptions, FitOptions, ResumeOptions
 
@@ -45,7 +46,7 @@ def fit(
     """Search, train and test the best classifier that the budget allows."""
     with reporting_errors(context):
         options = parse_options(FitOptions, _configured(config, given(values)))
-        _begin(source, options.budget_s)
+        begin(source, options.budget_s)
         from headstart.api.fit import fit as run_fit
 
         run = run_fit(
@@ -69,7 +70,7 @@ def resume(
     """Resume an interrupted search."""
     with reporting_errors(context):
         options = parse_options(ResumeOptions, given(values))
-        _begin(run, None)
+        begin(run)
         from headstart.api.resume import resume as resume_run
 
         resumed = resume_run(run, options, progress=for_stream(sys.stderr), started=process_start())
@@ -92,7 +93,7 @@ def compare(
         one_format(as_json, as_csv)
         options = parse_options(CompareOptions, given(values))
         if what := source or options.run:  # else it is refused
-            _begin(what, options.budget_s)
+            begin(what, options.budget_s)
         from headstart.api.compare import compare as run_compare
 
         ledger = run_compare(
@@ -110,7 +111,7 @@ def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **v
     with reporting_errors(context):
         shares = _shares(values.pop("fractions"))
         options = parse_options(BenefitOptions, given({**values, "fractions": shares}))
-        _begin(source, options.budget_s)
+        begin(source, options.budget_s)
         from headstart.api.benefit import benefit as run_benefit
         from headstart.certificate.verdicts import answers
 
@@ -128,12 +129,6 @@ def benefit(context: typer.Context, source: Source, as_json: AsJson = False, **v
         for note in certificate.notes:
             say(f"note: {note}")
         say(f"certificate: {folder / 'certificate.html'}")
-
-
-def _begin(source: str | Path, budget_s: float | None) -> None:
-    """Says at once that work begins: PyTorch takes seconds to load."""
-    limit = "" if budget_s is None else f"; results within {format_duration(budget_s)}"
-    say(f"reading {source}{limit}", error=True)
 
 
 def _configured(config: Path | None, values: dict[str, Any]) -> dict[str, Any]:
