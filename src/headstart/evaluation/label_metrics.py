@@ -188,13 +188,16 @@ def compute_set_metrics(
     )
 
 
-def mean_precision_estimate(told: Floats, marks: Marks, groups: Groups) -> tuple[float, Interval]:
+def mean_precision_estimate(
+    told: Floats, marks: Marks, groups: Groups, resamples: int | None = None
+) -> tuple[float, Interval]:
     """Returns the mean average precision of the labels that some image has, and its 95% interval.
 
     Args:
         told: Scores (N, C).
         marks: 1 where an image has a label, (N, C).
         groups: Group number of each image, (N,); a resample draws whole groups.
+        resamples: Number of resamples; by default by the size of the marks.
 
     Returns:
         0 and (0, 1) if no image has a label.
@@ -209,7 +212,7 @@ def mean_precision_estimate(told: Floats, marks: Marks, groups: Groups) -> tuple
     known = np.flatnonzero(marks.any(0))
     if not len(known):
         return 0.0, (0.0, 1.0)
-    return _estimate(_mean_precision(told, marks, known), marks, groups)
+    return _estimate(_mean_precision(told, marks, known), marks, groups, resamples)
 
 
 def micro_f1_estimate(marks: Marks, given: Marks, groups: Groups) -> tuple[float, Interval]:
@@ -263,12 +266,13 @@ def _resamples(marks: Marks) -> int:
     return int(np.clip(_WORK / marks.size, _FEWEST, RESAMPLES))
 
 
-def _estimate(statistic: WeightedStatistic, marks: Marks, groups: Groups) -> tuple[float, Interval]:
+def _estimate(
+    statistic: WeightedStatistic, marks: Marks, groups: Groups, resamples: int | None = None
+) -> tuple[float, Interval]:
     """Returns a share for marks (N, C), and its interval."""
     point = float(statistic(np.ones((1, len(marks))))[0])
-    low, high = bootstrap_interval(
-        statistic, len(marks), groups=groups, n_resamples=_resamples(marks)
-    )
+    number = resamples or _resamples(marks)
+    low, high = bootstrap_interval(statistic, len(marks), groups=groups, n_resamples=number)
     return point, (min(max(low, 0.0), point), max(min(high, 1.0), point))
 
 

@@ -74,9 +74,9 @@ async function open() {
   }
 }
 
-// What the bars show, most probable first: a threshold only where an image has any number of labels.
+// What the bars show, most probable first; where an image has any number of labels, those that it gets come first.
 function rowsOf(found) {
-  if (facts.thresholds) return found.decisions;
+  if (facts.thresholds) return [true, false].flatMap((given) => found.decisions.filter((each) => each.given === given));
   const sorted = Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]);
   return sorted.map(([label, probability]) => ({ label, probability }));
 }
