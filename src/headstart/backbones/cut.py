@@ -43,6 +43,9 @@ class _Known:
 _KNOWN: dict[Hashable, _Known] = {}
 _KEPT = 8
 
+_TAKES: dict[Hashable, bool] = {}
+"""Whether an architecture takes a resolution behind a boundary: every trial asks the same."""
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -234,6 +237,9 @@ def takes_resolution(traced: Traced, boundary: str, resolution: int) -> bool:
     Raises:
         BackboneError: If there is no such boundary.
     """
+    key = (architecture(traced.model), boundary, resolution)
+    if key in _TAKES:
+        return _TAKES[key]
     first, rest = prefix(traced, boundary), suffix(traced, boundary)
     parameter = next(traced.model.parameters())
     images = torch.zeros(1, 3, resolution, resolution, device=parameter.device)
@@ -241,9 +247,11 @@ def takes_resolution(traced: Traced, boundary: str, resolution: int) -> bool:
         # A traced module prints the error that it raises.
         with torch.no_grad(), redirect_stderr(StringIO()):
             features = rest(first(images.to(parameter.dtype)))
+        taken = tuple(features.shape[1:]) == traced.boundary(FEATURES).shape
     except Exception:  # whatever the network's code raises
-        return False
-    return tuple(features.shape[1:]) == traced.boundary(FEATURES).shape
+        taken = False
+    _TAKES[key] = taken
+    return taken
 
 
 def _tapped(traced: Trace, taps: Sequence[str]) -> list[tuple[fx.Node, bool]]:
