@@ -63,7 +63,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the data sets")
     parser.add_argument("--only", nargs="+", default=SETS, help="data sets")
-    parser.add_argument("--seeds", type=int, nargs=2, default=(200, 210), help="first, and end")
+    parser.add_argument("--seeds", type=int, nargs=2, default=(200, 220), help="first, and end")
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--write", type=Path, help="page that gets table and picture")
     args = parser.parse_args()
