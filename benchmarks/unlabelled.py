@@ -210,7 +210,7 @@ def draw(found: Found, file: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("points of accuracy more than the head alone (95% interval over seeds)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
     figure.savefig(file, metadata={"Date": None})
 
 
