@@ -140,3 +140,14 @@ def test_the_shell_completes_commands_and_options() -> None:
 
     assert complete("headstart lead") == ["leaderboard"]
     assert complete("headstart fit --spl") == ["--split-seed", "--split"]
+
+
+def test_the_help_shows_no_type_behind_a_switch() -> None:
+    switches = [
+        (name, each)
+        for name, command in COMMANDS.items()
+        for each in command.params
+        if getattr(each, "is_flag", False)
+    ]
+    assert len(switches) > 20
+    assert [(name, each.name) for name, each in switches if each.metavar != ""] == []

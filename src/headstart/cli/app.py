@@ -30,12 +30,21 @@ class Commands(TyperGroup):
         super().__init__(**settings)
         listed = {name: TyperCommand(name, help=what) for name, (_, what) in COMMANDS.items()}
         self.commands = {**listed, **self.commands}
+        for each in (self, *self.commands.values()):
+            _without_value(each.params)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Returns the command that arguments begin with, with all of its options."""
         if args[0] in COMMANDS:
             self.commands = declared(args[0])
         return super().resolve_command(ctx, args)
+
+
+def _without_value(parameters: list[Any]) -> None:
+    """Lets the help show a switch such as `--json` without the type that typer writes behind it."""
+    for each in parameters:
+        if getattr(each, "is_flag", False) and each.metavar is None:
+            each.metavar = ""
 
 
 app = typer.Typer(
