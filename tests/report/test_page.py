@@ -280,12 +280,12 @@ def test_page_says_what_the_probabilities_stand_on(tmp_path: Path) -> None:
     assert "2.00, from 54 images (trial); their log loss: 0.500 without it, 0.250 with it" in (
         page.text
     )
-    assert "0 is best; 1.625 without the temperature" in page.text
+    assert "0 is best; 1.625 without the temperature (2.00)" in page.text
     assert "Alarm: Trust <b>nothing</b>." in page.text
     # An older run kept neither.
     older = tempered.model_copy(update={"log_loss_uncalibrated": None})
     _, page = read(make_run(tmp_path / "b", record(tmp_path, classes), older, predictions))
-    assert "without the temperature" not in page.text
+    assert "0 is best" in page.text and "0 is best;" not in page.text
     assert "Alarm" not in page.text
 
 

@@ -135,7 +135,7 @@ def optimism(trials: Sequence[Trial]) -> str:
 
 def test_results(metrics: Metrics) -> list[Figure]:
     """Returns the rows of the table of test results."""
-    digits = decimals(metrics.n)
+    digits, before = decimals(metrics.n), metrics.log_loss_uncalibrated
 
     def share(name: str, value: float, interval: Interval, meaning: str) -> Figure:
         return Figure(name, percent(value, digits), percent_range(interval, digits), meaning)
@@ -163,25 +163,25 @@ def test_results(metrics: Metrics) -> list[Figure]:
             "Log loss",
             f"{metrics.log_loss:.3f}",
             "",
-            "penalty for being sure and wrong; 0 is best" + _before(metrics),
+            "penalty for being sure and wrong; 0 is best"
+            + _before(metrics, "" if before is None else f"{before:.3f}"),
         ),
         Figure(
             "Calibration error",
             percent(metrics.ece),
             "",
-            "mean gap between the stated probability and how often it was right; "
-            f"{percent(metrics.ece_uncalibrated)} before the logits are divided by the "
-            f"temperature {metrics.temperature:.2f}",
+            "mean gap between the stated probability and how often it was right"
+            + _before(metrics, percent(metrics.ece_uncalibrated)),
         ),
         *_retrieval_figures(metrics),
     ]
 
 
-def _before(metrics: Metrics) -> str:
-    """Returns the log loss without the temperature; empty if a run has none or did not keep it."""
-    if metrics.temperature == 1 or metrics.log_loss_uncalibrated is None:
+def _before(metrics: Metrics, value: str) -> str:
+    """Returns a figure without the temperature; empty if a run has none or did not keep it."""
+    if metrics.temperature == 1 or not value:
         return ""
-    return f"; {metrics.log_loss_uncalibrated:.3f} without the temperature"
+    return f"; {value} without the temperature ({metrics.temperature:.2f})"
 
 
 def _retrieval_figures(metrics: Metrics) -> list[Figure]:
