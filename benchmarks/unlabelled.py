@@ -6,7 +6,8 @@ A third of the groups of a data set is the test. Of the others, one image each i
 15 images of each class have a label, and up to 500 further ones have none. The head alone is a
 logistic regression on frozen features, its penalty by cross-validation. `--unlabelled` is what
 `fit` does: pseudo-labels are used if they lower the log loss of cross-validation by more than its
-standard error. `always` uses them in any case. Differences are paired by seed: same test, same
+standard error. `always` uses them in any case. In further rows, of ten seeds, all unlabelled images
+are of another data set, so they can only do harm. Differences are paired by seed: same test, same
 labels. Intervals are Student's t over seeds.
 """
 
@@ -32,8 +33,22 @@ EACH = (5, 15)
 """Numbers of labelled images of a class."""
 MOST = 500
 """Most unlabelled images."""
+OTHER = dict(zip(SETS, (*SETS[1:], SETS[0]), strict=True))
+"""The data set of unlabelled images that are of no class."""
+FOREIGN_SEEDS = 10
 START, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PICTURE = DOCS / "pictures" / "unlabelled.svg"
+
+
+class Case(NamedTuple):
+    """A row of the table: data set, labels a class, and another data set of the unlabelled images.
+
+    Without another one, they are of the same data set.
+    """
+
+    data: str
+    each: int
+    other: str = ""
 
 
 class Outcome(NamedTuple):
@@ -71,17 +86,24 @@ def main() -> None:
     kept = BENCH / "unlabelled" / f"{args.resolution}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
     known = _known(kept)
-    for seed in range(*args.seeds):  # all data sets of a seed first: what there is can be shown
-        for name in args.only:
-            for each in EACH:
-                if (key := f"{name} {each} {seed}") not in known:
-                    data, began = features(args.data / name, args.resolution), time.process_time()
-                    known[key] = (measured(data, each, seed), time.process_time() - began)
-                    with kept.open("a") as file:
-                        file.write(json.dumps([key, *known[key]]) + "\n")
-                outcome, took = known[key]
-                found.setdefault((name, each), []).append(outcome)
-                seconds += took
+    cases = [Case(name, each) for name in args.only for each in EACH]
+    cases += [Case(name, EACH[0], OTHER[name]) for name in args.only]
+    # All data sets of a seed first: what there is can be shown.
+    for seed in range(*args.seeds):
+        for case in cases:
+            if case.other and seed >= args.seeds[0] + FOREIGN_SEEDS:
+                continue
+            if (key := " ".join([*filter(None, map(str, case)), str(seed)])) not in known:
+                data = features(args.data / case.data, args.resolution)
+                other = case.other and features(args.data / case.other, args.resolution)
+                began = time.process_time()
+                outcome = measured(data, case.each, seed, other or None)
+                known[key] = (outcome, time.process_time() - began)
+                with kept.open("a") as file:
+                    file.write(json.dumps([key, *known[key]]) + "\n")
+            outcome, took = known[key]
+            found.setdefault(case, []).append(outcome)
+            seconds += took
     print(made := table(found, args.resolution, args.seeds, seconds))
     if args.write:
         page = args.write.read_text(encoding="utf-8")
@@ -101,29 +123,39 @@ def _known(file: Path) -> dict[str, tuple[Outcome, float]]:
     }
 
 
-def measured(data: Features, each: int, seed: int) -> Outcome:
-    """Returns what unlabelled images do with some labels of each class."""
+def measured(data: Features, each: int, seed: int, other: Features | None = None) -> Outcome:
+    """Returns what unlabelled images do with some labels of each class.
+
+    Args:
+        data: Images with labels.
+        each: Number of labelled images of a class.
+        seed: Seed of test and labels.
+        other: Images that take the place of the unlabelled ones.
+    """
     dice, classes = np.random.default_rng(seed), int(data.labels.max()) + 1
     test, pool = test_and_pool(data, dice)
     chosen = [pool[data.labels[pool] == number][:each] for number in range(classes)]
     labelled = np.concatenate(chosen)
     rest = dice.permutation(np.setdiff1d(pool, labelled))[:MOST]
+    unlabelled = data.values[rest]
+    if other is not None:
+        unlabelled = other.values[dice.permutation(len(other.values))[:MOST]]
     known = LabelledFeatures(
         data.values[labelled], data.labels[labelled], classes, np.arange(len(labelled))
     )
     kind = HeadKind(cross_validate(known).strength)
-    tried = try_unlabelled(kind, known, data.values[rest])
+    tried = try_unlabelled(kind, known, unlabelled)
     heads = (
         kind.solve(known.features, hard(known.labels, classes)),
-        solved_with(kind, known, data.values[rest]),
+        solved_with(kind, known, unlabelled),
     )
     alone, more = (
         calibrated_score(head.logits(data.values[test]), data.labels[test])[::-1] for head in heads
     )
-    return Outcome(len(rest), tried.helps, alone, more)
+    return Outcome(len(unlabelled), tried.helps, alone, more)
 
 
-Found = dict[tuple[str, int], list[Outcome]]
+Found = dict[Case, list[Outcome]]
 
 
 def difference(outcomes: Sequence[Outcome], what: str, column: int) -> tuple[float, Interval]:
@@ -145,12 +177,13 @@ def table(found: Found, resolution: int, seeds: Sequence[int], seconds: float) -
         "log loss, `--unlabelled` (95% interval) |",
         "|-|-|-|-|-|-|-|-|",
     ]
-    for (name, each), outcomes in found.items():
+    for case, outcomes in found.items():
         alone = np.mean([one.alone[0] for one in outcomes])
         cells = [
-            name,
-            str(each),
-            f"{np.mean([one.unlabelled for one in outcomes]):.0f}",
+            case.data,
+            str(case.each),
+            f"{np.mean([one.unlabelled for one in outcomes]):.0f}"
+            + (f" of {case.other}" if case.other else ""),
             f"{alone:.1%}",
             _shown(*difference(outcomes, "used", 0), 100, "+.1f"),
             f"{sum(one.helps for one in outcomes)} of {len(outcomes)} seeds",
@@ -195,7 +228,10 @@ def draw(found: Found, file: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "headstart"
     figure = Figure(figsize=(7.6, 0.5 * len(found) + 1), layout="constrained")
     axes = figure.subplots()
-    names = [f"{name}, {each} a class" for name, each in found]
+    names = [
+        f"{case.data}, {case.each} a class" + (f"\npool: {case.other}" if case.other else "")
+        for case in found
+    ]
     for what, label, colour, shift in (
         ("used", "--unlabelled", "#0f766e", -0.13),
         ("with_them", "pseudo-labels always", "#b45309", 0.13),

@@ -38,7 +38,7 @@ def test_only_what_helps_counts_as_used(bench: ModuleType) -> None:
     assert mean == pytest.approx(0.02)
     assert (high - low) / 2 == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-3)  # t of 2
     assert bench.difference(outcomes, "with_them", 0)[0] == pytest.approx(-0.04 / 3)
-    text = bench.table({("a", 5): outcomes}, 64, (0, 3), 60.0)
+    text = bench.table({bench.Case("a", 5): outcomes}, 64, (0, 3), 60.0)
     assert "| a | 5 | 9 | 50.0% | +2.0 (-3.0 to +7.0) | 2 of 3 seeds |" in text
     assert "significantly higher in 0 of 1 rows" in text
 
@@ -46,5 +46,6 @@ def test_only_what_helps_counts_as_used(bench: ModuleType) -> None:
 def test_the_verdict_counts_intervals_beyond_zero(bench: ModuleType) -> None:
     up = [bench.Outcome(9, True, (0.5, 1.0), (0.54 + 0.001 * n, 0.9)) for n in range(4)]
     down = [bench.Outcome(9, True, (0.5, 1.0), (0.45 + 0.001 * n, 0.9)) for n in range(4)]
-    text = bench.table({("a", 5): up, ("b", 5): down}, 64, (0, 4), 60.0)
+    text = bench.table({bench.Case("a", 5): up, bench.Case("b", 5, "c"): down}, 64, (0, 4), 60.0)
     assert "higher in 1 of 2 rows, and significantly lower in 1" in text
+    assert "| b | 5 | 9 of c | 50.0% |" in text
