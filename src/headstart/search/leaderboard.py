@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 FEWEST_TRIALS = 8
 
+NO_TRIALS = (
+    "this run did not search recipes, or its budget left no time for it. A longer --budget does, "
+    "without --recipe, --strategy and --epochs."
+)
 TOO_FEW = (
     f"Fewer than {FEWEST_TRIALS} recipes were tried on the same schedule, or all scored alike: "
     "the importance of choices cannot be estimated."
@@ -79,7 +83,7 @@ def importance_of(folder: Path) -> list[tuple[str, float]]:
     """
     trials = TRIALS.read(folder)
     if not trials:
-        raise RunError(f"{folder} holds no trials: this run did not search recipes.")
+        raise RunError(f"{folder} holds no trials: {NO_TRIALS}")
     return importance(trials)
 
 
@@ -207,5 +211,5 @@ def leaderboard_of(folder: Path) -> list[Row]:
     """
     trials = TRIALS.read(folder)
     if not trials:
-        raise RunError(f"{folder} holds no trials: this run did not search recipes.")
+        raise RunError(f"{folder} holds no trials: {NO_TRIALS}")
     return leaderboard(trials, load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json"))
