@@ -80,7 +80,7 @@ def apart(images: int, epochs: int, winners: int = 1) -> tuple[np.ndarray, Trial
     score = {"val_loss": 0.5, "val_images": 10}
     trial = Trial(rung=0, number=0, state="done", recipe={}, epochs=epochs, **score)
     plan = SearchPlan(rungs=(), folds=1, epochs=12)
-    experiment: Any = SimpleNamespace(extractor=extractor)
+    experiment: Any = SimpleNamespace(extractor=extractor, multilabel=False)
     return to_calibrate_by(experiment, context, [trial] * winners, plan, 0), context
 
 
