@@ -116,7 +116,7 @@ def pseudo_labels(data: LabelledFeatures, unlabelled: Floats, seed: int = 0) -> 
         >>> corners = np.array([[0, 1], [0, 0.9], [0.1, 1], [1, 0], [0.9, 0], [1, 0.1]])
         >>> data = LabelledFeatures(corners, np.array([0, 0, 0, 1, 1, 1]), 2, np.arange(6))
         >>> found = pseudo_labels(data, np.array([[0, 1.1], [0.5, 0.5]], np.float32))
-        >>> found[0].argmax(), bool(found[0].sum() > found[1].sum())
+        >>> int(found[0].argmax()), bool(found[0].sum() > found[1].sum())
         (0, True)
     """
     means = HeadKind(0.0)
