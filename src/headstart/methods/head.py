@@ -56,6 +56,11 @@ class HeadMethod(Method):
     remembers_images: ClassVar[bool] = False
 
     @property
+    def means_scale(self) -> float:
+        """Factor of the cosines to the mean of each class; 0 if it does not start from those."""
+        return 0.0
+
+    @property
     def solved_penalty(self) -> float:
         """L2 penalty of the probe that starts the last layer; 0: cross-validated."""
         return float(getattr(self, "penalty", 0.0))
@@ -187,6 +192,11 @@ class Cosine(HeadMethod):
         Field(gt=0, le=256, description="factor of the cosines"),
         Range(8, 64, log=True),
     ] = 20.0
+
+    @property
+    def means_scale(self) -> float:
+        """Factor of the cosines to the mean of each class."""
+        return self.scale
 
     def build(self, widths: Sequence[int], classes: int, activation: "nn.Module") -> "Head":
         """Returns the head, initialized from torch's global random generator."""

@@ -22,7 +22,6 @@ from headstart.features.pseudo_labels import (
     solved_with,
     try_unlabelled,
 )
-from headstart.methods.head import Cosine, Linear
 from headstart.text import counted
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier
@@ -79,9 +78,8 @@ def head_kind(transfer: TransferModel) -> HeadKind:
     """Returns how the head of a transfer model was solved."""
     method = transfer.method
     one_scale = method.has_unit_parts
-    if isinstance(method, Cosine):
-        return HeadKind(0.0, one_scale=one_scale, scale=method.scale)
-    assert isinstance(method, Linear)
+    if method.means_scale:
+        return HeadKind(0.0, one_scale=one_scale, scale=method.means_scale)
     penalty = method.solved_penalty
     if not penalty:
         assert transfer.validated is not None
@@ -98,7 +96,7 @@ def _why_not(run: RunContext, fitted: FittedClassifier) -> str:
         return f"there are fewer than {FEWEST} that may be used"
     if not run.record.head_alone or fitted.others:
         return "they serve the head alone (--strategy head), and a fine-tuned network is shipped"
-    if not fitted.transfer.solved or not isinstance(method, Linear | Cosine):
+    if not fitted.transfer.solved or method.has_hidden_layer or method.remembers_images:
         return f"they serve a solved head, linear or cosine, and this one is {method.name}"
     labelled, classes = len(experiment.extractor.labels["train"]), len(experiment.extractor.classes)
     if not affordable(labelled, images, fitted.transfer.layout.width, classes):
