@@ -18,6 +18,7 @@ from headstart.evaluation.label_scores import (
     label_losses,
     weighted_precision,
 )
+from headstart.evaluation.precision_intervals import mean_interval, resampled_precisions
 from headstart.evaluation.statistics import Interval, WeightedStatistic, bootstrap_interval
 from headstart.inputs.quantities import Count, Names, Share, ShareRange, Size
 
@@ -35,8 +36,8 @@ class LabelMetrics(BaseModel):
         n: Number of test images with the label.
         threshold: Probability from which an image gets the label.
         average_precision: Mean precision over the ranks of these images; None without any.
-        average_precision_interval: 95% bootstrap interval by group of images; from Wilson's if
-            every image with the label ranks above all others; (0, 1) without any.
+        average_precision_interval: 95% bootstrap interval by group of images; Wilson's if every
+            image with the label ranks above all others; (0, 1) without any, or with one group.
         precision: Share of the images that get the label that have it; None if none gets it.
         recall: Share of the images with the label that get it; None without any.
         f1: Harmonic mean of both; None without images that have it or get it.
@@ -66,9 +67,10 @@ class SetMetrics(BaseModel):
         n: Number of images.
         groups: Number of independent groups of images.
         mean_average_precision: Mean of the average precisions of labels that some image has.
-        mean_average_precision_interval: Bootstrap interval (BCa) by group of images.
+        mean_average_precision_interval: Bootstrap interval by group of images, on the scale of the
+            log-odds; see `precision_intervals`.
         micro_f1: F1 of all decisions together.
-        micro_f1_interval: The same kind of interval.
+        micro_f1_interval: Bootstrap interval (BCa) by group of images.
         macro_f1: Mean F1 of the labels that some image has.
         macro_f1_interval: The same kind of interval.
         exact: Share of images that get exactly their labels.
@@ -212,7 +214,10 @@ def mean_precision_estimate(
     known = np.flatnonzero(marks.any(0))
     if not len(known):
         return 0.0, (0.0, 1.0)
-    return _estimate(_mean_precision(told, marks, known), marks, groups, resamples)
+    told, marks = told[:, known], marks[:, known]
+    point = float(average_precisions(told, marks).mean())
+    drawn = resampled_precisions(told, marks, groups, resamples or _resamples(marks))
+    return point, mean_interval(point, drawn, marks, groups)
 
 
 def micro_f1_estimate(marks: Marks, given: Marks, groups: Groups) -> tuple[float, Interval]:
@@ -266,12 +271,10 @@ def _resamples(marks: Marks) -> int:
     return int(np.clip(_WORK / marks.size, _FEWEST, RESAMPLES))
 
 
-def _estimate(
-    statistic: WeightedStatistic, marks: Marks, groups: Groups, resamples: int | None = None
-) -> tuple[float, Interval]:
+def _estimate(statistic: WeightedStatistic, marks: Marks, groups: Groups) -> tuple[float, Interval]:
     """Returns a share for marks (N, C), and its interval."""
     point = float(statistic(np.ones((1, len(marks))))[0])
-    number = resamples or _resamples(marks)
+    number = _resamples(marks)
     low, high = bootstrap_interval(statistic, len(marks), groups=groups, n_resamples=number)
     return point, (min(max(low, 0.0), point), max(min(high, 1.0), point))
 
@@ -296,15 +299,8 @@ def precision_interval(
     if not marks.any():
         return 0.0, 1.0
     point = float(weighted_precision(told, marks, np.ones((1, len(marks))))[0])
-    certain = share_interval(np.ones(int(marks.sum()), np.bool_), groups[marks > 0])
-    if point >= 1:
-        return certain
-
-    def statistic(weights: Floats) -> Floats:
-        return np.nan_to_num(weighted_precision(told, marks, weights), nan=point)
-
-    low, high = bootstrap_interval(statistic, len(marks), groups=groups, n_resamples=resamples)
-    return min(max(low, 0.0), point), max(min(high, 1.0), point)
+    drawn = resampled_precisions(told[:, None], marks[:, None], groups, resamples)
+    return mean_interval(point, drawn, marks[:, None], groups)
 
 
 def _losses(z: Floats, marks: Marks, rules: Sequence[LabelRule]) -> Floats:
@@ -343,14 +339,6 @@ def _calibration_error(told: Floats, marks: Marks) -> float:
     place = np.minimum((told * _BINS).astype(np.int64), _BINS - 1)
     gap = np.bincount(place, told - marks, minlength=_BINS)
     return float(np.abs(gap).sum() / len(told))
-
-
-def _mean_precision(told: Floats, marks: Marks, known: NDArray[np.int64]) -> WeightedStatistic:
-    def statistic(weights: Floats) -> Floats:
-        each = [weighted_precision(told[:, k], marks[:, k], weights) for k in known]
-        return _mean_of_known(np.stack(each, 1))
-
-    return statistic
 
 
 def _macro_f1(marks: Marks, given: Marks) -> WeightedStatistic:
