@@ -67,8 +67,9 @@ class Exported(BaseModel):
         notes: Sentences that a user of it should know.
 
     Example:
-        >>> Exported.model_fields["parity"].annotation.__name__
-        'Parity'
+        >>> parity = Exported.model_fields["parity"].annotation
+        >>> [kind.__name__ for kind in parity.__args__]
+        ['Parity', 'SetParity']
     """
 
     model_config = ConfigDict(frozen=True)

@@ -168,7 +168,7 @@ def shape_search(limits: SearchLimits, last_resort: bool = False) -> SearchShape
     Example:
         >>> limits = SearchLimits({"layer4": Speed(0.02, 0.005, 1000)}, 1000, 600, 1e9)
         >>> shape_search(limits)
-        SearchShape(boundary='layer4', epochs=22, views=8, trials=6, folds=1)
+        SearchShape(boundary='layer4', epochs=22, views=8, trials=6, folds=1, smaller=False)
     """
     sizes = (False, True) if limits.smaller else (False,)
     for folds in dict.fromkeys((folds_for(limits.images), 1)):
