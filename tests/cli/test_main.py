@@ -296,15 +296,21 @@ def test_ctrl_c_says_what_is_kept(pictures: Path, tmp_path: Path, shared_cache: 
     out = tmp_path / "run"
     command = [sys.executable, "-m", "headstart", "fit", str(pictures), "--epochs", "5000",
                "--out", str(out), *SMALL]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 90
-    journal = out / "epochs.jsonl"
-    while time.monotonic() < deadline:
-        if journal.exists() and len(journal.read_text().splitlines()) > 2:
-            break
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    # Where tests run in the background, Ctrl-C is ignored, and children would ignore it, too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, before)
+        try:
+            deadline = time.monotonic() + 90
+            journal = out / "epochs.jsonl"
+            while time.monotonic() < deadline:
+                if journal.exists() and len(journal.read_text().splitlines()) > 2:
+                    break
+                time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert "of 5,000 epochs" in " ".join(errors.split())
