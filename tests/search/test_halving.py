@@ -466,15 +466,21 @@ def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("saved", "epochs", "paid"),
-    [(0.03, 8, True), (0.01, 8, False), (-0.01, 8, False), (-0.01, 2, True), (-0.03, 2, False)],
-)
+    ("saved", "epochs", "images", "paid"),
+    [
+        (0.03, 8, 9, True), (0.01, 8, 100, False), (-0.01, 8, 100, False), (-0.01, 2, 100, True),
+        (-0.03, 2, 100, False), (-0.01, 2, 99, False), (0.01, 2, 99, False), (0.03, 2, 99, True),
+    ],
+)  # fmt: skip
 def test_training_pays_if_it_saves_more_than_the_noise(
-    saved: float, epochs: int, paid: bool
+    saved: float, epochs: int, images: int, paid: bool
 ) -> None:
-    """By a noise of 0.02; a schedule of 2 of 8 epochs is short, and may cost that much."""
+    """By a noise of 0.02; a schedule of 2 of 8 epochs is short, and may cost that much.
+
+    Not so on a few images, whose noise is so large that anything would pay.
+    """
     made = {"recipe": BASE.model_dump(mode="json"), "epochs": epochs, "state": "done"}
-    losses = {"start_loss": 0.4, "val_loss": 0.4 - saved, "val_images": 9, "gain_noise": 0.02}
+    losses = {"start_loss": 0.4, "val_loss": 0.4 - saved, "val_images": images, "gain_noise": 0.02}
     assert pays(Trial.model_validate({"rung": 0, "number": 0, **made, **losses}), 8) is paid
 
 

@@ -17,6 +17,9 @@ ALL_FAILED = "every trial failed"
 STARTUP_TRIALS = 8
 """Number of trials before their spread is known, and before the sampler learns from them."""
 
+_ENOUGH_IMAGES = 100
+"""Number of held-out images from which a short schedule gets the benefit of the doubt."""
+
 _LOOK_AFTER = 3
 """Number of trials before the check that training beats the head alone."""
 
@@ -64,7 +67,8 @@ def pays(trial: Trial, whole: int) -> bool:
 
     It must save more log loss than the standard error of what it saves: a smaller gain is as likely
     to be none. A short schedule counts as better unless it is worse by more than that, because a
-    longer schedule would improve it.
+    longer schedule would improve it; but on a few images the error is so large that anything
+    would count.
 
     Args:
         trial: Successful trial.
@@ -72,7 +76,8 @@ def pays(trial: Trial, whole: int) -> bool:
     """
     if trial.start_loss is None or trial.val_loss is None:
         return True
-    needed = -trial.gain_noise if short(trial, whole) else trial.gain_noise
+    doubtful = short(trial, whole) and trial.val_images >= _ENOUGH_IMAGES
+    needed = -trial.gain_noise if doubtful else trial.gain_noise
     return trial.start_loss - trial.val_loss > needed
 
 
