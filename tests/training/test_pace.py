@@ -209,6 +209,12 @@ def test_the_proof_is_reserved_at_the_slowest_pace_that_was_seen(machine: Machin
     assert proof_seconds(experiment(), Recipe()) == pytest.approx(80.4)
     flipped = Recipe.model_validate({"test_time_flip": True})
     assert proof_seconds(experiment(), flipped) == pytest.approx(90.4)
+    # 1600 x 4 x 0.025 = 160 s in PyTorch behind the boundary, and 0.6 s for 1e7 numbers.
+    here = experiment()
+    here.extractor.backbone = SimpleNamespace(features=1000)
+    here.extractor.classes = ("a", "b")
+    again = proof_seconds(here, Recipe(retrain_head=True))
+    assert again == pytest.approx(80.4 + 160 + 0.6 * 1600 * 1000 * 2 / 1e7)
     clock.pace.measure()
     left = 600.0 - machine.now
     assert seconds_for_training(experiment(), Recipe(), clock) == pytest.approx(left - 80.4 - 10)
