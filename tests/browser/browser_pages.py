@@ -22,15 +22,29 @@ MARKS = [
 ]
 
 
+_open: list[Any] = []
+
+
 @contextmanager
 def launched() -> Iterator[Any]:
-    """A browser. Its event loop ends with it, which other tests in the process need."""
+    """A browser. Its event loop ends with it, which other tests in the process need.
+
+    Playwright allows one event loop a thread, so a test that asks for a browser while that of
+    its module is still open gets the same one.
+    """
     from playwright.sync_api import sync_playwright
 
+    if _open:
+        yield _open[-1]
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+        _open.append(browser)
+        try:
+            yield browser
+        finally:
+            _open.pop()
+            browser.close()
 
 
 class Visit:
