@@ -117,13 +117,26 @@ def test_figures_count_what_was_asked(start: Callable[..., Any], image: bytes) -
 def test_the_description_is_typed_and_names_the_refusals(service: Any) -> None:
     told = service.ask("/openapi.json").data
     predict = told["paths"]["/v1/predict"]["post"]
-    wanted = {"200", "400", "401", "403", "408", "413", "415", "421", "422", "429", "503"}
+    wanted = {"200", "400", "403", "408", "413", "415", "421", "422", "429", "503"}
     assert set(predict["responses"]) == wanted
+    assert set(predict["responses"]["429"]["headers"]) == {"Retry-After"}
+    assert "securitySchemes" not in told["components"]
     assert "multipart/form-data" in predict["requestBody"]["content"]
     (coverage,) = predict["parameters"]
     assert coverage["schema"]["enum"] == [0.8, 0.9, 0.95, 0.99]
     fields = told["components"]["schemas"]["Prediction"]["properties"]
     assert {"label", "probabilities", "out_of_distribution"} <= set(fields)
+
+
+def test_the_description_says_what_needs_the_key(start: Callable[..., Any]) -> None:
+    told = start(key="a-key-of-24-characters-x").ask("/openapi.json").data
+    (scheme,) = told["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    operations = [each for path in told["paths"].values() for each in path.values()]
+    guarded = [each for each in operations if "401" in each["responses"]]
+    assert len(guarded) == len(operations) - 1
+    assert all(each["security"] == [{"HTTPBearer": []}] for each in guarded)
+    assert "security" not in told["paths"]["/healthz"]["get"]
 
 
 def test_it_does_without_pytorch(head_run: "Run") -> None:

@@ -91,6 +91,26 @@ def test_what_is_no_label_is_refused(page: Any, labels: LabelFile, label: object
     assert not labels.path.exists()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"rank": NaN, "label": null}',
+        '{"rank": 1, "label": -Infinity}',
+        '{"rank": 1, "label": "\\ud800"}',
+        '{"\\ud800": 1}',
+        '{"rank": 1, "label": "rings", "\x1b": 1}',
+        "[" * 50_000,
+        '{"rank": ' + "9" * 5000 + "}",
+    ],
+)
+def test_what_is_hardly_json_is_refused_in_words(page: Any, labels: LabelFile, body: str) -> None:
+    """FastAPI's own answer repeats what it got, and fails for NaN."""
+    answer = page.ask("/v1/labels", body, JSON)
+    assert answer.status in {400, 422}
+    assert isinstance(answer.data["detail"], str) and "\x1b" not in answer.data["detail"]
+    assert not labels.path.exists()
+
+
 def test_a_class_of_the_run_may_hold_what_separates_labels(
     head_run: "Run",
     found: NextLabels,

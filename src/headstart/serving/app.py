@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
 
 from headstart import __version__
@@ -23,31 +24,19 @@ from headstart.serving.answers import (
     LabelPredictions,
     ModelFacts,
     Predictions,
-    Problem,
 )
 from headstart.serving.batches import ClosedError
 from headstart.serving.guard import OPEN, RETRY_S, Gatekeeper
 from headstart.serving.metrics import ServiceFigures
 from headstart.serving.options import ApiKey, ServeOptions
+from headstart.serving.refusals import answer_misuse, refusals
 from headstart.serving.service import SeenImage, Service
 from headstart.serving.uploads import Upload, described, read_uploads
-from headstart.text import listed, shortened
 from headstart.webpage.pages import service_page
 
 T = TypeVar("T")
 
-_REFUSED = {
-    400: "The form cannot be read.",
-    401: "The key is missing or wrong.",
-    403: "A page of another site asks.",
-    408: "The request did not arrive in time.",
-    413: "The request has too many bytes.",
-    415: "The body is neither a form nor an image.",
-    421: "The service is not known by this name.",
-    422: "There is no image, none can be read, or a parameter is wrong.",
-    429: "There are too many requests at once; try again later.",
-    503: "The answer took too long, or the service ends; try again later.",
-}
+_IMAGES_REFUSED = (400, 408, 413, 415, 422, 429, 503)
 
 
 def make_app(folder: str | Path, options: ServeOptions, key: ApiKey | None = None) -> ASGIApp:
@@ -78,28 +67,32 @@ def make_app(folder: str | Path, options: ServeOptions, key: ApiKey | None = Non
         lifespan=lifespan,
         docs_url=None,  # its page would load scripts from another server
         redoc_url=None,
-        responses={
-            code: {"model": Problem, "description": _REFUSED[code]} for code in (401, 403, 421)
-        },
+        responses=refusals(403, 421),
     )
-    app.add_exception_handler(RequestValidationError, _misuse)
-    _add_answers(app, service, figures)
-    _add_facts(app, service, figures)
+    app.add_exception_handler(RequestValidationError, answer_misuse)
+    guarded = _guarded(key)
+    _add_answers(guarded, service, figures)
+    _add_facts(app, guarded, service, figures)
+    app.include_router(guarded)
     return Gatekeeper(app, options, key, figures, [*app.openapi()["paths"], *OPEN])
 
 
-def _refused(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"model": Problem, "description": _REFUSED[code]} for code in codes}
+def _guarded(key: ApiKey | None) -> APIRouter:
+    """Returns a router for what needs the key. The gatekeeper checks it; this only says so."""
+    if key is None:
+        return APIRouter()
+    scheme = HTTPBearer(auto_error=False, description="The key of the service.")
+    return APIRouter(dependencies=[Depends(scheme)], responses=refusals(401))
 
 
-def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
+def _add_answers(guarded: APIRouter, service: Service, figures: ServiceFigures) -> None:
     """Adds what takes images."""
     options, several = service.options, service.bundle.spec.multilabel
-    refused = _refused(*_REFUSED)
+    refused = refusals(*_IMAGES_REFUSED)
     calibrated = list(service.facts.coverages)
     coverages: dict[str, Any] = {"enum": calibrated} if calibrated else {}
 
-    @app.post(
+    @guarded.post(
         "/v1/predict",
         response_model=LabelPredictions if several else Predictions,
         responses=refused,
@@ -127,7 +120,7 @@ def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> Non
         uploads = await read_uploads(request, options.max_images)
         return await _in_time(_predictions(service, figures, uploads, set_coverage), options)
 
-    @app.post(
+    @guarded.post(
         "/v1/explain",
         response_model=LabelExplanation if several else Explanation,
         responses=refused,
@@ -139,7 +132,7 @@ def _add_answers(app: FastAPI, service: Service, figures: ServiceFigures) -> Non
         return await _in_time(_explanation(service, figures, uploads), options)
 
 
-def _add_facts(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
+def _add_facts(app: FastAPI, guarded: APIRouter, service: Service, figures: ServiceFigures) -> None:
     """Adds what tells about the service."""
     content, policy = service_page()
 
@@ -148,7 +141,7 @@ def _add_facts(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
         """Gives the page on which the classifier can be tried."""
         return HTMLResponse(content, headers={"Content-Security-Policy": policy})
 
-    @app.get("/v1/model")
+    @guarded.get("/v1/model")
     async def model() -> ModelFacts:
         """Tells which classifier this is, and what a request may hold."""
         return service.facts
@@ -158,7 +151,11 @@ def _add_facts(app: FastAPI, service: Service, figures: ServiceFigures) -> None:
         """Tells that the service answers."""
         return Health()
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @guarded.get(
+        "/metrics",
+        response_class=Response,  # PlainTextResponse would describe refusals as text, too
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
     async def metrics() -> Response:
         """Gives the figures of the service in the text format of Prometheus."""
         return Response(figures.as_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -218,11 +215,3 @@ async def _in_time(work: Awaitable[T], options: ServeOptions) -> T:
         reason = "The service ends."
     headers = {"Retry-After": str(RETRY_S)}
     raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason} Try again later.", headers)
-
-
-async def _misuse(_: Request, error: Exception) -> Response:
-    """Answers a wrong parameter in words."""
-    assert isinstance(error, RequestValidationError)
-    found = [f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()]
-    detail = f"A parameter is wrong: {shortened(listed(found), 300)}."
-    return JSONResponse({"detail": detail}, HTTPStatus.UNPROCESSABLE_ENTITY)

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp
@@ -23,6 +24,7 @@ from headstart.recipes.label_options import LabelNextOptions
 from headstart.serving.guard import Gatekeeper
 from headstart.serving.metrics import ServiceFigures
 from headstart.serving.options import ServeOptions
+from headstart.serving.refusals import answer_misuse
 from headstart.serving.server import address_of, http_server, listening, run_until_told
 from headstart.text import counted
 from headstart.webpage.pages import labelling_page
@@ -137,6 +139,7 @@ def make_labelling_app(
     spec, (content, policy) = read_spec(run / "bundle"), labelling_page()
     images = {each.rank: Path(each.image) for each in found.images}
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_exception_handler(RequestValidationError, answer_misuse)
 
     @app.get("/")
     async def page() -> Response:
