@@ -35,54 +35,46 @@ USE = """
 ## Use it without headstart
 
 ```python
-import sys
+{imports}import sys
 
 import timm
 import torch
 from PIL import Image, ImageOps
 
-FOLDER = "{folder}"  # this folder
+FOLDER = "."  # this folder
 model = timm.create_model(f"local-dir:{{FOLDER}}", pretrained=True).eval()
 config = timm.data.resolve_model_data_config(model)
 transform = timm.data.create_transform(**config, is_training=False)
 image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
 with torch.inference_mode():
-    probabilities = model(transform(image)[None]).softmax(1)[0]
-for name, probability in zip(model.pretrained_cfg["label_names"], probabilities.tolist()):
-    print(f"{{name}}: {{probability:.4f}}")
+    probabilities = model(transform(image)[None]){end}
 ```
 
-The temperature is in the weights: the softmax of the outputs are calibrated probabilities.
+{note}
 """
 
-USE_LABELS = """
-## Use it without headstart
+ONE_CLASS = {
+    "imports": "",
+    "end": """.softmax(1)[0]
+for name, probability in zip(model.pretrained_cfg["label_names"], probabilities.tolist()):
+    print(f"{name}: {probability:.4f}")""",
+    "note": "The temperature is in the weights: the softmax of the outputs are calibrated "
+    "probabilities.",
+}
 
-```python
-import json
-import sys
-
-import timm
-import torch
-from PIL import Image, ImageOps
-
-FOLDER = "{folder}"  # this folder
-model = timm.create_model(f"local-dir:{{FOLDER}}", pretrained=True).eval()
-config = timm.data.resolve_model_data_config(model)
-transform = timm.data.create_transform(**config, is_training=False)
-image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
-with torch.inference_mode():
-    probabilities = model(transform(image)[None]).sigmoid()[0]
-with open(f"{{FOLDER}}/config.json", encoding="utf-8") as file:
+ANY_LABELS = {
+    "imports": "import json\n",
+    "end": """.sigmoid()[0]
+with open(f"{FOLDER}/config.json", encoding="utf-8") as file:
     thresholds = json.load(file)["thresholds"]
 names = model.pretrained_cfg["label_names"]
 for name, probability, threshold in zip(names, probabilities.tolist(), thresholds):
-    print(f"{{name}}: {{probability:.4f}}" + (" (given)" if probability >= threshold else ""))
-```
-
-An image gets any number of labels. The calibration of each is in the weights: the sigmoids of the
-outputs are calibrated probabilities. A label is given from the threshold in `config.json`.
-"""
+    print(f"{name}: {probability:.4f}" + (" (given)" if probability >= threshold else ""))""",
+    "note": "An image gets any number of labels. The calibration of each is in the weights: the "
+    "sigmoids of the\noutputs are calibrated probabilities. A label is given from the threshold in "
+    "`config.json`.",
+}
+"""What differs in `USE` between a class and any number of labels an image."""
 
 USE_ONNX = """
 ## Use it without headstart
@@ -116,8 +108,8 @@ def write(exporting: Exporting, folder: Path) -> Written:
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     shown = {"image_processor_type": "TimmWrapperImageProcessor", "architecture": found.name}
     write_json(folder / "preprocessor_config.json", {**shown, "pretrained_cfg": data_config(spec)})
-    use = USE_LABELS if spec.multilabel else USE
-    _write_card(exporting, folder, use.format(folder="."), "timm")
+    use = USE.format(**(ANY_LABELS if spec.multilabel else ONE_CLASS))
+    _write_card(exporting, folder, use, "timm")
     return Written(
         classified(model, spec),
         f"timm {timm.__version__}",

@@ -14,8 +14,9 @@ def retrain_head(extractor: FeatureExtractor, recipe: Recipe, transfer: Transfer
     closed form, it fits them again (classifier re-training: Kang et al., "Decoupling Representation
     and Classifier for Long-Tailed Recognition", ICLR 2020).
 
-    The penalty is that of the head before fine-tuning: cross-validation would be no test here,
-    because the features have seen the labels of all these images.
+    The penalty of a linear head is that of the head before fine-tuning: cross-validation would be
+    no test here, because the features have seen the labels of all these images. A head that always
+    solves for its own penalty, as an MLP does, does so here, too.
 
     Args:
         extractor: Feature extractor with the labels of the training images.
