@@ -20,6 +20,7 @@ from headstart.data.reading import EACH
 from headstart.data.views import augmented_view
 from headstart.features.cache import cache_limit
 from headstart.features.extractor import FeatureExtractor, open_prefix, seconds_of
+from headstart.features.layout import layout_behind
 from headstart.recipes.recipe import Recipe
 from headstart.training.budget import Speed, share_of_disk
 
@@ -42,8 +43,13 @@ def measure_decoding(paths: list[Any], short_side: int) -> float:
 
 
 def measure_features(extractor: FeatureExtractor) -> float:
-    """Returns the seconds per image of the whole frozen backbone."""
-    run = open_prefix(extractor, FEATURES)
+    """Returns the seconds per image of the whole frozen backbone.
+
+    The features of all its stages are measured, because a head looks at those first: the engine
+    that is built for it here is kept.
+    """
+    layout = layout_behind(extractor.traced, FEATURES, extractor.backbone.features)
+    run = open_prefix(extractor, FEATURES, layout.taps)
     resolution = extractor.backbone.preprocessing.resolution
     size = run.engine.batch_size
     batch = np.zeros((size, resolution, resolution, 3), np.uint8)
