@@ -183,7 +183,7 @@ def test_failures_are_failures_with_their_cause_and_the_search_goes_on(tmp_path:
     failed = [trial for trial in TRIALS.read(tmp_path) if trial.state == "failed"]
     assert [t.cause for t in failed] == ["the loss is not finite.", "it broke", "ArithmeticError"]
     assert all(t.val_loss is None and "Traceback" in t.traceback for t in failed)
-    rows = leaderboard(TRIALS.read(tmp_path), BASE.model_dump(mode="json"))
+    rows = leaderboard(TRIALS.read(tmp_path), BASE)
     assert [row.failed for row in rows[-3:]] == [t.cause for t in failed]
 
 
@@ -219,7 +219,7 @@ def test_ctrl_c_is_no_failed_trial(tmp_path: Path) -> None:
 
 def test_the_leaderboard_ranks_what_came_farthest_first(tmp_path: Path) -> None:
     run(tmp_path)
-    rows = leaderboard(TRIALS.read(tmp_path), BASE.model_dump(mode="json"))
+    rows = leaderboard(TRIALS.read(tmp_path), BASE)
     assert [row.rank for row in rows] == list(range(1, 13))
     assert [row.epochs for row in rows] == [4] * 4 + [2] * 8
     losses = [row.val_loss for row in rows[:4]]

@@ -89,7 +89,7 @@ def test_intervals_of_trials_count_groups(groups: tuple[int, ...], independent: 
     bits = "1" * 16 + "0" * 8
     plain = made(1)[0].model_dump() | {"val_images": 24, "val_right": 16, "val_bits": bits}
     trial = Trial.model_validate(plain | {"val_groups": groups})
-    (row,) = leaderboard([trial], Recipe().model_dump(mode="json"))
+    (row,) = leaderboard([trial], Recipe())
     assert row.interval == pytest.approx(wilson(2 / 3, independent))
     # Trials of older runs, without bits, count every image.
     older = trial.model_copy(update={"val_groups": (), "val_bits": ""})

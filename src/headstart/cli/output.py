@@ -188,7 +188,8 @@ def print_leaderboard(rows: "Sequence[Row]", as_json: bool, as_csv: bool) -> Non
         )
         for row in rows
     ]
-    columns = ("rank", "trial", "epochs", "log loss", "accuracy", "95% interval", "recipe")
+    share = rows[0].right_share
+    columns = ("rank", "trial", "epochs", "log loss", share, "95% interval", "recipe")
     print_table(columns, table)
 
 

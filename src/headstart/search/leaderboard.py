@@ -143,6 +143,11 @@ def differences(recipe: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str,
     return found
 
 
+def right_share(base: Recipe) -> str:
+    """Returns the name of the share of images that a trial gets right."""
+    return "exact label sets" if base.criterion.for_sets else "accuracy"
+
+
 def right_words(base: Recipe) -> str:
     """Returns what counts as right in trials from a recipe, as words behind a number of images."""
     return "with exactly their labels" if base.criterion.for_sets else "correct"
@@ -155,7 +160,10 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the leaderboard; shares are from 0 to 1, the interval is at 95%, by group."""
+    """One line of the leaderboard; shares are from 0 to 1, the interval is at 95%, by group.
+
+    `right_share` says what the share is: accuracy, or of images with exactly their labels.
+    """
 
     rank: int
     trial: int
@@ -166,15 +174,17 @@ class Row:
     seconds: float
     changes: str
     failed: str
+    right_share: str
 
 
-def leaderboard(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[Row]:
+def leaderboard(trials: Sequence[Trial], base: Recipe) -> list[Row]:
     """Returns a row for each trial: the longest schedules first, then by loss; failures last.
 
     Args:
         trials: Trials from the journal.
-        base: The recipe that the search started from, as plain data.
+        base: The recipe that the search started from.
     """
+    plain = base.model_dump(mode="json")
     last: dict[int, Trial] = {}
     for trial in sorted(trials, key=lambda trial: trial.rung):
         if trial.state == "done" or trial.number not in last:
@@ -185,7 +195,7 @@ def leaderboard(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[Row]:
     )
     rows = []
     for rank, trial in enumerate(order, start=1):
-        changes = differences(trial.recipe, base)
+        changes = differences(trial.recipe, plain)
         right, images = trial.val_right, trial.val_images
         rows.append(
             Row(
@@ -198,6 +208,7 @@ def leaderboard(trials: Sequence[Trial], base: Mapping[str, Any]) -> list[Row]:
                 seconds=trial.seconds,
                 changes=", ".join(f"{path} = {shown(v)}" for path, v in changes.items()),
                 failed=trial.cause,
+                right_share=right_share(base),
             )
         )
     return rows
@@ -212,4 +223,4 @@ def leaderboard_of(folder: Path) -> list[Row]:
     trials = TRIALS.read(folder)
     if not trials:
         raise RunError(f"{folder} holds no trials: {NO_TRIALS}")
-    return leaderboard(trials, load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json"))
+    return leaderboard(trials, load_recipe(str(folder / SEARCH_RECIPE)))
