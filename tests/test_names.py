@@ -14,7 +14,7 @@ from headstart.artifacts.files import read_table
 from headstart.artifacts.fingerprint import Mark, read_fingerprint, write_fingerprint
 from headstart.artifacts.run import read_split_parts
 from headstart.data.splits import Split, read_split, save_split
-from headstart.diagnose.suspects import Suspect, read_suspects_csv, write_suspects_csv
+from headstart.diagnose.reasons import Suspect, read_suspects_csv, write_suspects_csv
 from headstart.names import from_cell, printable, printable_json, to_cell
 from headstart.progress import PlainProgress
 

@@ -14,7 +14,7 @@ from headstart.api.fit import fit
 from headstart.api.suspects import suspects
 from headstart.artifacts.run import read_split_parts
 from headstart.data.audit import Finding
-from headstart.diagnose.suspects import without_sealed
+from headstart.diagnose.reasons import without_sealed
 from headstart.errors import DataError, RunError
 from headstart.inference.run import Run
 

@@ -10,14 +10,13 @@ import pytest
 
 from headstart.data.audit import Finding
 from headstart.data.types import Dataset, Item
+from headstart.diagnose.reasons import Suspect, write_suspects_csv
 from headstart.diagnose.suspects import (
-    Suspect,
     find_suspects,
     label_issues,
     out_of_fold_probabilities,
     outliers,
     own_class_distances,
-    write_suspects_csv,
 )
 from headstart.errors import DataError
 

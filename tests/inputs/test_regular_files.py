@@ -20,7 +20,7 @@ from headstart.data.entries import SUMS, use
 from headstart.data.images import load_image
 from headstart.data.sources import load_dataset
 from headstart.data.splits import read_split
-from headstart.diagnose.suspects import read_suspects_csv
+from headstart.diagnose.reasons import read_suspects_csv
 from headstart.errors import InputError
 from headstart.inference.bundle import load_bundle
 from headstart.inputs.regular_files import open_regular, read_text

@@ -27,7 +27,7 @@ from headstart.artifacts.run import (
 )
 from headstart.artifacts.run_start import EPOCHS, write_recipe, write_start
 from headstart.data.audit import Audit, Finding
-from headstart.diagnose.suspects import SUSPECTS, Suspect, write_suspects_csv
+from headstart.diagnose.reasons import SUSPECTS, Suspect, write_suspects_csv
 from headstart.errors import RunError
 from headstart.evaluation.metrics import Metrics, compute_metrics
 from headstart.evaluation.trust import Calibration

@@ -1,5 +1,6 @@
 """The search of recipes where an image may have any number of labels."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import headstart
 from headstart.artifacts.bundle_spec import read_spec
 from headstart.artifacts.journal import HEADS, TRIALS, read_plan
 from headstart.artifacts.set_results import read_set_predictions
+from headstart.diagnose.reasons import SUSPECTS, read_suspects_csv
 from headstart.errors import HeadstartError
 from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.label_scores import best_temperature, label_losses
@@ -59,7 +61,11 @@ def test_recipes_for_sets_are_tried_and_the_result_is_proven(searched: headstart
     assert isinstance(searched.metrics, SetMetrics)
     assert searched.metrics.mean_average_precision > 0.7
     assert any("held-out images" in note for note in searched.record.notes)
-    assert "Leaderboard" in (searched.folder / "report.html").read_text()
+    page = (searched.folder / "report.html").read_text()
+    assert "Leaderboard" in page and "Not checked in this run" not in page
+    for doubted in read_suspects_csv(searched.folder / SUSPECTS):
+        named = {*json.loads(doubted["missing"]), *json.loads(doubted["wrong"])}
+        assert named <= {"red", "green", "blue"}
     rows = headstart.leaderboard(searched.folder)
     assert [each.right_share for each in rows] == ["exact label sets"] * 3
     for each in read_set_predictions(searched.folder):

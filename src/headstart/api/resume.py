@@ -13,7 +13,7 @@ from headstart.artifacts.run_start import asked_recipe
 from headstart.artifacts.unchanged import ANOTHER_RUN, check_unchanged
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
-from headstart.diagnose.suspects import SUSPECTS
+from headstart.diagnose.reasons import SUSPECTS
 from headstart.errors import RunError
 from headstart.export.tracking import check_log, log_run
 from headstart.inference.run import Run

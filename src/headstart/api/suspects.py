@@ -1,7 +1,7 @@
 """Suspicious images of a data set, found with the features of a frozen network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from headstart.backbones.places import FEATURES
 from headstart.data.audit import audit
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.decode import decode_dataset
+from headstart.data.division import labels_of, numbered
 from headstart.data.pixels import with_range
 from headstart.data.sources import load_dataset, say_understood
 from headstart.data.types import Dataset
-from headstart.diagnose.suspects import (
-    Suspect,
-    find_suspects,
-    out_of_fold_probabilities,
-    without_sealed,
+from headstart.diagnose.label_suspects import (
+    find_label_suspects,
+    judged_labels,
+    out_of_fold_labels,
 )
+from headstart.diagnose.reasons import Suspect, without_sealed
+from headstart.diagnose.suspects import find_suspects, out_of_fold_probabilities
 from headstart.errors import DataError, RunError
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of, open_prefix
 from headstart.progress import Progress, Shown, display
@@ -43,11 +45,14 @@ class Suspects:
         images: Number of checked images.
         sealed: Number of test images of a run, which are not checked.
         suspects: Suspicious images, the most suspicious first.
+        unjudged: Labels that too few images have, or lack, to say of others whether they should
+            have it, where an image may have any number of labels; else None.
     """
 
     images: int
     sealed: int
     suspects: tuple[Suspect, ...]
+    unjudged: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def suspects(
     source: Any,
     options: SourceOptions | None = None,
     *,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str | tuple[str, ...]] | None = None,
     cache_dir: str | Path | None = None,
     workers: int | None = None,
     progress: Shown = None,
@@ -74,13 +79,14 @@ def suspects(
     """Finds probable label errors, copies with other labels, and outliers.
 
     A probe on frozen features, fitted without the image and its group, checks every image; see
-    `diagnose.suspects`. For a run, the features come from its backbone before training, and the
+    `diagnose.suspects`, and `diagnose.label_suspects` where an image may have any number of labels.
+    For a run, the features come from its backbone before training, and the
     test set stays sealed: only training and validation images are checked or named.
 
     Args:
         source: A run folder, or a source as for `fit`.
         options: How the source is read; a run brings its own.
-        labels: Class names for a list of paths.
+        labels: Class of each image, or a tuple of its labels, for a list of paths.
         cache_dir: Cache folder; by default `$HEADSTART_CACHE` or the user's cache folder.
         workers: Number of processes that decode images.
         progress: Progress display; by default one where there is a terminal or a notebook. False
@@ -103,7 +109,7 @@ def suspects(
         judged = _of_run(Path(source), cache, progress)
     else:
         options = with_keywords(SourceOptions, options, keywords)
-        dataset = load_dataset(source, options, labels=labels, cache_dir=cache)
+        dataset = load_dataset(source, options, labels=labels, cache_dir=cache, multilabel=True)
         say_understood(dataset, progress)
         judged = _Judged(dataset, Recipe(), frozenset(), None)
     dataset, recipe = judged.dataset, judged.recipe
@@ -137,14 +143,13 @@ def suspects(
             progress=progress,
             reading=dataset.reading,
         )
-    names = [dataset.items[int(row)].label for row in rows]
-    classes = tuple(sorted(set(names)))
+    names = labels_of(dataset, replace(audited, kept=rows))
+    classes, numbers = numbered(names, list(audited.audit.classes))
     if len(classes) < 2:
         raise DataError(
             f"{dataset.name} has images of {counted(len(classes), 'class', 'classes')}. "
             "At least two are needed."
         )
-    numbers = np.array([classes.index(name) for name in names], np.int64)
     extractor = FeatureExtractor(
         pixels=pixels,
         rows={"train": rows},
@@ -160,10 +165,17 @@ def suspects(
     features: NDArray[np.float32] = np.asarray(
         activations(extractor, open_prefix(extractor, FEATURES), "train"), np.float32
     )
-    probabilities = out_of_fold_probabilities(features, numbers, len(classes), groups, recipe.seed)
     findings = without_sealed(audited.audit.findings, judged.sealed)
-    found = find_suspects(dataset, rows, classes, probabilities, features, findings)
-    return Suspects(len(rows), len(judged.sealed), found)
+    sealed = len(judged.sealed)
+    if dataset.multilabel:
+        known = judged_labels(numbers, groups, classes)
+        told = out_of_fold_labels(features, numbers, groups, recipe.seed)
+        found = find_label_suspects(dataset, rows, classes, told, features, groups, findings)
+        unjudged = tuple(name for name in classes if name not in known)
+        return Suspects(len(rows), sealed, found, unjudged)
+    told = out_of_fold_probabilities(features, numbers, len(classes), groups, recipe.seed)
+    found = find_suspects(dataset, rows, classes, told, features, findings)
+    return Suspects(len(rows), sealed, found)
 
 
 def _is_run(source: Any) -> bool:
@@ -185,7 +197,8 @@ def _of_run(folder: Path, cache: Path, progress: Progress) -> _Judged:
             "instead of the run."
         )
     try:
-        dataset = load_dataset(source, record.reading, cache_dir=cache)
+        several = record.task == "multilabel"
+        dataset = load_dataset(source, record.reading, cache_dir=cache, multilabel=several)
     except DataError as error:
         raise RunError(f"Cannot find the images of {folder}: {error}") from None
     wanted = frozenset(key for key, part in parts.items() if part != "test")

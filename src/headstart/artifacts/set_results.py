@@ -69,11 +69,11 @@ def write_set_result(
         rows = [
             [
                 to_cell(each.path),
-                _cell(each.labels),
-                _cell(each.given),
+                list_cell(each.labels),
+                list_cell(each.given),
                 each.log_loss,
                 each.group,
-                _cell(each.probabilities),
+                list_cell(each.probabilities),
             ]
             for each in predictions
         ]
@@ -82,7 +82,8 @@ def write_set_result(
     write_json(folder / "metrics.json", metrics.model_dump(mode="json"))
 
 
-def _cell(values: Sequence[object]) -> str:
+def list_cell(values: Sequence[object]) -> str:
+    """Returns a list as a cell of a table, in JSON."""
     return printable_json(json.dumps(values, ensure_ascii=False))
 
 

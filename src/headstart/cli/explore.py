@@ -22,7 +22,7 @@ from headstart.errors import DataError
 from headstart.progress import for_stream
 from headstart.recipes.keywords import parse_options
 from headstart.recipes.options import SourceOptions
-from headstart.text import counted
+from headstart.text import counted, listed
 
 
 @app.command()
@@ -63,14 +63,14 @@ def suspects(
         begin(source)
         from headstart.api.suspects import suspects as find
         from headstart.artifacts.files import check_writable
-        from headstart.diagnose.suspects import write_suspects_csv
+        from headstart.diagnose.reasons import write_suspects_csv
 
         check_writable(out)
         options = parse_options(SourceOptions, given(values))
         found = find(source, options, progress=for_stream(sys.stderr))
-        write_suspects_csv(out, found.suspects)
+        write_suspects_csv(out, found.suspects, found.unjudged is not None)
         if as_json:
-            print_json(asdict(found))
+            print_json(_without_none(asdict(found)))
             return
         first = found.suspects[:20]
         rows = [(f"{s.score:.2f}", s.kind, s.path, s.label, s.suggested, s.why) for s in first]
@@ -81,6 +81,16 @@ def suspects(
         checked = counted(found.images, "image")
         verb = "is" if len(found.suspects) == 1 else "are"
         say(f"{len(found.suspects):,} of {checked} {verb} suspicious; see {out}.{sealed}")
+        if found.unjudged:
+            shown = listed([repr(name) for name in found.unjudged])
+            say(f"note: Too few images have, or lack, {shown} to say where it is missing or wrong.")
+
+
+def _without_none(value: Any) -> Any:
+    """Returns nested data without what is None, which one label an image does not have."""
+    if isinstance(value, dict):
+        return {key: _without_none(each) for key, each in value.items() if each is not None}
+    return [_without_none(each) for each in value] if isinstance(value, tuple) else value
 
 
 @app.command()

@@ -1,70 +1,28 @@
 """Suspicious images: probably wrong labels, copies with different labels, and outliers."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.artifacts.files import check_writable, read_table, replacing
 from headstart.data.audit import Finding
 from headstart.data.splits import folds
 from headstart.data.types import Dataset
+from headstart.diagnose.reasons import Reason, Suspect, copy_reasons, suspects_by
 from headstart.errors import DataError
 from headstart.evaluation.calibration import softmax
 from headstart.evaluation.retrieval import unit
 from headstart.features.probe import LabelledFeatures, cross_validate, fit_probe
-from headstart.names import to_cell, write_rows
 from headstart.text import percent
 
-Kind = Literal["label", "copies", "outlier"]
-
-SUSPECTS = "suspects.csv"
-"""File in a run folder with its suspicious images."""
 FOLDS = 5
 NEIGHBOURS = 5
 """Number of images of its own class that an image is compared with."""
 FAR = 3.5
 """Robust standard deviations above which a distance is an outlier (Iglewicz & Hoaglin 1993)."""
 
-_SCORE_OF_COPIES = 0.9
 _MOST_OF_OUTLIER = 0.5
 _BLOCK = 512
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A suspicious image.
-
-    Attributes:
-        path: Path relative to the folder of the data set.
-        row: Row in the data set.
-        label: Class label.
-        suggested: Class that it may belong to; empty if there is no suggestion.
-        kind: The strongest reason: a probably wrong label (`label`), a copy with another label
-            (`copies`), or a large distance from its class (`outlier`).
-        score: How suspicious the image is, 0 to 1.
-        why: All reasons, for display.
-    """
-
-    path: str
-    row: int
-    label: str
-    suggested: str
-    kind: Kind
-    score: float
-    why: str
-
-
-@dataclass(frozen=True)
-class _Reason:
-    row: int
-    suggested: str
-    kind: Kind
-    score: float
-    why: str
 
 
 def out_of_fold_probabilities(
@@ -235,69 +193,12 @@ def find_suspects(
     labels = np.array([numbers[name] for name in names], np.int64)
     reasons = [
         *_wrong_labels(rows, names, classes, labels, probabilities),
-        *_copies(dataset, findings),
-        *_outliers(rows, names, own_class_distances(features, labels)),
+        *copy_reasons(dataset, findings),
+        *outlier_reasons(
+            rows, [f"of {name!r}" for name in names], own_class_distances(features, labels)
+        ),
     ]
-    by_row: dict[int, list[_Reason]] = {}
-    for reason in reasons:
-        by_row.setdefault(reason.row, []).append(reason)
-    found = [_suspect(dataset, together) for together in by_row.values()]
-    return tuple(sorted(found, key=lambda suspect: (-suspect.score, suspect.row)))
-
-
-def write_suspects_csv(path: Path, suspects: Iterable[Suspect]) -> None:
-    """Writes suspicious images as CSV, one row each, in the given order.
-
-    Raises:
-        InputError: As `check_writable`.
-        DiskFullError: If there is no space left.
-    """
-    check_writable(path)
-    # surrogateescape: a file name need not be valid UTF-8.
-    with (
-        replacing(path) as draft,
-        draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        cells = (
-            [*map(to_cell, (s.path, s.label, s.suggested)), s.kind, f"{s.score:.4f}", s.why]
-            for s in suspects
-        )
-        write_rows(file, [("path", "label", "suggested", "kind", "score", "why"), *cells])
-
-
-def read_suspects_csv(path: Path) -> list[dict[str, str]]:
-    """Reads a file of `write_suspects_csv`; returns an empty list if there is no such file.
-
-    Raises:
-        RunError: If it cannot be read.
-    """
-    return read_table(path, ("path", "label", "suggested", "kind", "score", "why")) or []
-
-
-def without_sealed(findings: Iterable[Finding], sealed: Container[str]) -> list[Finding]:
-    """Returns the findings without sealed images; those that depend on them are left out."""
-    known = []
-    for finding in findings:
-        files = tuple(file for file in finding.files if file not in sealed)
-        if len(files) == len(finding.files):
-            known.append(finding)
-        elif len(files) > 1:
-            known.append(finding.model_copy(update={"files": files}))
-    return known
-
-
-def _suspect(dataset: Dataset, reasons: Sequence[_Reason]) -> Suspect:
-    """Combines all reasons for one image."""
-    first, *_ = ordered = sorted(reasons, key=lambda reason: -reason.score)
-    return Suspect(
-        path=dataset.key(first.row),
-        row=first.row,
-        label=dataset.items[first.row].label,
-        suggested=next((reason.suggested for reason in ordered if reason.suggested), ""),
-        kind=first.kind,
-        score=float(1 - np.prod([1 - reason.score for reason in ordered])),
-        why="; ".join(reason.why for reason in ordered),
-    )
+    return suspects_by(dataset, reasons)
 
 
 def _wrong_labels(
@@ -306,7 +207,7 @@ def _wrong_labels(
     classes: Sequence[str],
     labels: NDArray[np.int64],
     probabilities: NDArray[np.floating],
-) -> list[_Reason]:
+) -> list[Reason]:
     reasons = []
     for row, suggested, margin in zip(*label_issues(probabilities, labels), strict=True):
         chance, of_label = probabilities[row, suggested], probabilities[row, labels[row]]
@@ -314,41 +215,27 @@ def _wrong_labels(
             f"labelled {names[row]!r}, but a classifier that was not trained on it predicts "
             f"{classes[suggested]!r} ({percent(chance, 0)} against {percent(of_label, 0)})"
         )
-        reasons.append(_Reason(int(rows[row]), classes[suggested], "label", float(margin), why))
+        reasons.append(Reason(int(rows[row]), classes[suggested], "label", float(margin), why))
     return reasons
 
 
-def _copies(dataset: Dataset, findings: Iterable[Finding]) -> list[_Reason]:
-    """Returns a reason for each image that has a copy with another label."""
-    at: Mapping[str, int] = {dataset.key(row): row for row in range(len(dataset.items))}
-    others: dict[int, dict[str, str]] = {}  # by image, one copy of each other label
-    for finding in findings:
-        if finding.kind not in {"conflicting_labels", "near_duplicate"}:
-            continue
-        for file in finding.files:
-            label = dataset.items[at[file]].label
-            for other in finding.files:
-                if (name := dataset.items[at[other]].label) != label:
-                    others.setdefault(at[file], {}).setdefault(name, other)
-    reasons = []
-    for row, copies in others.items():
-        shown = " and ".join(f"{file} is labelled {name!r}" for name, file in copies.items())
-        why = f"labelled {dataset.items[row].label!r}, but its copy {shown}"
-        suggested = next(iter(copies)) if len(copies) == 1 else ""
-        reasons.append(_Reason(row, suggested, "copies", _SCORE_OF_COPIES, why))
-    return reasons
+def outlier_reasons(
+    rows: NDArray[np.int64], others: Sequence[str], away: NDArray[np.float64]
+) -> list[Reason]:
+    """Returns a reason for each image that is unusually far from others.
 
-
-def _outliers(
-    rows: NDArray[np.int64], names: Sequence[str], away: NDArray[np.float64]
-) -> list[_Reason]:
+    Args:
+        rows: Rows of the data set (N,).
+        others: What the others are, for each image, such as "of 'rose'".
+        away: Distance to them (N,); NaN for unknown ones.
+    """
     return [
-        _Reason(
+        Reason(
             int(rows[row]),
             "",
             "outlier",
             _MOST_OF_OUTLIER * (1 - FAR / float(z)),
-            f"unlike other images of {names[row]!r}: the distance to them is {z:.1f} standard "
+            f"unlike other images {others[row]}: the distance to them is {z:.1f} standard "
             "deviations above the median",
         )
         for row, z in zip(*outliers(away), strict=True)

@@ -28,7 +28,7 @@ from headstart.artifacts.set_results import read_set_predictions
 from headstart.data.eval_view import eval_view
 from headstart.diagnose.heat import HeatError, heat_maps
 from headstart.diagnose.projection import FEWEST, project
-from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
+from headstart.diagnose.reasons import SUSPECTS, read_suspects_csv
 from headstart.errors import DiskFullError
 from headstart.evaluation.retrieval import nearest
 from headstart.inference.sealed_test import Proof
@@ -124,11 +124,13 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
 
 
 def _keep_worst(folder: Path, experiment: Experiment) -> None:
-    """Stores small pictures of the images that a multi-label run predicts worst."""
-    rows = experiment.audited.kept[experiment.split.test]
-    row_of = {experiment.dataset.key(int(row)): int(row) for row in rows}
-    worst = worst_images(read_set_predictions(folder))
-    drawn = ((each.path, _small(experiment, row_of[each.path])) for each in worst)
+    """Stores small pictures of what a multi-label run predicts worst, and of suspicious images."""
+    dataset = experiment.dataset
+    row_of = {dataset.key(row): row for row in range(len(dataset.items))}
+    worst = [each.path for each in worst_images(read_set_predictions(folder))]
+    suspects = [row["path"] for row in read_suspects_csv(folder / SUSPECTS)[:SUSPECTS_SHOWN]]
+    names = [name for name in dict.fromkeys([*worst, *suspects]) if name in row_of]
+    drawn = ((name, _small(experiment, row_of[name])) for name in names)
     write_pictures(folder, "photograph", drawn)
     write_evidence(folder, Evidence())
 

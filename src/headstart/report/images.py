@@ -1,5 +1,6 @@
 """The images of the report: mistakes, confused pairs and suspects."""
 
+import shlex
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from headstart.artifacts.evidence import (
     read_picture,
 )
 from headstart.artifacts.originals import Originals
-from headstart.artifacts.records import TestPrediction
+from headstart.artifacts.records import RunRecord, TestPrediction
+from headstart.diagnose.reasons import SUSPECTS
 from headstart.report.figures import photograph
 
 MISTAKES_SHOWN = 24
@@ -216,6 +218,13 @@ def suspects(rows: Sequence[dict[str, str]], album: Album) -> list[tuple[dict[st
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(one, rows[:SUSPECTS_SHOWN]))
+
+
+def suspects_command(record: RunRecord, folder: Path) -> str:
+    """Returns the command that writes the table of suspects; empty without a source path."""
+    if record.source == "":
+        return ""
+    return shlex.join(["headstart", "suspects", str(folder), "--out", str(folder / SUSPECTS)])
 
 
 def _near(near: Neighbour, album: Album) -> Shown:

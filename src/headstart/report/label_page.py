@@ -20,11 +20,12 @@ from headstart.artifacts.set_results import (
     read_set_predictions,
 )
 from headstart.data.audit import summary_rows
+from headstart.diagnose.reasons import SUSPECTS, read_suspects_csv
 from headstart.evaluation.intervals import basis
 from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.statistics import Interval
 from headstart.progress import SILENT, Progress, format_duration
-from headstart.report.images import Album
+from headstart.report.images import Album, suspects, suspects_command
 from headstart.report.label_figures import precision_svg, reliability_svg
 from headstart.report.templates import templates
 from headstart.search.leaderboard import leaderboard_of
@@ -60,6 +61,8 @@ def write_label_report(folder: Path, data: Path | None = None, progress: Progres
     album = Album(folder, originals(folder, data))
     names = metrics.class_names
     worst = [(each, album.photograph(each.path)) for each in worst_images(predictions)]
+    looked_at = read_suspects_csv(folder / SUSPECTS)
+    shown = suspects(looked_at, album)
     if album.absent:
         progress.say(f"note: {counted(len(album.absent), 'image')} of the report have no picture.")
     weakest = sorted(
@@ -96,6 +99,11 @@ def write_label_report(folder: Path, data: Path | None = None, progress: Progres
         pairs=pairs(metrics),
         matrix=len(names) <= MATRIX_AS_TABLE,
         worst=worst,
+        suspects=shown,
+        n_suspects=len(looked_at),
+        judged=(folder / SUSPECTS).exists(),
+        suspects_command=suspects_command(record, folder),
+        report_command=f"headstart report {shlex.quote(str(folder))}",
         told=probability,
         evidence=read_evidence(folder),
         facts=_facts(record),

@@ -16,7 +16,7 @@ from headstart.artifacts.run import read_metrics, read_predictions, read_record
 from headstart.artifacts.run_start import EPOCHS, read_audit
 from headstart.certificate.record import CERTIFICATE, Certificate, read_certificate
 from headstart.data.audit import Finding
-from headstart.diagnose.suspects import SUSPECTS, read_suspects_csv
+from headstart.diagnose.reasons import SUSPECTS, read_suspects_csv
 from headstart.progress import SILENT, Progress
 from headstart.report.ablation import what_each_brought
 from headstart.report.advice import what_next
@@ -41,7 +41,7 @@ from headstart.report.figures import (
     reliability_diagram,
 )
 from headstart.report.heat_colours import scale
-from headstart.report.images import Album, mistakes, pairs, suspects
+from headstart.report.images import Album, mistakes, pairs, suspects, suspects_command
 from headstart.report.label_page import write_label_report
 from headstart.report.templates import templates
 from headstart.search.leaderboard import leaderboard_of
@@ -127,7 +127,7 @@ def write_report(folder: Path, data: Path | None = None, progress: Progress = SI
         views=album.views(),
         n_suspects=len(looked_at),
         judged=(folder / SUSPECTS).exists(),
-        suspects_command=_suspects_command(record, folder),
+        suspects_command=suspects_command(record, folder),
         certificate=None if certificate is None else drawn(certificate),
         advice=what_next(record, metrics, looked_at, trials, certificate),
         top=tiles(record, metrics),
@@ -207,13 +207,6 @@ def _benefit_command(record: RunRecord, folder: Path) -> str:
         options += ["--set", "augmentation.flip=false"]
     out = ["--out", str(folder / CERTIFICATE_FOLDER)]
     return shlex.join(["headstart", "benefit", record.source, *options, *out])
-
-
-def _suspects_command(record: RunRecord, folder: Path) -> str:
-    """Returns the command that writes the table of suspects; empty without a source path."""
-    if record.source == "":
-        return ""
-    return shlex.join(["headstart", "suspects", str(folder), "--out", str(folder / SUSPECTS)])
 
 
 def _by_kind(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:

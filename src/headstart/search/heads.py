@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
 from headstart.backbones.places import FEATURES
-from headstart.diagnose.suspects import SUSPECTS, find_suspects, without_sealed, write_suspects_csv
+from headstart.diagnose.label_suspects import find_label_suspects
+from headstart.diagnose.reasons import SUSPECTS, without_sealed, write_suspects_csv
+from headstart.diagnose.suspects import find_suspects
 from headstart.evaluation.calibration import calibrated_score, softmax
-from headstart.evaluation.label_rules import fit_rules
+from headstart.evaluation.label_rules import fit_rules, probabilities_of
 from headstart.evaluation.label_scores import right_sets
 from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import activations, features_of, open_prefix
@@ -294,13 +296,15 @@ def with_best_head(
         if tested.any() and experiment.multilabel:
             held, marks = found.logits[tested], plain.labels[tested]
             rules = fit_rules(held, marks, plain.groups[tested], run.record.precision)
+            told = probabilities_of(held, rules.rules)
+            _note_suspects(run, experiment, tested, told, pooled[tested])
         elif tested.any():
             held, labels = found.logits[tested], plain.labels[tested]
             calibration = fit_calibration(
                 held, labels, "cross-validation of the head", groups=plain.groups[tested]
             )
             told = softmax(held, calibration.temperature)
-            _note_suspects(run, experiment, plain.rows[tested], told, pooled[tested])
+            _note_suspects(run, experiment, tested, told, pooled[tested])
     plan = nothing.model_copy(
         update={
             "head_loss": best.loss, "head_right": best.right, "head_images": best.images,
@@ -313,18 +317,33 @@ def with_best_head(
 def _note_suspects(
     run: RunContext,
     experiment: Experiment,
-    rows: NDArray[np.int64],
+    tested: NDArray[np.bool_],
     probabilities: NDArray[np.float64],
     features: NDArray[np.float32],
 ) -> None:
-    """Writes the suspect images, by out-of-fold probabilities of the best head."""
+    """Writes the suspect images, by out-of-fold probabilities of the best head.
+
+    Args:
+        run: The run.
+        experiment: Its images.
+        tested: Which images of the development set have such probabilities.
+        probabilities: Their probabilities (N, C), calibrated.
+        features: Their features (N, F).
+    """
     sealed = {
         experiment.dataset.key(int(row)) for row in experiment.audited.kept[experiment.split.test]
     }
     findings = without_sealed(experiment.audited.audit.findings, sealed)
-    classes = experiment.extractor.classes
-    found = find_suspects(experiment.dataset, rows, classes, probabilities, features, findings)
-    write_suspects_csv(run.folder / SUSPECTS, found)
+    dataset, classes = experiment.dataset, experiment.extractor.classes
+    plain = development_set(experiment)
+    rows, groups = plain.rows[tested], plain.groups[tested]
+    if experiment.multilabel:
+        found = find_label_suspects(
+            dataset, rows, classes, probabilities, features, groups, findings
+        )
+    else:
+        found = find_suspects(dataset, rows, classes, probabilities, features, findings)
+    write_suspects_csv(run.folder / SUSPECTS, found, experiment.multilabel)
 
 
 def _head_features(experiment: Experiment, boundary: str, rows: NDArray[np.int64]) -> FeatureTable:
