@@ -10,7 +10,6 @@ images of that world, and their precision on new images is computed.
 """
 
 import argparse
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from headstart.artifacts.records import machine, versions
-from headstart.evaluation.label_metrics import mean_precision_estimate, precision_interval
+from headstart.evaluation.label_metrics import precision_estimates
 from headstart.evaluation.label_rules import NEVER, threshold_of
 from headstart.evaluation.label_scores import sigmoid, weighted_precision
 
@@ -109,12 +108,13 @@ def coverage(world: World, draws: int, resamples: int, seed: int = 0) -> Held:
     groups = np.arange(world.images) // world.group
     for _ in range(draws):
         scores, marks = world.draw(random, world.images)
-        _, (low, high) = mean_precision_estimate(scores, marks, groups, resamples)
+        found = precision_estimates(scores, marks, groups, resamples)
         there = marks.any(0)  # a label that no image has does not count in the mean
+        low, high = found.mean_interval
         mean += low <= truth[there].mean() <= high
-        for k in range(len(SHARES)):
-            low, high = precision_interval(scores[:, k], marks[:, k], groups, resamples)
-            each[k] += low <= truth[k] <= high
+        each += [
+            low <= known <= high for (low, high), known in zip(found.labels, truth, strict=True)
+        ]
     return Held(float(mean) / draws, tuple(float(share) for share in each / draws))
 
 
@@ -182,17 +182,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--write", type=Path, help="page between whose marks the tables go")
     given = parser.parse_args()
-    began = time.monotonic()
     lines = [
         *coverage_table(given.draws, given.resamples, given.jobs),
         "",
         *threshold_table(given.draws),
     ]
-    took = time.monotonic() - began
     known = versions()
     lines += [
         "",
-        f"{given.draws:,} draws, {given.resamples} resamples, {took:.0f} s, one run; {machine()}; "
+        f"{given.draws:,} draws, {given.resamples} resamples, one run; {machine()}; "
         f"headstart {known['headstart']}, numpy {known['numpy']}.",
     ]
     text = "\n".join(lines)

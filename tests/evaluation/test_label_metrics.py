@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluation.calibration import calibrated_score, score
-from headstart.evaluation.label_metrics import compute_set_metrics, precision_interval
+from headstart.evaluation.label_metrics import compute_set_metrics, precision_estimates
 from headstart.evaluation.label_rules import (
     NEVER,
     LabelRule,
@@ -103,10 +103,11 @@ def test_labels_without_images_and_sets_without_labels() -> None:
 
 
 def test_an_interval_for_a_label_that_always_ranks_first() -> None:
-    told = np.linspace(1, 0, 40)
-    low, high = precision_interval(told, (told > 0.5).astype(np.int64), np.arange(40))
+    told = np.linspace(1, 0, 40)[:, None]
+    marks = (told > 0.5).astype(np.int64)
+    ((low, high),) = precision_estimates(told, marks, np.arange(40)).labels
     assert (round(low, 2), high) == (0.84, 1.0)  # Wilson's of 20 of 20
-    low, high = precision_interval(told, (told > 0.5).astype(np.int64), np.arange(40) // 4)
+    ((low, high),) = precision_estimates(told, marks, np.arange(40) // 4).labels
     assert (round(low, 2), high) == (0.57, 1.0)  # of 5 of 5
 
 

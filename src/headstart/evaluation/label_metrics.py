@@ -1,6 +1,7 @@
 """The metrics of a classifier that gives an image any number of labels, with their intervals."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
@@ -16,7 +17,6 @@ from headstart.evaluation.label_scores import (
     average_precisions,
     checked_logits,
     label_losses,
-    weighted_precision,
 )
 from headstart.evaluation.precision_intervals import mean_interval, resampled_precisions
 from headstart.evaluation.statistics import Interval, WeightedStatistic, bootstrap_interval
@@ -149,19 +149,20 @@ def compute_set_metrics(
     told = probabilities_of(z, rules)
     given = decided(told, rules).astype(np.int64)
     losses = _losses(z, marks, rules)
-    resamples = _resamples(marks)
-    precisions = average_precisions(told, marks)
+    precisions, estimated = (
+        average_precisions(told, marks),
+        precision_estimates(told, marks, groups),
+    )
     errors = [_calibration_error(told[:, k], marks[:, k]) for k in range(size)]
     exact = np.asarray((given == marks).all(1))
     together, given_together = marks.T @ marks, given.T @ given
-    mean_ap, mean_ap_interval = mean_precision_estimate(told, marks, groups)
     micro, micro_interval = micro_f1_estimate(marks, given, groups)
     macro, macro_interval = _estimate(_macro_f1(marks, given), marks, groups)
     return SetMetrics(
         n=images,
         groups=len(np.unique(groups)),
-        mean_average_precision=mean_ap,
-        mean_average_precision_interval=mean_ap_interval,
+        mean_average_precision=estimated.mean,
+        mean_average_precision_interval=estimated.mean_interval,
         micro_f1=micro,
         micro_f1_interval=micro_interval,
         macro_f1=macro,
@@ -181,7 +182,7 @@ def compute_set_metrics(
                 rules[k].threshold,
                 (float(losses[:, k].mean()), errors[k]),
                 None if np.isnan(precisions[k]) else float(precisions[k]),
-                precision_interval(told[:, k], marks[:, k], groups, resamples),
+                estimated.labels[k],
             )
             for k, name in enumerate(class_names)
         ),
@@ -190,10 +191,25 @@ def compute_set_metrics(
     )
 
 
-def mean_precision_estimate(
+@dataclass(frozen=True)
+class PrecisionEstimates:
+    """Average precisions on unseen images, with 95% intervals.
+
+    Attributes:
+        mean: Mean of the average precisions of the labels that some image has; 0 without any.
+        mean_interval: Its interval; (0, 1) without any.
+        labels: The interval of each label's average precision; (0, 1) for one that no image has.
+    """
+
+    mean: float
+    mean_interval: Interval
+    labels: tuple[Interval, ...]
+
+
+def precision_estimates(
     told: Floats, marks: Marks, groups: Groups, resamples: int | None = None
-) -> tuple[float, Interval]:
-    """Returns the mean average precision of the labels that some image has, and its 95% interval.
+) -> PrecisionEstimates:
+    """Returns the mean average precision and the intervals, all by the same resamples.
 
     Args:
         told: Scores (N, C).
@@ -201,23 +217,30 @@ def mean_precision_estimate(
         groups: Group number of each image, (N,); a resample draws whole groups.
         resamples: Number of resamples; by default by the size of the marks.
 
-    Returns:
-        0 and (0, 1) if no image has a label.
-
     Example:
         >>> told = np.array([[0.9, 0.2], [0.8, 0.7], [0.3, 0.6], [0.1, 0.1]])
         >>> marks = np.array([[1, 0], [0, 1], [1, 0], [0, 0]])
-        >>> point, (low, high) = mean_precision_estimate(told, marks, np.arange(4))
-        >>> round(point, 3), low < point < high  # 5/6 for the first, 1 for the second
+        >>> found = precision_estimates(told, marks, np.arange(4))
+        >>> low, high = found.mean_interval
+        >>> round(found.mean, 3), low < found.mean < high  # 5/6 for the first, 1 for the second
         (0.917, True)
+        >>> low, high = found.labels[1]
+        >>> round(low, 2), high  # its only image ranks first: Wilson's interval of 1 of 1
+        (0.21, 1.0)
     """
     known = np.flatnonzero(marks.any(0))
+    intervals: list[Interval] = [(0.0, 1.0)] * marks.shape[1]
     if not len(known):
-        return 0.0, (0.0, 1.0)
+        return PrecisionEstimates(0.0, (0.0, 1.0), tuple(intervals))
     told, marks = told[:, known], marks[:, known]
-    point = float(average_precisions(told, marks).mean())
+    points = average_precisions(told, marks)
     drawn = resampled_precisions(told, marks, groups, resamples or _resamples(marks))
-    return point, mean_interval(point, drawn, marks, groups)
+    for column, label in enumerate(known):
+        only = [column]
+        point = float(points[column])
+        intervals[label] = mean_interval(point, drawn[:, only], marks[:, only], groups)
+    mean = float(points.mean())
+    return PrecisionEstimates(mean, mean_interval(mean, drawn, marks, groups), tuple(intervals))
 
 
 def micro_f1_estimate(marks: Marks, given: Marks, groups: Groups) -> tuple[float, Interval]:
@@ -277,30 +300,6 @@ def _estimate(statistic: WeightedStatistic, marks: Marks, groups: Groups) -> tup
     number = _resamples(marks)
     low, high = bootstrap_interval(statistic, len(marks), groups=groups, n_resamples=number)
     return point, (min(max(low, 0.0), point), max(min(high, 1.0), point))
-
-
-def precision_interval(
-    told: Floats, marks: Marks, groups: Groups, resamples: int = RESAMPLES
-) -> Interval:
-    """Returns the 95% interval of the average precision of one label.
-
-    Args:
-        told: Scores (N,).
-        marks: 1 for the images with the label, (N,).
-        groups: Group number of each image, (N,); a resample draws whole groups.
-        resamples: Number of resamples.
-
-    Example:
-        >>> told, marks = np.linspace(1, 0, 8), np.array([1, 1, 1, 1, 0, 0, 0, 0])
-        >>> low, high = precision_interval(told, marks, np.arange(8))
-        >>> round(low, 2), high  # all four rank first: Wilson's interval of 4 of 4
-        (0.51, 1.0)
-    """
-    if not marks.any():
-        return 0.0, 1.0
-    point = float(weighted_precision(told, marks, np.ones((1, len(marks))))[0])
-    drawn = resampled_precisions(told[:, None], marks[:, None], groups, resamples)
-    return mean_interval(point, drawn, marks[:, None], groups)
 
 
 def _losses(z: Floats, marks: Marks, rules: Sequence[LabelRule]) -> Floats:

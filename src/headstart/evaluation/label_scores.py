@@ -65,13 +65,16 @@ def weighted_precision(scores: Floats, marks: Marks, weights: Floats) -> Floats:
     """
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    drawn = weights[:, order]
-    hits = np.cumsum(drawn * marks[order], 1)[:, ends]
-    seen = np.cumsum(drawn, 1)[:, ends]
+    drawn, with_label = weights[:, order], np.flatnonzero(marks[order])
+    # Precision counts where an image with the label is, at the last rank of its score.
+    at = ends[np.searchsorted(ends, with_label)]
+    last = np.append(np.diff(at) != 0, True)[: len(at)]
+    hits = np.cumsum(drawn[:, with_label], 1)[:, last]
+    seen = np.cumsum(drawn, 1)[:, at[last]]
     new = np.diff(hits, axis=1, prepend=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(seen > 0, hits / seen, 0)
-        return np.asarray((new * precision).sum(1) / hits[:, -1])
+        return np.asarray((new * precision).sum(1) / drawn[:, with_label].sum(1))
 
 
 def mean_average_precision(logits: ArrayLike, marks: Marks) -> float:

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict
 from headstart.artifacts.bundle_spec import BundleSpec
 from headstart.artifacts.set_results import SetPrediction
 from headstart.evaluation.label_metrics import (
-    mean_precision_estimate,
     micro_f1_estimate,
     micro_f1_loss,
+    precision_estimates,
 )
 from headstart.evaluation.label_rules import decided
+from headstart.evaluation.label_scores import mean_average_precision
 from headstart.export.parity import MOST_DIFFERENCE, Limits
 from headstart.text import counted, percent
 
@@ -82,7 +83,7 @@ def measure_sets(
     other = before != after
     thresholds = np.array([rule.threshold for rule in spec.labels])
     ties = other & (np.abs(told - thresholds) <= MOST_DIFFERENCE)
-    mean_ap, mean_ap_interval = mean_precision_estimate(told, marks, groups)
+    estimated = precision_estimates(told, marks, groups)
     micro, micro_interval = micro_f1_estimate(marks, after, groups)
     loss, loss_interval = micro_f1_loss(marks, before, after, groups)
     return SetParity(
@@ -93,9 +94,9 @@ def measure_sets(
         near_ties=int(ties.sum()),
         agreement_aside=_f1(before, np.where(ties, before, after)),
         largest_difference=float(np.abs(told - known).max()),
-        mean_average_precision=mean_ap,
-        mean_average_precision_interval=mean_ap_interval,
-        recorded_mean_average_precision=mean_precision_estimate(known, marks, groups)[0],
+        mean_average_precision=estimated.mean,
+        mean_average_precision_interval=estimated.mean_interval,
+        recorded_mean_average_precision=mean_average_precision(known, marks),
         micro_f1=micro,
         micro_f1_interval=micro_interval,
         recorded_micro_f1=micro_f1_estimate(marks, before, groups)[0],
