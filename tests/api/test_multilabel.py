@@ -15,7 +15,7 @@ import headstart
 from headstart.artifacts.bundle_spec import read_spec
 from headstart.artifacts.run import read_predictions
 from headstart.artifacts.set_results import read_set_predictions, write_set_result
-from headstart.errors import DataError, HeadstartError, InputError, RecipeError, RunError
+from headstart.errors import DataError, InputError, RecipeError, RunError
 from headstart.evaluation.label_metrics import SetMetrics
 from headstart.inference.bundle import load_bundle
 from headstart.inference.run import Run
@@ -160,8 +160,6 @@ def test_what_needs_one_label_says_so(run: headstart.Run, quarters: Path, tmp_pa
         read_predictions(run.folder)
     with pytest.raises(RunError, match="multi-label"):
         load_bundle(run.folder / "bundle")
-    with pytest.raises(HeadstartError, match="multi-label"):
-        headstart.fit(table, from_run=run.folder, out=tmp_path / "run", progress=False)
 
 
 def test_precision_is_for_several_labels(pictures: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from headstart.api.further_images import record_of, with_further
 from headstart.artifacts.files import write_text
 from headstart.artifacts.fingerprint import Mark, combined, fingerprint, write_fingerprint
 from headstart.artifacts.records import Request, RunRecord, machine, now, versions
-from headstart.artifacts.run import check_unclaimed, claim_folder, locked, read_predictions
+from headstart.artifacts.run import check_unclaimed, claim_folder, locked
 from headstart.artifacts.run_start import write_start
 from headstart.data.audit import summary_rows
 from headstart.data.cache_dir import default_cache_dir
@@ -114,6 +114,8 @@ def fit(
     cache = resources.cache_dir
     dataset = load_dataset(source, options, labels=labels, cache_dir=cache, multilabel=True)
     say_understood(dataset, progress)
+    if earlier is not None:
+        check_continues(earlier, dataset, recipe)
     if dataset.multilabel:
         recipe = for_label_sets(recipe, options)
     elif options.precision is not None:
@@ -121,8 +123,6 @@ def fit(
             "--precision chooses the threshold of each label, and these images have one label "
             "each. Leave it out."
         )
-    if earlier is not None:
-        check_continues(earlier, dataset, recipe)
     split = SplitChoice(options.split, options.split_seed, earlier)
     experiment = prepare(dataset, recipe, split, resources)
     if earlier is not None:
@@ -239,8 +239,7 @@ def train_and_prove(
         fitted = with_unlabelled(run, fitted)
         proof = _proved(run, fitted)
         if earlier is not None:
-            found = read_predictions(run.folder)
-            run.record.continued = retest(earlier, fitted.experiment, found, run.progress)
+            run.record.continued = retest(earlier, fitted.experiment, run.folder, run.progress)
         run.save()
         write_report(run.folder)
         write_model_card(run.folder)

@@ -1,6 +1,6 @@
 """What became of an earlier run that was continued, on the same test images."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.inputs.quantities import Count, Difference, Share
 from headstart.text import counted, percent
@@ -9,8 +9,47 @@ REAL = 0.05
 """p-value up to which a difference is called significant."""
 
 
+class PrecisionChange(BaseModel):
+    """The mean average precision of two classifiers on the same images.
+
+    Attributes:
+        labels: Number of labels that both know and that some of the images have.
+        before: That of the earlier one over these labels.
+        now: That of the present one.
+        difference: That now minus that before.
+        interval: 95% interval of the difference, by paired resamples of groups of images.
+
+    Example:
+        >>> found = PrecisionChange(
+        ...     labels=3, before=0.8, now=0.9, difference=0.1, interval=(0.02, 0.2)
+        ... )
+        >>> found.described
+        'mean average precision 90.0%, before 80.0%: 10.0 points more (95% interval 2.0 to 20.0)'
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    labels: Count
+    before: Share
+    now: Share
+    difference: Difference
+    interval: tuple[Difference, Difference]
+
+    @property
+    def described(self) -> str:
+        """The comparison in words."""
+        change, low, high = _changed(self.difference, self.interval)
+        chance = ", which may be chance" if low <= 0 <= high else ""
+        return (
+            f"mean average precision {percent(self.now)}, before {percent(self.before)}: {change} "
+            f"(95% interval {low:z.1f} to {high:z.1f}{chance})"
+        )
+
+
 class Retested(BaseModel):
     """An earlier classifier and the one that continues it, on the same images.
+
+    Of several labels an image, a classifier is right if the image gets exactly its labels.
 
     Attributes:
         images: Number of images.
@@ -21,6 +60,7 @@ class Retested(BaseModel):
         difference: Accuracy now minus that before.
         interval: 95% interval of the difference (Tango 1998), with groups counted together.
         p_value: Probability of such a difference by chance: exact McNemar; a group counts once.
+        mean_average_precision: The same of several labels an image; else None.
 
     Example:
         >>> both = {"images": 40, "right_before": 30, "right_now": 38, "only_before": 0}
@@ -41,25 +81,35 @@ class Retested(BaseModel):
     difference: Difference
     interval: tuple[Difference, Difference]
     p_value: Share
+    mean_average_precision: PrecisionChange | None = Field(
+        None, exclude_if=lambda change: change is None
+    )
 
     @property
     def described(self) -> str:
         """The comparison in words."""
         now, before = self.right_now / self.images, self.right_before / self.images
-        low, high = (100 * end for end in self.interval)
-        points = 100 * self.difference
-        change = f"{abs(points):.1f} points {'more' if points > 0 else 'less'}"
-        if points < 0:
-            low, high = -high, -low
-        if points == 0:
-            change = "no difference"
+        change, low, high = _changed(self.difference, self.interval)
         p = f"{self.p_value:.2f}" if self.p_value >= 0.01 else f"{self.p_value:.1g}"
         chance = "" if self.p_value <= REAL else ", which may be chance"
         images = counted(self.images, "image")
+        of_labels = self.mean_average_precision
+        first = "" if of_labels is None else f"{of_labels.described}; exactly their labels: "
         return (
-            f"{percent(now)} of {images}, before {percent(before)}: {change} "
+            f"{first}{percent(now)} of {images}, before {percent(before)}: {change} "
             f"(95% interval {low:z.1f} to {high:z.1f}; p = {p}{chance})"
         )
+
+
+def _changed(difference: float, interval: tuple[float, float]) -> tuple[str, float, float]:
+    """Returns a difference in words, and its interval in points that way."""
+    low, high = (100 * end for end in interval)
+    points = 100 * difference
+    if points < 0:
+        low, high = -high, -low
+    if points == 0:
+        return "no difference", low, high
+    return f"{abs(points):.1f} points {'more' if points > 0 else 'less'}", low, high
 
 
 class Continued(BaseModel):

@@ -95,6 +95,7 @@ def print_run(run: "Run", as_json: bool = False, verbose: bool = False) -> None:
         from headstart.cli.label_output import COLUMNS, label_lines, label_rows
 
         say("\n".join(label_lines(metrics)))
+        _print_further(record)
         if len(metrics.labels) <= 30:
             print_table(COLUMNS, label_rows(metrics))
     else:
@@ -122,9 +123,7 @@ def _print_figures(metrics: "Metrics", record: "RunRecord") -> None:
         )
     if record.calibration is not None:
         say(f"temperature: {record.calibration.described}")
-    lines = record.continued.lines if record.continued else []
-    for term, text in [*lines, *(record.unlabelled.lines if record.unlabelled else [])]:
-        say(f"{term[0].lower()}{term[1:]}: {text}")
+    _print_further(record)
     for alarm in record.alarms:
         say(f"ALARM: {alarm}")
     if metrics.retrieval is not None:
@@ -134,6 +133,13 @@ def _print_figures(metrics: "Metrics", record: "RunRecord") -> None:
             + ", ".join(f"recall@{k} {percent(share)}" for k, share in recalls)
             + f", MAP@R {percent(metrics.retrieval.map_at_r)}"
         )
+
+
+def _print_further(record: "RunRecord") -> None:
+    """Prints what became of an earlier run that was continued, and of unlabelled images."""
+    lines = record.continued.lines if record.continued else []
+    for term, text in [*lines, *(record.unlabelled.lines if record.unlabelled else [])]:
+        say(f"{term[0].lower()}{term[1:]}: {text}")
 
 
 def _print_classes(metrics: "Metrics") -> None:

@@ -42,8 +42,6 @@ def for_label_sets(recipe: Recipe, options: FitOptions) -> Recipe:
         >>> for_label_sets(Recipe(), FitOptions(epochs=1)).criterion.name
         'bce'
     """
-    if options.from_run is not None:
-        raise RecipeError("--from cannot continue a run with several labels an image yet.")
     if options.unlabelled is not None:
         raise RecipeError(
             "--unlabelled needs images with one label each, and these may have several. Leave it "

@@ -193,6 +193,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ("Kept", record.chosen),
         ("Why training ended", record.stop_reason),
         ("Test set opened", record.test_opened_at),
+        *(record.continued.lines if record.continued else ()),
         ("Time", format_duration(record.seconds)),
     ]
     return [(term, text) for term, text in facts if text]

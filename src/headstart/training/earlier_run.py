@@ -8,6 +8,7 @@ from headstart.artifacts.bundle_spec import WEIGHTS, BundleSpec, read_spec
 from headstart.artifacts.files import read_table
 from headstart.artifacts.fingerprint import DIGITS, FINGERPRINT
 from headstart.artifacts.run import read_metrics, read_record
+from headstart.artifacts.set_results import read_set_metrics
 from headstart.data.pixels import Facts
 from headstart.data.splits import make_split
 from headstart.data.types import SPLIT_NAMES, Dataset, SplitName
@@ -64,7 +65,11 @@ def open_earlier(folder: Path) -> EarlierRun:
         RunError: If it is not finished, or of a version that kept no fingerprint of its images.
     """
     record = read_record(folder)
-    read_metrics(folder)
+    several = record.task == "multilabel"
+    if several:
+        read_set_metrics(folder)
+    else:
+        read_metrics(folder)
     spec, recipe = read_spec(folder / "bundle"), load_recipe(str(folder / "recipe.toml"))
     rows = read_table(folder / FINGERPRINT, ("path", "label", "sha256"))
     if not rows or "part" not in rows[0]:
@@ -91,7 +96,8 @@ def open_earlier(folder: Path) -> EarlierRun:
         recipe,
         {sha256: _strongest(names) for sha256, names in parts.items()},
         labels,
-        saw_validation=record.searched and not record.head_alone,
+        # Of several labels, validation images choose the thresholds, so none is trained on.
+        saw_validation=record.searched and not record.head_alone and not several,
     )
 
 
@@ -99,10 +105,19 @@ def check_continues(earlier: EarlierRun, dataset: Dataset, recipe: Recipe) -> No
     """Checks, before anything is decoded, that a run can be continued with other images.
 
     Raises:
-        DataError: If they are of other classes: another task.
+        DataError: If they are of other classes, or have one label where the run gives several, or
+            several where it gives one: another task.
         RecipeError: If the network or its resolution would change.
     """
     ours, theirs = dataset.classes, earlier.spec.classes
+    if dataset.multilabel != earlier.spec.multilabel:
+        many, one = "any number of labels (multi-label)", "one class"
+        gives, have = (one, many) if dataset.multilabel else (many, one)
+        raise DataError(
+            f"{earlier.folder} gives an image {gives}, and the images of {dataset.name} have "
+            f"{have}, so it cannot be continued with them. Fit them without --from, or say with "
+            "--task how many labels an image has."
+        )
     if not set(ours) & set(theirs):
         raise DataError(
             f"{dataset.name} has none of the classes of {earlier.folder} "
@@ -161,7 +176,10 @@ def notes_on(earlier: EarlierRun, dataset: Dataset, facts: Sequence[Facts]) -> l
 
 
 def parts_after(
-    labels: Sequence[str], groups: Groups, before: Sequence[SplitName | None], seed: int
+    labels: Sequence[str] | Sequence[tuple[str, ...]],
+    groups: Groups,
+    before: Sequence[SplitName | None],
+    seed: int,
 ) -> list[SplitName | None]:
     """Returns the part of each image in a run that continues another.
 
@@ -170,7 +188,7 @@ def parts_after(
     in a run of their own.
 
     Args:
-        labels: Class of each image.
+        labels: Class of each image, or its set of labels.
         groups: Group number of each image, shape (n,).
         before: Part in the earlier run; None for new images.
         seed: Seed of the split of the new images.
@@ -192,9 +210,8 @@ def parts_after(
     new = [row for row, part in enumerate(parts) if part is None]
     if not new:
         return parts
-    split = make_split(
-        [labels[row] for row in new], groups[new], given=[None] * len(new), seed=seed
-    )
+    of_new = [labels[row] for row in new]
+    split = make_split(of_new, groups[new], given=[None] * len(new), seed=seed)
     for row, name in zip(new, split.names(), strict=True):
         parts[row] = name
     return parts

@@ -161,8 +161,7 @@ def prepare(
     elif split.earlier is not None:
         known = split.earlier.known(pixels.facts)
         before = [known.get(pixels.facts[int(index)].pixels) for index in kept]
-        single = [item.label for item in map(dataset.items.__getitem__, kept)]
-        given = parts_after(single, audited.groups, before, split.seed)
+        given = parts_after(names, audited.groups, before, split.seed)
     divided = divide(dataset, audited, split.seed, given)
     measured = with_range(dataset, pixels.facts, kept[divided.train])
     if measured != dataset:
