@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 SLIPS = re.findall(r"^\| `headstart (.+?)` \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
 CURE = re.compile(
     r"did you mean|possible options|give |check |write |put |rename |choose |must be|now called|"
-    r"ends in|m or \d+s",
+    r"ends in|m or \d+s|is not one of '",
     re.IGNORECASE,
 )
 BOX = re.compile(r"[╭╮╰╯│─]")

@@ -39,6 +39,15 @@ class Commands(TyperGroup):
             self.commands = declared(args[0])
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that arguments begin with."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # What pydantic, by which typer reads values, writes before a sentence that is whole.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
 
 def _without_value(parameters: list[Any]) -> None:
     """Lets the help show a switch such as `--json` without the type that typer writes behind it."""
