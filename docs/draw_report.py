@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _draw(browser: Browser, source: Path, name: str, places: tuple[str, ...]) -> None:
-    width, height, scheme = SIZES.get(name, (1180, 1000, "light"))
+    width, height, scheme = SIZES.get(name, (1180, 1395, "light"))  # to the end of the curves
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if scheme == "dark" else "light",
@@ -68,13 +68,19 @@ def _draw(browser: Browser, source: Path, name: str, places: tuple[str, ...]) ->
     page.goto(source.resolve().as_uri())
     path = PICTURES / (f"report_{name}.png" if name in SIZES else f"{name}.png")
     _beside([_screen(page, place) for place in places]).save(path)
-    _smaller(path)
+    _smaller(path, dither="#mistakes" in places)
     context.close()
 
 
-def _smaller(path: Path) -> None:
+def _smaller(path: Path, dither: bool = False) -> None:
+    """Leaves 256 colours of a picture; one with heat maps gets bands unless it is dithered."""
     with Image.open(path) as image:
-        few = image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
+        whole = image.convert("RGB")
+    few = whole.convert("P", palette=Image.Palette.ADAPTIVE)
+    if dither:
+        few = whole.quantize(
+            palette=whole.quantize(256, kmeans=3), dither=Image.Dither.FLOYDSTEINBERG
+        )
     few.save(path, optimize=True)
     print(path)
 
