@@ -2,13 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from headstart.ablation.record import MEASURED, LedgerRow, Measured
+from headstart.ablation.set_gains import HeldSets
 from headstart.ablation.steps import LedgerStep, with_seed
 from headstart.artifacts.journal import Rung, SearchPlan, Trial
 from headstart.errors import BudgetError
@@ -18,6 +23,7 @@ from headstart.recipes.recipe import Recipe
 from headstart.search.budget import TRIAL_S, folds_for, passes
 from headstart.search.executors.outcome import Outcome, attempt
 from headstart.search.halving import as_trial
+from headstart.search.leaderboard import right_words
 from headstart.search.score import Score
 from headstart.search.trial import (
     TrialContext,
@@ -72,15 +78,16 @@ def measure_rows(
     seeds: int,
     folder: Path | None,
     resources: Resources,
-) -> tuple[list[Trial], list[str]]:
-    """Trains the missing rows; returns all trials, and the names of rows that did not fit."""
+) -> tuple[list[Trial], list[str], HeldSets | None]:
+    """Trains the missing rows.
+
+    Returns:
+        All trials, the names of rows that did not fit, and what the trials say of the held-out
+        images where they have any number of labels.
+    """
     clock, progress = resources.clock, resources.progress
-    data = _digest(bench)
-    known: dict[str, Trial] = {}
-    if folder is not None:
-        for measured in MEASURED.read(folder):
-            if measured.data == data and measured.trial.state == "done":
-                known[json.dumps(measured.trial.recipe)] = measured.trial
+    data, marks = _digest(bench), _held_marks(bench)
+    known = {} if folder is None else _read(folder, data, marks)
     # The two ends come first: the steps between them are useless without them.
     climb = [step for step in steps if step.part == "ladder"]
     rest = [*climb[1:-1], *(step for step in steps if step.part == "left_out")]
@@ -101,21 +108,64 @@ def measure_rows(
         key = _key(recipe)
         if key in known or not costs.fits(recipe):
             continue
-        job = TrialJob(len(known), 0, recipe.model_dump(mode="json"), plan.epochs, blends=())
+        job = TrialJob(
+            len(known), 0, recipe.model_dump(mode="json"), plan.epochs, blends=(),
+            keeps_logits=marks is not None,
+        )  # fmt: skip
         outcome: Outcome[Score] = attempt(_train, bench, job)
         trial = as_trial(job, outcome)
+        known[key] = _measured(data, trial, outcome.value)
         if folder is not None:
-            MEASURED.append(folder, Measured(data=data, trial=trial))
-        known[key] = trial
+            MEASURED.append(folder, known[key])
         costs.learn(recipe, trial.seconds)
         name = "the chosen recipe" if step is climb[-1] else _step_name(step)
-        progress.say(_describe(name, trial, clock))
+        progress.say(_describe(name, recipe, trial, clock))
     keys = {_key(recipe) for _, recipe in wanted}
-    trials = [trial for key, trial in known.items() if key in keys]
+    trials = [each.trial for key, each in known.items() if key in keys]
     if len(trials) < 2:
         raise BudgetError(f"{_too_short(clock)} Give a larger --budget or fewer --epochs.")
     there = [step for step, recipe in wanted if _key(recipe) in known]
-    return trials, [_step_name(step) for step in order if step not in there]
+    held = None if marks is None else HeldSets(marks, _logits(known, marks))
+    return trials, [_step_name(step) for step in order if step not in there], held
+
+
+def _held_marks(bench: Bench) -> NDArray[np.int64] | None:
+    """Returns the labels (N, C) of the held-out images in the order of rows; None of classes."""
+    if not bench.experiment.multilabel:
+        return None
+    context = _trial_context(bench, NAMED["probe"])
+    place = {int(row): number for number, row in enumerate(context.rows)}
+    held = np.sort(np.concatenate([fold.held for fold in context.folds[0]]))
+    return context.labels[[place[int(row)] for row in held]]
+
+
+def _measured(data: str, trial: Trial, score: Score | None) -> Measured:
+    if score is None or score.logits is None:
+        return Measured(data=data, trial=trial)
+    logits = b64encode(score.logits.astype("<f4").tobytes())
+    return Measured(data=data, trial=trial, logits=logits)
+
+
+def _read(folder: Path, data: str, marks: NDArray[np.int64] | None) -> dict[str, Measured]:
+    """Returns the trainings in the journal of a folder on the same images, by their recipe."""
+    size = None if marks is None else 4 * marks.size
+    return {
+        json.dumps(each.trial.recipe): each
+        for each in MEASURED.read(folder)
+        if each.data == data
+        and each.trial.state == "done"
+        and (None if each.logits is None else len(each.logits)) == size
+    }
+
+
+def _logits(
+    known: Mapping[str, Measured], marks: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    return {
+        key: np.frombuffer(each.logits, "<f4").reshape(marks.shape)
+        for key, each in known.items()
+        if each.logits is not None
+    }
 
 
 def least_passes(images: int, steps: Sequence[LedgerStep], epochs: int) -> float:
@@ -252,12 +302,12 @@ def _step_name(step: LedgerStep) -> str:
     return LedgerRow(part=step.part, families=step.families, change="", epochs=0).name
 
 
-def _describe(name: str, trial: Trial, clock: Clock) -> str:
+def _describe(name: str, recipe: Recipe, trial: Trial, clock: Clock) -> str:
     """Returns a line on a finished training."""
     took = f"{format_duration(trial.seconds)}; {format_duration(clock.elapsed())} so far"
     if trial.val_loss is None:
         return f"{name}: failed ({trial.cause}); {took}"
     return (
-        f"{name}: {trial.val_right} of {trial.val_images} correct, log loss {trial.val_loss:.3f}; "
-        f"{took}"
+        f"{name}: {trial.val_right} of {trial.val_images} {right_words(recipe)}, log loss "
+        f"{trial.val_loss:.3f}; {took}"
     )

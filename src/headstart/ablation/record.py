@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from headstart.artifacts.files import read_model, write_model
 from headstart.artifacts.journal import Journal, Trial
@@ -27,12 +27,19 @@ class Measured(BaseModel):
     Attributes:
         data: Hash of the images and their split; measurements with another hash are not comparable.
         trial: The result.
+        logits: Logits of the held-out images (N, C) as little-endian float32, where images have any
+            number of labels; else None.
     """
 
     model_config = ConfigDict(frozen=True)
 
     data: str
     trial: Trial
+    logits: Base64Bytes | None = Field(None, exclude_if=lambda known: known is None)
+
+
+def _unknown(value: object) -> bool:
+    return value is None
 
 
 MEASURED = Journal("ledger.jsonl", Measured)
@@ -61,6 +68,10 @@ class LedgerRow(BaseModel):
         seconds: Wall time of one training.
         acted: Observed effects of the changed methods.
         failed: Why there is no result; empty if there is one.
+        mean_average_precision: That of the held-out images, where they have any number of labels;
+            else None. Accuracy is then the share that gets exactly its labels.
+        precision_gain: Mean average precision with the changed methods minus that without them.
+        precision_interval: 95% interval of that gain, by paired resamples of groups of images.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,6 +93,9 @@ class LedgerRow(BaseModel):
     seconds: Size = 0.0
     acted: tuple[Acted, ...] = ()
     failed: str = ""
+    mean_average_precision: Share | None = Field(None, exclude_if=_unknown)
+    precision_gain: Difference | None = Field(None, exclude_if=_unknown)
+    precision_interval: FiniteRange | None = Field(None, exclude_if=_unknown)
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """The steps of an ablation from the naive recipe to a chosen one, and their gains."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -8,12 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.ablation.record import LedgerRow
+from headstart.ablation.set_gains import HeldSets, precision_fields
 from headstart.artifacts.journal import Trial
 from headstart.artifacts.records import Acted
 from headstart.evaluation.intervals import share_interval
 from headstart.evaluation.metrics import flags_of
 from headstart.evaluation.paired import Cell, paired_difference, sign_test
 from headstart.evaluation.statistics import holm
+from headstart.methods.criterion import BinaryCrossEntropy
 from headstart.recipes.parsing import NAMED
 from headstart.recipes.recipe import Recipe, broken_rules
 from headstart.search.leaderboard import shown
@@ -63,6 +66,8 @@ def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
         epochs: Length of both schedules.
     """
     naive = NAMED["naive"]
+    if chosen.criterion.for_sets:
+        naive = naive.model_copy(update={"criterion": BinaryCrossEntropy()})
     if chosen.closed_form:
         after = (*_BY_GRADIENT, "blend", "retrain_head")
         plain = {field: getattr(naive, field) for field in after}
@@ -162,7 +167,10 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def ledger_rows(
-    steps: Sequence[LedgerStep], trials: Sequence[Trial], seeds: int
+    steps: Sequence[LedgerStep],
+    trials: Sequence[Trial],
+    seeds: int,
+    held: HeldSets | None = None,
 ) -> list[LedgerRow]:
     """Returns a row for each measured step, with its gain and p-values corrected over all rows.
 
@@ -173,6 +181,7 @@ def ledger_rows(
         steps: The ladder, then the steps without one method; the ladder ends at the chosen recipe.
         trials: Trials, each with the recipe of a step for one of the seeds.
         seeds: Number of seeds, counted from the seed of the recipes.
+        held: What the trials say of held-out images, where they have any number of labels.
     """
     known = [(trial.recipe, trial) for trial in trials]
 
@@ -190,14 +199,14 @@ def ledger_rows(
             continue
         if step.part == "left_out":
             change = change_between(_data(climb[-1].recipe), _data(step.recipe))
-            rows.append(_row(step, step.families, change, own, own, whole))
+            rows.append(_row(step, step.families, change, own, (own, whole), held))
             continue
         before, old = last or (climb[0].recipe, {})
         change = change_between(_data(before), _data(step.recipe)) or "the naive recipe"
         families = _differing(before, step.recipe) if old else step.families
         if last is None and step is not climb[0]:
             change = f"the naive recipe with {change}"
-        rows.append(_row(step, families, change, own, old, own))
+        rows.append(_row(step, families, change, own, (old, own), held))
         if _done(own):
             last = step.recipe, own
     return corrected(rows)
@@ -208,11 +217,11 @@ def _row(
     families: tuple[str, ...],
     change: str,
     own: Mapping[int, Trial],
-    without: Mapping[int, Trial],
-    having: Mapping[int, Trial],
+    sides: tuple[Mapping[int, Trial], Mapping[int, Trial]],
+    held: HeldSets | None,
 ) -> LedgerRow:
-    """Returns a row: the results of the recipe, and the gain with its methods."""
-    good = _done(own)
+    """Returns a row: the results of the recipe, and the gain with its methods over without them."""
+    (without, having), good = sides, _done(own)
     failed = "" if good else next(iter(own.values())).cause
     base = LedgerRow(
         part=step.part, families=families, change=change,
@@ -232,9 +241,17 @@ def _row(
     }
     shared = sorted(_done(without).keys() & _done(having).keys())
     gain = gain_of([without[n] for n in shared], [having[n] for n in shared])
+    if held is not None:
+        before, after = ([_key(side[n]) for n in shared] for side in (without, having))
+        keys = [_key(trial) for trial in trials]
+        gain |= precision_fields(held, keys, before, after, trials[0].groups)
     shows = _done(having if step.part == "left_out" else own)
     acted = acted_of(next(iter(shows.values())), families) if shows else ()
     return base.model_copy(update={**figures, **gain, "acted": acted})
+
+
+def _key(trial: Trial) -> str:
+    return json.dumps(trial.recipe)
 
 
 def gain_of(without: Sequence[Trial], having: Sequence[Trial]) -> dict[str, Any]:

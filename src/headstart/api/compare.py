@@ -28,6 +28,7 @@ from headstart.data.sources import load_dataset, say_understood
 from headstart.errors import InputError, RunError
 from headstart.progress import Shown, display
 from headstart.recipes.keywords import lists_fields, with_keywords
+from headstart.recipes.label_sets import as_set_recipe
 from headstart.recipes.options import CompareOptions
 from headstart.recipes.parsing import NAMED, load_recipe, parse_recipe, with_settings
 from headstart.recipes.recipe import Recipe
@@ -99,20 +100,20 @@ def compare(
         source, reading = source or record.source or record.data_root, record.reading
         split = run / "split.csv"
     else:
-        asked = options.recipe or "default"
-        chosen = load_recipe(asked) if isinstance(asked, str) else asked
-        chosen = with_settings(chosen, options.settings)
-    chosen, steps = _rows(chosen, epochs)
+        chosen = _asked_for(options)
+    asked, (chosen, steps) = chosen, _rows(chosen, epochs)  # before anything is read
     begun = folder is not None and MEASURED.path(folder).exists()
     if folder is not None and run is None and not begun:
         check_unclaimed(folder)
     assert source is not None
-    dataset = load_dataset(source, reading, cache_dir=resources.cache_dir)
+    dataset = load_dataset(source, reading, cache_dir=resources.cache_dir, multilabel=True)
     say_understood(dataset, progress)
     if run is not None and record is not None:
         unknown = check_unchanged(run, record, dataset, ANOTHER_RUN, progress)
         if unknown:
             progress.say(f"note: {unknown}")
+    if dataset.multilabel:
+        chosen, steps = _rows(as_set_recipe(asked, options.recipe, options.settings), epochs)
     first = (asked_recipe(record) if record else None) or chosen
     passes = 0.0 if begun else least_passes(len(dataset.items), steps, epochs)
     experiment = prepare_again(
@@ -124,12 +125,12 @@ def compare(
     if folder is not None and run is None and not begun:
         claim_folder(folder)
     with locked(folder) if folder is not None else nullcontext():
-        trials, missing = measure_rows(bench, steps, seeds, folder, resources)
+        trials, missing, held = measure_rows(bench, steps, seeds, folder, resources)
         ledger = Ledger(
             epochs=epochs,
             seeds=seeds,
             folds=bench.plan.folds,
-            rows=tuple(ledger_rows(steps, trials, seeds)),
+            rows=tuple(ledger_rows(steps, trials, seeds, held)),
             left_out=tuple(missing),
             whole=is_measured(steps, trials, seeds),
             seconds=sum(trial.seconds for trial in trials),
@@ -139,6 +140,12 @@ def compare(
         if run is not None:
             write_report(run, progress=progress)
     return ledger
+
+
+def _asked_for(options: CompareOptions) -> Recipe:
+    asked = options.recipe or "default"
+    recipe = load_recipe(asked) if isinstance(asked, str) else asked
+    return with_settings(recipe, options.settings)
 
 
 def _rows(chosen: Recipe, epochs: int) -> tuple[Recipe, list[LedgerStep]]:

@@ -218,29 +218,42 @@ def print_ledger(ledger: "Ledger", as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_model(ledger)
         return
+    several = any(row.mean_average_precision is not None for row in ledger.rows)
     if as_csv:
         columns = [
             "part", "name", "change", "epochs", "seeds", "images", "accuracy", "loss", "gain",
             "low", "high", "loss_gain", "p", "p_holm", "seconds", "acted", "failed",
         ]  # fmt: skip
+        if several:
+            columns += ["mean_average_precision", "precision_gain", "precision_low",
+                        "precision_high"]  # fmt: skip
         writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
         writer.writeheader()
         for row in ledger.rows:
             low, high = row.interval or (None, None)
+            of_precision = row.precision_interval or (None, None)
             acted = "; ".join(f"{each.state}: {each.evidence}" for each in row.acted)
             values = {**row.model_dump(), "name": row.name, "low": low, "high": high}
+            values |= dict(zip(("precision_low", "precision_high"), of_precision, strict=True))
             writer.writerow({**values, "acted": acted})
         return
     from headstart.report.ablation import shown
 
-    names = (
-        "recipe", "gain, points", "95% interval", "p, corrected", "accuracy", "log loss",
-        "change", "observed effect",
+    told = ("exactly their labels",) if several else ("accuracy",)
+    names: tuple[str, ...] = (
+        "recipe", "gain, points", "95% interval", "p, corrected", *told, "log loss", "change",
+        "observed effect",
     )  # fmt: skip
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (r.name, r.gain, r.interval, r.p, r.accuracy, r.loss, r.change, r.acted)
         for r in map(shown, ledger.rows)
     ]
+    if several:
+        names = (names[0], "mAP", "gain in mAP", "95% interval", *names[1:])
+        rows = [
+            (row[0], r.precision, r.precision_gain, r.precision_interval, *row[1:])
+            for row, r in zip(rows, map(shown, ledger.rows), strict=True)
+        ]
     print_table(names, rows)
     if ledger.left_out:
         say(f"not measured for lack of time: {', '.join(ledger.left_out)}", error=True)

@@ -1,6 +1,6 @@
 """What of a recipe makes sense where an image may have any number of labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from headstart.errors import RecipeError
 from headstart.methods.criterion import BinaryCrossEntropy
@@ -47,8 +47,26 @@ def for_label_sets(recipe: Recipe, options: FitOptions) -> Recipe:
             "--unlabelled needs images with one label each, and these may have several. Leave it "
             "out."
         )
-    by_hand = any(setting.startswith("criterion") for setting in options.settings)
-    shipped = options.recipe is None or options.recipe in SHIPPED
+    return as_set_recipe(recipe, options.recipe, options.settings)
+
+
+def as_set_recipe(recipe: Recipe, asked: object, settings: Sequence[str]) -> Recipe:
+    """Returns the recipe with a criterion for sets of labels, unless another was set by hand.
+
+    Args:
+        recipe: Recipe for one label an image.
+        asked: What it was made from: its name, a file, a recipe, or None.
+        settings: Settings by hand, such as `criterion=focal`.
+
+    Raises:
+        RecipeError: If the recipe makes no sense with several labels.
+
+    Example:
+        >>> as_set_recipe(Recipe(), "naive", ()).criterion.name
+        'bce'
+    """
+    by_hand = any(setting.startswith("criterion") for setting in settings)
+    shipped = asked is None or asked in SHIPPED
     if not recipe.criterion.for_sets and not by_hand and shipped:
         smoothing = getattr(recipe.criterion, "smoothing", 0.0)
         recipe = recipe.model_copy(update={"criterion": BinaryCrossEntropy(smoothing=smoothing)})

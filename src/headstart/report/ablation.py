@@ -34,6 +34,9 @@ class BroughtRow:
     p: str
     loss: str
     acted: str
+    precision: str = "–"
+    precision_gain: str = "–"
+    precision_interval: str = "–"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Brought:
         importance: Choices of the search and their shares, as text.
         too_few: Why there is no importance; may be empty.
         command: The command that measures the rest.
+        several: Whether an image may have any number of labels.
+        precise: Whether the rows have a mean average precision, which the charts then show.
     """
 
     measured: bool
@@ -63,6 +68,8 @@ class Brought:
     importance: tuple[tuple[str, str], ...]
     too_few: str
     command: str
+    several: bool = False
+    precise: bool = False
 
 
 def what_each_brought(folder: Path) -> Brought | None:
@@ -85,8 +92,13 @@ def what_each_brought(folder: Path) -> Brought | None:
     else:
         base = load_recipe(str(folder / SEARCH_RECIPE)).model_dump(mode="json")
         rows, lead = rows_of_trials(trials, base), ""
-    climb = [row for row in rows if row.part == "ladder" and row.accuracy is not None]
-    others = [row for row in rows if row.part != "ladder" and row.gain is not None]
+    several = load_recipe(str(folder / "recipe.toml")).criterion.for_sets
+    precise = any(row.mean_average_precision is not None for row in rows)
+    drawn = [by_precision(row) for row in rows] if precise else rows
+    climb = [row for row in drawn if row.part == "ladder" and row.accuracy is not None]
+    others = [row for row in drawn if row.part != "ladder" and row.gain is not None]
+    share = "share with exactly their labels" if several else "accuracy"
+    figure = f"held-out {'mean average precision' if precise else share}, %"
     tables = {part: [shown(row) for row in rows if row.part == part] for part in _PARTS}
     shares = importance(trials)
     return Brought(
@@ -96,12 +108,25 @@ def what_each_brought(folder: Path) -> Brought | None:
         if any(row.seeds > 1 for row in rows)
         else "McNemar’s exact test",
         tables=tuple((_PARTS[part], tuple(each)) for part, each in tables.items() if each),
-        waterfall_svg=waterfall(climb, ledger.whole) if ledger and len(climb) > 1 else None,
+        waterfall_svg=waterfall(climb, ledger.whole, figure) if ledger and len(climb) > 1 else None,
         gains_svg=gain_chart(others) if others else None,
         missing=ledger.left_out if ledger is not None else (),
         importance=tuple((name, percent(share, 0)) for name, share in shares),
         too_few=TOO_FEW if trials and not shares else "",
         command=f"headstart compare --run {shlex.quote(str(folder))}",
+        several=several,
+        precise=precise,
+    )
+
+
+def by_precision(row: LedgerRow) -> LedgerRow:
+    """Returns a row whose accuracy, gain and interval are those of the mean average precision."""
+    return row.model_copy(
+        update={
+            "accuracy": row.mean_average_precision,
+            "gain": row.precision_gain,
+            "interval": row.precision_interval,
+        }
     )
 
 
@@ -112,6 +137,7 @@ def shown(row: LedgerRow) -> BroughtRow:
     # Older ledgers have no interval.
     ends = row.accuracy_interval or wilson(row.accuracy, max(1, row.images))
     seeds = f", mean of {row.seeds} seeds" if row.seeds > 1 else ""
+    gain, ends_of_gain = row.precision_gain, row.precision_interval
     return BroughtRow(
         name=row.name,
         change=row.change,
@@ -125,6 +151,9 @@ def shown(row: LedgerRow) -> BroughtRow:
             for each in row.acted
         )
         or "–",
+        precision=percent(row.mean_average_precision),
+        precision_gain="–" if gain is None else points(gain),
+        precision_interval="–" if ends_of_gain is None else " to ".join(map(points, ends_of_gain)),
     )
 
 

@@ -109,7 +109,9 @@ def reliability_diagram(predictions: Sequence[TestPrediction]) -> str:
     return inline_svg(figure, "reliability", _VARIABLES)
 
 
-def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
+def waterfall(
+    rows: Sequence[LedgerRow], whole: bool, figure_name: str = "held-out accuracy, %"
+) -> str:
     """Returns a waterfall chart of the accuracy from row to row as an inline SVG.
 
     The first bar is the accuracy of the first row, the last bar that of the last row. The bars
@@ -118,11 +120,12 @@ def waterfall(rows: Sequence[LedgerRow], whole: bool) -> str:
     Args:
         rows: Rows of the ladder, in order.
         whole: Whether the last row is the chosen recipe, which then has a bar.
+        figure_name: What the accuracy of these rows is called.
     """
     names = [row.name.removeprefix("+ ") for row in rows]
     ends = [100 * (row.accuracy or 0.0) for row in rows]
     last = ["chosen recipe"] if whole else []
-    figure, axes = _bars([*names, *last], "held-out accuracy, %")
+    figure, axes = _bars([*names, *last], figure_name)
     starts = [ends[0], *ends[:-1]]
     edges = [
         np.clip(start + 100 * np.array(row.interval or (0.0, 0.0)), 0, 100)

@@ -25,6 +25,7 @@ from headstart.evaluation.intervals import basis
 from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.statistics import Interval
 from headstart.progress import SILENT, Progress, format_duration
+from headstart.report.ablation import what_each_brought
 from headstart.report.images import Album, suspects, suspects_command
 from headstart.report.label_figures import precision_svg, reliability_svg
 from headstart.report.templates import templates
@@ -107,6 +108,7 @@ def write_label_report(folder: Path, data: Path | None = None, progress: Progres
         told=probability,
         evidence=read_evidence(folder),
         facts=_facts(record),
+        brought=what_each_brought(folder),
         leaderboard=leaderboard_of(folder) if TRIALS.read(folder) else [],
         audit=audit,
         findings=summary_rows(audit),

@@ -188,6 +188,7 @@ def as_trial(job: TrialJob, outcome: Outcome[Score], note: str = "") -> Trial:
         failed = {"cause": outcome.cause, "traceback": outcome.traceback}
         return Trial(state="failed", recipe=recipe, **failed, **common)
     measured = dict(vars(score))  # named like the fields of a trial
+    measured.pop("logits")
     recipe["blend"] = measured.pop("blend")
     if measured.pop("retrained"):
         recipe["retrain_head"] = True

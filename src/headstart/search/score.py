@@ -33,6 +33,7 @@ class Score:
         acted: Observed effect of each method in the first fold.
         cut: Epochs that were trained, if the deadline cut the schedule; else 0.
         retrained: True if the head is best solved again on the fine-tuned features.
+        logits: Logits (N, C) of the held-out images in the order of rows, if they were asked for.
     """
 
     val_loss: float
@@ -50,6 +51,7 @@ class Score:
     acted: tuple[Acted, ...] = ()
     cut: int = 0
     retrained: bool = False
+    logits: NDArray[np.float32] | None = None
 
 
 class Form(NamedTuple):
@@ -100,5 +102,6 @@ def score_of(
         cautious_calibration=cautious,
         start_calibration=of_start,
         val_groups=groups,
+        logits=best,
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )

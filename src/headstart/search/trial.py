@@ -106,6 +106,7 @@ class TrialJob:
         flips: True to also try averaged logits of mirror images.
         blends: Shares of the trained weights to compare on held-out images, if the recipe keeps
             all trained weights; empty keeps the share of the recipe.
+        keeps_logits: Whether the score holds the logits of the held-out images.
     """
 
     number: int
@@ -114,6 +115,7 @@ class TrialJob:
     epochs: int
     flips: bool = False
     blends: tuple[float, ...] = BLENDS
+    keeps_logits: bool = False
 
 
 def run_trial(context: TrialContext, job: TrialJob) -> Score:
@@ -162,6 +164,7 @@ def run_trial(context: TrialContext, job: TrialJob) -> Score:
         train_s=float(np.mean([done.image_s for done in trainings])),
         acted=acted,
         cut=cut,
+        logits=score.logits if job.keeps_logits else None,
     )
 
 
