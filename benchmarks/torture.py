@@ -51,8 +51,8 @@ from _torture import (
     write_pictures,
 )
 
-SMALL = ["--set", "backbone.resolution=64"]
-HEAD = ["--strategy", "head", "--epochs", "0", *SMALL]
+SMALL = ("backbone.resolution=64",)
+TINY = (*SMALL, "backbone.name=test_efficientnet", "backbone.weights=random")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ROOM = 400 << 20
 
@@ -67,6 +67,7 @@ class World:
         timeout: Seconds after which a command hangs.
         mounts: Whether small disks can be mounted.
         trials: Length of the searches.
+        settings: Settings of every recipe.
     """
 
     root: Path
@@ -74,6 +75,7 @@ class World:
     timeout: float
     mounts: bool
     trials: int = 2
+    settings: tuple[str, ...] = SMALL
     tried: Counter[str] = field(default_factory=Counter)
     survived: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -86,7 +88,12 @@ class World:
     @property
     def search(self) -> list[str]:
         """Options of a fit that searches."""
-        return ["--trials", str(self.trials), "--epochs", "1", *SMALL]
+        return ["--trials", str(self.trials), "--epochs", "1", *self.small]
+
+    @property
+    def small(self) -> list[str]:
+        """Options of everything that trains."""
+        return [part for each in self.settings for part in ("--set", each)]
 
     def new(self, name: str) -> Path:
         self.number += 1
@@ -218,7 +225,7 @@ RESULT = {"compare": "ledger.json", "benefit": "certificate.json"}
 
 def study(world: World, name: str, out: Path) -> list[object]:
     if name == "compare":
-        chosen = ["--recipe", "naive", "--set", "optimizer=adam", "--epochs", "1", *SMALL]
+        chosen = ["--recipe", "naive", "--set", "optimizer=adam", "--epochs", "1", *world.small]
         return ["compare", world.pictures, *chosen, "--out", out]
     few = ["--epochs", "1", "--seeds", "1", "--fractions", "0.5,1", "--resolution", "64"]
     return ["benefit", world.pictures, *few, "--out", out]
@@ -390,7 +397,9 @@ def mutants(world: World, run: Path, count: int) -> None:
         problems += [f"check loses {name}: {report['dropped'][name]}" for name in lost]
     world.count("mutated images: check", problems, count)
     out = world.new("fitted")
-    problems = world.run("fit", folder, *HEAD, "--out", out).problems(0)
+    problems = world.run(
+        "fit", folder, "--strategy", "head", "--epochs", "0", *world.small, "--out", out
+    ).problems(0)
     if not problems:
         used = (out / "split.csv").read_text()
         lost = [str(path) for path in folder.rglob("good_*") if path.name not in used]
@@ -530,8 +539,8 @@ def main() -> None:
     root, mounts = Path(os.environ[MARK]), bool(os.environ[MOUNTS])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     preload()
-    trials, each = (1, 12) if args.short else (2, 24)
-    world = World(root, random.Random(args.seed), args.timeout, mounts, trials)
+    trials, each, settings = (1, 12, TINY) if args.short else (2, 24, SMALL)
+    world = World(root, random.Random(args.seed), args.timeout, mounts, trials, settings)
     try:
         write_pictures(world.pictures, each)
         (root / "tmp").mkdir()
