@@ -20,7 +20,8 @@ from headstart.inference.run import Run
 
 Command = Callable[..., CompletedProcess[str]]
 
-SETTINGS = ["backbone.resolution=64", "batch_size=16", "head.features=last"]
+TINY = ["backbone.resolution=64", "backbone.name=test_efficientnet", "backbone.weights=random"]
+SETTINGS = [*TINY, "batch_size=16", "head.features=last"]
 # Little differs from naive, so that there is little to train.
 PLAIN = [
     *SETTINGS, "augmentation=none", "averaging=none", "schedule=constant", "optimizer.lr=1e-3",
@@ -31,7 +32,7 @@ PLAIN = [
 @pytest.fixture(scope="module")
 def probed(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("probed") / "run"
-    settings = ["backbone.resolution=64", "head.features=last"]
+    settings = [*TINY, "head.features=last"]
     return fit(
         pictures, out=out, cache_dir=shared_cache, strategy="head", epochs=0, settings=settings
     )

@@ -21,7 +21,8 @@ from headstart.evaluation.trust import Calibration
 from headstart.inference.run import Run
 from headstart.recipes.parsing import load_recipe
 
-SMALL = ["backbone.resolution=64"]
+PRETRAINED = ["backbone.resolution=64"]
+SMALL = [*PRETRAINED, "backbone.name=test_efficientnet", "backbone.weights=random"]
 
 
 def weights_of(run: Run) -> str:
@@ -160,7 +161,7 @@ def test_the_whole_network_under_a_head_that_sees_all_stages(
 
 
 def test_a_random_head_on_a_frozen_backbone(pictures: Path, tmp_path: Path) -> None:
-    settings = [*SMALL, "freezing=head_only", "head.init=random", "optimizer.lr=1e-2"]
+    settings = [*PRETRAINED, "freezing=head_only", "head.init=random", "optimizer.lr=1e-2"]
     run = fit(pictures, epochs=8, settings=settings, out=tmp_path / "run")
     epochs = EPOCHS.read(run.folder)
     assert epochs[-1].val_loss < epochs[0].val_loss
@@ -298,7 +299,14 @@ def test_an_interrupted_training_ships_its_best_epoch(
             yield epoch
 
     monkeypatch.setattr(finetune, "train", train)
-    settings = [*SMALL, "head=linear", "head.init=random", "blend=1", "averaging=none", "views=1"]
+    settings = [
+        *PRETRAINED,
+        "head=linear",
+        "head.init=random",
+        "blend=1",
+        "averaging=none",
+        "views=1",
+    ]
     run = fit(
         pictures, epochs=9, settings=settings, out=tmp_path / "run", cache_dir=shared_cache
     )  # fmt: skip
@@ -324,7 +332,7 @@ def test_an_interrupted_training_ships_its_best_epoch(
 def everything(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Many methods at once, as the article combines them."""
     settings = [
-        *SMALL, "optimizer=ranger", "batch_mixing=cutmix", "batch_mixing.probability=0.9",
+        *PRETRAINED, "optimizer=ranger", "batch_mixing=cutmix", "batch_mixing.probability=0.9",
         "metric_loss=triplet", "metric_loss.margin=0.5", "schedule=cosine", "activation=mish",
         "head=mlp", "activation.where=both", "head.init=random", "test_time_flip=true",
         "freezing.blocks=3", "batch_size=16", "augmentation.cutout=0.3",

@@ -8,8 +8,8 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Drawing a report or building a network takes a moment: fewer of those, and all in `fuzz.py`.
-SLOW_KINDS = {"run files": 120, "weights": 500, "bundles": 100}
-QUICK_KINDS = {"recipes": 500, "caches": 500, "tables": 500}
+SLOW_KINDS = {"run files": 50, "weights": 200, "bundles": 50}
+QUICK_KINDS = {"recipes": 300, "caches": 150, "tables": 300}
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from headstart.inference.run import Run
 from headstart.recipes.parsing import load_recipe
 from headstart.search.worth import worse_than_head
 
-SETTINGS = ["backbone.resolution=64", "freezing.boundary=blocks.5", "batch_size=16", "views=2"]
+TINY = ["backbone.resolution=64", "backbone.name=test_efficientnet", "backbone.weights=random"]
+SETTINGS = [*TINY, "freezing.boundary=blocks.3", "batch_size=16", "views=2"]
 GENTLE = [*SETTINGS, "optimizer.lr=1e-5"]
 LABELS = np.array([0, 0, 1, 1])
 RIGHT = np.array([[2, 0], [2, 0], [0, 2], [0, 2]], np.float32)

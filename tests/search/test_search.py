@@ -28,7 +28,8 @@ from headstart.search.lineup import Lineup
 
 Command = Callable[..., CompletedProcess[str]]
 
-SETTINGS = ["backbone.resolution=64", "freezing.boundary=blocks.5", "batch_size=16", "views=2"]
+TINY = ["backbone.resolution=64", "backbone.name=test_efficientnet", "backbone.weights=random"]
+SETTINGS = [*TINY, "freezing.boundary=blocks.3", "batch_size=16", "views=2"]
 # A head that starts at random has everything to learn, so that training pays.
 TRAINED = [*SETTINGS, "head.init=random"]
 ARGUMENTS: dict[str, Any] = {"trials": 4, "epochs": 4, "settings": TRAINED}

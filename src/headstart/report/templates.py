@@ -1,11 +1,14 @@
 """The environment of the templates that lie in this folder."""
 
+from functools import cache
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headstart.progress import format_duration
 from headstart.text import counted, percent, percent_range, sentence
 
 
+@cache
 def templates(*, escape: bool) -> Environment:
     """Returns an environment in which a name that a template does not get is an error.
 
