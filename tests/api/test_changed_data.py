@@ -11,7 +11,7 @@ from headstart import compare, fit, resume, suspects
 from headstart.artifacts.run import read_split_parts
 from headstart.errors import RunError
 
-SMALL = ["backbone.resolution=64"]
+SMALL = ["backbone.resolution=64", "backbone.name=test_efficientnet", "backbone.weights=random"]
 
 
 @pytest.fixture(scope="module")

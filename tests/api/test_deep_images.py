@@ -19,7 +19,7 @@ from headstart.inference.prediction_rows import header
 from headstart.inference.prediction_rows import rows as rows_of
 from headstart.inference.run import Run
 
-SMALL = ["backbone.resolution=64"]
+SMALL = ["backbone.resolution=64", "backbone.name=test_efficientnet", "backbone.weights=random"]
 
 
 def converted(source: Path, folder: Path, white: int) -> Path:

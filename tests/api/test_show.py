@@ -8,7 +8,7 @@ from PIL import Image
 from headstart.api.show import show
 from headstart.errors import DataError, InputError
 
-SMALL = ["backbone.resolution=64"]
+SMALL = ["backbone.resolution=64", "backbone.name=test_efficientnet", "backbone.weights=random"]
 
 
 def size(path: Path) -> tuple[int, int]:

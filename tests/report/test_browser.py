@@ -39,7 +39,13 @@ def report(
     """The report of a search that makes mistakes."""
     folder = tmp_path_factory.mktemp("browser")
     images = mislabelled_pictures(folder / "images")
-    settings = ["backbone.resolution=64", "freezing.boundary=blocks.5", "views=2"]
+    settings = [
+        "backbone.resolution=64",
+        "backbone.name=test_efficientnet",
+        "backbone.weights=random",
+        "freezing.boundary=blocks.3",
+    ]
+    settings += ["views=2"]
     run = fit(images, trials=3, epochs=2, out=folder / "run", settings=settings)
     return run.folder / "report.html"
 
