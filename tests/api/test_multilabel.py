@@ -152,8 +152,9 @@ def test_the_pages_say_what_was_found(run: headstart.Run) -> None:
 
 def test_what_needs_one_label_says_so(run: headstart.Run, quarters: Path, tmp_path: Path) -> None:
     table = quarters / "labels.csv"
-    with pytest.raises(DataError, match="needs one label an image"):
+    with pytest.raises(DataError, match="compare both runs with `headstart diff`"):
         headstart.benefit(table, out=tmp_path / "certificate", progress=False)
+    assert not (tmp_path / "certificate").exists()
     with pytest.raises(RunError, match="multi-label"):
         read_predictions(run.folder)
     with pytest.raises(RunError, match="multi-label"):

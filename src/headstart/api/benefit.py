@@ -35,7 +35,7 @@ from headstart.certificate.record import (
 from headstart.certificate.verdicts import ARMS, judge_fraction
 from headstart.data.cache_dir import default_cache_dir
 from headstart.data.sources import load_dataset, say_understood
-from headstart.errors import BudgetError, RecipeError, RunError
+from headstart.errors import BudgetError, DataError, RecipeError, RunError
 from headstart.evaluation.intervals import FEW_GROUPS
 from headstart.features.cache import evict
 from headstart.progress import Shown, display
@@ -113,7 +113,14 @@ def benefit(
     continued = folder is not None and _begun(folder)
     if folder is not None and not continued:
         check_unclaimed(folder)
-    dataset = load_dataset(source, options, cache_dir=resources.cache_dir)
+    dataset = load_dataset(source, options, cache_dir=resources.cache_dir, multilabel=True)
+    if dataset.multilabel:
+        raise DataError(
+            f"{dataset.notes[0]} benefit needs one label an image: it counts the images of the "
+            "right class after every epoch. To see what pretrained weights bring here, run "
+            "`headstart fit` twice with the same --split-seed, once with --set "
+            "backbone.weights=random, and compare both runs with `headstart diff`."
+        )
     say_understood(dataset, progress)
     seed = options.split_seed
     sizes = list(Counter(item.label for item in dataset.items).values())

@@ -238,8 +238,8 @@ def _check_task(dataset: Dataset, options: SourceOptions, multilabel: bool) -> N
     """Refuses several labels an image where they cannot be used, and a task that does not fit."""
     if dataset.multilabel and not multilabel:
         raise DataError(
-            f"{dataset.notes[0]} This command needs one label an image; `fit` and `check` take "
-            "any number."
+            f"{dataset.notes[0]} This needs one label an image; `check`, `fit`, `suspects` and "
+            "`compare` take any number."
         )
     if options.task == "multilabel" and not dataset.multilabel:
         raise DataError(
