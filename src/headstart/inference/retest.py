@@ -85,8 +85,8 @@ class Both:
         before: Whether the earlier one is right on each image, shape (n,).
         now: Whether the present one is right on each image, shape (n,).
         groups: Group number of each image, shape (n,).
-        scores: Of several labels, the probabilities before and now of those that both know, (n, k)
-            each.
+        scores: Where images have several labels, probabilities (n, k) before and now, of the
+            labels that both know.
         marks: 1 where an image has one of them, (n, k).
     """
 
