@@ -67,9 +67,9 @@ def devkit(pictures: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_two_runs_become_a_table_and_are_kept(devkit: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
-    options = ["--data", devkit, "--backbone", "tf_efficientnet_lite0", "--epochs", 1]
+    options = ["--data", devkit, "--backbone", "test_efficientnet", "--epochs", 1]
     options += ["--trials", 1, "--set", "backbone.resolution=64", "--results", results]
-    options += ["--work", tmp_path / "work"]
+    options += ["--set", "backbone.weights=random", "--work", tmp_path / "work"]
     done = stanford_cars(*options)
     assert done.returncode == 0, done.stderr
     records = {each["arm"]: each for each in map(json.loads, results.read_text().splitlines())}
