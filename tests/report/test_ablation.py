@@ -27,6 +27,7 @@ def test_without_a_search_or_a_ledger_there_is_nothing_to_say(tmp_path: Path) ->
 
 
 def test_a_search_says_what_its_trials_answer_and_how_to_measure_the_rest(tmp_path: Path) -> None:
+    write_recipe(tmp_path, Recipe())
     write_recipe(tmp_path, Recipe(), SEARCH_RECIPE)
     write_trial(tmp_path, 0, Recipe(), 20)
     write_trial(tmp_path, 1, parse_recipe({"schedule": "cosine"}), 30)
@@ -44,6 +45,7 @@ def test_a_search_says_what_its_trials_answer_and_how_to_measure_the_rest(tmp_pa
 
 
 def test_a_ledger_takes_its_place(tmp_path: Path) -> None:
+    write_recipe(tmp_path, Recipe())
     naive = LedgerRow(part="ladder", families=(), change="the naive recipe", epochs=6, seeds=1,
                       images=40, accuracy=0.5, loss=0.7)  # fmt: skip
     better = naive.model_copy(
