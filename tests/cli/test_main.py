@@ -205,7 +205,7 @@ def test_fit_says_what_was_understood_before_any_work(
 def test_the_layout_and_links_are_options(headstart: Command, command: str, tmp_path: Path) -> None:
     told = headstart(command, tmp_path / "nowhere", "--layout", "patients")
     assert told.returncode == 2
-    assert "'classes', 'splits', 'groups'" in told.stderr.replace("\n", " ")
+    assert "'classes', 'splits', 'groups'" in " ".join(told.stderr.replace("│", " ").split())
     followed = headstart(command, tmp_path / "nowhere", "--layout", "groups", "--follow-links")
     assert "There is no folder or file" in followed.stderr
 

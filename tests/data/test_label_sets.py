@@ -133,7 +133,7 @@ def test_asked_for(photos: Path) -> None:
         (photos / "folders" / label / "1.jpg").touch()
     with pytest.raises(DataError, match="--task multilabel needs a table"):
         load(photos / "folders", "multilabel")
-    with pytest.raises(DataError, match=r"multi-label.*This command needs one label"):
+    with pytest.raises(DataError, match=r"multi-label.*This needs one label"):
         load_dataset(table(photos, FORMS["rows"]))
     lonely = table(photos, "path,label\na.jpg,ant;ant\nb.jpg,\n")
     with pytest.raises(DataError, match="At least two labels are needed; found only ant"):

@@ -225,8 +225,8 @@ def precision_estimates(
         >>> round(found.mean, 3), low < found.mean < high  # 5/6 for the first, 1 for the second
         (0.917, True)
         >>> low, high = found.labels[1]
-        >>> round(low, 2), high  # its only image ranks first: Wilson's interval of 1 of 1
-        (0.21, 1.0)
+        >>> round(low, 2), high  # its only image ranks first: the interval of a share of 1 of 1
+        (0.05, 1.0)
     """
     known = np.flatnonzero(marks.any(0))
     intervals: list[Interval] = [(0.0, 1.0)] * marks.shape[1]
