@@ -124,7 +124,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         paths = make_images(list(each_image_in(args.images)), args.count, Path(work) / "images")
         views = [view_of(path, bundle.spec)[0] for path in paths[:BATCH]]
-        made = made_by(bundle_folder(args.run), bundle.spec.classes, None)
+        made = made_by(bundle_folder(args.run), bundle.spec, None)
         taken: list[dict[str, float]] = []
         with open_predictions(Path(work) / "found.csv", made, resume=False) as file:
             for number, part in enumerate(parts_of(paths, args.rounds)):

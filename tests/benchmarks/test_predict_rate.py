@@ -1,14 +1,19 @@
 """The measurement of `predict` beside its parts: its images and its figures."""
 
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from headstart.data.images import load_image
+
+if TYPE_CHECKING:
+    from headstart.inference.run import Run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -34,3 +39,15 @@ def test_the_share_is_that_of_the_slower_part(script: ModuleType) -> None:
     ]
     assert script.shares(rounds) == [0.8, 0.9]
     assert [len(part) for part in script.parts_of([Path("a")] * 7, 3)] == [2, 2, 3]
+
+
+def test_it_measures_a_few_images(
+    script: ModuleType, head_run: "Run", pictures: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    program = ["predict_rate.py", "--run", str(head_run.folder), "--images", str(pictures)]
+    monkeypatch.setattr("sys.argv", [*program, "--count", "24", "--rounds", "2"])
+    script.main()
+    *rounds, whole = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [each["round"] for each in rounds] == [0, 1]
+    assert whole["from"] <= whole["share of the slower part"] <= whole["to"]
