@@ -21,6 +21,10 @@ from headstart.inputs.quantities import (
 LEDGER = "ledger.json"
 
 
+def _unknown(value: object) -> bool:
+    return value is None
+
+
 class Measured(BaseModel):
     """One training of one recipe.
 
@@ -35,11 +39,7 @@ class Measured(BaseModel):
 
     data: str
     trial: Trial
-    logits: Base64Bytes | None = Field(None, exclude_if=lambda known: known is None)
-
-
-def _unknown(value: object) -> bool:
-    return value is None
+    logits: Base64Bytes | None = Field(None, exclude_if=_unknown)
 
 
 MEASURED = Journal("ledger.jsonl", Measured)
