@@ -29,12 +29,14 @@ class Engine:
         identity: What the output depends on besides the network; part of every cache key.
         batch_size: Views per batch.
         note: Why this is not the fastest engine; empty if it is.
+        file: Bytes of the ONNX file that it runs, if they are kept for other machines.
     """
 
     run: Callable[[NDArray[Any]], NDArray[Any]]
     identity: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 16
     note: str = ""
+    file: bytes = field(default=b"", repr=False)
 
 
 class Normalize(nn.Module):
@@ -53,13 +55,16 @@ class Normalize(nn.Module):
         return (views.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
-def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device) -> Engine:
+def make_engine(
+    network: nn.Module, example: NDArray[Any], device: torch.device, *, keep_file: bool = False
+) -> Engine:
     """Returns the fastest engine for `network` on `device`, verified against eager PyTorch.
 
     Args:
         network: Frozen network in eval mode.
         example: Batch of at least two inputs, uint8 or float.
         device: Device to run on.
+        keep_file: Whether the engine keeps its ONNX file, if it has one.
 
     Raises:
         DiskFullError: If the folder for temporary files has no room for the network.
@@ -68,14 +73,16 @@ def make_engine(network: nn.Module, example: NDArray[Any], device: torch.device)
         return _torch_engine(network, device, "")
     try:
         with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
-            session = verified_session(network, torch.from_numpy(example), Path(folder) / "n.onnx")
+            path = Path(folder) / "n.onnx"
+            session = verified_session(network, torch.from_numpy(example), path)
+            kept = path.read_bytes() if keep_file else b""
     except OnnxExportError as error:
         check_room(network, Path(tempfile.gettempdir()), ", or set TMPDIR to another folder")
         return _torch_engine(
             network, device, f"ONNX export failed ({error}); PyTorch is used instead"
         )
     identity = {"engine": "onnxruntime", "version": onnxruntime.__version__}
-    return Engine(lambda batch: run_onnx(session, batch), identity)
+    return Engine(lambda batch: run_onnx(session, batch), identity, file=kept)
 
 
 def check_room(network: nn.Module, place: Path, way_out: str = "") -> None:

@@ -66,14 +66,26 @@ def view_batches(
     batch_size: int,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yields batches (B, R, R, 3) of a view of the images at `indices`, in their order."""
-    transform = view.transform(preprocessing)
     for start in range(0, len(indices), batch_size):
-        views = []
-        for index in indices[start : start + batch_size]:
-            image = Image.fromarray(pixels.image(int(index)))
-            if transform is None:
-                plain = eval_view(image, preprocessing)
-                views.append(plain[:, ::-1] if view.mirror else plain)
-            else:
-                views.append(augmented_view(image, transform, view.seed, int(index), view.number))
-        yield np.stack(views)
+        some = indices[start : start + batch_size]
+        images = [pixels.image(int(index)) for index in some]
+        yield view_batch(images, some, preprocessing, view)
+
+
+def view_batch(
+    images: Sequence[NDArray[np.uint8]],
+    indices: Sequence[int] | NDArray[np.int64],
+    preprocessing: Preprocessing,
+    view: View,
+) -> NDArray[np.uint8]:
+    """Returns a view (B, R, R, 3) of images, each (height, width, 3), whose indices draw it."""
+    transform = view.transform(preprocessing)
+    views = []
+    for array, index in zip(images, indices, strict=True):
+        image = Image.fromarray(array)
+        if transform is None:
+            plain = eval_view(image, preprocessing)
+            views.append(plain[:, ::-1] if view.mirror else plain)
+        else:
+            views.append(augmented_view(image, transform, view.seed, int(index), view.number))
+    return np.stack(views)

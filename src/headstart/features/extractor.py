@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from headstart.backbones.weights import PretrainedBackbone, hash_weights
 from headstart.data.pixels import Pixels
 from headstart.data.views import EVALUATION, View, view_batches
 from headstart.features.cache import cache_key, cached_activations
+from headstart.features.cluster import Cluster, outputs_on, pays
 from headstart.progress import Progress
 from headstart.recipes.recipe import Recipe
 
@@ -50,6 +52,7 @@ class FeatureExtractor:
         progress: Progress display.
         pool: Rows that run through a prefix together, if the parts are subsets that change
             from trial to trial.
+        cluster: Machines that run a prefix on many images; None runs it here.
     """
 
     pixels: Pixels
@@ -63,6 +66,7 @@ class FeatureExtractor:
     cache_dir: Path
     progress: Progress
     pool: NDArray[np.int64] | None = None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,8 @@ def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] 
     if boundary == INPUT:
         return PrefixRun(boundary, identity_engine(), depends_on)
     # A prefix is pretrained and never changes: one export serves every trial.
-    key = cache_key({**depends_on, "pixels": "", "device": str(extractor.device)})
+    sent = extractor.cluster is not None
+    key = cache_key({**depends_on, "pixels": "", "device": str(extractor.device), "sent": sent})
     if (known := _known(key)) is not None:
         return PrefixRun(boundary, known, depends_on)
     if taps:
@@ -171,7 +176,8 @@ def open_prefix(extractor: FeatureExtractor, boundary: str, taps: Sequence[str] 
         network = prefix(extractor.traced, boundary)
     normalize = Normalize(preprocessing.mean, preprocessing.std)
     example = np.zeros((2, preprocessing.resolution, preprocessing.resolution, 3), np.uint8)
-    engine = make_engine(nn.Sequential(normalize, network).eval(), example, extractor.device)
+    whole = nn.Sequential(normalize, network).eval()
+    engine = make_engine(whole, example, extractor.device, keep_file=sent)
     return PrefixRun(boundary, _keep(key, engine), depends_on)
 
 
@@ -213,13 +219,20 @@ def activations(
         hashed |= {"seed": view.seed, "number": view.number}
     if view.mirror:
         hashed |= {"mirror": True}
+    engine, cluster = run.engine, extractor.cluster
+    what = _description(run.boundary, part, view.number, augmented)
+    images = (extractor.pixels, rows, preprocessing, view)
+    batches = partial(view_batches, *images, engine.batch_size)
+    if cluster is not None and pays(cluster, engine, len(rows)):
+        batches = partial(outputs_on, cluster, engine, *images)
+        engine, what = replace(engine, run=np.asarray), f"{what}, on the cluster"
     stored = cached_activations(
         extractor.cache_dir,
         {**run.depends_on, "view": hashed},
         len(rows),
-        lambda: view_batches(extractor.pixels, rows, preprocessing, view, run.engine.batch_size),
-        run.engine,
-        _description(run.boundary, part, view.number, augmented),
+        batches,
+        engine,
+        what,
         extractor.progress,
     )
     if extractor.pool is None:

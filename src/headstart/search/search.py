@@ -33,6 +33,7 @@ from headstart.search.budget import (
 )
 from headstart.search.executors.local import Executor, open_executor
 from headstart.search.executors.parcel import pack, run_sent_trial
+from headstart.search.executors.ray_cluster import open_cluster
 from headstart.search.halving import successive_halving
 from headstart.search.messages import (
     all_failed,
@@ -71,6 +72,8 @@ from headstart.training.transfer import build_transfer_model, training_data
 def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClassifier:
     """Finds and trains the best recipe that the budget or the number of trials allows.
 
+    A cluster that the run names also runs the frozen prefixes.
+
     Args:
         run: Run context; the journal is in its folder.
         experiment: Experiment with the backbone of the recipe.
@@ -84,6 +87,12 @@ def search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClass
         HeadstartError: If every trial failed and the head was initialized at random.
         RecipeError: If there is nothing to search with the number of trials.
     """
+    with open_cluster(run) as cluster:
+        extractor = replace(experiment.extractor, cluster=cluster)
+        return _search(run, replace(experiment, extractor=extractor), base)
+
+
+def _search(run: RunContext, experiment: Experiment, base: Recipe) -> FittedClassifier:
     folder, record = run.folder, run.record
     plan = read_plan(folder)
     base_epochs = base.epochs

@@ -23,6 +23,7 @@ from headstart.data.decode import ImageSource, pixels_again
 from headstart.data.pixels import Pixels
 from headstart.data.views import View
 from headstart.evaluation.intervals import numbered
+from headstart.features.cluster import Cluster
 from headstart.features.extractor import FeatureExtractor, activations, backbone_of
 from headstart.features.probe import parted
 from headstart.progress import SILENT
@@ -78,6 +79,7 @@ class TrialContext:
         heads: Solved heads by rung and fold; None for a random head.
         device: Device to train on.
         deadline: Time at which a trial must end at the latest; its schedule is cut to fit.
+        cluster: Machines that run a prefix, for the process of the search alone.
     """
 
     cache_dir: Path
@@ -92,6 +94,7 @@ class TrialContext:
     heads: tuple[tuple[Solved | None, ...], ...] = ()
     device: str = "cpu"
     deadline: Deadline | None = None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ def fresh_extractor(context: TrialContext, recipe: Recipe) -> FeatureExtractor:
         cache_dir=context.cache_dir,
         progress=SILENT,
         pool=context.rows,
+        cluster=context.cluster,
     )
 
 
@@ -312,4 +316,5 @@ def trial_context(experiment: Experiment, base: Recipe, plan: SearchPlan) -> Tri
         boundary=boundary_without_clock(extractor, base),
         folds=tuple(parts),
         device=str(extractor.device),
+        cluster=extractor.cluster,
     )

@@ -40,10 +40,28 @@ assert not (folder / ".ray").exists(), "the token is kept in memory"
 """
 
 LOST = """
-import ray, toy_work
+import numpy as np, ray, torch, toy_work
 from ray.cluster_utils import Cluster
+from headstart.artifacts.records import Request, RunRecord
+from headstart.backbones.engine import Normalize, make_engine
+from headstart.backbones.preprocessing import Preprocessing
+from headstart.data.pixels import Facts, Pixels
+from headstart.data.views import View, view_batches
 from headstart.errors import InputError
+from headstart.features.cluster import outputs_on
+from headstart.methods.augmentation import TrivialAugment
+from headstart.recipes.options import FitOptions
 from headstart.search.executors.local import open_executor
+from headstart.search.executors.ray_cluster import open_cluster
+from headstart.training.run_context import Resources, RunContext
+preprocessing = Preprocessing(32, 40, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+data = np.random.default_rng(0).integers(0, 256, 400 * 40 * 40 * 3, np.uint8)
+sizes, offsets = np.full((400, 2), 40), np.arange(400) * 40 * 40 * 3
+pixels = Pixels((Facts("ok"),) * 400, sizes, "", offsets, data)
+normalize = Normalize(preprocessing.mean, preprocessing.std)
+network = torch.nn.Sequential(normalize, torch.nn.Conv2d(3, 8, 3)).eval()
+example = np.zeros((2, 32, 32, 3), np.uint8)
+engine = make_engine(network, example, torch.device("cpu"), keep_file=True)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 other = cluster.add_node(num_cpus=1)
 try:
@@ -63,6 +81,24 @@ try:
         assert outcomes == {number: number**2 for number in range(8)}
         begun = [file.read_text() for file in folder.iterdir()]
         assert sorted(begun) == ["x"] * 7 + ["xx"], "one job was run again"
+    assert not ray.is_initialized()
+    other = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    record = RunRecord(
+        command="", started_at="", data_name="", data_root="", n_train=0, n_val=0, n_test=0,
+        classes=(), backbone="", backbone_source="",
+        request=Request(options=FitOptions(executor="ray", address=cluster.address)),
+    )
+    whole = (engine, pixels, np.arange(400)[::-1], preprocessing, View(TrivialAugment(), 3, 1))
+    with open_cluster(RunContext(folder, record, Resources())) as machines:
+        assert machines.slots == 2
+        outputs = outputs_on(machines, *whole)
+        found = [next(outputs)]
+        cluster.remove_node(other, allow_graceful=False)
+        found += outputs
+    assert machines.slots == 0 and record.notes == [], record.notes
+    here = map(engine.run, view_batches(pixels, *whole[2:], engine.batch_size))
+    assert [each.tobytes() for each in found] == [each.tobytes() for each in here]
     assert not ray.is_initialized()
     try:
         with open_executor("ray", toy_work.square, folder, threads=2, address=cluster.address):

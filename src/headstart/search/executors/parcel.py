@@ -45,7 +45,8 @@ def pack(context: TrialContext, folders: list[Path]) -> Parcel:
     """
     files = [file for folder in folders for file in files_of(folder)]
     root = context.cache_dir
-    return Parcel(context, {str(f.relative_to(root)): np.fromfile(f, np.uint8) for f in files})
+    here = replace(context, cluster=None)
+    return Parcel(here, {str(f.relative_to(root)): np.fromfile(f, np.uint8) for f in files})
 
 
 def run_sent_trial(parcel: Parcel, job: TrialJob) -> Score:

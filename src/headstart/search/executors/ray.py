@@ -13,7 +13,8 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -108,6 +109,30 @@ class OnRay(Generic[J, T]):
     def slots(self) -> int:
         """How many jobs run at a time on the cluster as it is now."""
         return max(1, int(_ray().cluster_resources().get("CPU", 0)) // self._threads)
+
+    def in_order(self, jobs: Iterable[J]) -> Iterator[Outcome[T]]:
+        """Yields the outcomes of any number of jobs in their order.
+
+        Not many more jobs than run at a time are sent before their outcomes are taken.
+
+        Raises:
+            LostRayError: If Ray itself ended on this machine.
+        """
+        task = _ray().remote(num_cpus=self._threads, max_retries=_RETRIES)(_do)
+        sent: deque[ray.ObjectRef[Outcome[T]]] = deque()
+        try:
+            for job in jobs:
+                sent.append(task.remote(self._work, [self._shared], job, self._threads))
+                if len(sent) > 2 * self.slots:
+                    yield _outcome(sent.popleft())
+            while sent:
+                yield _outcome(sent.popleft())
+        except LostRayError:
+            sent.clear()
+            raise
+        finally:  # If the iterator is closed early, the rest is not needed.
+            for unwanted in sent:
+                _ray().cancel(unwanted, force=True)
 
     def run(self, jobs: Sequence[J]) -> Iterator[tuple[int, Outcome[T]]]:
         """Yields the position and the outcome of every job as it ends.
