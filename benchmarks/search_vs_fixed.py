@@ -320,7 +320,10 @@ def summary(records: list[Record]) -> list[str]:
         "",
         _table(_ordered(records)),
         "",
-        "Accuracy is that of the sealed test set, with Wilson's 95% interval. Seconds run from "
+        "Accuracy is that of the sealed test set, with Wilson's 95% interval. *Of right "
+        "probabilities* is the calibration error that would be found on so few images if every "
+        "probability were right: in half of all cases at most the first figure, in 19 of 20 at "
+        "most the second. Seconds run from "
         "the start of the process to its exit, including the report, with an empty cache. The "
         f"limit is the budget plus 10 s or 5%, whichever is more. {MEMORY_NOTE}",
         "",
@@ -361,7 +364,7 @@ def _place(cell: Cell) -> tuple[int, str]:
 def _table(records: list[Record]) -> str:
     header = (
         "data", "budget", "cores", "split seed", "arm", "test accuracy (95% interval)",
-        "test images", "s",
+        "test images", "log loss", "calibration error", "of right probabilities", "s",
         "in budget", "memory, MB", "backbone", "kept", "ended because", "trials",
     )  # fmt: skip
     rows = []
@@ -378,6 +381,9 @@ def _table(records: list[Record]) -> str:
                 record["arm"],
                 accuracy([record]),
                 str(len(record["right"])),
+                f"{record['metrics']['log_loss']:.3f}",
+                f"{record['metrics']['ece']:.1%}",
+                _by_chance(record),
                 f"{record['wall_s']:.0f}",
                 "yes" if record["budget_kept"] else "no",
                 f"{record['peak_anon_mb']:,.0f}",
@@ -388,6 +394,14 @@ def _table(records: list[Record]) -> str:
             )
         )
     return markdown_table(header, rows)
+
+
+def _by_chance(record: Record) -> str:
+    """Returns the calibration error that chance gives, if the record has it."""
+    if "ece_by_chance" not in record:
+        return "-"
+    usual, most = record["ece_by_chance"]
+    return f"{usual:.1%}, up to {most:.1%}"
 
 
 class Difference(NamedTuple):

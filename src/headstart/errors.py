@@ -17,7 +17,6 @@ A message is one or two sentences: what is wrong, where, and what to do.
 
 import sys
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class HeadstartError(Exception):
@@ -126,5 +125,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         >>> did_you_mean("adamm", ["sgd", "adam"]), did_you_mean("xyz", ["sgd", "adam"])
         ("; did you mean 'adam'?", '')
     """
+    from difflib import get_close_matches  # noqa: PLC0415 - most commands need no suggestion
+
     close = get_close_matches(name.lower(), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -181,9 +181,12 @@ def test_an_alarm_where_the_calibration_error_is_no_chance() -> None:
 
 def test_calibration_error_by_chance_by_hand() -> None:
     # Four coins: 0, 1, 3 or 4 heads are an error of at least 0.25, and 0 or 4 of 0.5 (1 of 8).
-    probabilities = np.full((4, 2), 0.5)
-    assert calibration_error_by_chance(probabilities) == 0.5
+    coins = np.full(4, 0.5)
+    assert calibration_error_by_chance(coins) == 0.5
+    assert calibration_error_by_chance(coins, share=0.5) == 0.25, "2 heads come in 6 of 16 cases"
+    assert calibration_error_by_chance(coins, share=0.3) == 0
+    assert calibration_error_by_chance(coins, np.zeros(4, int), share=0.3) == 0.5, "all are alike"
     # Ten thousand coins: 1.96 standard errors of 0.005.
-    many = calibration_error_by_chance(np.full((10_000, 2), 0.5))
+    many = calibration_error_by_chance(np.full(10_000, 0.5))
     assert many == pytest.approx(0.0098, abs=6e-4)
-    assert calibration_error_by_chance(probabilities) == calibration_error_by_chance(probabilities)
+    assert calibration_error_by_chance(coins) == calibration_error_by_chance(coins)

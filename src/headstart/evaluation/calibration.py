@@ -11,6 +11,9 @@ from headstart.evaluation.label_scores import best_temperature, set_score
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 
+BINS = 15
+"""Bins of equal width for the calibration error."""
+
 
 @dataclass(frozen=True)
 class CalibrationBins:
@@ -140,7 +143,7 @@ def calibrated_score(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> 
 
 
 def calibration_bins(
-    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
+    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = BINS
 ) -> CalibrationBins:
     """Sorts predictions into equal-width bins by the probability of the predicted class.
 
@@ -165,7 +168,7 @@ def calibration_bins(
 
 
 def expected_calibration_error(
-    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = 15
+    probabilities: ArrayLike, labels: ArrayLike, n_bins: int = BINS
 ) -> float:
     """Returns the mean gap between confidence and accuracy over bins, weighted by image count.
 

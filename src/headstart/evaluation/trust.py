@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.data.splits import folds
 from headstart.evaluation.calibration import (
-    calibration_bins,
+    BINS,
     checked_scores,
     expected_calibration_error,
     fit_temperature,
@@ -183,7 +183,7 @@ def alarms(
     probabilities = softmax(z, temperature)
     error = expected_calibration_error(probabilities, y)
     if error > ALARMING:
-        by_chance = calibration_error_by_chance(probabilities, groups)
+        by_chance = calibration_error_by_chance(probabilities.max(axis=1), groups)
         if error > by_chance + 1e-9:  # sums of floats differ a little
             found.append(
                 f"The calibration error on {counted(len(y), 'test image')} is {percent(error)}; "
@@ -194,32 +194,34 @@ def alarms(
 
 
 def calibration_error_by_chance(
-    probabilities: NDArray[np.float64], groups: Groups | None = None, seed: int = 0
+    confidence: NDArray[np.float64], groups: Groups | None = None, share: float = 0.95
 ) -> float:
-    """Returns the calibration error that right probabilities exceed in 5 of 100 cases.
+    """Returns the calibration error that right probabilities stay below in a share of all cases.
 
-    Whether a prediction is right is drawn with its probability, alike for the images of a group.
+    The fewer images there are, the further apart are what happens and what is probable: even right
+    probabilities have a calibration error. Whether a prediction is right is drawn with its
+    probability, alike for the images of a group.
 
     Args:
-        probabilities: Probabilities (N, C), N at least 1.
+        confidence: Probability of the predicted class of each image (N,), N at least 1.
         groups: Group number of each image (N,), if they are not independent.
-        seed: Seed of the draws.
+        share: Share of the cases, 0 to 1; 0.5 gives the usual error.
 
     Example:
-        >>> sure, unsure = np.eye(2)[[0] * 50], np.full((50, 2), 0.5)
+        >>> sure, unsure = np.ones(50), np.full(50, 0.5)
         >>> calibration_error_by_chance(sure), round(calibration_error_by_chance(unsure), 2)
         (0.0, 0.14)
+        >>> round(calibration_error_by_chance(unsure, share=0.5), 2)
+        0.04
     """
-    confidence = probabilities.max(axis=1)
-    bins = calibration_bins(probabilities, probabilities.argmax(axis=1))
-    bin_of = np.searchsorted(bins.edges, confidence, side="left")
+    bin_of = np.searchsorted(np.linspace(0, 1, BINS + 1), confidence, side="left")
     group_of = numbered(groups, len(confidence))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     errors = np.empty(_DRAWS)
     for draw in range(_DRAWS):
         right = rng.random(len(confidence))[group_of] < confidence
         errors[draw] = np.abs(np.bincount(bin_of, right - confidence)).sum() / len(confidence)
-    return float(np.quantile(errors, 0.95))
+    return float(np.quantile(errors, share))
 
 
 def mean_and_noise(values: NDArray[np.float64], group_of: Groups) -> tuple[float, float]:
