@@ -1,19 +1,23 @@
 """Damaged files of a run: one line that names the file and the field, and no traceback."""
 
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
+from safetensors.numpy import save
 
 from headstart.ablation.record import LEDGER, read_ledger
 from headstart.artifacts import bundle
-from headstart.artifacts.bundle_spec import read_spec
+from headstart.artifacts.bundle_spec import GALLERY, DistributionSpec, read_gallery, read_spec
 from headstart.artifacts.files import read_table, replacing
 from headstart.artifacts.journal import TRIALS, read_plan
 from headstart.artifacts.run import read_metrics, read_predictions, read_record
@@ -233,3 +237,35 @@ def test_ranges(kind: Any, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
     for value in bad:
         with pytest.raises(ValidationError):
             adapter.validate_python(value)
+
+
+def gallery(folder: Path, rows: object) -> NDArray[np.float32]:
+    """Writes a gallery with its right hash and reads it as a bundle does."""
+    content = save({"gallery": np.asarray(rows)})
+    (folder / GALLERY).write_bytes(content)
+    known = DistributionSpec(
+        k=1,
+        threshold=1,
+        false_alarm=0.05,
+        calibrated_on="validation",
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    return read_gallery(folder, known)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_gallery_with_values_that_are_not_finite_is_refused(
+    bad: float, kind: type[np.floating], tmp_path: Path
+) -> None:
+    assert gallery(tmp_path, np.array([[3.0, 4.0], [0.0, 0.0]], kind)).tolist() == [
+        [pytest.approx(0.6), pytest.approx(0.8)],
+        [0, 0],
+    ]
+    with pytest.raises(RunError, match="values that are not finite numbers"):
+        gallery(tmp_path, np.array([[1.0, 0.0], [bad, 1.0]], kind))
+
+
+def test_a_gallery_of_whole_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="values that are not finite numbers"):
+        gallery(tmp_path, np.ones((2, 2), np.int64))
