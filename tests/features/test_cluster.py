@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,15 @@ class Packing:
 
     limit: int = 1000
     slots: int = 1000
-    done: int = 0
+    with_images: list[bool] = field(default_factory=list)
 
     def map(self, work: Callable[[Any, Any], Any], shared: Any, jobs: Iterable[Any]) -> Iterator:
         packed = pickle.dumps((work, shared))
         for job in jobs:
-            if self.done == self.limit:
+            if len(self.with_images) == self.limit:
                 return
             here, prefix = pickle.loads(packed)
-            self.done += 1
+            self.with_images.append(job.images is not None)
             yield pickle.loads(pickle.dumps(here(prefix, pickle.loads(pickle.dumps(job)))))
 
 
@@ -45,12 +45,22 @@ def many(fresh_extractor: Callable[..., FeatureExtractor]) -> FeatureExtractor:
     return replace(extractor, rows={"train": np.resize(extractor.rows["train"], count)})
 
 
-@pytest.mark.parametrize("view", [EVALUATION, View(TrivialAugment(), 3, 1), View(mirror=True)])
-@pytest.mark.parametrize("limit", [1000, 1])
+@pytest.mark.parametrize(
+    ("view", "limit", "sees_the_cache"),
+    [
+        (EVALUATION, 1000, True),
+        (View(TrivialAugment(), 3, 1), 1000, False),
+        (View(mirror=True), 1, True),
+        (EVALUATION, 2, False),
+    ],
+)
 def test_a_cluster_writes_the_bytes_that_this_process_writes(
-    many: FeatureExtractor, tmp_path: Path, view: View, limit: int
+    many: FeatureExtractor, tmp_path: Path, view: View, limit: int, sees_the_cache: bool
 ) -> None:
     cluster = Packing(limit)
+    if sees_the_cache:
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "pixels").symlink_to(many.cache_dir / "pixels")
     files = []
     for extractor in (
         replace(many, cache_dir=tmp_path / "here"),
@@ -60,7 +70,9 @@ def test_a_cluster_writes_the_bytes_that_this_process_writes(
         assert len(found) == len(many.rows["train"])
         (entry,) = (extractor.cache_dir / "activations").glob("*/data")
         files.append(entry)
-    assert cluster.done == min(limit, -(-len(many.rows["train"]) // CHUNK))
+    chunks = -(-len(many.rows["train"]) // CHUNK)
+    expected = [False] * chunks if sees_the_cache else [False] + [True] * chunks
+    assert cluster.with_images == expected[:limit]
     assert files[0].parent.name == files[1].parent.name
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -78,7 +90,7 @@ def test_it_is_done_here_where_that_is_as_fast(many: FeatureExtractor) -> None:
 def test_another_version_is_refused(many: FeatureExtractor) -> None:
     sent = SentPrefix(
         b"", many.backbone.preprocessing, EVALUATION, 16,
-        (("torch", "0.1"), *[("", "")] * 5),
+        (("torch", "0.1"), *[("", "")] * 5), Path(), "",
     )  # fmt: skip
     with pytest.raises(HeadstartError, match=r" has torch .*, and the machine of the run has 0\.1"):
         run_chunk(sent, Chunk(np.arange(0), ()))

@@ -1,9 +1,13 @@
-"""A frozen prefix on the machines of a cluster: images go out in chunks, activations come back."""
+"""A frozen prefix on the machines of a cluster: images go out in chunks, activations come back.
+
+A machine that sees the cache folder reads the images there, so that only their rows are sent.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from socket import gethostname
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +20,7 @@ from headstart.backbones.engine import Engine
 from headstart.backbones.onnx import run_onnx
 from headstart.backbones.preprocessing import Preprocessing
 from headstart.backbones.sessions import open_session
-from headstart.data.pixels import Pixels
+from headstart.data.pixels import Pixels, open_pixels
 from headstart.data.views import View, view_batch, view_batches
 from headstart.errors import HeadstartError
 
@@ -27,7 +31,7 @@ J = TypeVar("J")
 T = TypeVar("T")
 
 CHUNK = 64
-"""Images that are sent at a time: about a second of work for one core, and 13 MB."""
+"""Images of a job: about a second of work for one core, and 13 MB where they are sent."""
 
 PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy", "onnxruntime")
 """Packages that make views and run the prefix."""
@@ -64,6 +68,8 @@ class SentPrefix:
         view: View of each image.
         batch_size: Views per batch.
         versions: Names and versions of the packages here.
+        cache_dir: Cache folder, which the machine may see, too.
+        pixels: Key of the pixels in it.
     """
 
     model: bytes
@@ -71,14 +77,21 @@ class SentPrefix:
     view: View
     batch_size: int
     versions: tuple[tuple[str, str], ...]
+    cache_dir: Path
+    pixels: str
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images as they are sent: their rows of the pixels, which views are drawn by."""
+    """Some images as they are sent.
+
+    Attributes:
+        rows: Their rows of the pixels (N,), which views are drawn by.
+        images: Their pixels; None where the machine may find them in the cache folder.
+    """
 
     rows: NDArray[np.int64]
-    images: tuple[NDArray[np.uint8], ...]
+    images: tuple[NDArray[np.uint8], ...] | None
 
 
 def pays(cluster: Cluster, engine: Engine, images: int) -> bool:
@@ -92,6 +105,7 @@ def pays(cluster: Cluster, engine: Engine, images: int) -> bool:
 def outputs_on(
     cluster: Cluster,
     engine: Engine,
+    cache_dir: Path,
     pixels: Pixels,
     rows: NDArray[np.int64],
     preprocessing: Preprocessing,
@@ -103,12 +117,19 @@ def outputs_on(
     values are the same where the processors are.
     """
     size = engine.batch_size
-    sent = SentPrefix(engine.file, preprocessing, view, size, _versions())
+    folder, versions = cache_dir.resolve(), _versions()
+    sent = SentPrefix(engine.file, preprocessing, view, size, versions, folder, pixels.key)
     done = 0
-    for outputs in cluster.map(run_chunk, sent, _chunks(pixels, rows)):
-        for start in range(0, len(outputs), size):
-            yield outputs[start : start + size]
-        done += len(outputs)
+    for with_images in (False, True):
+        if done == len(rows):
+            return
+        jobs = _chunks(pixels, rows[done:], with_images)
+        for outputs in cluster.map(run_chunk, sent, jobs):
+            if not len(outputs):  # its machine does not see the cache folder
+                break
+            for start in range(0, len(outputs), size):
+                yield outputs[start : start + size]
+            done += len(outputs)
     for batch in view_batches(pixels, rows[done:], preprocessing, view, size):
         yield engine.run(batch)
 
@@ -116,31 +137,48 @@ def outputs_on(
 def run_chunk(prefix: SentPrefix, chunk: Chunk) -> NDArray[np.float32]:
     """Returns the outputs (N, ...) of a prefix for the images of a chunk, with one thread.
 
+    None (0,) if the images are not sent and not in the cache folder either.
+
     Raises:
         HeadstartError: If this machine has other versions of the packages.
     """
     _check_versions(prefix.versions)
-    session = _session(prefix.model)
+    session, images = _session(prefix.model), chunk.images
+    if images is None:
+        pixels = _pixels(prefix.cache_dir, prefix.pixels)
+        if pixels is None:
+            return np.empty(0, np.float32)
+        images = _images(pixels, chunk.rows)
     return np.concatenate(
         [
-            run_onnx(session, view_batch(images, rows, prefix.preprocessing, prefix.view))
-            for images, rows in _batches(chunk, prefix.batch_size)
+            run_onnx(session, view_batch(some, rows, prefix.preprocessing, prefix.view))
+            for some, rows in _batches(images, chunk.rows, prefix.batch_size)
         ]
     )
 
 
-def _chunks(pixels: Pixels, rows: NDArray[np.int64]) -> Iterator[Chunk]:
+def _chunks(pixels: Pixels, rows: NDArray[np.int64], with_images: bool) -> Iterator[Chunk]:
     for start in range(0, len(rows), CHUNK):
         some = rows[start : start + CHUNK]
-        # A slice of a memory map would be sent as one.
-        yield Chunk(some, tuple(pixels.image(int(row)).view(np.ndarray) for row in some))
+        yield Chunk(some, _images(pixels, some) if with_images else None)
+
+
+def _images(pixels: Pixels, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], ...]:
+    """Returns images as plain arrays: a slice of a memory map would be sent as one."""
+    return tuple(pixels.image(int(row)).view(np.ndarray) for row in rows)
 
 
 def _batches(
-    chunk: Chunk, size: int
+    images: Sequence[NDArray[np.uint8]], rows: NDArray[np.int64], size: int
 ) -> Iterator[tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]]]:
-    for start in range(0, len(chunk.rows), size):
-        yield chunk.images[start : start + size], chunk.rows[start : start + size]
+    for start in range(0, len(rows), size):
+        yield images[start : start + size], rows[start : start + size]
+
+
+@lru_cache(maxsize=1)
+def _pixels(cache_dir: Path, key: str) -> Pixels | None:
+    """Returns the decoded images in the cache, which a process keeps open; None without them."""
+    return open_pixels(cache_dir, key)
 
 
 @lru_cache(maxsize=2)

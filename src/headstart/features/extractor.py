@@ -224,7 +224,7 @@ def activations(
     images = (extractor.pixels, rows, preprocessing, view)
     batches = partial(view_batches, *images, engine.batch_size)
     if cluster is not None and pays(cluster, engine, len(rows)):
-        batches = partial(outputs_on, cluster, engine, *images)
+        batches = partial(outputs_on, cluster, engine, extractor.cache_dir, *images)
         engine, what = replace(engine, run=np.asarray), f"{what}, on the cluster"
     stored = cached_activations(
         extractor.cache_dir,

@@ -57,7 +57,7 @@ from headstart.training.run_context import Resources, RunContext
 preprocessing = Preprocessing(32, 40, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 data = np.random.default_rng(0).integers(0, 256, 400 * 40 * 40 * 3, np.uint8)
 sizes, offsets = np.full((400, 2), 40), np.arange(400) * 40 * 40 * 3
-pixels = Pixels((Facts("ok"),) * 400, sizes, "", offsets, data)
+pixels = Pixels((Facts("ok"),) * 400, sizes, "lost", offsets, data)
 normalize = Normalize(preprocessing.mean, preprocessing.std)
 network = torch.nn.Sequential(normalize, torch.nn.Conv2d(3, 8, 3)).eval()
 example = np.zeros((2, 32, 32, 3), np.uint8)
@@ -89,15 +89,15 @@ try:
         classes=(), backbone="", backbone_source="",
         request=Request(options=FitOptions(executor="ray", address=cluster.address)),
     )
-    whole = (engine, pixels, np.arange(400)[::-1], preprocessing, View(TrivialAugment(), 3, 1))
+    whole = (pixels, np.arange(400)[::-1], preprocessing, View(TrivialAugment(), 3, 1))
     with open_cluster(RunContext(folder, record, Resources())) as machines:
         assert machines.slots == 2
-        outputs = outputs_on(machines, *whole)
+        outputs = outputs_on(machines, engine, folder, *whole)
         found = [next(outputs)]
         cluster.remove_node(other, allow_graceful=False)
         found += outputs
     assert machines.slots == 0 and record.notes == [], record.notes
-    here = map(engine.run, view_batches(pixels, *whole[2:], engine.batch_size))
+    here = map(engine.run, view_batches(*whole, engine.batch_size))
     assert [each.tobytes() for each in found] == [each.tobytes() for each in here]
     assert not ray.is_initialized()
     try:

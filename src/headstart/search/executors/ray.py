@@ -130,9 +130,9 @@ class OnRay(Generic[J, T]):
         except LostRayError:
             sent.clear()
             raise
-        finally:  # If the iterator is closed early, the rest is not needed.
+        finally:  # If the iterator is closed early, the rest is not needed, but the processes are.
             for unwanted in sent:
-                _ray().cancel(unwanted, force=True)
+                _ray().cancel(unwanted)
 
     def run(self, jobs: Sequence[J]) -> Iterator[tuple[int, Outcome[T]]]:
         """Yields the position and the outcome of every job as it ends.

@@ -56,6 +56,8 @@ class RayCluster:
         Raises:
             LostRayError: If Ray itself ended on this machine.
         """
+        if self._ray is None:
+            return
         for outcome in OnRay(work, self._ray.put(shared), 1).in_order(jobs):
             if outcome.cause or outcome.value is None:
                 self.leave()

@@ -49,7 +49,9 @@ def map_on_ray(
         left = iter(jobs)
         while part := list(islice(left, _SLICE)):
             blocks = max(1, min(len(part) // _BATCH, 8 * slots))
-            actors = data.ActorPoolStrategy(min_size=1, max_size=min(slots, blocks))
+            most = min(slots, blocks)
+            # All start at once; with one that is left, the work goes on.
+            actors = data.ActorPoolStrategy(min_size=1, initial_size=most, max_size=most)
             results = data.from_items(
                 [{"job": job} for job in part], override_num_blocks=blocks
             ).map_batches(
