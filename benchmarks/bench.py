@@ -3,7 +3,8 @@
     python benchmarks/bench.py
     python benchmarks/bench.py --check
 
-measures each subject, keeps it in `benchmarks/results/` and writes the tables of `docs/speed.md`.
+measures each subject, keeps it in `benchmarks/results/` and writes the tables of `docs/speed.md`,
+that of `peers.py` among them, which is run by itself: fastai takes an hour.
 With `--check`, nothing is written: new ratios are compared with the kept ones, and the exit code is
 1 if one is lower by more than `--tolerance`.
 """
@@ -12,6 +13,8 @@ import argparse
 import sys
 
 import head_run
+import prefix_rate
+import stage_limits
 import startup
 import suffix_rate
 from measure import write_whole
@@ -20,7 +23,9 @@ from records import DOCS
 
 SUBJECTS = {
     "startup": startup.measure,
+    "prefix": prefix_rate.measure,
     "suffix": suffix_rate.measure,
+    "limits": stage_limits.measure,
     "head": head_run.measure,
 }
 PAGE = DOCS / "speed.md"
@@ -34,8 +39,12 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check", action="store_true", help="compare with the kept results")
+    parser.add_argument("--page", action="store_true", help="only write the page of what is kept")
     parser.add_argument("--tolerance", type=float, default=0.2)
     args = parser.parse_args()
+    if args.page:
+        write_page()
+        return
     recorded = {each.name: each for each in kept()}
     lost: list[str] = []
     for name in args.subjects:

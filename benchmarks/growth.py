@@ -4,8 +4,13 @@
 
 makes small images out of real ones, as `check_growth.py` does, and fits them in whole processes
 with empty caches: a head on the frozen network for more images and for more classes, and a search
-with more trials. It keeps `benchmarks/results/growth.jsonl` line by line and draws
-`docs/pictures/growth.svg`. `--draw` only draws what is kept.
+with more trials. It keeps `benchmarks/results/growth.jsonl` line by line, in which a run takes the
+place of an earlier one of the same kind and number, and draws `docs/pictures/growth.svg`. `--draw`
+only draws what is kept.
+
+    python benchmarks/growth.py --images 5000 50000 --classes --trials
+
+compares the memory of two sizes.
 """
 
 import argparse
@@ -20,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from check_growth import pieces, write
-from measure import commit, machine, run_measured, tail
+from measure import commit, machine, markdown_table, run_measured, tail, write_whole
 from ratios import RESULTS
 from records import DATA, DOCS, ON_CPU, read_lines
 
@@ -60,7 +65,6 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="draw what is kept")
     args = parser.parse_args()
     if not args.draw:
-        KEPT.unlink(missing_ok=True)
         head = ("--strategy", "head", "--epochs", "0")
         cases = [("images", n, n, CLASSES_OF_IMAGES, head) for n in args.images]
         cases += [("classes", n, IMAGES_A_CLASS * n, n, head) for n in args.classes]
@@ -74,10 +78,10 @@ def main() -> None:
                 write(folder / "images", images, classes, some)
                 seconds, megabytes = _fit(folder, options)
             point = Point(grows, number, images, classes, seconds, megabytes, machine(), commit())
-            with KEPT.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(point)) + "\n")
+            keep_point(point)
             print(f"{grows} {number:,}: {seconds:.1f} s, {megabytes:.0f} MB", flush=True)
-    points = [Point(**line) for line in read_lines(KEPT)]
+    points = kept_points()
+    print(points_table(points))
     for grows in dict.fromkeys(point.grows for point in points):
         each = [point for point in points if point.grows == grows]
         print(f"{grows}: {told(each)}")
@@ -96,6 +100,44 @@ def _fit(folder: Path, options: Sequence[str]) -> tuple[float, float]:
         sys.exit(f"exit status {done.returncode}:\n{tail(folder / 'log.txt')}")
     shutil.rmtree(folder / "cache")
     return done.wall_s, done.peak_anon_mb
+
+
+def kept_points(path: Path = KEPT) -> list[Point]:
+    """Returns all runs that were kept, by what grows and how far."""
+    order = ("images", "classes", "trials")
+    found = [Point(**line) for line in read_lines(path)]
+    return sorted(found, key=lambda point: (order.index(point.grows), point.number))
+
+
+def keep_point(point: Point, path: Path = KEPT) -> None:
+    """Keeps a run instead of an earlier one of the same kind and number."""
+    others = [
+        each
+        for each in kept_points(path)
+        if (each.grows, each.number) != (point.grows, point.number)
+    ]
+    write_whole(path, "".join(json.dumps(asdict(each)) + "\n" for each in [*others, point]))
+
+
+def points_table(points: Sequence[Point]) -> str:
+    """Returns all runs as a Markdown table, each beside the one before it of its kind."""
+    rows = []
+    for before, point in zip([None, *points], points, strict=False):
+        ratios = ["", ""]
+        if before is not None and before.grows == point.grows:
+            ratios = [
+                f"{point.seconds / before.seconds:.2f}",
+                f"{point.megabytes / before.megabytes:.2f}",
+            ]
+        numbers = [f"{value:,}" for value in (point.images, point.classes)]
+        trials = str(point.number) if point.grows == "trials" else ""
+        measured = [f"{point.seconds:.1f}", f"{point.megabytes:.0f}"]
+        rows.append([*numbers, trials, *measured, *ratios])
+    header = (
+        "images", "classes", "trials", "seconds", "private memory, MB", "times the seconds above",
+        "times the memory above",
+    )  # fmt: skip
+    return markdown_table(header, rows)
 
 
 def slope(numbers: Sequence[float], values: Sequence[float]) -> float:

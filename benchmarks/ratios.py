@@ -58,7 +58,7 @@ class Subject:
         unit: Of `before` and `now`.
         rows: The comparisons.
         rounds: How often both versions ran, without the first round, which fills caches.
-        facts: Machine, versions, commit and date.
+        facts: Machine, versions, commit and date, and as `before` what was compared with.
     """
 
     name: str
@@ -164,7 +164,8 @@ def facts() -> dict[str, Any]:
 
 def table(subject: Subject) -> str:
     """Returns the comparisons of a subject as a Markdown table."""
-    header = ["", f"{BEFORE}, {subject.unit}", f"now, {subject.unit}", "ratio (range)", "goal"]
+    before = subject.facts["before"]
+    header = ["", f"{before}, {subject.unit}", f"now, {subject.unit}", "ratio (range)", "goal"]
     rows = [
         [
             row.what,
@@ -218,7 +219,7 @@ def draw(subject: Subject, folder: Path = DOCS / "pictures") -> Path:
         axes.axvline(1, color="#222222", linewidth=0.8)
         axes.set_yticks(list(places), [row.what.replace("`", "") for row in subject.rows])
         axes.set_xlim(0, 1.18 * max(row.high for row in subject.rows))
-        axes.set_xlabel(f"times better than {BEFORE} (orange: goal)")
+        axes.set_xlabel(f"times as good as {subject.facts['before']} (orange: goal)")
         axes.spines[["top", "right"]].set_visible(False)
         path = folder / f"speed_{subject.name}.svg"
         figure.savefig(path, metadata={"Date": None})
@@ -240,8 +241,8 @@ def worse(recorded: Subject, found: Subject, tolerance: float) -> list[str]:
             sentences.append(f"{found.name}: {row.what} was not measured.")
         elif new[row.what].ratio < (1 - tolerance) * row.ratio:
             sentences.append(
-                f"{found.name}: {row.what}: {new[row.what].ratio:.2f} times better than {BEFORE}, "
-                f"where {row.ratio:.2f} is recorded."
+                f"{found.name}: {row.what}: {new[row.what].ratio:.2f} times as good as "
+                f"{recorded.facts['before']}, where {row.ratio:.2f} is recorded."
             )
     return sentences
 

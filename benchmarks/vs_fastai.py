@@ -201,7 +201,7 @@ def main() -> None:
     work = BENCH / "vs_fastai"
     work.mkdir(parents=True, exist_ok=True)
     fastai_arms = [name for name in args.arms if name.startswith("fastai")]
-    fastai_python = args.fastai_python or (_fastai_venv() if fastai_arms else sys.executable)
+    fastai_python = args.fastai_python or (fastai_venv() if fastai_arms else sys.executable)
     split = args.split or _make_split(args.data, args.split_seed, work)
     plan = Plan(
         data=args.data.resolve(),
@@ -278,7 +278,7 @@ def _read(path: Path) -> list[Run]:
     return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
-def _fastai_venv() -> str:
+def fastai_venv() -> str:
     """Makes a venv with fastai that sees this interpreter's packages; returns its Python."""
     venv = BENCH / "fastai"
     python = venv / "bin" / "python"

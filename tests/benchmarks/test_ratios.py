@@ -69,7 +69,7 @@ def test_a_ratio_below_the_kept_one_is_told_beyond_the_noise(ratios: ModuleType)
     before = subject(ratios, ratios.row("fit", [(4.0, 2.0)]), ratios.row("check", [(4.0, 2.0)]))
     now = subject(ratios, ratios.row("fit", [(4.0, 2.2)]), ratios.row("check", [(4.0, 3.0)]))
     assert ratios.worse(before, now, tolerance=0.2) == [
-        f"work: check: 1.33 times better than {ratios.BEFORE}, where 2.00 is recorded."
+        "work: check: 1.33 times as good as def, where 2.00 is recorded."
     ]
     assert ratios.worse(before, subject(ratios, before.rows[0]), 0.2) == [
         "work: check was not measured."
