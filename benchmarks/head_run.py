@@ -3,7 +3,8 @@
     python benchmarks/head_run.py
 
 runs whole processes of both versions in turn, each with an empty cache. A version is not faster
-where it is less accurate, so the accuracies on the sealed test stand beside the seconds.
+where it is less accurate, so the accuracies on the sealed test stand beside the seconds. The large
+data set is for memory, which hardly changes from run to run: each version runs once on it.
 """
 
 import argparse
@@ -26,6 +27,7 @@ CASES = (("flowers17", 2.0, 0.0), ("stanford_cars_crops", 0.0, 1.7))
 """Data set, and the goals for the ratios of seconds and of memory."""
 
 NAMES = tuple(name for name, _, _ in CASES)
+ONCE = ("stanford_cars_crops",)
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,19 @@ def measure(rounds: int, names: Sequence[str] = NAMES) -> Subject:
     """Fits a head to each data set with both versions, `rounds` times after a first round."""
     before = source_before()
     cases = [case for case in CASES if case[0] in names]
-    found = in_turn(
-        {name: (_fit(name, before), _fit(name, SOURCE)) for name, _, _ in cases}, rounds
-    )
+    runs = {name: (_fit(name, before), _fit(name, SOURCE)) for name, _, _ in cases}
+    found = in_turn({name: both for name, both in runs.items() if name not in ONCE}, rounds)
+    found |= {name: [(both[0](), both[1]())] for name, both in runs.items() if name in ONCE}
     rows = []
     for name, faster, smaller in cases:
         each = found[name]
         rights = [median(one.accuracy for one in fits) for fits in zip(*each, strict=True)]
+        once = ", one run each" if name in ONCE else ""
         correct = f"{rights[0]:.1%} of the test images correct, now {rights[1]:.1%}"
         seconds = [(one.seconds, other.seconds) for one, other in each]
-        rows.append(row(f"{name}, seconds ({correct})", seconds, faster))
+        rows.append(row(f"{name}, seconds ({correct}{once})", seconds, faster))
         memory = [(one.megabytes, other.megabytes) for one, other in each]
-        rows.append(row(f"{name}, peak of private memory in MB", memory, smaller))
+        rows.append(row(f"{name}, peak of private memory in MB{once}", memory, smaller))
     return Subject("head", "`fit --strategy head`", "s or MB", tuple(rows), rounds, facts())
 
 

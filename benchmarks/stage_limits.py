@@ -29,7 +29,9 @@ from records import BENCH, DATA, HERE, ON_CPU
 
 SOURCE = HERE.parent / "src"
 NETWORK, BOUNDARY, BATCH = "tf_efficientnet_lite0", "blocks.3", 16
-GOAL = 1 / 1.3
+GOAL = 0.77
+"""At most 1.3 times as long as the limits."""
+
 SAMPLE = 64
 IMPORTS = "import numpy, PIL.Image, torch, torchvision, timm, onnxruntime"
 
