@@ -405,6 +405,23 @@ def real_features(data: Callable[[str], Path], shared_cache: Path) -> Callable[[
     return load
 
 
+@pytest.fixture(scope="session")
+def flowers(real_features: Callable[[str], Whole]) -> Whole:
+    """Features of flowers17 in the 128 directions of most variance: heads on them are solved faster."""
+    whole = real_features("flowers17")
+    centred = whole.features - whole.features.mean(0)
+    directions = np.linalg.eigh(centred.T @ centred)[1][:, -128:]
+    return whole._replace(features=np.ascontiguousarray(centred @ directions))
+
+
+@pytest.fixture(scope="session")
+def flowers_out_of_fold(flowers: Whole) -> np.ndarray:
+    """What heads say of each flower that have seen neither it nor its group."""
+    from headstart.diagnose.suspects import out_of_fold_probabilities
+
+    return out_of_fold_probabilities(flowers.features, flowers.labels, 17, flowers.groups)
+
+
 def _features_of(folder: Path, cache_dir: Path) -> Whole:
     import torch
 

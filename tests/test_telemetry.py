@@ -44,10 +44,11 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Watched | None"]
 
 
 @pytest.mark.parametrize(
-    "module", ["headstart.backbones.onnx", "headstart.inference.predict", "headstart.api.fit"]
+    "modules",
+    ["headstart.inference.predict", "headstart.backbones.onnx, headstart.api.fit"],
 )
-def test_a_home_folder_stays_empty(module: str, tmp_path: Path) -> None:
-    run(f"import {module}", tmp_path)
+def test_a_home_folder_stays_empty(modules: str, tmp_path: Path) -> None:
+    run(f"import {modules}", tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -32,15 +32,16 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def run(
-    pictures: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory
+    pictures: Path,
+    shared_cache: Path,
+    headstart: Command,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("cli") / "run"
-    environment = {**os.environ, "HEADSTART_CACHE": str(shared_cache)}
     command = ["fit", pictures, "--strategy", "head", "--epochs", "0", "--out", out, *SMALL]
-    done = subprocess.run(
-        [sys.executable, "-m", "headstart", *map(str, command)],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(shared_cache))
+        done = headstart(*command)
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -295,7 +296,8 @@ def test_debug_shows_the_traceback(headstart: Command, tmp_path: Path) -> None:
 def test_ctrl_c_says_what_is_kept(pictures: Path, tmp_path: Path, shared_cache: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "headstart", "fit", str(pictures), "--epochs", "5000",
-               "--out", str(out), *SMALL]  # fmt: skip
+               "--out", str(out), *SMALL, "--set", "backbone.name=test_efficientnet",
+               "--set", "backbone.weights=random"]  # fmt: skip
     # Where tests run in the background, Ctrl-C is ignored, and children would ignore it, too.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -319,21 +321,17 @@ def test_ctrl_c_says_what_is_kept(pictures: Path, tmp_path: Path, shared_cache: 
     assert 1 <= record["epochs"] < 5000
 
 
-def test_a_full_disk_exits_with_1(pictures: Path, tmp_path: Path) -> None:
+def test_a_full_disk_exits_with_1(
+    headstart: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A real full disk needs rights that tests do not have: the system call says what it would say.
-    script = (
-        "import errno, os, sys\n"
-        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "os.posix_fallocate = full\n"
-        "from headstart.cli.main import main\n"
-        "main()\n"
-    )
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "fit", str(pictures), "--epochs", "1", "--out", str(out)],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "HEADSTART_CACHE": str(tmp_path / "cache")},
-    )  # fmt: skip
+    done = headstart("fit", pictures, "--epochs", "1", "--out", out, *SMALL)
     assert done.returncode == 1, done.stderr
     assert "Make room" in done.stderr
     assert not out.exists()

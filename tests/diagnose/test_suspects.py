@@ -196,8 +196,7 @@ def test_the_table_reads_back(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_planted_label_errors_in_flowers(real_features: Callable[[str], Any], seed: int) -> None:
-    flowers = real_features("flowers17")
+def test_planted_label_errors_in_flowers(flowers: Any, seed: int) -> None:
     labels, wrong = spoiled(flowers.labels, 0.05, 17, seed)
     p = out_of_fold_probabilities(flowers.features, labels, 17, flowers.groups, seed)
     rows, suggested, _ = label_issues(p, labels)
@@ -209,7 +208,8 @@ def test_planted_label_errors_in_flowers(real_features: Callable[[str], Any], se
 
 
 @pytest.mark.slow
-def test_few_suspects_in_flowers_as_they_are(real_features: Callable[[str], Any]) -> None:
-    flowers = real_features("flowers17")
-    p = out_of_fold_probabilities(flowers.features, flowers.labels, 17, flowers.groups)
-    assert len(label_issues(p, flowers.labels)[0]) <= 0.03 * len(p)
+def test_few_suspects_in_flowers_as_they_are(
+    flowers: Any, flowers_out_of_fold: np.ndarray
+) -> None:
+    found = label_issues(flowers_out_of_fold, flowers.labels)[0]
+    assert len(found) <= 0.03 * len(flowers.labels)

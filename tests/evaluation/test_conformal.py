@@ -206,11 +206,8 @@ def test_insects_are_out_of_the_range_of_flowers(real_features: Callable[[str], 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("score", ["lac", "aps"])
-def test_coverage_on_flowers(real_features: Callable[[str], Any], score: Any) -> None:
-    from headstart.diagnose.suspects import out_of_fold_probabilities
-
-    flowers = real_features("flowers17")
-    p = out_of_fold_probabilities(flowers.features, flowers.labels, 17, flowers.groups)
+def test_coverage_on_flowers(flowers: Any, flowers_out_of_fold: np.ndarray, score: Any) -> None:
+    p = flowers_out_of_fold
     covered, sizes = [], []
     for seed in range(200):
         order = np.random.default_rng(seed).permutation(len(p))
