@@ -407,7 +407,7 @@ def real_features(data: Callable[[str], Path], shared_cache: Path) -> Callable[[
 
 @pytest.fixture(scope="session")
 def flowers(real_features: Callable[[str], Whole]) -> Whole:
-    """Features of flowers17 in the 128 directions of most variance: heads on them are solved faster."""
+    """Features of flowers17 in the 128 directions of most variance, which heads solve faster."""
     whole = real_features("flowers17")
     centred = whole.features - whole.features.mean(0)
     directions = np.linalg.eigh(centred.T @ centred)[1][:, -128:]

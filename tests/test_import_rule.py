@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -40,10 +41,15 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in SOURCE.rglob("*.py") if module_name(path)}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path: Path) -> set[str]:
     """Modules of ours that a file imports anywhere, in functions and for types too."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -55,7 +61,7 @@ def imported(path: Path) -> set[str]:
 def imported_at_once(path: Path) -> tuple[set[str], set[str]]:
     """Modules of ours and packages of others that a file imports when it is imported itself."""
     names = set()
-    waiting: list[ast.stmt] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    waiting: list[ast.stmt] = list(tree_of(path).body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -140,7 +146,7 @@ def test_no_circle() -> None:
 )
 def test_frameworks_stay_in_their_place(package: str, home: str) -> None:
     for name, path in MODULES.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         found = {
             alias.name.partition(".")[0]
             for node in ast.walk(tree)

@@ -1,10 +1,8 @@
-"""All files of a run have the same bytes: three runs here, one of them in this process, eight by `benchmarks/same_bytes.py`."""
+"""All files of a run have the same bytes: two runs here, eight by `benchmarks/same_bytes.py`."""
 
 import importlib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from types import ModuleType
 
 import pytest
@@ -20,20 +18,12 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.slow
 def test_every_file_of_a_run_is_the_same_wherever_it_runs(
-    script: ModuleType,
-    tmp_path: Path,
-    headstart: Callable[..., CompletedProcess[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    script: ModuleType, tmp_path: Path
 ) -> None:
     settings = ("backbone.name=test_efficientnet", "backbone.weights=random", "views=1")
     options = ["--epochs", "1", *(part for each in settings for part in ("--set", each))]
     data = script.drawn(tmp_path / "drawn")
     runs = script.run_all(tmp_path, data, script.VARIANTS[:2], options)
-    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache" / "one"))  # warm now
-    warm = tmp_path / "warm" / "run"
-    done = headstart("fit", data, "--seed", 1, "--out", warm, "--workers", 2, *options)
-    assert done.returncode == 0, done.stderr
-    runs.append(warm)
     for run in runs[1:]:
         assert script.differences(runs[0], run) == []
     names = script.comparable(runs[0])

@@ -218,6 +218,9 @@ def test_flowers17_against_pairs_labelled_by_eye(shared_cache: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "most"), [("hymenoptera", 0), ("neu_steel", 12)])
-def test_few_pairs_where_there_are_few(name: str, most: int, shared_cache: Path) -> None:
-    assert len(found_in(shared_items(name), shared_cache)) <= most
+@pytest.mark.parametrize(("name", "every", "most"), [("hymenoptera", 1, 0), ("neu_steel", 3, 2)])
+def test_few_pairs_where_there_are_few(
+    name: str, every: int, most: int, shared_cache: Path
+) -> None:
+    """Of all 1,800 images of neu_steel, 12 pairs look alike; of a third, there is a ninth."""
+    assert len(found_in(shared_items(name)[::every], shared_cache)) <= most

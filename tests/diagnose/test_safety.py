@@ -1,5 +1,6 @@
 """Operations that change what an image is are found, and others are left alone."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,17 @@ def test_symmetric_shapes_may_be(experiment: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hymenoptera", "flowers17"])
-def test_photographs_may_be(name: str, data: Callable[[str], Path], shared_cache: Path) -> None:
-    verdicts = check_operations(extractor_of(data(name), shared_cache))
+def test_photographs_may_be(
+    name: str, data: Callable[[str], Path], shared_cache: Path, tmp_path: Path
+) -> None:
+    folder = data(name)
+    if name == "flowers17":  # 30 photographs a class are enough
+        for kind in (each for each in folder.iterdir() if each.is_dir()):
+            (tmp_path / kind.name).mkdir()
+            for file in sorted(kind.glob("*.jpg"))[:30]:
+                shutil.copy(file, tmp_path / kind.name)
+        folder = tmp_path
+    verdicts = check_operations(extractor_of(folder, shared_cache))
     assert all(verdict.safe for verdict in verdicts), unsafe_fields(verdicts)
 
 

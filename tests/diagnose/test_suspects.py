@@ -1,7 +1,6 @@
 """Planted label errors, disagreeing copies and outliers are found, the worst of them first."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +207,6 @@ def test_planted_label_errors_in_flowers(flowers: Any, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_few_suspects_in_flowers_as_they_are(
-    flowers: Any, flowers_out_of_fold: np.ndarray
-) -> None:
+def test_few_suspects_in_flowers_as_they_are(flowers: Any, flowers_out_of_fold: np.ndarray) -> None:
     found = label_issues(flowers_out_of_fold, flowers.labels)[0]
     assert len(found) <= 0.03 * len(flowers.labels)

@@ -136,7 +136,7 @@ def test_a_search_under_a_budget_goes_on_before_and_after_its_plan(
     moment: str, pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    settings = [*SETTINGS[:1], "freezing.boundary=features"]  # heads alone: nothing takes long
+    settings = [*TINY, "freezing.boundary=features"]  # heads alone: nothing takes long
     with monkeypatch.context() as patch:
         patch.setattr(f"headstart.search.search.{moment}", _stopped)
         with pytest.raises(KeyboardInterrupt):
@@ -156,7 +156,7 @@ def test_a_search_under_a_budget_goes_on_before_and_after_its_plan(
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), ("head.penalty=0.1",)])
 def test_the_backbone_that_was_chosen_is_the_one_that_is_used_and_named(
-    settings: tuple[str, ...], pictures: Path, shared_cache: Path, tmp_path: Path,
+    settings: tuple[str, ...], two_classes: Path, shared_cache: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "run"
@@ -174,7 +174,7 @@ def test_the_backbone_that_was_chosen_is_the_one_that_is_used_and_named(
         else:
             patch.setattr("headstart.training.finetune.begin", _stopped)
         with pytest.raises(KeyboardInterrupt):
-            fit(pictures, budget=120, settings=settings, out=out, cache_dir=shared_cache)
+            fit(two_classes, budget=120, settings=settings, out=out, cache_dir=shared_cache)
     chosen = read_record(out).backbone
     assert chosen != load_recipe("default").backbone.name
     run = resume(out, cache_dir=shared_cache)
@@ -191,7 +191,7 @@ def test_a_run_that_is_stopped_with_the_test_open_says_so(
     pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    settings = [*SETTINGS[:1], "freezing.boundary=features"]
+    settings = [*TINY, "freezing.boundary=features"]
     with monkeypatch.context() as patch:
         patch.setattr("headstart.inference.sealed_test.run_bundle", _stopped)
         with pytest.raises(KeyboardInterrupt):
