@@ -147,7 +147,7 @@ def trained(machine: Machine, deadline: Deadline | None) -> int:
 def timed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     real = loop.take_step
 
-    def take_step(*arguments: Any) -> float:
+    def take_step(*arguments: Any) -> torch.Tensor:
         machine.work(STEP_S)
         return real(*arguments)
 

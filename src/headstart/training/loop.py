@@ -37,7 +37,7 @@ from headstart.training.freezing import (
 )
 from headstart.training.network import TrainableNetwork
 from headstart.training.pace import Deadline, begin, watched
-from headstart.training.step import make_stepper, take_step
+from headstart.training.step import Stepper, make_stepper, note_clipping, take_step
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def train(
         epoch_start = time.monotonic()
         train_mode(model, guard)
         batches = _batches(data, recipe, epoch)
-        losses, images = 0.0, 0
+        losses, images = torch.zeros((), dtype=torch.float64, device=device), 0
         for rows in watched(batches, deadline):
             progress = max(seen.steps / total_steps, _share_of_time(start, deadline))
             if progress >= 1 and (images or not epoch):  # every epoch has at least one step
@@ -136,12 +136,12 @@ def train(
             _set_rates(optimizer, recipe, progress)
             inputs = to_tensor(gather(data.views, rows, epoch), device)
             labels = torch.from_numpy(data.labels[rows]).to(device)
-            losses += len(rows) * take_step(stepper, inputs, labels)
+            losses += len(rows) * take_step(stepper, inputs, labels).double()
             follow(path, progress, total_steps, seen)
             images += len(rows)
         if not images:
             break
-        _check_finite(losses, epoch + 1)
+        train_loss = _read_back(stepper, losses, epoch + 1) / images
         trained = time.monotonic()
         epoch += 1
         # With several images of each class per batch, there may be fewer batches than planned.
@@ -160,7 +160,7 @@ def train(
             epoch=epoch,
             progress=min(progress, 1.0),
             lr=_rate_of_last_block(optimizer),
-            train_loss=losses / images,
+            train_loss=train_loss,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             images_per_s=images / max(trained - epoch_start, 1e-9),
@@ -270,12 +270,16 @@ def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
         )
 
 
-def _check_finite(losses: float, epoch: int) -> None:
-    if not np.isfinite(losses):
+def _read_back(stepper: Stepper, losses: torch.Tensor, epoch: int) -> float:
+    """Returns the sum of the losses of an epoch, and counts its clipped steps."""
+    loss = float(losses)
+    if not np.isfinite(loss):
         raise DivergedError(
             f"Training diverged in epoch {epoch}: the loss is not finite. "
             "Try a lower learning rate with --set optimizer.lr."
         )
+    note_clipping(stepper)
+    return loss
 
 
 def _share_of_time(start: float, deadline: Deadline | None) -> float:

@@ -1,7 +1,7 @@
 """One training step: mixing, criterion, metric term, clipping and update, with observations."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Stepper:
         space: Dimensions of height and width of a batch.
         random: Random generator for the mixing.
         seen: Observations of the training.
+        norms: Lengths of the gradients of steps that were not looked at yet.
     """
 
     network: TrainableNetwork
@@ -46,6 +47,7 @@ class Stepper:
     space: tuple[int, ...]
     random: np.random.Generator
     seen: Observed
+    norms: list[torch.Tensor] = field(default_factory=list)
 
 
 def make_stepper(
@@ -70,8 +72,11 @@ def make_stepper(
     return Stepper(network, recipe, optimizer, criterion, term, len(counts), space, random, seen)
 
 
-def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Takes one step and returns the loss before it.
+def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Takes one step and returns the loss before it, a scalar.
+
+    Once the first steps are observed, a step reads nothing back from the device that it runs on, so
+    a GPU does not wait for this process. A metric loss counts its pairs in every step, and does.
 
     Args:
         work: State of the training steps.
@@ -95,7 +100,7 @@ def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> floa
     work.optimizer.zero_grad()
     seen.rates.append(work.optimizer.param_groups[-1]["lr"])
     seen.syncs = work.optimizer.param_groups[0].get("lookahead_syncs", 0)
-    return float(loss.detach())
+    return loss.detach()
 
 
 def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -125,12 +130,22 @@ def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
     return loss
 
 
+def note_clipping(work: Stepper) -> None:
+    """Counts the steps since the last call whose gradients were clipped."""
+    if work.norms:
+        first = work.seen.steps - len(work.norms) + 1
+        longest = work.recipe.optimizer.clip_norm
+        clipped = np.flatnonzero(torch.stack(work.norms).double().cpu().numpy() > longest)
+        if len(clipped):
+            work.seen.clipped += len(clipped)
+            work.seen.clipped_at = work.seen.clipped_at or first + int(clipped[0])
+        work.norms.clear()
+
+
 def _clip(work: Stepper) -> None:
     longest = work.recipe.optimizer.clip_norm
     norm = nn.utils.clip_grad_norm_(_parameters(work.optimizer), longest)
-    if float(norm) > longest:
-        work.seen.clipped += 1
-        work.seen.clipped_at = work.seen.clipped_at or work.seen.steps
+    work.norms.append(norm.detach())
 
 
 def _note_mixing(seen: Observed, share: float) -> None:
