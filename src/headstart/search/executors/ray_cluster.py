@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from headstart.search.executors.ray import OnRay, ray_session
+from headstart.text import counted
 from headstart.training.run_context import RunContext
 
 S = TypeVar("S")
@@ -40,6 +41,7 @@ class RayCluster:
     def __init__(self, ray: Any, run: RunContext) -> None:
         self._ray = ray
         self._run = run
+        self._used = False
 
     @property
     def slots(self) -> int:
@@ -58,6 +60,10 @@ class RayCluster:
         """
         if self._ray is None:
             return
+        if not self._used:
+            self._used = True
+            cpus = counted(self.slots, "CPU")
+            self._run.say(f"cluster: the frozen part of the network runs on its {cpus}")
         for outcome in OnRay(work, self._ray.put(shared), 1).in_order(jobs):
             if outcome.cause or outcome.value is None:
                 self.leave()
