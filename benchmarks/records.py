@@ -77,16 +77,12 @@ def fit(
 def read_run(run: Path) -> Record:
     """Returns what a finished run found, without its tables by class: 196 classes make 38,416."""
     from headstart.artifacts.run import read_metrics, read_predictions, read_record
-    from headstart.evaluation.trust import calibration_error_by_chance
 
     tables = {"classes", "class_names", "confusion", "top_confusions"}
     # Paths of this machine, and what the record says itself.
     left_out = {"command", "data_root", "source", "request", "classes", "machine", "versions"}
     predictions = sorted(read_predictions(run), key=lambda prediction: prediction.path)
-    confidence = np.array([each.probability for each in predictions])
     return {
-        # Of right probabilities, for as many images: usually, and in 19 of 20 cases at most.
-        "ece_by_chance": [calibration_error_by_chance(confidence, share=s) for s in (0.5, 0.95)],
         "metrics": read_metrics(run).model_dump(mode="json", exclude=tables),
         "run": read_record(run).model_dump(mode="json", exclude=left_out),
         "recipe": tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8")),

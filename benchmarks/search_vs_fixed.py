@@ -321,9 +321,8 @@ def summary(records: list[Record]) -> list[str]:
         _table(_ordered(records)),
         "",
         "Accuracy is that of the sealed test set, with Wilson's 95% interval. *Of right "
-        "probabilities* is the calibration error that would be found on so few images if every "
-        "probability were right: in half of all cases at most the first figure, in 19 of 20 at "
-        "most the second. Seconds run from "
+        "probabilities* is the calibration error that is found on so few images in half of all "
+        "cases where every probability is right. Seconds run from "
         "the start of the process to its exit, including the report, with an empty cache. The "
         f"limit is the budget plus 10 s or 5%, whichever is more. {MEMORY_NOTE}",
         "",
@@ -383,7 +382,7 @@ def _table(records: list[Record]) -> str:
                 str(len(record["right"])),
                 f"{record['metrics']['log_loss']:.3f}",
                 f"{record['metrics']['ece']:.1%}",
-                _by_chance(record),
+                _share(record["metrics"].get("ece_by_chance")),
                 f"{record['wall_s']:.0f}",
                 "yes" if record["budget_kept"] else "no",
                 f"{record['peak_anon_mb']:,.0f}",
@@ -396,12 +395,8 @@ def _table(records: list[Record]) -> str:
     return markdown_table(header, rows)
 
 
-def _by_chance(record: Record) -> str:
-    """Returns the calibration error that chance gives, if the record has it."""
-    if "ece_by_chance" not in record:
-        return "-"
-    usual, most = record["ece_by_chance"]
-    return f"{usual:.1%}, up to {most:.1%}"
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 class Difference(NamedTuple):

@@ -127,6 +127,9 @@ def test_metrics_by_hand():
     assert m.log_loss_uncalibrated == pytest.approx(-before / 8)
     assert m.ece == pytest.approx(0.75 - e / (e + 2))
     assert m.ece_uncalibrated == pytest.approx(e**2 / (e**2 + 2) - 0.75)
+    # Of 8 images with that probability, 5 are right in 28% of the cases and 4 in 25%: no other
+    # numbers are closer to it.
+    assert m.ece_by_chance == pytest.approx(e / (e + 2) - 0.5)
     assert m.temperature == 2.0
     low, high = m.balanced_accuracy_interval
     assert 0 <= low < 0.75 < high <= 1

@@ -275,17 +275,21 @@ def test_page_says_what_the_probabilities_stand_on(tmp_path: Path) -> None:
             temperature=2.0, images=54, log_loss=0.25, log_loss_uncalibrated=0.5, source="trial"
         ),
     )  # fmt: skip
-    tempered = metrics.model_copy(update={"temperature": 2.0, "log_loss_uncalibrated": 1.625})
+    tempered = metrics.model_copy(
+        update={"temperature": 2.0, "log_loss_uncalibrated": 1.625, "ece_by_chance": 0.042}
+    )
     _, page = read(make_run(tmp_path / "run", made, tempered, predictions))
     assert "2.00, from 54 images (trial); their log loss: 0.500 without it, 0.250 with it" in (
         page.text
     )
     assert "0 is best; 1.625 without the temperature (2.00)" in page.text
+    assert "it was right; right probabilities have about 4.2% on as few images; " in page.text
     assert "Alarm: Trust <b>nothing</b>." in page.text
     # An older run kept neither.
-    older = tempered.model_copy(update={"log_loss_uncalibrated": None})
+    older = tempered.model_copy(update={"log_loss_uncalibrated": None, "ece_by_chance": None})
     _, page = read(make_run(tmp_path / "b", record(tmp_path, classes), older, predictions))
     assert "0 is best" in page.text and "0 is best;" not in page.text
+    assert "right probabilities" not in page.text
     assert "Alarm" not in page.text
 
 

@@ -20,6 +20,7 @@ from headstart.evaluation.intervals import Groups, share_interval
 from headstart.evaluation.label_scores import best_temperature, label_losses, right_sets
 from headstart.evaluation.retrieval import Retrieval
 from headstart.evaluation.statistics import Interval
+from headstart.evaluation.trust import calibration_error_by_chance
 from headstart.inputs.quantities import Count, Names, Positive, Share, ShareRange, Size
 from headstart.text import counted
 
@@ -80,6 +81,8 @@ class Metrics(BaseModel):
         log_loss_uncalibrated: The same at temperature 1; None in older runs.
         ece: Expected calibration error after temperature scaling, in 15 bins.
         ece_uncalibrated: The same at temperature 1.
+        ece_by_chance: Calibration error that right probabilities have on as many images, in half of
+            all cases; None in older runs.
         temperature: Temperature that divides the logits.
         class_names: Class names in the order of the logits.
         classes: Metrics of each class, in the same order.
@@ -104,6 +107,7 @@ class Metrics(BaseModel):
     log_loss_uncalibrated: Size | None = None
     ece: Share
     ece_uncalibrated: Share
+    ece_by_chance: Share | None = None
     temperature: Positive
     class_names: Names
     classes: tuple[ClassMetrics, ...]
@@ -195,6 +199,7 @@ def compute_metrics(
         HeadstartError: If a logit is NaN or infinite, or the shapes do not fit.
     """
     z, y = checked_scores(logits, labels)
+    probabilities = softmax(z, temperature)
     n, n_classes = z.shape
     if n == 0:
         raise DataError("There are no images to evaluate. Add images to the test split.")
@@ -226,8 +231,9 @@ def compute_metrics(
         macro_f1_interval=f1_interval,
         log_loss=float(log_losses(z, y, temperature).mean()),
         log_loss_uncalibrated=float(log_losses(z, y, 1.0).mean()),
-        ece=expected_calibration_error(softmax(z, temperature), y),
+        ece=expected_calibration_error(probabilities, y),
         ece_uncalibrated=expected_calibration_error(softmax(z), y),
+        ece_by_chance=calibration_error_by_chance(probabilities.max(axis=1), groups, share=0.5),
         temperature=temperature,
         class_names=tuple(class_names),
         classes=tuple(

@@ -171,10 +171,18 @@ def test_results(metrics: Metrics) -> list[Figure]:
             percent(metrics.ece),
             "",
             "mean gap between the stated probability and how often it was right"
+            + _by_chance(metrics)
             + _before(metrics, percent(metrics.ece_uncalibrated)),
         ),
         *_retrieval_figures(metrics),
     ]
+
+
+def _by_chance(metrics: Metrics) -> str:
+    """Returns the calibration error that is to be expected of as few images; empty in old runs."""
+    if metrics.ece_by_chance is None:
+        return ""
+    return f"; right probabilities have about {percent(metrics.ece_by_chance)} on as few images"
 
 
 def _before(metrics: Metrics, value: str) -> str:
