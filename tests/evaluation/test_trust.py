@@ -190,3 +190,12 @@ def test_calibration_error_by_chance_by_hand() -> None:
     many = calibration_error_by_chance(np.full(10_000, 0.5))
     assert many == pytest.approx(0.0098, abs=6e-4)
     assert calibration_error_by_chance(coins) == calibration_error_by_chance(coins)
+
+
+@pytest.mark.parametrize(("a", "b", "right", "error"), [(3, 1, 0.75, 0.06), (12, 0.6, 0.95, 0.02)])
+def test_right_probabilities_have_the_error_that_the_docs_state(
+    a: float, b: float, right: float, error: float
+) -> None:
+    confidence = np.random.default_rng(0).beta(a, b, 300)
+    assert confidence.mean() == pytest.approx(right, abs=0.02)
+    assert calibration_error_by_chance(confidence, share=0.5) == pytest.approx(error, abs=0.005)
