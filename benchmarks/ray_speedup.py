@@ -54,7 +54,7 @@ def main() -> None:
     )
     parser.add_argument("subjects", nargs="*", default=["prefix", "predict"], help="also: trials")
     parser.add_argument("--data", type=Path, default=DATA / "hymenoptera", help="folder of images")
-    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--resolution", type=int, default=0, help="224; for trials 128")
