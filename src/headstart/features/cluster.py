@@ -114,7 +114,7 @@ def outputs_on(
     """Yields the outputs (B, ...) of a prefix for a view of the images at `rows`, in their order.
 
     What the cluster does not do is done here. Batches are those of `view_batches`, so that the
-    values are the same where the processors are.
+    values are the same where processors and threads are; elsewhere the last bits may differ.
     """
     size = engine.batch_size
     folder, versions = cache_dir.resolve(), _versions()
