@@ -1,110 +1,37 @@
 """Code in the pages runs, or a comment above it says why it is not run.
 
-Commands that read a run or a folder are run as they stand, on small pictures. Commands that train
-are given to the parser of the program, which refuses names and values that do not exist.
+Commands that read a run or a folder are run as they stand, on small pictures. All commands are
+given to the parser of the program, which refuses names and values that do not exist; those that
+train are run by `test_training_commands.py`.
 """
 
 import ast
 import re
-import shlex
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
-import typer
+from doc_blocks import (
+    ALL,
+    COMMANDS,
+    ELSEWHERE,
+    GROUP,
+    PROGRAMS,
+    ROOT,
+    Block,
+    blocks,
+    commands,
+    is_quick,
+    parsed,
+)
 
 import headstart as package
-from headstart.cli.app import app
 from headstart.inference.run import Run
 
-GROUP: Any = typer.main.get_command(app)
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
-ELSEWHERE = {
-    "docs/architecture.md": "tests/test_architecture_page.py",
-    "docs/bundle.md": "tests/inference/test_predict.py",
-    "docs/layouts.md": "tests/data/test_layouts.py",
-}
-"""Pages whose blocks other tests read."""
-
-NAMES = {
-    "FOLDER": "flowers",
-    "FOLDER2": "flowers",
-    "OLD_RUN": "RUN",
-    "[NAME]": "onecycle",
-    "IMAGE": "new.png",
-}
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-QUICK = {
-    "backbones",
-    "check",
-    "diff",
-    "embed",
-    "methods",
-    "predict",
-    "report",
-    "similar",
-    "suspects",
-}
-"""Commands that are run, each once."""
-
 DONE = set[tuple[str, ...]]()
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of code: where it is, its language, its text, and why it is not run."""
-
-    page: str
-    line: int
-    language: str
-    text: str
-    why_not: str
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def blocks(page: str, text: str) -> Iterator[Block]:
-    pattern = r"(?:<!-- not run: ([^\n]+) -->\n)?^( *)```(\w*)\n(.*?)^ *```$"
-    for found in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
-        why_not, indent, language, code = found.groups()
-        plain = re.sub(f"^{indent}", "", code, flags=re.MULTILINE)
-        line = text[: found.start()].count("\n") + 1
-        yield Block(page, line, language, plain, why_not or "")
-
-
-ALL = [
-    block
-    for page in PAGES
-    for block in blocks(str(page.relative_to(ROOT)), page.read_text(encoding="utf-8"))
-    if str(page.relative_to(ROOT)) not in ELSEWHERE
-]
-RUN = [block for block in ALL if not block.why_not]
-COMMANDS = [block for block in RUN if block.language in {"sh", "console"}]
-PROGRAMS = [block for block in RUN if block.language == "python"]
-
-
-def commands(text: str) -> Iterator[list[str]]:
-    """Yields the commands of a block; output and comments are left out."""
-    console = any(line.startswith("$ ") for line in text.splitlines())
-    for line in text.splitlines():
-        if line.strip() and (line.startswith("$ ") or not console):
-            last = re.sub(r"^.* \| (?=headstart )", "", line.removeprefix("$ "))
-            words = shlex.split(last, comments=True)
-            yield [NAMES.get(word, word) for word in words if word != "…"]
-
-
-def parsed(words: list[str]) -> str:
-    """Returns the name of a command that the parser takes; it fails on one that it does not."""
-    with GROUP.make_context("headstart", words, resilient_parsing=False) as context:
-        name, command, rest = GROUP.resolve_command(context, context._protected_args + context.args)
-        with command.make_context(name, rest, parent=context):
-            return str(name)
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +81,7 @@ def test_commands_run(
             if words[0].startswith("--"):
                 assert words[0] in {option for each in GROUP.params for option in each.opts}
                 continue
-            heavy = parsed(words) not in QUICK or {"demo:solar", "-"} & set(words)
-            if not heavy and tuple(words) not in DONE:
+            if is_quick(words) and tuple(words) not in DONE:
                 DONE.add(tuple(words))
                 done = headstart(*words)
                 assert done.returncode == 0, (words, done.stderr)
