@@ -8,7 +8,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Drawing a report or building a network takes a moment: fewer of those, and all in `fuzz.py`.
-SLOW_KINDS = {"run files": 50, "weights": 200, "bundles": 50}
+SLOW_KINDS = {"run files": 30, "weights": 200, "bundles": 30}
 QUICK_KINDS = {"recipes": 300, "caches": 150, "tables": 300}
 
 

@@ -1,11 +1,12 @@
-"""The article's experiment on a small devkit, as it is started by hand."""
+"""The article's experiment on a small devkit; one test starts it by hand, the others call it."""
 
+import importlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,24 @@ CLASSES = ["checks", "rings", "stripes"]
 FIELDS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")
 
 
+@pytest.fixture
 def stanford_cars(
-    *options: object, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, options)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, **(environment or {})},
-    )
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., CompletedProcess[str]]:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    script = importlib.import_module("stanford_cars")
+
+    def run(*options: object) -> CompletedProcess[str]:
+        command = [str(SCRIPT), *map(str, options)]
+        monkeypatch.setattr(sys, "argv", command)
+        code: Any = 0
+        try:
+            script.main()
+        except SystemExit as end:
+            code = end.code
+        return CompletedProcess(command, code, *capsys.readouterr())
+
+    return run
 
 
 def write_half(devkit: Path, half: str, name: str, images: list[tuple[Path, int]]) -> None:
@@ -65,7 +73,9 @@ def devkit(pictures: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_two_runs_become_a_table_and_are_kept(devkit: Path, tmp_path: Path) -> None:
+def test_two_runs_become_a_table_and_are_kept(
+    devkit: Path, tmp_path: Path, stanford_cars: Callable[..., CompletedProcess[str]]
+) -> None:
     results = tmp_path / "results.jsonl"
     options = ["--data", devkit, "--backbone", "test_efficientnet", "--epochs", 1]
     options += ["--trials", 1, "--set", "backbone.resolution=64", "--results", results]
@@ -91,14 +101,17 @@ def test_two_runs_become_a_table_and_are_kept(devkit: Path, tmp_path: Path) -> N
 
 
 def test_missing_data_is_one_sentence(tmp_path: Path) -> None:
-    done = stanford_cars("--data", tmp_path, "--results", tmp_path / "results.jsonl")
+    command = [sys.executable, SCRIPT, "--data", tmp_path, "--results", tmp_path / "results.jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2
     assert done.stderr == (
         f"Stanford Cars is missing: {tmp_path} holds no cars_train_annos.mat or cars_annos.mat.\n"
     )
 
 
-def test_missing_test_labels_are_one_sentence(devkit: Path, tmp_path: Path) -> None:
+def test_missing_test_labels_are_one_sentence(
+    devkit: Path, tmp_path: Path, stanford_cars: Callable[..., CompletedProcess[str]]
+) -> None:
     (devkit / "cars_test_annos_withlabels.mat").unlink()
     done = stanford_cars("--data", devkit, "--results", tmp_path / "results.jsonl")
     assert done.returncode == 2
@@ -107,12 +120,13 @@ def test_missing_test_labels_are_one_sentence(devkit: Path, tmp_path: Path) -> N
     )
 
 
-@pytest.mark.slow
-def test_missing_weights_are_one_sentence(devkit: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub_cache")
+def test_missing_weights_are_one_sentence(
+    devkit: Path, tmp_path: Path, stanford_cars: Callable[..., CompletedProcess[str]]
+) -> None:
     results = tmp_path / "results.jsonl"
     options = ["--data", devkit, "--results", results, "--backbone", "tf_efficientnet_b3.in1k"]
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    done = stanford_cars(*options, environment=offline)
+    done = stanford_cars(*options)
     assert done.returncode == 2
     assert "tf_efficientnet_b3" in done.stderr
     assert len(done.stderr.splitlines()) == 1

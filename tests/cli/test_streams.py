@@ -154,11 +154,12 @@ def test_every_command_is_tried(tmp_path: Path, pictures: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", NAMES)
 def test_every_command_ends_well(
-    command: str, tmp_path: Path, pictures: Path, head_run: "Run"
+    command: str, tmp_path: Path, pictures: Path, two_classes: Path, head_run: "Run"
 ) -> None:
     # `predict` is a process of its own, and without the graph of this run it would load torch.
     run = shutil.copytree(head_run.folder if command == "predict" else OLDER, tmp_path / "run")
-    arguments = commands(run, pictures, tmp_path / "out")[command]
+    images = two_classes if command in {"compare", "fit", "show", "suspects"} else pictures
+    arguments = commands(run, images, tmp_path / "out")[command]
     end = ended if command == "predict" else ended_here
     for fault in ("full", "pipe"):
         if command in ("fit", "show"):  # `compare` and `benefit` go on with what is there
