@@ -31,7 +31,7 @@ CASES = (
 """Network, boundary and resolution."""
 
 GOAL = 1.3
-IMAGES, BATCH, CLASSES, EPOCHS = 96, 32, 17, 4
+IMAGES, BATCH, CLASSES, EPOCHS = 64, 32, 17, 3
 
 
 def main() -> None:
