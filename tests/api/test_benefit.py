@@ -226,16 +226,17 @@ def test_from_a_folder_to_a_certificate_and_on(
 
 @pytest.mark.slow
 def test_the_split_of_a_run_is_kept(pictures: Path, shared_cache: Path, tmp_path: Path) -> None:
+    once = {**TINY, "fractions": (1.0,)}
     recipe = parse_recipe({"backbone": {"resolution": 64}})
     resources = Resources(cache_dir=shared_cache, workers=1)
     drawn = prepare(load_dataset(pictures), recipe, SplitChoice(seed=3), resources)
     keys = [drawn.dataset.key(int(row)) for row in drawn.audited.kept]
     split = tmp_path / "split.csv"
     save_split(split, drawn.split, keys)
-    _, certificate = benefit(pictures, out=tmp_path / "certificate", split=split, **TINY)
+    _, certificate = benefit(pictures, out=tmp_path / "certificate", split=split, **once)
     assert certificate.held == len(drawn.split.val)
     # The same images, so the same certificate goes on by the seed that drew the split.
-    again = benefit(pictures, out=tmp_path / "certificate", split=split, **TINY)[1]
+    again = benefit(pictures, out=tmp_path / "certificate", split=split, **once)[1]
     assert again.verdicts == certificate.verdicts
     with pytest.raises(RunError, match="another split"):
-        benefit(pictures, out=tmp_path / "certificate", **TINY)
+        benefit(pictures, out=tmp_path / "certificate", **once)
