@@ -1,10 +1,20 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from headstart.backbones import engine
-from headstart.backbones.engine import Normalize, identity_engine, make_engine
+from headstart.backbones.engine import (
+    Engine,
+    Normalize,
+    identity_engine,
+    make_engine,
+    outputs_of,
+)
 from headstart.backbones.onnx import OnnxExportError
 from headstart.errors import DiskFullError
 
@@ -36,8 +46,41 @@ def test_onnx_runtime_agrees_with_pytorch_on_other_batch_sizes() -> None:
     assert np.array_equal(made.run(VIEWS)[:1], made.run(VIEWS[:1]))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_outputs_are_the_same_bits_in_any_number_of_threads(threads: int) -> None:
+    made = replace(make_engine(network(), VIEWS[:2], CPU), at_once=threads)
+    size = made.batch_size
+    batches = [VIEWS[start : start + size] for start in range(0, len(VIEWS), size)]
+    assert len(batches) > 1
+    found = list(outputs_of(made, batches))
+    assert [len(each) for each in found] == [len(each) for each in batches]
+    alone = np.concatenate([made.run(batch) for batch in batches])
+    assert np.concatenate(found).tobytes() == alone.tobytes()
+
+
+def test_only_a_few_batches_are_taken_ahead_and_an_error_ends_it() -> None:
+    taken = list[int]()
+
+    def batches() -> Iterator[NDArray[np.int64]]:
+        for number in range(20):
+            taken.append(number)
+            yield np.array([number])
+
+    def run(batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        if batch[0] == 5:
+            raise OnnxExportError("the sixth batch")
+        return batch
+
+    outputs = outputs_of(Engine(run, at_once=3), batches())
+    assert int(next(outputs)[0]) == 0
+    assert taken == [0, 1, 2, 3]
+    with pytest.raises(OnnxExportError, match="the sixth batch"):
+        list(outputs)
+    assert len(taken) <= 9
+
+
 def test_where_export_fails_pytorch_runs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OnnxExportError("an operator is missing")
 
     monkeypatch.setattr(engine, "verified_session", refuse)
@@ -49,7 +92,7 @@ def test_where_export_fails_pytorch_runs_and_says_so(monkeypatch: pytest.MonkeyP
 
 
 def test_pytorch_reads_what_may_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OnnxExportError("an operator is missing")
 
     monkeypatch.setattr(engine, "verified_session", refuse)
@@ -67,7 +110,7 @@ def test_identity_gives_the_view() -> None:
 def test_a_full_disk_does_not_change_the_engine(
     free: int, names: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise OnnxExportError("it cannot be exported to ONNX: no reason")
 
     class Disk:

@@ -185,17 +185,17 @@ def test_a_user_without_a_home_is_told_the_way_out(monkeypatch: pytest.MonkeyPat
 
 
 def test_prefetching_keeps_order_and_raises_where_it_is_read() -> None:
-    assert list(prefetched(iter(range(100)))) == list(range(100))
+    assert list(prefetched(iter(range(100)), depth=4)) == list(range(100))
 
     def broken() -> Iterator[int]:
         yield 1
         raise ValueError("broken image")
 
-    items = prefetched(broken())
+    items = prefetched(broken(), depth=4)
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken image"):
         next(items)
-    endless = prefetched(iter(int, 1))
+    endless = prefetched(iter(int, 1), depth=4)
     next(endless)
     endless.close()  # type: ignore[attr-defined]
 

@@ -2,8 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ from headstart.errors import DiskFullError
 _FILES = 64
 """Number of files that an export may need."""
 
+_FEW = 4
+"""Images in a batch of one thread: what they need stays in the caches of its core."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -28,6 +34,7 @@ class Engine:
         run: Maps a batch (B, ...) of uint8 or float32 to the network's output (B, ...).
         identity: What the output depends on besides the network; part of every cache key.
         batch_size: Views per batch.
+        at_once: Number of batches that run at a time; see `outputs_of`.
         note: Why this is not the fastest engine; empty if it is.
         file: Bytes of the ONNX file that it runs, if they are kept for other machines.
     """
@@ -35,6 +42,7 @@ class Engine:
     run: Callable[[NDArray[Any]], NDArray[Any]]
     identity: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 16
+    at_once: int = 1
     note: str = ""
     file: bytes = field(default=b"", repr=False)
 
@@ -74,15 +82,44 @@ def make_engine(
     try:
         with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
             path = Path(folder) / "n.onnx"
-            session = verified_session(network, torch.from_numpy(example), path)
+            session = verified_session(network, torch.from_numpy(example), path, threads=1)
             kept = path.read_bytes() if keep_file else b""
     except OnnxExportError as error:
         check_room(network, Path(tempfile.gettempdir()), ", or set TMPDIR to another folder")
         return _torch_engine(
             network, device, f"ONNX export failed ({error}); PyTorch is used instead"
         )
-    identity = {"engine": "onnxruntime", "version": onnxruntime.__version__}
-    return Engine(lambda batch: run_onnx(session, batch), identity, file=kept)
+    # Threads that share a batch wait for each other at each layer; with one batch for each thread,
+    # none does, and the last bits do not depend on their number.
+    identity = {"engine": "onnxruntime", "version": onnxruntime.__version__, "batch_size": _FEW}
+    return Engine(
+        partial(run_onnx, session), identity, _FEW, at_once=torch.get_num_threads(), file=kept
+    )
+
+
+def outputs_of(engine: Engine, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yields the outputs of batches in their order; as many run at a time as the engine allows.
+
+    Example:
+        >>> double = Engine(lambda batch: 2 * batch, at_once=2)
+        >>> [int(each[0]) for each in outputs_of(double, [np.ones(1), np.zeros(1)])]
+        [2, 0]
+    """
+    if engine.at_once == 1:
+        yield from map(engine.run, batches)
+        return
+    running = deque[Future[NDArray[Any]]]()
+    with ThreadPoolExecutor(engine.at_once) as pool:
+        try:
+            for batch in batches:
+                running.append(pool.submit(engine.run, batch))
+                if len(running) > engine.at_once:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for unwanted in running:
+                unwanted.cancel()
 
 
 def check_room(network: nn.Module, place: Path, way_out: str = "") -> None:
@@ -135,4 +172,4 @@ def _torch_engine(network: nn.Module, device: torch.device, note: str) -> Engine
         "batch_size": batch_size,
         "threads": torch.get_num_threads(),
     }
-    return Engine(run, identity, batch_size, note)
+    return Engine(run, identity, batch_size, note=note)

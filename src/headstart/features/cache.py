@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from headstart.backbones.engine import Engine
+from headstart.backbones.engine import Engine, outputs_of
 from headstart.data.array_files import open_array, reserve
 from headstart.data.entries import discard, discard_unused, publish, use
 from headstart.data.locks import Share, this_process
@@ -114,7 +114,7 @@ def cached_activations(
         if held is None:
             for dtype in (np.float16, np.float32):
                 tracked = progress.track(batches(), description, -(-rows // engine.batch_size))
-                outputs = map(engine.run, prefetched(tracked))
+                outputs = outputs_of(engine, prefetched(tracked, 2 * engine.at_once + 2))
                 fits, held = _write(folder, rows, outputs, dtype, depends_on)
                 if fits:
                     break
@@ -283,11 +283,11 @@ def _sizes(folder: Path, pattern: str = "*") -> list[tuple[float, int]]:
     return found
 
 
-def prefetched(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
     """Yields `items`, which a thread produces ahead of time.
 
     Example:
-        >>> list(prefetched(iter([1, 2, 3])))
+        >>> list(prefetched(iter([1, 2, 3]), depth=2))
         [1, 2, 3]
     """
     queue: Queue[tuple[bool, Any]] = Queue(maxsize=depth)

@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from headstart.backbones.engine import Engine
+from headstart.backbones.engine import Engine, outputs_of
 from headstart.backbones.onnx import run_onnx
 from headstart.backbones.preprocessing import Preprocessing
 from headstart.backbones.sessions import open_session
@@ -114,7 +114,7 @@ def outputs_on(
     """Yields the outputs (B, ...) of a prefix for a view of the images at `rows`, in their order.
 
     What the cluster does not do is done here. Batches are those of `view_batches`, so that the
-    values are the same where processors and threads are; elsewhere the last bits may differ.
+    values are the same where processors are; elsewhere the last bits may differ.
     """
     size = engine.batch_size
     folder, versions = cache_dir.resolve(), _versions()
@@ -130,8 +130,8 @@ def outputs_on(
             for start in range(0, len(outputs), size):
                 yield outputs[start : start + size]
             done += len(outputs)
-    for batch in view_batches(pixels, rows[done:], preprocessing, view, size):
-        yield engine.run(batch)
+    left = view_batches(pixels, rows[done:], preprocessing, view, size)
+    yield from outputs_of(engine, left)
 
 
 def run_chunk(prefix: SentPrefix, chunk: Chunk) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from headstart.backbones.catalog import load_backbone
 from headstart.backbones.cut import Traced, prefix, suffix
-from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine
+from headstart.backbones.engine import Engine, Normalize, identity_engine, make_engine, outputs_of
 from headstart.backbones.places import FEATURES, INPUT
 from headstart.backbones.tracing import architecture
 from headstart.backbones.weights import PretrainedBackbone, hash_weights
@@ -225,7 +225,7 @@ def activations(
     batches = partial(view_batches, *images, engine.batch_size)
     if cluster is not None and pays(cluster, engine, len(rows)):
         batches = partial(outputs_on, cluster, engine, extractor.cache_dir, *images)
-        engine, what = replace(engine, run=np.asarray), f"{what}, on the cluster"
+        engine, what = replace(engine, run=np.asarray, at_once=1), f"{what}, on the cluster"
     stored = cached_activations(
         extractor.cache_dir,
         {**run.depends_on, "view": hashed},
@@ -261,12 +261,8 @@ def features_of(
     )  # fmt: skip
     engine = _known(key) or _keep(key, make_engine(network, example, extractor.device))
     size = engine.batch_size
-    return np.concatenate(
-        [
-            engine.run(_as_input(cached[start : start + size]))
-            for start in range(0, len(cached), size)
-        ]
-    )
+    batches = (_as_input(cached[start : start + size]) for start in range(0, len(cached), size))
+    return np.concatenate(list(outputs_of(engine, batches)))
 
 
 def _as_input(batch: NDArray[Any]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from headstart.artifacts.bundle import Classifier, load_network
 from headstart.artifacts.bundle_graph import RunBatch
 from headstart.artifacts.bundle_spec import BundleSpec
-from headstart.backbones.engine import make_engine
+from headstart.backbones.engine import make_engine, outputs_of
 from headstart.methods.head_layers import Head
 
 ENGINE_PAYS_FROM = 96
@@ -38,7 +38,13 @@ class TorchNetwork:
         side = self.spec.preprocessing.resolution
         example = np.zeros((2, side, side, 3), np.uint8)
         engine = make_engine(self.network, example, torch.device("cpu"))
-        return lambda views: self._parts(engine.run(views))
+        size = engine.batch_size
+
+        def run(views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            batches = (views[start : start + size] for start in range(0, len(views), size))
+            return self._parts(np.concatenate(list(outputs_of(engine, batches))))
+
+        return run
 
     def _eager(self, views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode():

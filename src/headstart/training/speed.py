@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from headstart.backbones.boundaries import Boundary
 from headstart.backbones.cut import suffix
+from headstart.backbones.engine import outputs_of
 from headstart.backbones.folding import folded
 from headstart.backbones.places import FEATURES
 from headstart.data.eval_view import eval_view
@@ -51,9 +53,11 @@ def measure_features(extractor: FeatureExtractor) -> float:
     layout = layout_behind(extractor.traced, FEATURES, extractor.backbone.features)
     run = open_prefix(extractor, FEATURES, layout.taps)
     resolution = extractor.backbone.preprocessing.resolution
-    size = run.engine.batch_size
-    batch = np.zeros((size, resolution, resolution, 3), np.uint8)
-    return seconds_of(lambda: run.engine.run(batch), 2) / size
+    engine = run.engine
+    batch = np.zeros((engine.batch_size, resolution, resolution, 3), np.uint8)
+    batches = [batch] * (engine.at_once * max(1, _BATCH // engine.batch_size))
+    seconds = seconds_of(lambda: deque(outputs_of(engine, batches), maxlen=0), 2)
+    return seconds / (len(batches) * engine.batch_size)
 
 
 def measure_speeds(
