@@ -117,7 +117,7 @@ def test_random_recipes_train_two_steps(
 ) -> None:
     """36 recipes from the whole space: 8 images at 64 pixels, two steps."""
 
-    def no_export(*_: Any) -> None:
+    def no_export(*_: Any, **__: Any) -> None:
         raise OnnxExportError("it takes longer than eight images do")
 
     monkeypatch.setattr(engine, "verified_session", no_export)
