@@ -46,6 +46,7 @@ from headstart.ablation.record import Ledger, LedgerRow, write_ledger
 from headstart.api.diff import diff
 from headstart.artifacts.embeddings import read_embeddings
 from headstart.backbones.catalog import build_backbone
+from headstart.backbones.engine import Engine
 from headstart.backbones.weights import load_state, read_weights
 from headstart.certificate.record import BenefitPlan, Certificate, write_certificate
 from headstart.cli.output import print_leaderboard, print_run
@@ -383,15 +384,8 @@ def fuzz_recipes(work: Path, draw: random.Random) -> Iterator[tuple[Path, Callab
 # --- caches, embeddings, splits and tables of images
 
 
-@dataclass(frozen=True)
-class _Doubles:
-    """An engine whose output is twice its input."""
-
-    batch_size: int = 4
-    identity: str = "doubles"
-
-    def run(self, views: np.ndarray) -> np.ndarray:
-        return 2.0 * views.astype(np.float32)
+DOUBLES = Engine(lambda views: 2.0 * views.astype(np.float32), {"engine": "doubles"}, batch_size=4)
+"""An engine whose output is twice its input."""
 
 
 def fuzz_caches(work: Path, draw: random.Random) -> Iterator[tuple[Path, Callable[[], Any]]]:
@@ -401,7 +395,7 @@ def fuzz_caches(work: Path, draw: random.Random) -> Iterator[tuple[Path, Callabl
         def batches() -> Iterator[np.ndarray]:
             return iter([views[:4], views[4:]])
 
-        found = cached_activations(work, {"a": 1}, 8, batches, _Doubles(), "")  # type: ignore[arg-type]
+        found = cached_activations(work, {"a": 1}, 8, batches, DOUBLES, "")
         assert np.array_equal(found, 2 * views), "other activations than those that were asked for"
 
     activations()

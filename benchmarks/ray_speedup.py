@@ -109,7 +109,7 @@ def _prefix(args: argparse.Namespace, nodes: int) -> float:
             images = (extractor.pixels, rows, extractor.backbone.preprocessing, view)
             batches = partial(outputs_on, on_ray, engine, extractor.cache_dir, *images)
             place, key = WORK / f"cache-{nodes}", {"view": number}
-            as_it_is = replace(engine, run=np.asarray)
+            as_it_is = replace(engine, run=np.asarray, at_once=1)
             cached_activations(place, key, len(rows), batches, as_it_is, "")
             seconds = time.monotonic() - began
     if record.notes:
