@@ -73,11 +73,11 @@ def test_damage_follows_from_the_seed_and_is_damage(torture: ModuleType) -> None
 def test_the_short_torture_survives(tmp_path: Path) -> None:
     source = str(Path(__file__).parents[2] / "src")
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, str(BENCHMARKS / "torture.py"), "--short", "--images", "24"]
+    program = [sys.executable, str(BENCHMARKS / "torture.py"), "--short", "--images", "12"]
     done = subprocess.run(
         [*program, "--work", str(tmp_path)],
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "mutated images: predict | 24 | 24" in done.stdout
+    assert "mutated images: predict | 12 | 12" in done.stdout
     assert list(tmp_path.iterdir()) == []

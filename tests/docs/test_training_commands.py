@@ -8,11 +8,10 @@ What is replaced, and nothing else, so that it takes seconds:
 - the network: `fit`, `compare FOLDER` and `show` get `--set` for a backbone.name of
   test_efficientnet, random backbone.weights and a backbone.resolution of 64; what continues a run
   has that of RUN, which is the same, and `benefit` the real pretrained one, at `--resolution 64`;
-- the length: a search of FOLDER by `--budget`, `--trials`, `--ensemble` or `--executor` gets
+- the length: a search of FOLDER by `--budget`, `--trials` or `--ensemble` gets
   `--trials 1 --epochs 1`, everything else that trains `--epochs 1` and so no search, and `benefit`
   `--seeds 1 --fractions 100`; `compare FOLDER` gets `--recipe naive --set optimizer=adam`, which
   has one method;
-- `--jobs 2` becomes `--jobs 1`: each job is a process that loads PyTorch;
 - what has `--out` for `benefit` goes on with what `benefit FOLDER` left, as the page says it does;
 - `label-next` gets POOL: all of `flowers` have a label.
 
@@ -43,6 +42,8 @@ NOT_RUN = {
     "fit demo:solar --budget 3m --out solar": "as above; examples/from_folder_to_proof.ipynb fits",
     "fit flowers --download": "it asks the hub; tests/search/test_backbones.py stands in for it",
     "fit flowers --executor ray --address auto": "no cluster; tests/search/test_search.py has one",
+    "fit flowers --executor processes --jobs 2 --trial-memory 2": "each job "
+    "is a process that loads PyTorch; tests/search/test_search.py has such jobs",
     "fit flowers --log mlflow": "it is not installed; tests/export/test_tracking.py stands in",
     "fit flowers --trials 24 --executor ray --address auto": "no cluster, as above",
     "resume RUN --executor ray --address auto": "no cluster, as above",
@@ -52,7 +53,7 @@ NOT_RUN = {
 
 SMALL = ("backbone.name=test_efficientnet", "backbone.weights=random", "backbone.resolution=64")
 TINY = [part for each in SMALL for part in ("--set", each)]
-REPLACED = {"--budget", "--trials", "--epochs", "--seeds", "--fractions", "--jobs"}
+REPLACED = {"--budget", "--trials", "--epochs", "--seeds", "--fractions"}
 
 FOUND = sorted(
     {
@@ -67,14 +68,12 @@ FOUND = sorted(
 def cheap(command: str) -> tuple[str, ...]:
     """The command as it is run here: what the docstring of this file says, and nothing else."""
     name, *words = command.split()
-    searches = {"--budget", "--trials", "--ensemble", "--executor"} & set(words)
+    searches = {"--budget", "--trials", "--ensemble"} & set(words)
     rest = [
         word
         for before, word in zip([name, *words], words, strict=False)
         if not {before, word} & REPLACED
     ]
-    if "--jobs" in words:
-        rest += ["--jobs", "1"]
     if name in {"fit", "compare", "benefit"} and "--strategy" not in words:
         rest += ["--epochs", "1"]
     if name == "fit" and searches and words[0] == "flowers":
