@@ -18,9 +18,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/headstart fit demo:solar --budget 3m
 
-# A seventh of the time, a test waits for something: three at a time keep two cores busy.
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
