@@ -197,7 +197,7 @@ def page(subjects: list[Subject]) -> str:
 
 
 def draw(subject: Subject, folder: Path = DOCS / "pictures") -> Path:
-    """Draws the ratios of a subject as bars on a logarithmic axis, and returns the file."""
+    """Draws the ratios of a subject as bars, and returns the file."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -217,13 +217,18 @@ def draw(subject: Subject, folder: Path = DOCS / "pictures") -> Path:
             if row.goal:
                 axes.plot((row.goal, row.goal), (place - 0.35, place + 0.35), color="#d55e00")
         axes.axvline(1, color="#222222", linewidth=0.8)
-        axes.set_yticks(list(places), [row.what.replace("`", "") for row in subject.rows])
-        axes.set_xlim(0, 1.18 * max(row.high for row in subject.rows))
+        axes.set_yticks(list(places), [_name(row).replace("`", "") for row in subject.rows])
+        axes.set_xlim(0, 1.18 * max(max(row.high, row.goal) for row in subject.rows))
         axes.set_xlabel(f"times as good as {subject.facts['before']} (orange: goal)")
         axes.spines[["top", "right"]].set_visible(False)
         path = folder / f"speed_{subject.name}.svg"
         figure.savefig(path, metadata={"Date": None})
     return path
+
+
+def _name(row: Row) -> str:
+    """Returns what a row is about, without what was found, such as accuracies, in parentheses."""
+    return row.what.partition(" (")[0]
 
 
 def worse(recorded: Subject, found: Subject, tolerance: float) -> list[str]:
@@ -234,14 +239,15 @@ def worse(recorded: Subject, found: Subject, tolerance: float) -> list[str]:
         found: New results of the same benchmark.
         tolerance: Share of a recorded ratio that may be lost to noise.
     """
-    new = {row.what: row for row in found.rows}
+    new = {_name(row): row for row in found.rows}
     sentences = []
     for row in recorded.rows:
-        if row.what not in new:
-            sentences.append(f"{found.name}: {row.what} was not measured.")
-        elif new[row.what].ratio < (1 - tolerance) * row.ratio:
+        name = _name(row)
+        if name not in new:
+            sentences.append(f"{found.name}: {name} was not measured.")
+        elif new[name].ratio < (1 - tolerance) * row.ratio:
             sentences.append(
-                f"{found.name}: {row.what}: {new[row.what].ratio:.2f} times as good as "
+                f"{found.name}: {name}: {new[name].ratio:.2f} times as good as "
                 f"{recorded.facts['before']}, where {row.ratio:.2f} is recorded."
             )
     return sentences

@@ -76,6 +76,16 @@ def test_a_ratio_below_the_kept_one_is_told_beyond_the_noise(ratios: ModuleType)
     ]
 
 
+def test_what_was_found_is_no_part_of_a_rows_name(ratios: ModuleType, tmp_path: Path) -> None:
+    before = subject(ratios, ratios.row("fit, s (96% correct)", [(4.0, 2.0)], goal=3.0))
+    now = subject(ratios, ratios.row("fit, s (97% correct)", [(4.0, 4.0)], goal=3.0))
+    assert ratios.worse(before, now, tolerance=0.2) == [
+        "work: fit, s: 1.00 times as good as def, where 2.00 is recorded."
+    ]
+    assert ratios.worse(before, before, tolerance=0.2) == []
+    assert b">fit, s<" in ratios.draw(now, tmp_path).read_bytes()
+
+
 def test_without_the_history_the_way_out_is_said(
     ratios: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
