@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from measure import commit, versions
-from ratios import RESULTS, Row, Subject, facts, keep, read, row, table
+from ratios import RESULTS, Row, Subject, facts, keep, name_of, read, row, table
 from records import BENCH, DATA, HERE
 from vs_fastai import fastai_venv
 
@@ -127,11 +127,8 @@ def compared(case: Case, runs: Sequence[Run]) -> Row:
 def merged(found: Row, folder: Path, python: str) -> Subject:
     """Returns the kept comparisons with this one, which takes the place of an earlier one."""
     path = folder / "peers.json"
-
-    def same(one: Row) -> bool:
-        return one.what.partition(" (")[0] == found.what.partition(" (")[0]
-
-    others = [one for one in read(path).rows if not same(one)] if path.exists() else []
+    kept = read(path).rows if path.exists() else ()
+    others = [each for each in kept if name_of(each) != name_of(found)]
     told = facts()
     told["versions"] |= versions(python, ("fastai",))
     told["before"] = "fastai"

@@ -217,7 +217,7 @@ def draw(subject: Subject, folder: Path = DOCS / "pictures") -> Path:
             if row.goal:
                 axes.plot((row.goal, row.goal), (place - 0.35, place + 0.35), color="#d55e00")
         axes.axvline(1, color="#222222", linewidth=0.8)
-        axes.set_yticks(list(places), [_name(row).replace("`", "") for row in subject.rows])
+        axes.set_yticks(list(places), [name_of(row).replace("`", "") for row in subject.rows])
         axes.set_xlim(0, 1.18 * max(max(row.high, row.goal) for row in subject.rows))
         axes.set_xlabel(f"times as good as {subject.facts['before']} (orange: goal)")
         axes.spines[["top", "right"]].set_visible(False)
@@ -226,7 +226,7 @@ def draw(subject: Subject, folder: Path = DOCS / "pictures") -> Path:
     return path
 
 
-def _name(row: Row) -> str:
+def name_of(row: Row) -> str:
     """Returns what a row is about, without what was found, such as accuracies, in parentheses."""
     return row.what.partition(" (")[0]
 
@@ -239,10 +239,10 @@ def worse(recorded: Subject, found: Subject, tolerance: float) -> list[str]:
         found: New results of the same benchmark.
         tolerance: Share of a recorded ratio that may be lost to noise.
     """
-    new = {_name(row): row for row in found.rows}
+    new = {name_of(row): row for row in found.rows}
     sentences = []
     for row in recorded.rows:
-        name = _name(row)
+        name = name_of(row)
         if name not in new:
             sentences.append(f"{found.name}: {name} was not measured.")
         elif new[name].ratio < (1 - tolerance) * row.ratio:

@@ -39,12 +39,6 @@ CLASSES = ("checks", "rings", "stripes")
 DATA = Path(os.environ.get("HEADSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: at the end, no worker waits for another's long test."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow and item.path.suffix != ".ipynb")
-
-
 class Whole(NamedTuple):
     """All usable images of a data set."""
 
