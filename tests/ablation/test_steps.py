@@ -30,7 +30,10 @@ from headstart.recipes.space import RandomSuggest, draw_recipe
 from headstart.report.ablation import shown
 
 NAIVE, CHOSEN = endpoints(
-    Recipe(blend=0.5, train_resolution=160, retrain_head=True, test_time_flip=True), 3
+    Recipe(
+        feature_flip=True, blend=0.5, train_resolution=160, retrain_head=True, test_time_flip=True
+    ),
+    3,
 )
 
 
@@ -77,7 +80,7 @@ def test_the_ladder_of_the_default_recipe() -> None:
     families = [step.families for step in ladder(NAIVE, CHOSEN)]
     assert families == [
         (), ("optimizer",), ("schedule",), ("augmentation",), ("criterion",), ("freezing",),
-        ("head",), ("averaging",), ("blend",), ("retrain_head",),
+        ("head",), ("averaging",), ("feature_flip",), ("blend",), ("retrain_head",),
         ("train_resolution",),
         ("test_time_flip",),
     ]  # fmt: skip

@@ -338,7 +338,7 @@ def everything(pictures: Path, shared_cache: Path, tmp_path_factory: pytest.Temp
         *PRETRAINED, "optimizer=ranger", "batch_mixing=cutmix", "batch_mixing.probability=0.9",
         "metric_loss=triplet", "metric_loss.margin=0.5", "schedule=cosine", "activation=mish",
         "head=mlp", "activation.where=both", "head.init=random", "test_time_flip=true",
-        "freezing.blocks=3", "batch_size=16", "augmentation.cutout=0.3",
+        "freezing.blocks=3", "batch_size=16", "augmentation.cutout=0.3", "feature_flip=true",
     ]  # fmt: skip
     out = tmp_path_factory.mktemp("runs") / "everything"
     return fit(pictures, epochs=6, settings=settings, out=out, cache_dir=shared_cache)
@@ -352,7 +352,7 @@ def test_the_run_says_what_each_method_did(everything: Run) -> None:
         ("freezing", "last_blocks", "acted"), ("head", "mlp", "acted"),
         ("metric_loss", "triplet", "acted"), ("optimizer", "ranger", "acted"),
         ("schedule", "cosine", "acted"), ("averaging", "ema", "acted"),
-        ("test_time_flip", "flip", "acted"),
+        ("feature_flip", "flip", "acted"), ("test_time_flip", "flip", "acted"),
     } <= acted  # fmt: skip
     page = (everything.folder / "report.html").read_text(encoding="utf-8")
     assert "What each method did" in page

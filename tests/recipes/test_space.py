@@ -97,10 +97,14 @@ def test_names_are_full_paths_and_each_is_asked_once() -> None:
         ),
         ({"freezing": "head_only", "backbone": {"drop_path": 0.1}}, "could skip"),
         ({"freezing": {"name": "gradual", "blocks": 3, "boundary": "blocks.4"}}, "not both"),
-        (
-            {"test_time_flip": True, "augmentation": {"name": "flip_crop", "flip": False}},
-            "mirror images may differ",
+        *(
+            (
+                {field: True, "augmentation": {"name": "flip_crop", "flip": False}},
+                "mirror images may differ",
+            )
+            for field in ("feature_flip", "test_time_flip")
         ),
+        ({"feature_flip": True, "freezing": "head_only"}, "trains on pooled features"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(

@@ -105,6 +105,16 @@ def test_what_was_set_by_hand_stays(hands: Path, shared_cache: Path) -> None:
     assert not made.operations
 
 
+@pytest.mark.parametrize("field", ["feature_flip", "test_time_flip"])
+def test_a_flip_outside_the_augmentation_is_checked_and_taken_out(
+    field: str, hands: Path, shared_cache: Path
+) -> None:
+    base = with_settings(parse_recipe({**SMALL, field: True}), ["augmentation=none"])
+    assert used_operations(base) == ("flip",)
+    recipe, _ = guard(experiment_of(hands, shared_cache), (f"{field}=true",))
+    assert not getattr(recipe, field)
+
+
 @pytest.mark.parametrize(
     ("augmentation", "used"),
     [

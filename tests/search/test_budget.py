@@ -9,6 +9,7 @@ import pytest
 
 from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.artifacts.records import Request, RunRecord
+from headstart.backbones.cut import trace
 from headstart.features.extractor import at_resolution
 from headstart.recipes.options import FitOptions
 from headstart.recipes.parsing import parse_recipe
@@ -21,6 +22,7 @@ from headstart.search.budget import (
     fits_an_epoch,
     folds_for,
     least_search,
+    may_flip,
     passes,
     shape_search,
     shaped,
@@ -105,10 +107,12 @@ def test_what_the_budget_takes_from_views_is_said(
     )  # fmt: skip
     run = RunContext(tmp_path, record, Resources())
     base = parse_recipe({"augmentation": given})
-    plain = shaped(run, experiment, base, SearchShape("late", 8, views=0, trials=1, folds=1))
+    plain = shaped(run, experiment, base, SearchShape("blocks.4", 8, views=0, trials=1, folds=1))
     assert plain.augmentation.absent
     assert plain.epochs == 8
     assert any("plain images" in note for note in record.notes) is (given != "none")
+    assert any("mirrored" in note for note in record.notes) is plain.feature_flip
+    assert plain.feature_flip is (given != "none"), "who asked for no augmentation gets none"
     few = shaped(run, experiment, base, SearchShape("late", 8, views=4, trials=1, folds=1))
     assert (few.augmentation, few.views) == (base.augmentation, 4)
     whole = SearchShape("late", 8, views=8, trials=1, folds=1)
@@ -118,6 +122,38 @@ def test_what_the_budget_takes_from_views_is_said(
         small = shaped(run, here, base, replace(whole, smaller=True))
         assert (small.train_resolution, small.retrain_head) == (160, True)
         assert "augmented views of 160 pixels, and not of 224" in record.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("boundary", "settings", "augmentation", "flips"),
+    [
+        ("blocks.4", (), {"name": "flip_crop"}, True),
+        ("input", (), {"name": "flip_crop"}, True),
+        ("features", (), {"name": "flip_crop"}, False),
+        ("blocks.4", (), {"name": "flip_crop", "flip": False}, False),
+        ("blocks.4", ("feature_flip=false",), {"name": "flip_crop"}, False),
+    ],
+)
+def test_which_feature_maps_are_mirrored(
+    experiment: Experiment, boundary: str, settings: tuple[str, ...],
+    augmentation: dict[str, Any], flips: bool,
+) -> None:  # fmt: skip
+    run: Any = SimpleNamespace(options=FitOptions(settings=settings))
+    base = parse_recipe({"augmentation": augmentation})
+    assert may_flip(run, experiment, base, boundary) is flips
+
+
+def test_maps_without_a_width_are_not_mirrored(experiment: Experiment) -> None:
+    """At 32 pixels the last map is 1 x 1; at 64, 2 x 2."""
+    run: Any = SimpleNamespace(options=FitOptions())
+    found = {}
+    for side in (32, 64):
+        smaller = at_resolution(experiment.extractor, side)
+        traced = trace(smaller.backbone.model, side)
+        here = replace(experiment, extractor=replace(smaller, traced=traced))
+        last = traced.boundaries[-2].name
+        found[side] = traced.boundary(last).shape[1:], may_flip(run, here, Recipe(), last)
+    assert found == {32: ((1, 1), False), 64: ((2, 2), True)}
 
 
 def test_a_last_resort_is_better_than_a_head_alone() -> None:

@@ -216,6 +216,36 @@ def test_views_that_are_no_views_are_an_error() -> None:
         list(train(TrainableNetwork(suffix, head), same, recipe(), 2))
 
 
+def test_maps_that_are_their_own_mirror_images_are_an_error() -> None:
+    narrow = data().views[0][..., :1]
+    thin = replace(data(), views=[narrow], plain=narrow, val=narrow[:30])
+    settings = recipe(augmentation="none", feature_flip=True)
+    suffix, head = network()
+    with pytest.raises(HeadstartError, match="feature_flip had no effect"):
+        list(train(TrainableNetwork(suffix, head), thin, settings, 2))
+
+
+def test_few_maps_that_equal_their_mirror_images_may_be_chance() -> None:
+    rows = data()
+    few = TrainData([rows.views[0][:8, ..., :1]], rows.labels[:8], None, rows.labels[:0],
+                    space=(2, 3), outputs=CLASSES)  # fmt: skip
+    settings = recipe(augmentation="none", feature_flip=True, batch_size=8)
+    suffix, head = network()
+    *_, last = train(TrainableNetwork(suffix, head), few, settings, 2)
+    states = {each.family: each.state for each in last.acted}
+    assert states["feature_flip"] == "not due"
+
+
+def test_mirrored_maps_change_the_training_and_are_counted() -> None:
+    plain, _ = run(recipe())
+    flipped, _ = run(recipe(feature_flip=True))
+    assert flipped[-1].train_loss != plain[-1].train_loss
+    (acted,) = [each for each in flipped[-1].acted if each.family == "feature_flip"]
+    assert (acted.state, acted.first_step) == ("acted", 1)
+    assert acted.evidence.endswith(f"of {6 * ROWS} feature maps mirrored")
+    assert not [each for each in plain[-1].acted if each.family == "feature_flip"]
+
+
 def test_a_metric_loss_without_pairs_is_an_error() -> None:
     suffix, head = network()
     alone = TrainData(data().views, np.arange(ROWS), data().val, np.arange(30))
@@ -343,6 +373,15 @@ def test_a_dead_method_is_found_in_the_first_epoch() -> None:
     records = train(TrainableNetwork(suffix, head), same, recipe(), 50)
     with pytest.raises(HeadstartError, match="had no effect"):
         next(records)
+
+
+def test_mirroring_needs_height_and_width() -> None:
+    from headstart.errors import RecipeError
+
+    suffix, head = network()
+    flat = replace(data(), space=())
+    with pytest.raises(RecipeError, match="feature_flip mirrors feature maps"):
+        next(train(TrainableNetwork(suffix, head), flat, recipe(feature_flip=True), 1))
 
 
 def test_boxes_need_height_and_width() -> None:

@@ -41,3 +41,34 @@ def test_clipped_steps_are_counted_by_the_length_of_their_gradient() -> None:
     take_step(work, torch.tensor([[5.0]]), torch.tensor([1]))
     note_clipping(work)
     assert (seen.clipped, seen.clipped_at) == (3, 2)
+
+
+@pytest.mark.parametrize("space", [(2, 3), (1, 2)])
+def test_about_half_of_the_maps_are_mirrored_left_to_right(space: tuple[int, int]) -> None:
+    seen, given = [], []
+
+    class Looking(nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            seen.append(maps.clone())
+            return maps.flatten(1)
+
+    settings = Recipe.model_validate({"criterion": CrossEntropy(), "feature_flip": True})
+    head = Linear().build((12,), 2, nn.ReLU())
+    optimizer = settings.optimizer.build(
+        [{"params": list(head.parameters()), "lr": 1e-3, "full_lr": 1e-3}]
+    )
+    observed = Observed()
+    network = TrainableNetwork(Looking(), head)
+    work = make_stepper(network, np.array([1, 1]), settings, optimizer, None, space, observed)
+    for step in range(50):
+        torch.manual_seed(step)
+        given.append(torch.rand(4, 2, 2, 3) if space == (2, 3) else torch.rand(4, 2, 3, 2))
+        take_step(work, given[-1], torch.tensor([0, 1, 0, 1]))
+    maps, old = torch.cat(seen), torch.cat(given)
+    flipped = old.flip(space[1])
+    mirrored = (maps == flipped).flatten(1).all(1).numpy()
+    same = (maps == old).flatten(1).all(1).numpy()
+    assert (mirrored ^ same).all(), "each map is whole: itself or its mirror image"
+    assert 80 <= mirrored.sum() <= 120, "200 draws with probability 1/2"
+    assert (observed.offered, observed.mirrored) == (200, mirrored.sum())
+    assert observed.mirrored_at == 1 + np.flatnonzero(mirrored)[0] // 4

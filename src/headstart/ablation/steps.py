@@ -28,8 +28,8 @@ ORDER = (
 )  # fmt: skip
 """Order in which families are added: optimization, then data and loss, then the network."""
 
-LAST = (("blend",), ("train_resolution", "retrain_head"), ("test_time_flip",))
-"""Fields that act after training, or need what does; they are added last, in this order."""
+LAST = (("feature_flip",), ("blend",), ("train_resolution", "retrain_head"), ("test_time_flip",))
+"""Fields of no family, most of which act after training; they are added last, in this order."""
 
 FIELDS = (*ORDER, *(field for together in LAST for field in together))
 """All fields in which the recipes of an ablation may differ."""
@@ -69,7 +69,7 @@ def endpoints(chosen: Recipe, epochs: int) -> tuple[Recipe, Recipe]:
     if chosen.criterion.for_sets:
         naive = naive.model_copy(update={"criterion": BinaryCrossEntropy()})
     if chosen.closed_form:
-        after = (*_BY_GRADIENT, "blend", "retrain_head")
+        after = (*_BY_GRADIENT, "feature_flip", "blend", "retrain_head")
         plain = {field: getattr(naive, field) for field in after}
         chosen = chosen.model_copy(update=plain)
     if chosen.head.init == "random" and chosen.head.features == "auto":  # which is the last then

@@ -55,7 +55,7 @@ _SETTINGS: dict[Operation, dict[str, Any]] = {
     "rotate_30": {"augmentation": "flip_crop"},
     "rotate_90": {"augmentation": "flip_crop"},
     "grey": {"augmentation": "flip_crop"},
-    "flip": {"augmentation.flip": False, "test_time_flip": False},
+    "flip": {"augmentation.flip": False, "feature_flip": False, "test_time_flip": False},
     "vertical_flip": {"augmentation.vertical_flip": False},
     "crop": {"augmentation.min_area": 1.0},
 }

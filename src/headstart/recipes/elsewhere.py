@@ -64,6 +64,7 @@ ELSEWHERE = {
     "swa": "averaging=swa",
     "tta": "test_time_flip",
     "crt": "retrain_head",
+    "frofa": "feature_flip",
     "bs": "batch_size",
     "batch": "batch_size",
     "batch_size": "batch_size",

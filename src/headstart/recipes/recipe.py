@@ -68,6 +68,13 @@ class Recipe(BaseModel):
         Field(ge=0, le=1_000, description="augmented views of each image; 0: set by the epochs"),
     ] = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
+    feature_flip: Annotated[
+        bool,
+        Field(
+            description="mirror the cached feature maps at random in training, which costs nothing "
+            "(as frozen feature augmentation, Bär et al., CVPR 2024)",
+        ),
+    ] = False
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     blend: Annotated[
         float,
@@ -196,6 +203,17 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
     (
         "freezing.blocks and freezing.boundary name the same thing; set one, not both",
         lambda r: r.freezing.names_boundary_twice,
+    ),
+    (
+        "feature_flip mirrors feature maps, and freezing = head_only trains on pooled features; "
+        "turn feature_flip off or use another freezing",
+        lambda r: r.freezing.head_alone and r.feature_flip,
+    ),
+    (
+        "feature_flip needs classes that mirroring does not change, and augmentation.flip = false "
+        "means that mirror images may differ in class; turn feature_flip off or augmentation.flip "
+        "on",
+        lambda r: r.feature_flip and not r.augmentation.allows_mirroring,
     ),
     (
         "test_time_flip needs classes that mirroring does not change, and augmentation.flip = "

@@ -74,7 +74,9 @@ def without_unsafe(run: RunContext, experiment: Experiment, base: Recipe) -> Rec
 
 def used_operations(base: Recipe) -> tuple[Operation, ...]:
     """Returns the operations of the recipe's augmentation, the most used first."""
-    changes = base.augmentation.changes | ({"flip"} if base.test_time_flip else set())
+    changes = base.augmentation.changes
+    if base.feature_flip or base.test_time_flip:
+        changes = changes | {"flip"}
     return tuple(operation for operation in _BY_WEIGHT if operation in changes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstart.artifacts.journal import SearchPlan, Trial
-from headstart.backbones.cut import takes_resolution
+from headstart.backbones.cut import space_dims, takes_resolution
 from headstart.backbones.places import FEATURES
 from headstart.methods.augmentation import NoAugmentation
 from headstart.recipes.parsing import parse_recipe
@@ -272,6 +272,19 @@ def smaller_side(run: RunContext, experiment: Experiment, base: Recipe) -> int:
     return side if trains else 0
 
 
+def may_flip(run: RunContext, experiment: Experiment, base: Recipe, boundary: str) -> bool:
+    """Returns whether trials at a boundary may mirror feature maps.
+
+    They may not if that is set by hand, if mirroring may change the class, or if the activations
+    have no width.
+    """
+    traced = experiment.extractor.traced
+    dims = space_dims(traced, boundary)
+    wide = bool(dims) and traced.boundary(boundary).shape[dims[1] - 1] > 1
+    left_open = bool(drawn_families(run.options.by_hand, ("feature_flip",)))
+    return wide and left_open and base.augmentation.allows_mirroring
+
+
 def share_of_pixels(experiment: Experiment, side: int) -> float:
     """Returns the share of the pixels of the evaluation view that a view of another side has."""
     return (side / experiment.extractor.backbone.preprocessing.resolution) ** 2
@@ -292,8 +305,12 @@ def shaped(run: RunContext, experiment: Experiment, base: Recipe, shape: SearchS
         fewer = shape.views < views_for(shape.epochs)
         update["views"] = base.views or (shape.views if fewer else 0)
     elif not base.augmentation.absent:
-        run.note("The budget leaves no time for augmented views: trials train on plain images.")
         update |= {"augmentation": NoAugmentation().model_dump(), "views": 1}
+        trained_on = "plain images"
+        if may_flip(run, experiment, base, shape.boundary):
+            update["feature_flip"] = True
+            trained_on += ", whose feature maps are mirrored at random"
+        run.note(f"The budget leaves no time for augmented views: trials train on {trained_on}.")
     return parse_recipe({**base.model_dump(), **update})
 
 

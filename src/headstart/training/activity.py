@@ -33,6 +33,9 @@ class Observed:
     syncs: int = 0
     clipped: int = 0
     clipped_at: int | None = None
+    offered: int = 0
+    mirrored: int = 0
+    mirrored_at: int | None = None
     drawn: int = 0
     mixed: int = 0
     mixed_at: int | None = None
@@ -125,6 +128,25 @@ def _augmentation(recipe: Recipe, seen: Observed) -> list[Acted]:
             f"the views of {percent(seen.views_changed, 0)} of images differ from the image",
         )
     ]
+
+
+def _feature_flip(recipe: Recipe, seen: Observed) -> list[Acted]:
+    if not recipe.feature_flip:
+        return []
+    evidence = f"{seen.mirrored:,} of {counted(seen.offered, 'feature map')} mirrored"
+    state: State = "acted"
+    if seen.mirrored_at is None:
+        if seen.mirrored >= _FEW_VIEWS or seen.offered >= 2 * _FEW_VIEWS:
+            raise HeadstartError(
+                f"feature_flip had no effect: {evidence}, and each equals its mirror image. Turn "
+                "it off or choose an earlier boundary."
+            )
+        state = "not due"
+    at = seen.mirrored_at
+    found = Acted(
+        family="feature_flip", method="flip", state=state, evidence=evidence, first_step=at
+    )
+    return [found]
 
 
 def _batch_mixing(recipe: Recipe, seen: Observed) -> list[Acted]:
@@ -275,6 +297,7 @@ def _averaging(recipe: Recipe, seen: Observed) -> list[Acted]:
 
 _JUDGES: tuple[Callable[[Recipe, Observed], list[Acted]], ...] = (
     _augmentation,
+    _feature_flip,
     _batch_mixing,
     _optimizer,
     _schedule,

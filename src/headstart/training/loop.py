@@ -258,11 +258,16 @@ def _finish(
 
 
 def check_space(recipe: Recipe, space: tuple[int, ...]) -> None:
-    """Checks that boxes are only pasted into activations with height and width.
+    """Checks that boxes are only pasted into activations with height and width, and maps mirrored.
 
     Raises:
-        RecipeError: If the recipe pastes boxes and there is no height and width.
+        RecipeError: If the recipe does one of these and there is no height and width.
     """
+    if recipe.feature_flip and len(space) != 2:
+        raise RecipeError(
+            "feature_flip mirrors feature maps, and at this boundary there is no height and width "
+            "(a vision transformer's tokens, or features). Turn it off or use freezing = full."
+        )
     if recipe.batch_mixing.needs_maps and len(space) != 2:
         raise RecipeError(
             "batch_mixing = cutmix pastes boxes, and at this boundary there is no height and width "

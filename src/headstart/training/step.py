@@ -105,6 +105,8 @@ def take_step(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torc
 
 def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     targets = labels.float() if labels.ndim == 2 else F.one_hot(labels, work.classes).float()
+    if work.recipe.feature_flip:
+        inputs = _mirrored(work, inputs)
     mix = work.recipe.batch_mixing.draw(len(labels), work.random)
     mixed = inputs
     if mix is not None:
@@ -128,6 +130,18 @@ def _loss(work: Stepper, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
         _note_metric(work.seen, float(value.detach()), pairs)
         loss = value if work.criterion is None else loss + work.recipe.metric_loss.weight * value
     return loss
+
+
+def _mirrored(work: Stepper, inputs: torch.Tensor) -> torch.Tensor:
+    """Returns the batch with the maps of each example mirrored with probability 1/2."""
+    seen, chosen = work.seen, work.random.random(len(inputs)) < 0.5
+    seen.offered += len(chosen)
+    seen.mirrored += int(chosen.sum())
+    some = torch.from_numpy(chosen).to(inputs.device).view(-1, *[1] * (inputs.ndim - 1))
+    mirrored = torch.where(some, inputs.flip(work.space[1]), inputs)
+    if seen.mirrored_at is None and not torch.equal(mirrored, inputs):
+        seen.mirrored_at = seen.steps
+    return mirrored
 
 
 def note_clipping(work: Stepper) -> None:
