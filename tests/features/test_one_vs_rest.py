@@ -14,7 +14,7 @@ MARKS = (FEATURES[:, :3] + RANDOM.standard_normal((200, 3)) > 0.5).astype(np.int
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:
-    strength = np.full((12, 1), 0.01)
+    strength = 0.01
     point = RANDOM.standard_normal(13 * 3) / 3
 
     def value(at: np.ndarray) -> float:

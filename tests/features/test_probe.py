@@ -1,3 +1,6 @@
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -155,3 +158,49 @@ def test_weak_penalties_are_solved_to_the_optimum(rows: int, width: int, one_sca
     ours = loss(probe.logits(features).astype(np.float64), probe.weight * scale)
     best = loss(standard @ reference.coef_.T + reference.intercept_, reference.coef_)
     assert ours < best + 1e-3
+
+
+def peak_over(work: Callable[[], object]) -> int:
+    """Returns how many bytes of arrays a call holds at most, besides those from before it."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "share"),
+    [(2200, 2100, 1), (4400, 2100, 0.5), (3000, 500, 1), (6000, 500, 0.5)],
+)
+def test_a_fit_holds_one_copy_of_what_it_learns_from(rows: int, width: int, share: float) -> None:
+    """With many of both, and with few columns, whose rotation is a second copy."""
+    features, labels = blobs(rows, width, 2, spread=40.0)
+    chosen = np.arange(rows) < share * rows
+    given = None if share == 1 else chosen
+    copies = 1 if width > 2000 else 2
+    used = peak_over(lambda: fit_probe(features, labels, 2, 1e-2, rows=given))
+    assert used < (copies + 0.2) * share * features.nbytes + 8e6, "4 MB are for statistics"
+
+
+@pytest.mark.parametrize("labels_of", [lambda labels: labels, lambda labels: np.eye(3)[labels] > 0])
+def test_learning_from_some_rows_is_learning_from_these_alone(
+    labels_of: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    features, numbers = blobs(120, 7, 3, spread=5.0)
+    labels = labels_of(numbers).astype(np.int64)
+    rows = np.random.default_rng(1).random(120) < 0.6
+    some = fit_probe(features, labels, 3, 1e-3, rows=rows)
+    alone = fit_probe(features[rows], labels[rows], 3, 1e-3)
+    assert np.array_equal(some.weight, alone.weight)
+    assert np.array_equal(some.bias, alone.bias)
+
+
+def test_features_are_left_as_they_were() -> None:
+    features, labels = blobs(60, 6, 2)
+    before = features.copy()
+    features.flags.writeable = False
+    fit_probe(features, labels, 2, 1e-2)
+    cross_validate(LabelledFeatures(features, labels, 2, np.arange(60)))
+    assert np.array_equal(features, before)

@@ -124,10 +124,10 @@ def test_the_loss_by_hand_and_its_gradient() -> None:
     features = np.array([[1.0], [-1.0]], np.float32)
     shares = np.array([[0.5, 0.0], [0.25, 0.75]], np.float32)
     zero = np.zeros(4)
-    loss, _ = soft_loss(zero, np.zeros((1, 1)), features, shares)
+    loss, _ = soft_loss(zero, 0.0, features, shares)
     assert loss == pytest.approx(np.log(2))  # weights 0.5 and 1, each at even odds
     point = np.array([0.3, -0.2, 0.1, 0.4])
-    strength = np.array([[0.1]])
+    strength = 0.1
     _, slope = soft_loss(point, strength, features, shares, 0.1)
     for place in range(4):
         step = np.zeros(4)

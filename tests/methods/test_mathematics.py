@@ -29,7 +29,7 @@ from headstart.methods.criterion import (
 )
 from headstart.methods.freezing import LPFT, Full, Gradual, LastBlocks
 from headstart.methods.head import MLP, Cosine, Linear, NearestNeighbours
-from headstart.methods.head_layers import UnitParts
+from headstart.methods.head_layers import UnitParts, applied
 from headstart.methods.metric_loss import (
     ArcFace,
     Contrastive,
@@ -226,6 +226,17 @@ def test_unit_parts_have_one_length_each_and_a_mean_square_of_one() -> None:
     expected = [[0.6, 0.8, 0.0, 0.0, 1.0], [0.0, 1.0, 1 / 3, 2 / 3, 2 / 3]]
     torch.testing.assert_close(found, length * torch.tensor(expected))
     assert float(found.square().mean()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("rows", [1, 1024, 2500])
+def test_a_layer_is_applied_in_parts_with_the_same_result(rows: int) -> None:
+    torch.manual_seed(0)
+    layer, some = nn.Sequential(UnitParts((2, 3)), nn.Linear(5, 4)), torch.randn(rows, 5)
+    found = applied(layer, some)
+    torch.testing.assert_close(found, layer(some).detach())
+    assert not found.requires_grad
+    assert not found.is_inference()
+    assert applied(nn.Identity(), some) is some
 
 
 @pytest.mark.parametrize("method", [Linear, MLP, Cosine, NearestNeighbours])

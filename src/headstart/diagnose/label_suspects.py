@@ -75,7 +75,7 @@ def out_of_fold_labels(
     logits = np.zeros(marks.shape, np.float32)
     for fold in np.unique(fold_of):
         held = fold_of == fold
-        probe = fit_probe(features[~held], marks[~held], size, strength)
+        probe = fit_probe(features, marks, size, strength, rows=~held)
         logits[held] = probe.logits(features[held])
     return probabilities_of(logits, fit_rules(logits, marks, groups).rules)
 

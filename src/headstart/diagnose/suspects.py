@@ -57,7 +57,7 @@ def out_of_fold_probabilities(
                 "Too few groups of images to check each by the others: without one of the "
                 "folds, fewer than two classes are left. Add images."
             )
-        probe = fit_probe(features[~held], labels[~held], classes, validated.strength)
+        probe = fit_probe(features, labels, classes, validated.strength, rows=~held)
         probabilities[held] = softmax(probe.logits(features[held]))
     return probabilities
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 def sigmoid_loss(
     solution: NDArray[np.float64],
-    strength: NDArray[np.float64],
+    strength: float,
     features: NDArray[np.float32],
     marks: NDArray[np.int64],
     smoothing: float = 0.0,
@@ -18,7 +18,7 @@ def sigmoid_loss(
 
     Args:
         solution: Weights and biases.
-        strength: L2 penalty of each feature, (F, 1).
+        strength: L2 penalty.
         features: Features (N, F).
         marks: 1 where an image has a label, (N, C).
         smoothing: Probability that is taken from each decision; half of it goes to the other one.

@@ -21,6 +21,9 @@ STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _CURVATURE = 0.02
 """Typical curvature of the log loss along a logit, p (1 - p); with it, fits take few steps."""
 
+_AT_ONCE = 1 << 19
+"""Number of values of which a temporary copy is made."""
+
 _MOST_ROTATED = 2000
 """Number of images or features up to which features are made uncorrelated."""
 
@@ -141,11 +144,10 @@ def out_of_fold(
         held = fold_of == fold
         if not held.any() or (labels.ndim == 1 and len(np.unique(labels[~held])) < 2):
             return
-        path = fit_path(
-            features[~held], labels[~held], classes, strengths, smoothing, data.one_scale
-        )
+        path = fit_path(features, labels, classes, strengths, smoothing, data.one_scale, ~held)
+        tested = features[held]
         for position, probe in enumerate(path):
-            logits[position, held] = probe.logits(features[held])
+            logits[position, held] = probe.logits(tested)
 
     # A thread for each fold: threads that share one fit wait for each other most of the time.
     with threads_apart() as threads, ThreadPoolExecutor(threads) as pool:
@@ -162,8 +164,9 @@ def fit_probe(
     strength: float,
     smoothing: float = 0.0,
     one_scale: bool = False,
+    rows: NDArray[np.bool_] | None = None,
 ) -> Probe:
-    """Fits a probe on all images.
+    """Fits a probe.
 
     Args:
         features: Feature vectors (N, F).
@@ -172,9 +175,10 @@ def fit_probe(
         strength: L2 penalty.
         smoothing: Share of each label that is spread over all classes.
         one_scale: Whether one number scales all features, as in `LabelledFeatures`.
+        rows: Images to learn from, as a mask (N,); all by default.
     """
     path = [*(each for each in STRENGTHS if each > strength), strength]
-    return fit_path(features, labels, classes, path, smoothing, one_scale)[-1]
+    return fit_path(features, labels, classes, path, smoothing, one_scale, rows)[-1]
 
 
 def parted(
@@ -208,8 +212,11 @@ def fit_path(
     strengths: Sequence[float],
     smoothing: float = 0.0,
     one_scale: bool = False,
+    rows: NDArray[np.bool_] | None = None,
 ) -> list[Probe]:
     """Returns a probe for every penalty; each fit starts from the previous solution.
+
+    Besides the features, it holds one copy of those that it learns from.
 
     Args:
         features: Feature vectors (N, F).
@@ -219,39 +226,66 @@ def fit_path(
         strengths: L2 penalties, from strong to weak.
         smoothing: Share of each label that is spread over all classes.
         one_scale: Whether one number scales all features, as in `LabelledFeatures`.
+        rows: Images to learn from, as a mask (N,); all by default.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - heavy
 
-    mean = features.mean(0, dtype=np.float64).astype(np.float32)
-    deviation = features.std(0, dtype=np.float64)
-    if one_scale:
-        deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
-    # Nearly constant features must not be amplified.
-    scale = np.maximum(deviation, 1e-2 * deviation.mean() + 1e-8).astype(np.float32)
-    standard = (np.asarray(features, np.float32) - mean) / scale
+    standard, mean, scale = _standardized(features, one_scale, rows)
+    labels = labels if rows is None else labels[rows]
     columns, sizes, basis = _rotated(standard)
+    loss_and_gradient = _loss_of(labels)
     solution = np.zeros((columns.shape[1] + 1, classes))
     path = []
     for strength in strengths:
         # In these units the loss curves about equally in every direction: a few steps lead to the
         # optimum, which without them fifty do not reach at a weak penalty.
         unit = 1 / np.sqrt(_CURVATURE * sizes**2 / len(columns) + strength)
-        unit_and_bias = np.append(unit, 1.0)[:, None]
-        penalties, scaled = strength * unit[:, None] ** 2, columns * unit.astype(np.float32)
+        units = np.repeat(np.append(unit, 1.0), classes)
+
+        def in_units(
+            scaled: NDArray[np.float64], units: NDArray[np.float64] = units, at: float = strength
+        ) -> tuple[float, NDArray[np.float64]]:
+            loss, gradient = loss_and_gradient(units * scaled, at, columns, labels, smoothing)
+            return loss, units * gradient
+
         found = minimize(
-            _loss_of(labels),
-            (solution / unit_and_bias).ravel(),
-            args=(penalties, scaled, labels, smoothing),
+            in_units,
+            solution.ravel() / units,
             jac=True,
             method="L-BFGS-B",
             # Cross-validation evaluates the result, so a fit may stop early.
             options={"maxiter": 50, "ftol": 1e-5, "gtol": 0.0},
         )
-        solution = found.x.reshape(-1, classes) * unit_and_bias
+        solution = (found.x * units).reshape(-1, classes)
         weight, bias = solution[:-1].astype(np.float32), solution[-1].astype(np.float32)
         weight = (weight if basis is None else basis @ weight).T / scale
         path.append(Probe(weight, bias - weight @ mean))
     return path
+
+
+def _standardized(
+    features: NDArray[np.floating], one_scale: bool, rows: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Returns some features, less their mean and divided by their scale, with the mean and scale.
+
+    Both statistics are of these features. Further copies are of a few images at a time.
+    """
+    picked = features if rows is None else features[np.flatnonzero(rows)]
+    # A selection is a copy already.
+    standard = np.array(picked, np.float32, copy=True if rows is None else None)
+    mean = standard.mean(0, dtype=np.float64).astype(np.float32)
+    standard -= mean
+    squares = np.zeros(standard.shape[1])
+    rows_at_once = max(1, _AT_ONCE // standard.shape[1])
+    for start in range(0, len(standard), rows_at_once):
+        squares += np.square(standard[start : start + rows_at_once], dtype=np.float64).sum(0)
+    deviation = np.sqrt(squares / len(standard))
+    if one_scale:
+        deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
+    # Nearly constant features must not be amplified.
+    scale = np.maximum(deviation, 1e-2 * deviation.mean() + 1e-8).astype(np.float32)
+    standard /= scale
+    return standard, mean, scale
 
 
 def _loss_of(labels: NDArray[np.int64] | NDArray[np.float32]) -> Callable[..., Any]:
@@ -272,7 +306,8 @@ def _rotated(
     """
     rows, features = standard.shape
     if min(rows, features) > _MOST_ROTATED:
-        return standard, np.linalg.norm(standard, axis=0).astype(np.float64), None
+        squares = np.einsum("nf,nf->f", standard, standard, dtype=np.float64)
+        return standard, np.sqrt(squares), None
     if features <= rows:
         values, vectors = np.linalg.eigh(standard.T @ standard)
         kept = values > 1e-6 * values[-1]
@@ -287,15 +322,12 @@ def _rotated(
 
 def _loss_and_gradient(
     solution: NDArray[np.float64],
-    strength: NDArray[np.float64],
+    strength: float,
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
     smoothing: float = 0.0,
 ) -> tuple[float, NDArray[np.float64]]:
-    """Returns the penalised mean log loss and its gradient at weight and bias ((F+1)*C,).
-
-    The penalty has a strength for each feature, (F, 1).
-    """
+    """Returns the penalised mean log loss and its gradient at weight and bias ((F+1)*C,)."""
     weight_and_bias = solution.astype(np.float32).reshape(features.shape[1] + 1, -1)
     weight, bias = weight_and_bias[:-1], weight_and_bias[-1]
     rows = np.arange(len(features))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 def soft_loss(
     solution: NDArray[np.float64],
-    strength: NDArray[np.float64],
+    strength: float,
     features: NDArray[np.float32],
     shares: NDArray[np.floating],
     smoothing: float = 0.0,
@@ -15,7 +15,7 @@ def soft_loss(
 
     Args:
         solution: Weights and biases.
-        strength: L2 penalty of each feature (F, 1).
+        strength: L2 penalty.
         features: Features (N, F).
         shares: What each image counts for each class (N, C); a row sums to the weight of the image.
         smoothing: Share of each label that is spread over all classes.

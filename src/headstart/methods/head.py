@@ -127,7 +127,9 @@ class Linear(HeadMethod):
         self, head: "Head", features: "torch.Tensor", labels: "torch.Tensor", solve: Solve
     ) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
-        _load(head.out[1], *solve(head.embed(features)))  # type: ignore[index]
+        from headstart.methods.head_layers import applied
+
+        _load(head.out[1], *solve(applied(head.embed, features)))  # type: ignore[index]
 
 
 class MLP(HeadMethod):
@@ -166,11 +168,9 @@ class MLP(HeadMethod):
         self, head: "Head", features: "torch.Tensor", labels: "torch.Tensor", solve: Solve
     ) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
-        import torch
+        from headstart.methods.head_layers import applied
 
-        with torch.inference_mode():
-            embeddings = head.embed(features)
-        _load(head.out[1], *solve(embeddings.clone()))  # type: ignore[index]
+        _load(head.out[1], *solve(applied(head.embed, features)))  # type: ignore[index]
 
 
 class Cosine(HeadMethod):
@@ -214,9 +214,9 @@ class Cosine(HeadMethod):
         import torch
         from torch.nn import functional as F
 
-        from headstart.methods.head_layers import Cosines
+        from headstart.methods.head_layers import Cosines, applied
 
-        directions = F.normalize(head.embed(features).float(), dim=1)
+        directions = F.normalize(applied(head.embed, features).float(), dim=1)
         cosines = head.out[1]  # type: ignore[index]
         assert isinstance(cosines, Cosines)
         with torch.no_grad():
@@ -261,7 +261,9 @@ class NearestNeighbours(HeadMethod):
         self, head: "Head", features: "torch.Tensor", labels: "torch.Tensor", solve: Solve
     ) -> None:
         """Initializes a built head from the features (N, F) of the training images."""
-        head.remember(head.embed(features), labels)
+        from headstart.methods.head_layers import applied
+
+        head.remember(applied(head.embed, features), labels)
 
 
 HeadUnion = Linear | MLP | Cosine | NearestNeighbours

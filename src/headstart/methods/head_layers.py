@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+_ROWS_AT_ONCE = 1024
+
 
 class Head(nn.Module):
     """Maps features (N, F) to an embedding (N, E) and then to logits (N, C)."""
@@ -30,6 +32,28 @@ class Head(nn.Module):
         """Stores the embeddings (N, E) and labels (N,) of the images to compare with."""
         assert isinstance(self.out, Neighbours)
         self.out.remember(embeddings, labels)
+
+
+def applied(layer: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Returns the outputs (N, E) of a layer for features (N, F), without gradients.
+
+    What is computed on the way is only held for some images at a time, and `nn.Identity` copies
+    nothing.
+
+    Example:
+        >>> applied(UnitParts([1]), torch.tensor([[3.0], [-2.0]])).tolist()
+        [[1.0], [-1.0]]
+    """
+    if isinstance(layer, nn.Identity) or not len(features):
+        return features
+    with torch.no_grad():
+        first: torch.Tensor = layer(features[:_ROWS_AT_ONCE])
+        found = first.new_empty(len(features), first.shape[1])
+        found[: len(first)] = first
+        for start in range(_ROWS_AT_ONCE, len(features), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            found[rows] = layer(features[rows])
+    return found
 
 
 class UnitParts(nn.Module):

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from headstart.artifacts.journal import HEADS, HeadRecord, SearchPlan
@@ -35,6 +34,7 @@ from headstart.search.leaderboard import right_words, shown
 from headstart.text import counted
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import RunContext
+from headstart.training.transfer import seen_by
 
 PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 2)) for exponent in range(13))
 """L2 penalties from 1 to 0.000001, two to a decade."""
@@ -162,11 +162,8 @@ def search_heads(
 
 def seen(table: FeatureTable, features: str, normalize: str) -> NDArray[np.float32]:
     """Returns what the last layer of a head sees (N, F)."""
-    fields = {"features": features, "normalize": normalize}
-    first = Linear.model_validate(fields).parts(table.layout.only(features).widths)
-    with torch.inference_mode():
-        columns: NDArray[np.float32] = first(torch.from_numpy(table.of(features))).numpy()
-    return columns
+    method = Linear.model_validate({"features": features, "normalize": normalize})
+    return seen_by(method, table.layout.only(features), table.of(features))
 
 
 def repeats(images: int) -> int:

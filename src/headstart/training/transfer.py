@@ -43,7 +43,7 @@ from headstart.features.probe import (
 )
 from headstart.methods.activation import head_activation
 from headstart.methods.head import HeadUnion
-from headstart.methods.head_layers import Head
+from headstart.methods.head_layers import Head, applied
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
 from headstart.training.budget import views_for
@@ -293,13 +293,29 @@ def _choose(
         if features not in whole.choices or not fits:
             continue
         method: HeadUnion = given.model_copy(update={"features": features, "normalize": normalize})
-        first = method.parts(whole.only(features).widths)
-        with torch.inference_mode():
-            columns = first(torch.from_numpy(table.of(features))).numpy()
+        columns = seen_by(method, whole.only(features), table.of(features))
         loss = _validate(extractor, recipe, method, columns, STRENGTHS[::2]).log_loss
         if loss < (1 - MUST_GAIN) * least:
             best, least = method, loss
     return best
+
+
+def seen_by(
+    method: HeadUnion, layout: FeatureLayout, features: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Returns what the last layer of a head without a hidden one sees (N, F).
+
+    Args:
+        method: Head method.
+        layout: Layout of the features.
+        features: Features (N, F).
+    """
+    # PyTorch takes no array that is read-only, as those of a file are.
+    owned = features if features.flags.writeable else features.copy()
+    seen: NDArray[np.float32] = applied(
+        method.parts(layout.widths), torch.from_numpy(owned)
+    ).numpy()
+    return seen
 
 
 def solve_head(
@@ -329,7 +345,7 @@ def solve_head(
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
     with torch.no_grad():
-        columns = torch.from_numpy(np.array(features))
+        columns = torch.from_numpy(features if features.flags.writeable else features.copy())
         method.start(head.eval(), columns, torch.from_numpy(labels), solve)
     return of_last_layer[0] if of_last_layer else None
 

@@ -27,7 +27,7 @@ from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier
 from headstart.training.reserve import seconds_for_training
 from headstart.training.run_context import RunContext
-from headstart.training.transfer import TransferModel
+from headstart.training.transfer import TransferModel, seen_by
 
 FEWEST = 10
 """Fewest unlabelled images that are worth a try."""
@@ -198,10 +198,7 @@ def _columns(
         features = transfer.whole.pick(np.asarray(cached, np.float32), transfer.layout)
     else:
         features = features_of(extractor, prefix, cached, transfer.layout.taps)
-    first = transfer.method.parts(transfer.layout.widths)
-    with torch.inference_mode():
-        seen: NDArray[np.float32] = first(torch.from_numpy(np.array(features))).numpy()
-    return seen
+    return seen_by(transfer.method, transfer.layout, features)
 
 
 def _load(
