@@ -228,6 +228,19 @@ def test_smaller_views_come_before_a_later_boundary() -> None:
     assert (whole.boundary, whole.smaller) == ("early", False), "they are not preferred to others"
 
 
+def test_solving_heads_and_mirroring_take_time_too() -> None:
+    """Early, with 8 epochs, 4 views and one trial: 40 + 160 + 34 + 4.2 = 238.2 s as above."""
+    for more, seconds in (
+        ({}, 238.2),
+        # One before the trial, 1.4 with it and one with the winner.
+        ({"solve_s": 10.0}, 238.2 + 34),
+        # The 15% of 1000 images that are held out, at 0.01 s.
+        ({"mirrors": True}, 238.2 + 1.5),
+    ):
+        found = [shape(1000, (seconds + late) / 0.9, **more) for late in (-1, 1)]
+        assert [each.boundary for each in found if each] == ["late", "early"], more
+
+
 def test_which_views_may_be_smaller(experiment: Experiment) -> None:
     def side(resolution: int, recipe: Recipe, *settings: str) -> int:
         here = replace(experiment, extractor=at_resolution(experiment.extractor, resolution))

@@ -4,33 +4,41 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from headstart.data.views import View
 from headstart.evaluation.calibration import fit_temperature
 from headstart.evaluation.conformal import set_thresholds
 from headstart.evaluation.trust import fit_calibration
-from headstart.features.extractor import Activations, FeatureExtractor, activations
+from headstart.features.extractor import Activations, FeatureExtractor, PrefixRun, activations
+from headstart.progress import SILENT
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.search import trial as trial_module
 from headstart.search.executors.outcome import Outcome
 from headstart.search.executors.parcel import pack, run_sent_trial, unpacked
 from headstart.search.halving import as_trial
+from headstart.search.refit import _with_all_images
 from headstart.search.score import Form, Score, score_of
 from headstart.search.trial import (
     Fold,
     TrialContext,
     TrialJob,
+    fresh_extractor,
     groups_of,
     run_trial,
     solve_heads,
+    with_fold,
 )
+from headstart.training import transfer as transfer_module
 from headstart.training.averaging import blend
 from headstart.training.experiment import Experiment
+from headstart.training.transfer import build_transfer_model
 
 BASE = parse_recipe(
     {
@@ -64,6 +72,22 @@ def context(experiment: Experiment) -> TrialContext:
     )
 
 
+def count_mirrored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Returns a list to which the number of images is added whenever mirror images are wanted."""
+    seen: list[int] = []
+
+    def counting(
+        extractor: FeatureExtractor, run: PrefixRun, part: str, *view: View
+    ) -> Activations:
+        if view and view[0].mirror:
+            # Without a pool, the network sees the images of the part alone.
+            seen.append(len(extractor.rows[part] if extractor.pool is None else extractor.pool))
+        return activations(extractor, run, part, *view)
+
+    monkeypatch.setattr(transfer_module, "activations", counting)
+    return seen
+
+
 def job(recipe: Recipe = BASE, rung: int = 0, flips: bool = False) -> TrialJob:
     return TrialJob(0, rung, recipe.model_dump(mode="json"), 1, flips)
 
@@ -88,19 +112,44 @@ def test_every_fold_is_scored_and_the_same_trial_scores_the_same(context: TrialC
 def test_a_held_out_part_is_scored_alone_and_mirror_images_when_asked(
     context: TrialContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
-
-    def counting(extractor: FeatureExtractor, *others: Any) -> Activations:
-        # Without a pool, the network sees the images of the part alone.
-        seen.append(len(extractor.rows["val"] if extractor.pool is None else extractor.pool))
-        return activations(extractor, *others)
-
-    monkeypatch.setattr(trial_module, "activations", counting)
-    score = run_trial(context, job(rung=1, flips=True))
-    assert seen == [len(context.folds[1][0].held)], "training images are not mirrored"
-    assert len(score.val_bits) == len(context.folds[1][0].held)
+    mirrored = count_mirrored(monkeypatch)
+    held = context.folds[1][0].held
+    alone = replace(context, folds=(context.folds[1],))
+    score = run_trial(alone, job(flips=True))
+    assert mirrored == [len(held)], "training images are not mirrored"
+    assert len(score.val_bits) == len(held)
+    mirrored.clear()
+    both = parse_recipe({**BASE.model_dump(), "test_time_flip": True})
+    extractor = with_fold(fresh_extractor(alone, both), alone, alone.folds[0][0])
+    build_transfer_model(extractor, both, alone.boundary)
+    assert mirrored == [len(held)], "nor where the recipe mirrors images"
     soup = parse_recipe({**BASE.model_dump(), "averaging": "soup"})
     assert run_trial(context, job(soup, rung=1)).val_loss > 0, "a soup chooses by what is held out"
+
+
+@pytest.mark.slow
+def test_where_every_image_is_held_out_in_turn_all_are_mirrored_at_once(
+    context: TrialContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored = count_mirrored(monkeypatch)
+    run_trial(context, job(flips=True))
+    assert mirrored == [len(context.rows)] * len(context.folds[0]), "which is cached"
+
+
+@pytest.mark.parametrize("cross_validated", [False, True])
+def test_the_last_training_mirrors_no_image_that_no_trial_has_mirrored(
+    context: TrialContext, experiment: Experiment, cross_validated: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Mirroring the whole development set once took 145 s of a run of 600 s."""
+    here = context if cross_validated else replace(context, folds=(context.folds[1],))
+    recipe = parse_recipe({**BASE.model_dump(), "test_time_flip": True})
+    run: Any = SimpleNamespace(progress=SILENT)
+    mirrored = count_mirrored(monkeypatch)
+    everything = _with_all_images(run, experiment, here, recipe)
+    build_transfer_model(everything.extractor, recipe, here.boundary)
+    held = len(experiment.extractor.rows["val"])
+    assert mirrored == [len(context.rows) if cross_validated else held]
 
 
 @pytest.mark.slow

@@ -14,13 +14,21 @@ from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.training import finetune
 from headstart.training.budget import Clock
-from headstart.training.closed_form import has_closed_form
+from headstart.training.closed_form import has_closed_form, pooled, solved_on_all
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier, train_recipe
 from headstart.training.loop import predict
 from headstart.training.run_context import Resources, RunContext
+from headstart.training.transfer import build_transfer_model
 
 ALONE = parse_recipe({"backbone": {"resolution": 64}, "freezing": "head_only"})
+
+
+def run_record() -> RunRecord:
+    return RunRecord(
+        command="", started_at="", data_name="", data_root="", n_train=0, n_val=0, n_test=0,
+        classes=(), backbone="", backbone_source="", request=Request(options=FitOptions()),
+    )  # fmt: skip
 
 
 def fitted(
@@ -29,10 +37,7 @@ def fitted(
     """What training gives, the record, and how many sets of activations were computed."""
     cache = folder / "cache"
     here = replace(experiment, extractor=replace(experiment.extractor, cache_dir=cache))
-    record = RunRecord(
-        command="", started_at="", data_name="", data_root="", n_train=0, n_val=0, n_test=0,
-        classes=(), backbone="", backbone_source="", request=Request(options=FitOptions()),
-    )  # fmt: skip
+    record = run_record()
     resources = Resources(cache_dir=cache) if clock is None else Resources(clock, cache)
     found = train_recipe(RunContext(folder, record, resources), here, recipe)
     return found, record, len(list(cache.rglob("index.json")))
@@ -74,6 +79,24 @@ def test_without_the_time_the_head_stays_as_it_was_measured(
     rows = found.experiment.extractor.rows["train"]
     assert np.array_equal(rows, experiment.extractor.rows["train"])
     assert record.plan[-1].happened.startswith("no time")
+
+
+@pytest.mark.parametrize(
+    ("took", "left", "again"), [(100, 60, True), (0.1, 60, True), (100, 5, False)]
+)
+def test_choosing_a_head_takes_longer_than_solving_it_again(
+    experiment: Experiment, tmp_path: Path, took: float, left: float, again: bool
+) -> None:
+    """On 6,097 images of 196 classes the choice took 117 s, and the head was not solved again."""
+    recipe = ALONE.model_copy(update={"head": ALONE.head.model_copy(update={"penalty": 0.01})})
+    run = RunContext(
+        tmp_path, run_record(), Resources(Clock(time.monotonic() - 600 + left, 600.0), tmp_path)
+    )
+    here = replace(experiment, extractor=replace(experiment.extractor, cache_dir=tmp_path))
+    transfer = build_transfer_model(pooled(here, recipe, FEATURES), recipe, FEATURES)
+    found, _ = solved_on_all(run, here, recipe, transfer, took)
+    images = len(found.extractor.rows["train"])
+    assert (images > len(experiment.extractor.rows["train"])) is again
 
 
 @pytest.mark.parametrize(

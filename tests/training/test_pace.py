@@ -13,16 +13,23 @@ from torch import nn
 
 from headstart.api.fit import late, slower, unused
 from headstart.artifacts.records import RunRecord
+from headstart.features.layout import FeatureLayout
 from headstart.methods.averaging import NoAveraging
 from headstart.methods.head import Linear
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.report import collect
 from headstart.training import finetune, loop, pace, speed, transfer
+from headstart.training import reserve as reserve_module
 from headstart.training.budget import Clock
 from headstart.training.network import TrainableNetwork
 from headstart.training.pace import Deadline, Pace, reserve, watched
-from headstart.training.reserve import deadline_of, proof_seconds, seconds_for_training
+from headstart.training.reserve import (
+    deadline_of,
+    proof_seconds,
+    seconds_for_training,
+    solving_seconds,
+)
 from headstart.training.run_context import Resources, RunContext
 
 
@@ -203,18 +210,24 @@ def experiment(images: int = 200) -> Any:
     )
 
 
-def test_the_proof_is_reserved_at_the_slowest_pace_that_was_seen(machine: Machine) -> None:
+def test_the_proof_is_reserved_at_the_slowest_pace_that_was_seen(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock(0.0, 600.0)
     # 200 x (0.05 + 0.15 + 0.002) = 40.4 s for the test, 1600 x 0.025 = 40 s for the gallery.
     assert proof_seconds(experiment(), Recipe()) == pytest.approx(80.4)
     flipped = Recipe.model_validate({"test_time_flip": True})
     assert proof_seconds(experiment(), flipped) == pytest.approx(90.4)
-    # 1600 x 4 x 0.025 = 160 s in PyTorch behind the boundary, and 0.6 s for 1e7 numbers.
+    # 1600 x 4 x 0.025 = 160 s in PyTorch behind the boundary, and a head of 3000 features.
     here = experiment()
     here.extractor.backbone = SimpleNamespace(features=1000)
     here.extractor.classes = ("a", "b")
+    layout = FeatureLayout(("c:covariance",), (2000, 1000))
+    monkeypatch.setattr(reserve_module, "layout_behind", lambda *_: layout)
     again = proof_seconds(here, Recipe(retrain_head=True))
-    assert again == pytest.approx(80.4 + 160 + 0.6 * 1600 * 1000 * 2 / 1e7)
+    assert again == pytest.approx(80.4 + 160 + 5.9e-9 * 1600 * 3000 * (92 + 2))
+    last = Recipe.model_validate({"head": {"name": "linear", "features": "last"}})
+    assert solving_seconds(here, last) == pytest.approx(5.9e-9 * 1600 * 1000 * (92 + 2))
     clock.pace.measure()
     left = 600.0 - machine.now
     assert seconds_for_training(experiment(), Recipe(), clock) == pytest.approx(left - 80.4 - 10)

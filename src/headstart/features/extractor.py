@@ -52,6 +52,7 @@ class FeatureExtractor:
         progress: Progress display.
         pool: Rows that run through a prefix together, if the parts are subsets that change
             from trial to trial.
+        in_turn: Whether each image of the pool is held out in turn, as cross-validation does.
         cluster: Machines that run a prefix on many images; None runs it here.
     """
 
@@ -66,6 +67,7 @@ class FeatureExtractor:
     cache_dir: Path
     progress: Progress
     pool: NDArray[np.int64] | None = None
+    in_turn: bool = False
     cluster: Cluster | None = None
 
 

@@ -36,7 +36,7 @@ from headstart.training.budget import (
 )
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.pace import Deadline
-from headstart.training.reserve import deadline_of, seconds_for_training
+from headstart.training.reserve import deadline_of, seconds_for_training, solving_seconds
 from headstart.training.run_context import RunContext
 from headstart.training.speed import disk_for_views, measure_speeds
 
@@ -124,6 +124,8 @@ class SearchLimits:
         plain: Whether to train on the evaluation views alone where time allows no others.
         smaller: Share of the pixels of the evaluation view that smaller views have; 0 if all views
             have its size.
+        solve_s: Seconds in which a head is solved again after a training.
+        mirrors: Whether trials also look at the mirror images of what they hold out.
     """
 
     speeds: Mapping[str, Speed]
@@ -135,15 +137,23 @@ class SearchLimits:
     views: int = 0
     plain: bool = False
     smaller: float = 0.0
+    solve_s: float = 0.0
+    mirrors: bool = False
 
     def allow(self, shape: SearchShape, whole_share: float = 1.0) -> bool:
         """Returns whether a search fits, with its whole schedule in a share of the time."""
         speed = self.speeds[shape.boundary]
         speed = speed.at(self.smaller) if shape.smaller else speed
         steps_s = trial_epochs(shape.trials, shape.epochs) * self.images * speed.train_s
-        trials_s = passes(shape.folds) * steps_s + 1.4 * shape.trials * shape.folds * TRIAL_S
+        trainings = 1.4 * shape.trials * shape.folds
+        trials_s = passes(shape.folds) * steps_s + trainings * (TRIAL_S + self.solve_s)
+        trials_s += shape.folds * self.solve_s  # the heads that trials start from
+        if self.mirrors:
+            held_out = 1 if shape.folds > 1 else HELD_OUT
+            trials_s += held_out * self.images * self.speeds[shape.boundary].prefix_s
         stored = shape.views * self.images * speed.bytes_per_view
         whole_s = speed.seconds(self.images, self.networks * shape.epochs, shape.views)
+        whole_s += self.networks * self.solve_s
         left = UNHURRIED * self.seconds
         return (
             whole_s + trials_s <= left
@@ -255,6 +265,10 @@ def measured_shape(
         base.views,
         plain=not base.views and bool(drawn_families(run.options.by_hand, ("augmentation",))),
         smaller=share_of_pixels(experiment, smaller_side(run, experiment, base)),
+        solve_s=0.0
+        if base.freezing.head_alone or base.head.remembers_images
+        else clock.pace.now * solving_seconds(experiment, base),
+        mirrors=base.augmentation.allows_mirroring,
     )
     return shape_search(limits, last_resort)
 

@@ -91,8 +91,11 @@ def plan_search(
         return experiment, base, None if plan.head_loss is None else plan
     # The machine may have become slower during the search of heads.
     speed = boundary_speeds(experiment, base, clock, boundary)[boundary]
-    # It fitted before the search of heads; the schedule of the winner is cut to the remaining time.
     shape = measured_shape(run, experiment, base, {boundary: speed}, last_resort=True)
+    if shape is None and plan.head_loss is not None:
+        run.note("The search of heads took the time for trials: fine-tuning was not tried.")
+        return experiment, base, plan
+    # It fitted before; the schedule of the winner is cut to the remaining time.
     shape = shape or least_search(boundary, base.epochs, fixed_views=base.views)
     if shape.smaller:
         side = smaller_side(run, experiment, base)

@@ -21,10 +21,9 @@ from headstart.backbones.cut import trace
 from headstart.backbones.places import FEATURES
 from headstart.data.decode import ImageSource, pixels_again
 from headstart.data.pixels import Pixels
-from headstart.data.views import View
 from headstart.evaluation.intervals import numbered
 from headstart.features.cluster import Cluster
-from headstart.features.extractor import FeatureExtractor, activations, backbone_of
+from headstart.features.extractor import FeatureExtractor, backbone_of
 from headstart.features.probe import parted
 from headstart.progress import SILENT
 from headstart.recipes.parsing import parse_recipe
@@ -42,6 +41,7 @@ from headstart.training.retraining import retrain_head
 from headstart.training.transfer import (
     Solved,
     build_transfer_model,
+    mirrored,
     solved_by,
     training_data,
     weights_of,
@@ -194,6 +194,7 @@ def fresh_extractor(context: TrialContext, recipe: Recipe) -> FeatureExtractor:
         cache_dir=context.cache_dir,
         progress=SILENT,
         pool=context.rows,
+        in_turn=len(next(iter(context.folds), ())) > 1,
         cluster=context.cluster,
     )
 
@@ -249,20 +250,17 @@ def _held_logits(
     """
     transfer = build_transfer_model(extractor, recipe, context.boundary, known)
     nothing_moves = context.boundary == FEATURES and not recipe.head.has_hidden_layer
-    held, mirrored = transfer.cached["val"], transfer.cached.get("val_mirrored")
-    if job.flips and mirrored is None:
-        # Folds together hold all images out, so one pass serves them; a validation set is few.
-        few = len(context.folds[job.rung]) == 1
-        held_out = replace(extractor, pool=None) if few else extractor
-        mirrored = activations(held_out, transfer.prefix, "val", View(mirror=True))
+    held, flipped = transfer.cached["val"], transfer.cached.get("val_mirrored")
+    if job.flips and flipped is None:
+        flipped = mirrored(extractor, transfer.prefix)
     model = transfer.model.to(extractor.device)
     found: dict[Form, NDArray[np.float32]] = {}
 
     def look(share: float, retrained: bool = False) -> None:
         plain = predict(model, held, device=extractor.device)
-        if mirrored is not None:
-            flipped = predict(model, mirrored, device=extractor.device)
-            both = np.asarray((plain + flipped) / 2, np.float32)
+        if flipped is not None:
+            other = predict(model, flipped, device=extractor.device)
+            both = np.asarray((plain + other) / 2, np.float32)
             found[Form(share, True, retrained)] = both
         if not recipe.test_time_flip:
             found[Form(share, False, retrained)] = plain

@@ -7,9 +7,12 @@ from headstart.features.extractor import FeatureExtractor
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
 from headstart.training.experiment import Experiment, development_set
-from headstart.training.reserve import seconds_for_training
+from headstart.training.reserve import seconds_for_training, solving_seconds
 from headstart.training.run_context import RunContext
 from headstart.training.transfer import TransferModel, build_transfer_model
+
+UNSURE = 2.0
+"""Factor of the estimated time that must be left to solve a head again."""
 
 
 def has_closed_form(recipe: Recipe, boundary: str) -> bool:
@@ -45,19 +48,21 @@ def solved_on_all(
     """
     clock = run.clock
     with run.step("finish", "solve the head on training and validation images") as step:
-        if clock.budget_s is not None and seconds_for_training(experiment, recipe, clock) < took:
-            step.happened("no time: the head stays as it was solved on the training images")
-            return experiment, transfer
         method, plain = transfer.method, development_set(experiment)
         if transfer.validated is not None and not method.solved_penalty:
             method = method.model_copy(update={"penalty": transfer.validated.strength})
+        whole = recipe.model_copy(update={"head": method})
+        if clock.budget_s is not None:
+            again_s = min(took, UNSURE * clock.pace.now * solving_seconds(experiment, whole))
+            if seconds_for_training(experiment, recipe, clock) < again_s:
+                step.happened("no time: the head stays as it was solved on the training images")
+                return experiment, transfer
         extractor = replace(
             pooled(experiment, recipe, transfer.prefix.boundary),
             rows={**experiment.extractor.rows, "train": plain.rows},
             labels={**experiment.extractor.labels, "train": plain.labels},
             groups=plain.groups,
         )
-        whole = recipe.model_copy(update={"head": method})
         transfer = build_transfer_model(extractor, whole, transfer.prefix.boundary)
         step.happened(f"solved on {counted(len(plain.rows), 'image')}")
     return replace(experiment, extractor=extractor), transfer

@@ -151,7 +151,7 @@ def build_transfer_model(
     acted = _swap(extractor, recipe, boundary)
     cached = {part: activations(extractor, prefix, part) for part in ("train", "val")}
     if recipe.test_time_flip:
-        cached["val_mirrored"] = activations(extractor, prefix, "val", View(mirror=True))
+        cached["val_mirrored"] = mirrored(extractor, prefix)
         acted.append(_test_time_flip(cached))
     table = None
     if recipe.head.init == "probe" and known is None:
@@ -182,6 +182,15 @@ def build_transfer_model(
     return TransferModel(
         prefix, cached, whole, layout, network, method, head, solved, validated, tuple(acted)
     )
+
+
+def mirrored(extractor: FeatureExtractor, prefix: PrefixRun) -> Activations:
+    """Returns the activations (M, ...) of the mirror images of `val`.
+
+    Those of the whole pool are computed only where each of its images is held out in turn.
+    """
+    here = extractor if extractor.in_turn else replace(extractor, pool=None)
+    return activations(here, prefix, "val", View(mirror=True))
 
 
 def training_data(
