@@ -34,7 +34,8 @@ def unit(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
         [[0.0, 1.0]]
     """
     rows = np.asarray(embeddings, np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # Unlike `np.linalg.norm`, this makes no array of squares.
+    lengths = np.sqrt(np.einsum("ne,ne->n", rows, rows))[:, None]
     return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
 
 
@@ -53,7 +54,14 @@ def nearest(
         >>> rows.tolist(), cosines.tolist()
         ([[1]], [[1.0]])
     """
-    cosines = unit(queries) @ unit(gallery).T
+    return _nearest(unit(queries), unit(gallery), k)
+
+
+def _nearest(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Returns the same as `nearest` for embeddings of length 1."""
+    cosines = queries @ gallery.T
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
     return order, np.take_along_axis(cosines, order, axis=1)
 
@@ -80,9 +88,10 @@ def retrieval(
     counts = np.bincount(gallery_labels, minlength=int(query_labels.max()) + 1)
     deepest = max(*RANKS, int(counts.max()))
     hits, precision = np.zeros(len(RANKS)), 0.0
+    known = unit(gallery)
     for start in range(0, len(queries), 256):  # blocks of queries limit the memory
         labels = query_labels[start : start + 256]
-        rows, _ = nearest(queries[start : start + 256], gallery, deepest)
+        rows, _ = _nearest(unit(queries[start : start + 256]), known, deepest)
         right = gallery_labels[rows] == labels[:, None]
         hits += [right[:, :k].any(1).sum() for k in RANKS]
         ranks = np.arange(1, right.shape[1] + 1)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -264,7 +264,27 @@ def features_of(
     engine = _known(key) or _keep(key, make_engine(network, example, extractor.device))
     size = engine.batch_size
     batches = (_as_input(cached[start : start + size]) for start in range(0, len(cached), size))
-    return np.concatenate(list(outputs_of(engine, batches)))
+    return joined(outputs_of(engine, batches), len(cached))
+
+
+def joined(batches: Iterable[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
+    """Returns the rows (N, ...) of all batches, of which only one is held besides the result.
+
+    Args:
+        batches: Arrays (B, ...) with N rows together, N at least 1.
+        rows: Number of rows N.
+
+    Example:
+        >>> joined(iter([np.ones((2, 1)), np.zeros((1, 1))]), 3).ravel().tolist()
+        [1.0, 1.0, 0.0]
+    """
+    found, start = np.empty(0, np.float32), 0
+    for batch in batches:
+        if not start:
+            found = np.empty((rows, *batch.shape[1:]), np.float32)
+        found[start : start + len(batch)] = batch
+        start += len(batch)
+    return found
 
 
 def _as_input(batch: NDArray[Any]) -> NDArray[Any]:

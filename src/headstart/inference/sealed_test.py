@@ -269,7 +269,7 @@ def _distribution(
         k=known.k, threshold=known.threshold, false_alarm=known.false_alarm, calibrated_on=how
     )
     rows = gallery_rows(_kinds(experiment))
-    return spec, vectors.astype(np.float16)[rows]
+    return spec, vectors[rows].astype(np.float16)
 
 
 def _calibrated(

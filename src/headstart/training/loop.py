@@ -14,6 +14,7 @@ from headstart.artifacts.records import EpochRecord
 from headstart.errors import DivergedError, RecipeError
 from headstart.evaluation.calibration import score
 from headstart.evaluation.metrics import right_bits
+from headstart.features.extractor import joined
 from headstart.methods.metric_loss import MetricTerm
 from headstart.recipes.recipe import Recipe
 from headstart.training.activity import Observed, compare_views, fingerprints
@@ -179,11 +180,11 @@ def predict(
     model.eval()
     device = device or torch.device("cpu")
     with torch.inference_mode():
-        outputs = [
+        outputs = (
             model(to_tensor(inputs[start : start + batch_size], device)).float().cpu().numpy()
             for start in range(0, len(inputs), batch_size)
-        ]
-    return np.concatenate(outputs)
+        )
+        return joined(outputs, len(inputs))
 
 
 def validation_logits(
