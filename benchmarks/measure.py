@@ -47,7 +47,7 @@ def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> M
     The command is stopped with all its children if this process is interrupted.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    peak_pss = peak_rss = peak_all = 0
+    peaks = _Peaks()
     with log.open("wb") as output:
         started, clock = time.time(), time.monotonic()
         process = subprocess.Popen(
@@ -60,9 +60,7 @@ def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> M
         )
         try:
             while True:
-                pss, rss = tree_anonymous(process.pid)
-                peak_all = max(peak_all, tree_resident(process.pid))
-                peak_pss, peak_rss = max(peak_pss, pss), max(peak_rss, rss)
+                peaks.look(process.pid)
                 try:
                     process.wait(timeout=EVERY_S)
                     break
@@ -73,22 +71,29 @@ def run_measured(command: Sequence[str], log: Path, env: Mapping[str, str]) -> M
             process.wait()
             raise
         wall_s = time.monotonic() - clock
-    return Measurement(
-        process.returncode, started, wall_s, peak_pss / 1e6, peak_rss / 1e6, peak_all / 1e6
-    )
+    kept = (peaks.pss, peaks.rss, peaks.resident)
+    return Measurement(process.returncode, started, wall_s, *(1024 * peak / 1e6 for peak in kept))
 
 
-def tree_anonymous(pid: int) -> tuple[int, int]:
-    """Returns the summed Pss_Anon and RssAnon, in bytes, of a process and all that it started."""
-    pids = _tree(pid)
-    pss = sum(_kilobytes(Path(f"/proc/{each}/smaps_rollup"), "Pss_Anon:") for each in pids)
-    rss = sum(_kilobytes(Path(f"/proc/{each}/status"), "RssAnon:") for each in pids)
-    return pss * 1024, rss * 1024
+@dataclass
+class _Peaks:
+    """The largest sums over a process and all that it started so far, in kilobytes."""
 
+    pss: int = 0
+    rss: int = 0
+    resident: int = 0
 
-def tree_resident(pid: int) -> int:
-    """Returns the summed resident pages, in bytes, of a process and all that it started."""
-    return 1024 * sum(_kilobytes(Path(f"/proc/{each}/status"), "VmRSS:") for each in _tree(pid))
+    def look(self, pid: int) -> None:
+        """Reads how much memory is used now."""
+        pids = _tree(pid)
+        texts = [_text(Path(f"/proc/{each}/status")) for each in pids]
+        rss = sum(_kilobytes(text, "RssAnon:") for text in texts)
+        self.rss = max(self.rss, rss)
+        self.resident = max(self.resident, sum(_kilobytes(text, "VmRSS:") for text in texts))
+        # The kernel walks all pages for it, on the processor of what is measured: 40 ms for 1.5 GB.
+        if rss > self.pss:  # which is never less than it
+            rollups = [_text(Path(f"/proc/{each}/smaps_rollup")) for each in pids]
+            self.pss = max(self.pss, sum(_kilobytes(text, "Pss_Anon:") for text in rollups))
 
 
 def _tree(pid: int) -> list[int]:
@@ -99,11 +104,15 @@ def _tree(pid: int) -> list[int]:
         return []
 
 
-def _kilobytes(path: Path, name: str) -> int:
+def _text(path: Path) -> str:
     try:
-        lines = path.read_text().splitlines()
+        return path.read_text()
     except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-        return 0
+        return ""
+
+
+def _kilobytes(text: str, name: str) -> int:
+    lines = text.splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
