@@ -42,6 +42,7 @@ def test_no_trial_is_begun_where_the_search_of_heads_left_no_time(
         "with_best_backbone": lambda run, experiment, base: (experiment, base),
         "with_best_head": lambda run, experiment, base, boundary: (base, found),
         "smaller_side": lambda *_: 0,
+        "with_mirror_images": lambda run, experiment, base, plan: (base, plan),
     }
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(planner, name, stand_in)

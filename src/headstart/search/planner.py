@@ -17,6 +17,7 @@ from headstart.search.budget import (
 )
 from headstart.search.halving import plan_rungs
 from headstart.search.heads import searches_heads, with_best_head
+from headstart.search.mirror_images import with_mirror_images
 from headstart.training.boundary import (
     at_boundary,
     boundary_without_clock,
@@ -88,13 +89,13 @@ def plan_search(
             update={"rungs": tuple(rungs), "folds": folds_used, "epochs": base.epochs}
         )  # fmt: skip
     if boundary not in speeds or not trainable:
-        return experiment, base, None if plan.head_loss is None else plan
+        return _heads_alone(run, experiment, base, plan)
     # The machine may have become slower during the search of heads.
     speed = boundary_speeds(experiment, base, clock, boundary)[boundary]
     shape = measured_shape(run, experiment, base, {boundary: speed}, last_resort=True)
     if shape is None and plan.head_loss is not None:
         run.note("The search of heads took the time for trials: fine-tuning was not tried.")
-        return experiment, base, plan
+        return _heads_alone(run, experiment, base, plan)
     # It fitted before; the schedule of the winner is cut to the remaining time.
     shape = shape or least_search(boundary, base.epochs, fixed_views=base.views)
     if shape.smaller:
@@ -109,3 +110,12 @@ def plan_search(
         "train_s": speed.train_s,
     }
     return experiment, base, plan.model_copy(update=update)
+
+
+def _heads_alone(
+    run: RunContext, experiment: Experiment, base: Recipe, plan: SearchPlan
+) -> tuple[Experiment, Recipe, SearchPlan | None]:
+    """Returns what `plan_search` does where there is time for no trial."""
+    if plan.head_loss is None:
+        return experiment, base, None
+    return experiment, *with_mirror_images(run, experiment, base, plan)

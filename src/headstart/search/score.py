@@ -75,11 +75,8 @@ def score_of(
         if form.share > 0 and form.flip is not plain
     )
     mirrored = form._replace(flip=True)
-    if plain and mirrored in logits:
-        unflipped = calibrated_losses(logits[form], labels)
-        gain = unflipped - calibrated_losses(logits[mirrored], labels)
-        if gain.mean() > gain.std() / len(gain) ** 0.5:
-            form, loss = mirrored, calibrated_score(logits[mirrored], labels)[0]
+    if plain and mirrored in logits and clearly_better(logits[mirrored], logits[form], labels):
+        form, loss = mirrored, calibrated_score(logits[mirrored], labels)[0]
     best, start = logits[form], logits[Form(0.0, form.flip)]  # like and like
     source, of = "held-out images of the trial", groups or None
     if labels.ndim == 2:  # the rules of labels come from the network that is shipped
@@ -105,3 +102,22 @@ def score_of(
         logits=best,
         gain_noise=float(saved.std() / len(saved) ** 0.5),
     )
+
+
+def clearly_better(
+    logits: NDArray[np.float32], others: NDArray[np.float32], labels: NDArray[np.int64]
+) -> bool:
+    """Returns whether logits (N, C) have a lower log loss by more than the standard error.
+
+    Args:
+        logits: Logits of N images.
+        others: Other logits of the same images.
+        labels: Class numbers (N,), or 1 where an image has a label, (N, C).
+
+    Example:
+        >>> sure, unsure = np.array([[4.0, 0], [0, 4]]), np.array([[4.0, 0], [2, 0]])
+        >>> clearly_better(sure, unsure, np.array([0, 1]))
+        True
+    """
+    gain = calibrated_losses(others, labels) - calibrated_losses(logits, labels)
+    return bool(gain.mean() > gain.std() / len(gain) ** 0.5)
