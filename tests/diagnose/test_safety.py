@@ -1,6 +1,7 @@
 """Operations that change what an image is are found, and others are left alone."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,31 @@ def test_a_swap_is_told_from_what_the_probe_has_not_seen(swapped: tuple[int, ...
     assert unseen.harm < 0.05
     assert unseen.safe
     assert "so the class stays the same" in unseen.evidence
-    assert unsafe_fields(verdicts) == {"augmentation.flip": False, "test_time_flip": False}
+    assert unsafe_fields(verdicts) == {
+        "augmentation.flip": False, "feature_flip": False, "test_time_flip": False,
+    }  # fmt: skip
+
+
+def test_what_a_drop_means_is_left_open_when_the_time_is_over() -> None:
+    features_of, labels = vectors((0, 1, 2, 3), 0)
+    seen: list[tuple[str, Operation | None]] = []
+
+    def counting(part: str, operation: Operation | None) -> Any:
+        seen.append((part, operation))
+        return features_of(part, operation)
+
+    late = time.monotonic() - 1
+    operations: tuple[Operation, ...] = ("crop", "flip", "grey")
+    verdicts = judge_operations(counting, labels, 4, np.arange(400), operations, until=late)
+    assert [each.unfinished for each in verdicts] == [False, True, True]
+    assert all(each.safe and each.harm is None for each in verdicts)
+    assert "no time to see" in verdicts[1].evidence
+    assert verdicts[1].drop > 0.9
+    assert [part for part, _ in seen].count("train") == 1, "none but the plain training images"
+    soon = judge_operations(
+        features_of, labels, 4, np.arange(400), operations, until=time.monotonic() + 600
+    )
+    assert soon == judge_operations(features_of, labels, 4, np.arange(400), operations)
 
 
 def test_no_false_alarms_where_nothing_is_changed() -> None:

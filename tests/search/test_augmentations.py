@@ -12,10 +12,12 @@ from PIL import Image, ImageDraw
 from headstart.api.fit import fit
 from headstart.artifacts.records import Request, RunRecord
 from headstart.data.sources import load_dataset
+from headstart.diagnose.safety import OperationVerdict
 from headstart.recipes.options import FitOptions
 from headstart.recipes.parsing import load_recipe, parse_recipe, with_settings
 from headstart.recipes.recipe import Recipe
-from headstart.search.augmentations import used_operations, without_unsafe
+from headstart.search import augmentations
+from headstart.search.augmentations import _affordable, used_operations, without_unsafe
 from headstart.training.budget import Clock
 from headstart.training.experiment import Experiment, SplitChoice, prepare
 from headstart.training.run_context import Resources, RunContext
@@ -96,6 +98,43 @@ def test_few_images_and_little_time_are_said(experiment: Experiment) -> None:
     many = replace(experiment.extractor, rows={**experiment.extractor.rows, "val": np.arange(30)})
     _, made = guard(replace(experiment, extractor=many, features_s=0.01), budget_s=20.0)
     assert [step.happened for step in made.plan] == ["no time to check"]
+
+
+def test_what_there_was_no_time_to_finish_is_said(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On 196 classes, the second step of each operation took a check to 12% of the budget."""
+    asked: list[float | None] = []
+
+    def judged(extractor: Any, checked: Any, *, seed: int, until: float | None) -> Any:
+        asked.append(until)
+        return tuple(
+            OperationVerdict(each, True, "", 0.1, (0.0, 0.2), 0.01, None, each == "crop")
+            for each in checked
+        )
+
+    monkeypatch.setattr(augmentations, "check_operations", judged)
+    many = replace(experiment.extractor, rows={**experiment.extractor.rows, "val": np.arange(30)})
+    here = replace(experiment, extractor=many)
+    _, made = guard(here, budget_s=600.0)
+    assert made.plan[0].happened == "no operation was found to change the class; no time for crop"
+    assert asked[0] == pytest.approx(time.monotonic() + 0.05 * 600, abs=5)
+    guard(here)
+    assert asked[1] is None, "without a budget, everything is finished"
+
+
+def test_many_classes_leave_time_for_fewer_operations(experiment: Experiment) -> None:
+    rows = {"train": np.arange(1000), "val": np.arange(500)}
+    here = replace(experiment, features_s=0.001)
+    known = {}
+    for classes in (10, 196):
+        names = tuple(map(str, range(classes)))
+        extractor = replace(here.extractor, rows=rows, classes=names)
+        clock = Clock(time.monotonic(), 200.0)
+        known[classes] = _affordable(replace(here, extractor=extractor), clock)
+    # 10 s less 3 s to load and 1.5 s for plain images, and heads of 1280 features (3.1 and 8.7 s).
+    assert known[10] == pytest.approx((10 - 3 - 1.5 - 3.1) / 0.5, abs=1)
+    assert known[196] == 0
 
 
 def test_what_was_set_by_hand_stays(hands: Path, shared_cache: Path) -> None:

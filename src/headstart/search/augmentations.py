@@ -1,5 +1,6 @@
 """Removal of augmentations that change the class of an image, before a search."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from headstart.recipes.space import drawn_families
 from headstart.text import counted, listed
 from headstart.training.budget import Clock
 from headstart.training.experiment import Experiment
+from headstart.training.reserve import READ_CLASSES, SOLVED_S
 from headstart.training.run_context import RunContext
 
 _SHARE = 0.05
@@ -26,6 +28,9 @@ _SHARE = 0.05
 
 _EXPORT_S = 3.0
 """Seconds to load the checked part of the network, before any image."""
+
+_SOLVES = 4
+"""Heads that are solved to judge the first operation: three folds and the whole."""
 
 _FEWEST = 8
 """Fewest validation images that can tell an effect from chance."""
@@ -50,7 +55,8 @@ def without_unsafe(run: RunContext, experiment: Experiment, base: Recipe) -> Rec
     used = used_operations(base)
     if not used or not drawn_families(run.options.by_hand, ("augmentation",)):
         return base
-    held = len(experiment.extractor.rows["val"])
+    held, left_s = len(experiment.extractor.rows["val"]), run.clock.left()
+    until = None if left_s is None else time.monotonic() + _SHARE * left_s
     checked = used[: _affordable(experiment, run.clock)] if held >= _FEWEST else ()
     planned = f"check whether {listed(_named(used), 'or')} changes the class of validation images"
     with run.step("augmentations", planned) as step:
@@ -60,12 +66,13 @@ def without_unsafe(run: RunContext, experiment: Experiment, base: Recipe) -> Rec
             step.happened("no time to check")
         if not checked:
             return base
-        verdicts = check_operations(experiment.extractor, checked, seed=base.seed)
+        verdicts = check_operations(experiment.extractor, checked, seed=base.seed, until=until)
         run.record.operations = [
             CheckedOperation(operation=v.operation, safe=v.safe, evidence=v.evidence)
             for v in verdicts
         ]  # fmt: skip
-        left = used[len(checked) :]
+        unfinished = [each.operation for each in verdicts if each.unfinished]
+        left = [*unfinished, *used[len(checked) :]]
         step.happened(
             _happened(verdicts) + (f"; no time for {listed(_named(left))}" if left else "")
         )
@@ -104,10 +111,13 @@ def _affordable(experiment: Experiment, clock: Clock) -> int:
     left = clock.left()
     if left is None:
         return len(_BY_WEIGHT)
-    rows = experiment.extractor.rows
+    extractor, rows = experiment.extractor, experiment.extractor.rows
     train, val = (min(MOST[part], len(rows[part])) for part in ("train", "val"))
     features_s = experiment.features_s * clock.pace.now
-    seconds = _SHARE * left - _EXPORT_S * clock.pace.contention - (train + val) * features_s
+    numbers = train * extractor.backbone.features * (READ_CLASSES + len(extractor.classes))
+    solve_s = _SOLVES * SOLVED_S * numbers * clock.pace.now
+    seconds = _SHARE * left - _EXPORT_S * clock.pace.contention
+    seconds -= (train + val) * features_s + solve_s
     return max(0, int(seconds / max(val * features_s, 1e-9)))
 
 
