@@ -52,3 +52,33 @@ def test_no_trial_is_begun_where_the_search_of_heads_left_no_time(
     only_heads = head_loss is not None and after is None
     assert bool(plan.rungs) is not only_heads
     assert any("fine-tuning was not tried" in note for note in run.record.notes) is only_heads
+
+
+@pytest.mark.parametrize("boundary", ["features", "blocks.6"])
+def test_one_recipe_is_trained_where_it_fits_after_its_head(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boundary: str
+) -> None:
+    """On 196 classes, choosing a head took the time that its training needed."""
+    ahead: list[float] = []
+
+    def affordable(*given: Any) -> str:
+        ahead.append(given[-1])
+        return boundary
+
+    found = SearchPlan(rungs=(), folds=1, epochs=0, head_loss=0.5)
+    stand_ins: dict[str, Any] = {
+        "measured_shape": lambda *_, **__: None,
+        "boundary_speeds": lambda *_, **__: {"blocks.6": Speed(0.01, 0.01, 1000)},
+        "affordable_boundary": affordable,
+        "with_best_backbone": lambda run, experiment, base: (experiment, base),
+        "with_best_head": lambda run, experiment, base, boundary: (base, found),
+        "with_mirror_images": lambda run, experiment, base, plan: (base, plan),
+        "solving_seconds": lambda *_: 40.0,
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(planner, name, stand_in)
+    run = run_context(tmp_path)
+    _, _, plan = planner.plan_search(run, experiment, Recipe())
+    assert ahead == [pytest.approx(3 * 40.0 * run.clock.pace.now)]
+    assert (plan is None) is (boundary != "features")
+    assert any("one recipe" in note for note in run.record.notes) is (boundary != "features")

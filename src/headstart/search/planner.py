@@ -26,8 +26,11 @@ from headstart.training.boundary import (
 )
 from headstart.training.budget import TARGET_EPOCHS, Speed
 from headstart.training.experiment import Experiment, development_set
-from headstart.training.reserve import affordable_boundary, check_affordable
+from headstart.training.reserve import affordable_boundary, check_affordable, solving_seconds
 from headstart.training.run_context import RunContext
+
+CHOSEN = 3
+"""How often a head is solved, about, to choose what it sees and its penalty."""
 
 
 def plan_search(
@@ -54,9 +57,11 @@ def plan_search(
     if options.trials is None:
         speeds = boundary_speeds(experiment, base, clock)
         shape = measured_shape(run, experiment, base, speeds, heads_too=True)
+        # Without a search, the head is chosen and solved before the training.
+        heads_s = clock.pace.now * CHOSEN * solving_seconds(experiment, base)
         if shape is None and (
             not searches_heads(run, base)
-            or affordable_boundary(experiment, base, clock, 0.0) != FEATURES
+            or affordable_boundary(experiment, base, clock, heads_s) != FEATURES
         ):
             run.note("The budget allows one recipe, so nothing was searched.")
             return experiment, base, None
