@@ -298,6 +298,32 @@ def test_a_view_that_would_take_too_long_is_left_out(
     assert made(45.0) == 3, "10, 15 and 20 s; a fourth would end at 65 s"
 
 
+def test_views_from_the_cache_say_nothing_of_others(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last training began a view of 120 s with 54 s left: the one before it was cached."""
+
+    def augmented(extractor: Any, recipe: Any, transfer: Any, number: int) -> str:
+        machine.work(0 if number < 2 else 10)
+        return "view"
+
+    monkeypatch.setattr(transfer, "augmented", augmented)
+    monkeypatch.setattr(transfer, "TrainData", SimpleNamespace)
+    monkeypatch.setattr(transfer, "space_dims", lambda *_: ())
+    nothing: Any = SimpleNamespace(
+        cached={"train": [], "val": []}, prefix=SimpleNamespace(boundary=""), traced=None,
+        labels={"train": [0] * 4, "val": []}, classes=(),
+    )  # fmt: skip
+    recipe = Recipe.model_validate({"views": 8})
+
+    def made(until: float, view_s: float) -> int:
+        machine.now = 0.0
+        return len(transfer.training_data(nothing, recipe, nothing, 8, until, 2, view_s).views)
+
+    assert [made(until, 2.5) for until in (1000.0, 25.0, 9.0, 0.5)] == [8, 4, 2, 2]
+    assert made(9.0, 0.0) == 3, "where nothing is known, one view is tried"
+
+
 def test_measuring_ends_in_time_and_keeps_the_latest_boundaries(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from headstart.search.worth import held_logits, worse_than_head
 from headstart.text import counted
 from headstart.training.activity import untrained
 from headstart.training.best_epoch import journal_epoch
-from headstart.training.budget import VIEWS_SHARE
+from headstart.training.budget import VIEWS_SHARE, views_for
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier, train_blended
 from headstart.training.reserve import deadline_of
@@ -125,7 +125,7 @@ def _train_winners(
         held_out = bool(len(apart)) or recipe.averaging.chooses_by_validation
         start = held_logits(here, transfer) if held_out else None
         try:
-            happened, found = _train(run, here, recipe, transfer, left)
+            happened, found = _train(run, here, recipe, transfer, plan, left)
             calibration = by_trials([winner], recipe, plan)
             why = worse_than_head(here, transfer, winner, start, calibration.temperature)
         except ENDING:
@@ -226,7 +226,12 @@ def _before(plan: SearchPlan, loss: float) -> EpochRecord:
 
 
 def _train(
-    run: RunContext, experiment: Experiment, recipe: Recipe, transfer: TransferModel, left: int
+    run: RunContext,
+    experiment: Experiment,
+    recipe: Recipe,
+    transfer: TransferModel,
+    plan: SearchPlan,
+    left: int,
 ) -> tuple[str, tuple[Acted, ...]]:
     """Trains the whole schedule and returns the outcome and the effect of each method.
 
@@ -235,13 +240,15 @@ def _train(
         experiment: Experiment with the data.
         recipe: Recipe to train.
         transfer: Transfer model to train.
+        plan: Plan of the search, whose trials have cached some views.
         left: Number of networks still to train, including this one; they share the time.
     """
     extractor, record = experiment.extractor, run.record
     epochs = recipe.epochs
     deadline = deadline_of(experiment, recipe, run.clock, share=1 / left, least_s=1.0)
     until = None if deadline is None else deadline.part(VIEWS_SHARE)
-    data = training_data(extractor, recipe, transfer, epochs, until)
+    known = recipe.views or views_for(plan.rungs[0].epochs)
+    data = training_data(extractor, recipe, transfer, epochs, until, known, plan.view_s)
     record.views = len(data.views)
     if not recipe.averaging.chooses_by_validation:
         data = replace(data, val=None, val_mirrored=None, val_labels=np.empty(0, np.int64))

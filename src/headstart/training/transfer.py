@@ -199,6 +199,8 @@ def training_data(
     transfer: TransferModel,
     epochs: int,
     until: float | None = None,
+    known: int = 0,
+    view_s: float = 0.0,
 ) -> TrainData:
     """Caches the augmented views and returns the training data.
 
@@ -209,12 +211,16 @@ def training_data(
         epochs: Length of training.
         until: Time on the clock of `time.monotonic` at which the views should be cached. A further
             view is not started if it would take longer, judged by the view before it.
+        known: Number of views that are cached already.
+        view_s: Seconds that an image of a view takes that is not; 0 if that is not known.
     """
     views: list[Activations] = [transfer.cached["train"]]
     if not recipe.augmentation.absent:
         views, took = [], 0.0
         for number in range(recipe.views or views_for(epochs)):
             began = time.monotonic()
+            if number >= known:  # a view from the cache says nothing of one that is not there
+                took = max(took, view_s * len(extractor.labels["train"]))
             if views and until is not None and began + took > until:
                 break
             views.append(augmented(extractor, recipe, transfer, number))
