@@ -144,15 +144,15 @@ def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def commit() -> str:
-    """Returns the short git commit of this checkout, with a `+` where files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+def commit(source: Path = Path(__file__).parents[1] / "src") -> str:
+    """Returns the short git commit of a folder, with a `+` where its files differ from it."""
+    git = ["git", "-C", str(source)]
     try:
         head = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
         )
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "../src"],
+            [*git, "status", "--porcelain", "--", "."],
             check=True,
             capture_output=True,
             text=True,

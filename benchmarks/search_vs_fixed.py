@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from few_images import few
-from measure import MEMORY_NOTE, markdown_table, write_whole
+from measure import MEMORY_NOTE, commit, markdown_table, write_whole
 from records import (
     BENCH,
     DATA,
@@ -240,6 +240,8 @@ def run_arm(cell: Cell, arm: str, args: argparse.Namespace, core: int | None) ->
         source = few(source, cell.each, cell.classes, cell.split_seed, WORK)
     folder = WORK / f"{cell.data}-{cell.split_seed}-{cell.budget}-{arm}"
     record = fit([str(source), *cell.options(arm)], folder, environment)
+    if arm == "earlier":
+        record["commit"] = commit(args.earlier)
     budget_s = record["run"]["budget_s"]
     kept = record["wall_s"] <= budget_s + max(10.0, 0.05 * budget_s)
     return {
@@ -295,12 +297,17 @@ def render(records: list[Record]) -> str:
     )
 
 
+def _earlier(records: Sequence[Record]) -> str:
+    commits = sorted({each["commit"] for each in records if each["arm"] == "earlier"})
+    return f" *Earlier* is the search of commit {', '.join(commits)}." if commits else ""
+
+
 def summary(records: list[Record]) -> list[str]:
     """Returns the lines with the difference between the arms and the table of the cells."""
     return [
         "*Searched* is `headstart fit DATA --budget B`, *fixed* adds `--recipe default`, *random* "
         "adds `--sampler random`: random recipes of the same space, with the same caches and the "
-        "same final training. *Earlier* is the search of the version whose commit is in its row.",
+        "same final training." + _earlier(records),
         "",
         "## The difference",
         "",
