@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.api.fit import fit
+from headstart.artifacts.bundle_spec import read_spec
 from headstart.artifacts.journal import SearchPlan
 from headstart.artifacts.records import Request, RunRecord
+from headstart.artifacts.run_start import EPOCHS
+from headstart.backbones.places import FEATURES
 from headstart.evaluation.trust import Calibration
 from headstart.recipes.options import FitOptions
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
-from headstart.search import mirror_images, score
+from headstart.search import mirror_images, planner
+from headstart.search import score as score_module
 from headstart.search.mirror_images import with_mirror_images
 from headstart.search.score import clearly_better
 from headstart.training.budget import Clock
@@ -66,7 +71,9 @@ def test_mirror_images_are_used_where_held_out_images_favour_them(
     assert f"on {images} images" in step.happened
     assert ("left out" in step.happened) is not better
     if better:
-        assert plan.head_calibration.images == plan.head_images == images
+        assert plan.head_calibration.images == images
+        score = (plan.head_loss, plan.head_right, plan.head_images)
+        assert score == (PLAN.head_loss, PLAN.head_right, PLAN.head_images), "of all heads"
     else:
         assert plan == PLAN
 
@@ -103,6 +110,31 @@ def test_they_are_not_looked_at_without_leave_or_time(
 def test_clearly_better_is_by_more_than_the_standard_error(
     monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], better: bool
 ) -> None:
-    monkeypatch.setattr(score, "calibrated_losses", lambda logits, _: logits)
+    monkeypatch.setattr(score_module, "calibrated_losses", lambda logits, _: logits)
     logits, others = np.array(losses, np.float32), np.ones(4, np.float32)
     assert clearly_better(logits, others, np.zeros(4, np.int64)) is better
+
+
+@pytest.mark.slow
+def test_a_run_with_time_for_heads_alone_ships_what_was_measured(
+    pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "measured_shape", lambda *_, **__: None)
+    monkeypatch.setattr(planner, "affordable_boundary", lambda *_: FEATURES)
+    monkeypatch.setattr(planner, "with_best_backbone", lambda run, known, base: (known, base))
+    monkeypatch.setattr(mirror_images, "clearly_better", lambda *_: True)
+    run = fit(
+        pictures, budget="5m", settings=["backbone.resolution=64"],
+        out=tmp_path / "run", cache_dir=shared_cache,
+    )  # fmt: skip
+    stages = {step.stage: step.happened for step in run.record.plan}
+    assert "kept" in stages["mirror images"]
+    assert run.record.chosen == "head on frozen features"
+    assert read_spec(run.folder / "bundle").test_time_flip
+    first = EPOCHS.read(run.folder)[0]
+    assert first.val_accuracy is not None
+    assert first.val_accuracy <= 1
+    assert run.record.calibration is not None
+    assert run.record.calibration.source == "cross-validation of the head"
+    (acted,) = [each for each in run.record.acted if each.family == "test_time_flip"]
+    assert acted.state == "acted"

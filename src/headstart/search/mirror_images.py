@@ -59,9 +59,7 @@ def with_mirror_images(
     calibration = fit_calibration(
         both, labels, "cross-validation of the head", groups=groups_of(context, rows) or None
     )
-    return mirrored, plan.model_copy(
-        update={"head_calibration": calibration, "head_images": len(labels)}
-    )
+    return mirrored, plan.model_copy(update={"head_calibration": calibration})
 
 
 def _may_mirror(run: RunContext, experiment: Experiment, base: Recipe) -> bool:
