@@ -6,7 +6,8 @@ import torch
 
 from headstart.recipes.parsing import parse_recipe
 from headstart.training.experiment import Experiment
-from headstart.training.transfer import CHOICES, build_transfer_model
+from headstart.training.solving import CHOICES
+from headstart.training.transfer import build_transfer_model
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from headstart.search.leaderboard import right_words, shown
 from headstart.text import counted
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import RunContext
-from headstart.training.transfer import seen_by
+from headstart.training.solving import seen_by
 
 PENALTIES: tuple[float, ...] = tuple(float(10 ** (-exponent / 2)) for exponent in range(13))
 """L2 penalties from 1 to 0.000001, two to a decade."""

@@ -4,7 +4,8 @@ from headstart.features.extractor import FeatureExtractor
 from headstart.recipes.recipe import Recipe
 from headstart.text import percent
 from headstart.training.loop import predict
-from headstart.training.transfer import TransferModel, solve_head
+from headstart.training.solving import solve_head
+from headstart.training.transfer import TransferModel
 
 
 def retrain_head(extractor: FeatureExtractor, recipe: Recipe, transfer: TransferModel) -> None:

@@ -2,13 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from headstart.artifacts.records import Acted
@@ -33,35 +31,21 @@ from headstart.features.extractor import (
     features_of,
     open_prefix,
 )
-from headstart.features.layout import LAST, FeatureLayout, FeatureTable, layout_behind
+from headstart.features.layout import FeatureLayout, FeatureTable, layout_behind
 from headstart.features.probe import (
-    STRENGTHS,
-    LabelledFeatures,
     Validated,
-    cross_validate,
-    fit_probe,
 )
 from headstart.methods.activation import head_activation
 from headstart.methods.head import HeadUnion
-from headstart.methods.head_layers import Head, applied
+from headstart.methods.head_layers import Head
 from headstart.recipes.recipe import Recipe
 from headstart.text import counted
 from headstart.training.budget import views_for
 from headstart.training.loop import TrainData, check_space, predict
 from headstart.training.network import TrainableNetwork
+from headstart.training.solving import chosen_head, solve_head
 
 _GAP_IMAGES = 192
-
-MUST_GAIN = 0.02
-"""Share of the log loss that more features must save to be worth their size."""
-
-CHOICES: tuple[tuple[str, str], ...] = (
-    ("last", "none"),
-    ("stages", "none"),
-    ("last+covariance", "unit"),
-    ("stages+covariance", "unit"),
-)
-"""What heads may see and how it is scaled, from small to large."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +141,7 @@ def build_transfer_model(
     if recipe.head.init == "probe" and known is None:
         features = features_of(extractor, prefix, cached["train"], whole.taps)
         table = FeatureTable(features, whole)
-    method = known.method if known else _choose(extractor, recipe, table, whole)
+    method = known.method if known else chosen_head(extractor, recipe, table, whole)
     validated = known.validated if known else None
     layout = whole.only(method.features)
     if boundary == FEATURES:
@@ -286,102 +270,6 @@ def augmented(
         return array
     picked: Activations = transfer.whole.pick(array, transfer.layout)
     return picked
-
-
-def _choose(
-    extractor: FeatureExtractor, recipe: Recipe, table: FeatureTable | None, whole: FeatureLayout
-) -> HeadUnion:
-    """Returns the head with what it sees, by cross-validation where that is left open.
-
-    A larger choice must be better than a smaller one by a share of its log loss. Every other
-    penalty suffices for that.
-    """
-    given: HeadUnion = recipe.head
-    if given.features != "auto" and (table is None or given.normalize != "auto"):
-        return given
-    if table is None:
-        return given.model_copy(update={"features": LAST})
-    best: HeadUnion = given
-    least = np.inf
-    for features, normalize in CHOICES:
-        fits = given.features in {"auto", features} and given.normalize in {"auto", normalize}
-        if features not in whole.choices or not fits:
-            continue
-        method: HeadUnion = given.model_copy(update={"features": features, "normalize": normalize})
-        columns = seen_by(method, whole.only(features), table.of(features))
-        loss = _validate(extractor, recipe, method, columns, STRENGTHS[::2]).log_loss
-        if loss < (1 - MUST_GAIN) * least:
-            best, least = method, loss
-    return best
-
-
-def seen_by(
-    method: HeadUnion, layout: FeatureLayout, features: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Returns what the last layer of a head without a hidden one sees (N, F).
-
-    Args:
-        method: Head method.
-        layout: Layout of the features.
-        features: Features (N, F).
-    """
-    # PyTorch takes no array that is read-only, as those of a file are.
-    owned = features if features.flags.writeable else features.copy()
-    seen: NDArray[np.float32] = applied(
-        method.parts(layout.widths), torch.from_numpy(owned)
-    ).numpy()
-    return seen
-
-
-def solve_head(
-    extractor: FeatureExtractor,
-    recipe: Recipe,
-    method: HeadUnion,
-    head: Head,
-    features: NDArray[np.float32],
-) -> Validated | None:
-    """Solves a head on the features (N, F) of the training images that it sees.
-
-    Returns:
-        The cross-validated score of its last layer, if its penalty was not given.
-    """
-    labels, classes = extractor.labels["train"], len(extractor.classes)
-    of_last_layer: list[Validated] = []
-
-    def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        columns = embeddings.numpy()
-        strength = method.solved_penalty
-        if not strength:
-            of_last_layer.append(_validate(extractor, recipe, method, columns))
-            strength = of_last_layer[0].strength
-        probe = fit_probe(
-            columns, labels, classes, strength, method.solved_smoothing, _one_scale(method)
-        )
-        return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
-
-    with torch.no_grad():
-        columns = torch.from_numpy(features if features.flags.writeable else features.copy())
-        method.start(head.eval(), columns, torch.from_numpy(labels), solve)
-    return of_last_layer[0] if of_last_layer else None
-
-
-def _one_scale(method: HeadUnion) -> bool:
-    return method.has_unit_parts and not method.has_hidden_layer
-
-
-def _validate(
-    extractor: FeatureExtractor,
-    recipe: Recipe,
-    method: HeadUnion,
-    columns: NDArray[np.float32],
-    strengths: Sequence[float] = STRENGTHS,
-) -> Validated:
-    labels, classes = extractor.labels["train"], len(extractor.classes)
-    data = LabelledFeatures(columns, labels, classes, extractor.groups, _one_scale(method))
-    smoothing = method.solved_smoothing
-    return cross_validate(
-        data, strengths, seed=recipe.seed, smoothing=smoothing, progress=extractor.progress
-    )
 
 
 def _suffix(extractor: FeatureExtractor, boundary: str, taps: tuple[str, ...]) -> nn.Module:

@@ -27,7 +27,8 @@ from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier
 from headstart.training.reserve import seconds_for_training
 from headstart.training.run_context import RunContext
-from headstart.training.transfer import TransferModel, seen_by
+from headstart.training.solving import seen_by
+from headstart.training.transfer import TransferModel
 
 FEWEST = 10
 """Fewest unlabelled images that are worth a try."""

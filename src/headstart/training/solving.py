@@ -1,0 +1,127 @@
+"""Heads in closed form: what a head sees, and its weights, from cached features."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headstart.features.extractor import FeatureExtractor
+from headstart.features.layout import LAST, FeatureLayout, FeatureTable
+from headstart.features.probe import (
+    STRENGTHS,
+    LabelledFeatures,
+    Validated,
+    cross_validate,
+    fit_probe,
+)
+from headstart.methods.head import HeadUnion
+from headstart.methods.head_layers import Head, applied
+from headstart.recipes.recipe import Recipe
+
+MUST_GAIN = 0.02
+"""Share of the log loss that more features must save to be worth their size."""
+
+CHOICES: tuple[tuple[str, str], ...] = (
+    ("last", "none"),
+    ("stages", "none"),
+    ("last+covariance", "unit"),
+    ("stages+covariance", "unit"),
+)
+"""What heads may see and how it is scaled, from small to large."""
+
+
+def chosen_head(
+    extractor: FeatureExtractor, recipe: Recipe, table: FeatureTable | None, whole: FeatureLayout
+) -> HeadUnion:
+    """Returns the head with what it sees, by cross-validation where that is left open.
+
+    A larger choice must be better than a smaller one by a share of its log loss. Every other
+    penalty suffices for that.
+    """
+    given: HeadUnion = recipe.head
+    if given.features != "auto" and (table is None or given.normalize != "auto"):
+        return given
+    if table is None:
+        return given.model_copy(update={"features": LAST})
+    best: HeadUnion = given
+    least = np.inf
+    for features, normalize in CHOICES:
+        fits = given.features in {"auto", features} and given.normalize in {"auto", normalize}
+        if features not in whole.choices or not fits:
+            continue
+        method: HeadUnion = given.model_copy(update={"features": features, "normalize": normalize})
+        columns = seen_by(method, whole.only(features), table.of(features))
+        loss = _validate(extractor, recipe, method, columns, STRENGTHS[::2]).log_loss
+        if loss < (1 - MUST_GAIN) * least:
+            best, least = method, loss
+    return best
+
+
+def seen_by(
+    method: HeadUnion, layout: FeatureLayout, features: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Returns what the last layer of a head without a hidden one sees (N, F).
+
+    Args:
+        method: Head method.
+        layout: Layout of the features.
+        features: Features (N, F).
+    """
+    # PyTorch takes no array that is read-only, as those of a file are.
+    owned = features if features.flags.writeable else features.copy()
+    seen: NDArray[np.float32] = applied(
+        method.parts(layout.widths), torch.from_numpy(owned)
+    ).numpy()
+    return seen
+
+
+def solve_head(
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    method: HeadUnion,
+    head: Head,
+    features: NDArray[np.float32],
+) -> Validated | None:
+    """Solves a head on the features (N, F) of the training images that it sees.
+
+    Returns:
+        The cross-validated score of its last layer, if its penalty was not given.
+    """
+    labels, classes = extractor.labels["train"], len(extractor.classes)
+    of_last_layer: list[Validated] = []
+
+    def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        columns = embeddings.numpy()
+        strength = method.solved_penalty
+        if not strength:
+            of_last_layer.append(_validate(extractor, recipe, method, columns))
+            strength = of_last_layer[0].strength
+        probe = fit_probe(
+            columns, labels, classes, strength, method.solved_smoothing, _one_scale(method)
+        )
+        return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
+
+    with torch.no_grad():
+        columns = torch.from_numpy(features if features.flags.writeable else features.copy())
+        method.start(head.eval(), columns, torch.from_numpy(labels), solve)
+    return of_last_layer[0] if of_last_layer else None
+
+
+def _one_scale(method: HeadUnion) -> bool:
+    return method.has_unit_parts and not method.has_hidden_layer
+
+
+def _validate(
+    extractor: FeatureExtractor,
+    recipe: Recipe,
+    method: HeadUnion,
+    columns: NDArray[np.float32],
+    strengths: Sequence[float] = STRENGTHS,
+) -> Validated:
+    labels, classes = extractor.labels["train"], len(extractor.classes)
+    data = LabelledFeatures(columns, labels, classes, extractor.groups, _one_scale(method))
+    smoothing = method.solved_smoothing
+    return cross_validate(
+        data, strengths, seed=recipe.seed, smoothing=smoothing, progress=extractor.progress
+    )
