@@ -1,6 +1,6 @@
 """A budget holds where the machine becomes slower, with a clock that a test can turn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -273,6 +273,17 @@ def test_every_stage_measures_the_pace(machine: Machine, tmp_path: Path) -> None
         assert machine.now == pytest.approx(took)
 
 
+def with_views(monkeypatch: pytest.MonkeyPatch, augmented: Callable[..., str]) -> Any:
+    """Stands in for making views of four images; returns extractor and transfer model in one."""
+    monkeypatch.setattr(transfer, "augmented", augmented)
+    monkeypatch.setattr(transfer, "TrainData", SimpleNamespace)
+    monkeypatch.setattr(transfer, "space_dims", lambda *_: ())
+    return SimpleNamespace(
+        cached={"train": [], "val": []}, prefix=SimpleNamespace(boundary=""), traced=None,
+        labels={"train": [0] * 4, "val": []}, classes=(),
+    )  # fmt: skip
+
+
 def test_a_view_that_would_take_too_long_is_left_out(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,13 +291,7 @@ def test_a_view_that_would_take_too_long_is_left_out(
         machine.work(10)
         return "view"
 
-    monkeypatch.setattr(transfer, "augmented", augmented)
-    monkeypatch.setattr(transfer, "TrainData", SimpleNamespace)
-    monkeypatch.setattr(transfer, "space_dims", lambda *_: ())
-    nothing: Any = SimpleNamespace(
-        cached={"train": [], "val": []}, prefix=SimpleNamespace(boundary=""), traced=None,
-        labels={"train": [], "val": []}, classes=(),
-    )  # fmt: skip
+    nothing = with_views(monkeypatch, augmented)
     recipe = Recipe.model_validate({"views": 8})
 
     def made(until: float | None) -> int:
@@ -307,13 +312,7 @@ def test_views_from_the_cache_say_nothing_of_others(
         machine.work(0 if number < 2 else 10)
         return "view"
 
-    monkeypatch.setattr(transfer, "augmented", augmented)
-    monkeypatch.setattr(transfer, "TrainData", SimpleNamespace)
-    monkeypatch.setattr(transfer, "space_dims", lambda *_: ())
-    nothing: Any = SimpleNamespace(
-        cached={"train": [], "val": []}, prefix=SimpleNamespace(boundary=""), traced=None,
-        labels={"train": [0] * 4, "val": []}, classes=(),
-    )  # fmt: skip
+    nothing = with_views(monkeypatch, augmented)
     recipe = Recipe.model_validate({"views": 8})
 
     def made(until: float, view_s: float) -> int:

@@ -20,7 +20,7 @@ from headstart.recipes.space import drawn_families
 from headstart.text import counted, listed
 from headstart.training.budget import Clock
 from headstart.training.experiment import Experiment
-from headstart.training.reserve import READ_CLASSES, SOLVED_S
+from headstart.training.reserve import solve_s
 from headstart.training.run_context import RunContext
 
 _SHARE = 0.05
@@ -114,10 +114,9 @@ def _affordable(experiment: Experiment, clock: Clock) -> int:
     extractor, rows = experiment.extractor, experiment.extractor.rows
     train, val = (min(MOST[part], len(rows[part])) for part in ("train", "val"))
     features_s = experiment.features_s * clock.pace.now
-    numbers = train * extractor.backbone.features * (READ_CLASSES + len(extractor.classes))
-    solve_s = _SOLVES * SOLVED_S * numbers * clock.pace.now
+    heads_s = _SOLVES * solve_s(train, extractor.backbone.features, len(extractor.classes))
     seconds = _SHARE * left - _EXPORT_S * clock.pace.contention
-    seconds -= (train + val) * features_s + solve_s
+    seconds -= (train + val) * features_s + heads_s * clock.pace.now
     return max(0, int(seconds / max(val * features_s, 1e-9)))
 
 

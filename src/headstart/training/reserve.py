@@ -126,8 +126,18 @@ def solving_seconds(experiment: Experiment, recipe: Recipe) -> float:
     whole = layout_behind(extractor.traced, FEATURES, extractor.backbone.features)
     features = recipe.head.features
     layout = whole if features == "auto" else whole.only(features)
-    images, classes = len(split.train) + len(split.val), len(extractor.classes)
-    return SOLVED_S * images * layout.width * (READ_CLASSES + classes)
+    images = len(split.train) + len(split.val)
+    return solve_s(images, layout.width, len(extractor.classes))
+
+
+def solve_s(images: int, features: int, classes: int) -> float:
+    """Returns the seconds at the first pace in which a head is solved once.
+
+    Example:
+        >>> round(solve_s(1000, 1000, 10), 2)
+        0.6
+    """
+    return SOLVED_S * images * features * (READ_CLASSES + classes)
 
 
 def check_affordable(recipe: Recipe, boundary: str, by_clock: bool) -> None:
