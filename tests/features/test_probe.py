@@ -17,6 +17,7 @@ from headstart.features.probe import (
     fit_probe,
     out_of_fold,
 )
+from headstart.inputs import large_arrays
 
 
 def blobs(
@@ -182,6 +183,29 @@ def test_a_fit_holds_one_copy_of_what_it_learns_from(rows: int, width: int, shar
     copies = 1 if width > 2000 else 2
     used = peak_over(lambda: fit_probe(features, labels, 2, 1e-2, rows=given))
     assert used < (copies + 0.2) * share * features.nbytes + 8e6, "4 MB are for statistics"
+
+
+@pytest.mark.parametrize(("rows", "width"), [(2200, 2100), (3000, 500), (300, 400)])
+def test_large_features_are_learned_from_in_files_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, rows: int, width: int
+) -> None:
+    """Without a rotation, with one, and with fewer images than features."""
+    features, labels = blobs(rows, width, 2, spread=40.0)
+    data = LabelledFeatures(features, labels, 2, np.arange(rows))
+
+    def learned() -> tuple[Probe, np.ndarray]:
+        return fit_probe(features, labels, 2, 1e-2), out_of_fold(data, STRENGTHS[:1])
+
+    probe, held = learned()
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", 1000)
+    again, held_again = learned()
+    assert np.array_equal(probe.weight, again.weight)
+    assert np.array_equal(probe.bias, again.bias)
+    assert np.array_equal(held, held_again)
+    if rows > width:
+        used = peak_over(lambda: fit_probe(features, labels, 2, 1e-2))
+        squares = 3 * width * width * features.itemsize if width < 2000 else 0
+        assert used < 0.2 * features.nbytes + squares + 8e6
 
 
 @pytest.mark.parametrize("labels_of", [lambda labels: labels, lambda labels: np.eye(3)[labels] > 0])

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from headstart.artifacts.files import check_writable, replacing
 from headstart.errors import InputError, RunError
+from headstart.inputs.large_arrays import copied
 from headstart.inputs.regular_files import check_regular
 from headstart.names import to_cell
 from headstart.text import shortened
@@ -40,7 +41,7 @@ def write_embeddings(
     # One entry: safetensors writes several of them in an order that changes from call to call.
     names = {"names": json.dumps({"images": list(images), "labels": list(labels)})}
     with replacing(path) as draft:
-        save_file({"vectors": np.ascontiguousarray(vectors, np.float16)}, draft, metadata=names)
+        save_file({"vectors": copied(vectors, dtype=np.float16)}, draft, metadata=names)
 
 
 def check_exportable(path: Path) -> None:

@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from headstart.inputs.large_arrays import copied, large_array
 from headstart.inputs.quantities import Share
 
 RANKS = (1, 5, 10)
+
+_QUERIES, _COSINES = 256, 1 << 22
+"""Queries that are answered at a time, and the cosines of theirs that are held, at most."""
 
 
 class Retrieval(BaseModel):
@@ -33,10 +37,12 @@ def unit(embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
         >>> unit(np.array([[0.0, 2.0]])).tolist()
         [[0.0, 1.0]]
     """
-    rows = np.asarray(embeddings, np.float32)
+    rows = embeddings if embeddings.dtype == np.float32 else copied(embeddings)
     # Unlike `np.linalg.norm`, this makes no array of squares.
     lengths = np.sqrt(np.einsum("ne,ne->n", rows, rows))[:, None]
-    return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
+    scaled: NDArray[np.float32] = large_array(rows.shape)
+    np.divide(rows, np.maximum(lengths, 1e-12), out=scaled)
+    return scaled
 
 
 def nearest(
@@ -89,9 +95,10 @@ def retrieval(
     deepest = max(*RANKS, int(counts.max()))
     hits, precision = np.zeros(len(RANKS)), 0.0
     known = unit(gallery)
-    for start in range(0, len(queries), 256):  # blocks of queries limit the memory
-        labels = query_labels[start : start + 256]
-        rows, _ = _nearest(unit(queries[start : start + 256]), known, deepest)
+    at_once = max(1, min(_QUERIES, _COSINES // len(gallery)))
+    for start in range(0, len(queries), at_once):
+        labels = query_labels[start : start + at_once]
+        rows, _ = _nearest(unit(queries[start : start + at_once]), known, deepest)
         right = gallery_labels[rows] == labels[:, None]
         hits += [right[:, :k].any(1).sum() for k in RANKS]
         ranks = np.arange(1, right.shape[1] + 1)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from headstart.data.pixels import Pixels
 from headstart.data.views import EVALUATION, View, view_batches
 from headstart.features.cache import cache_key, cached_activations
 from headstart.features.cluster import Cluster, outputs_on, pays
+from headstart.inputs.large_arrays import copied, joined
 from headstart.progress import Progress
 from headstart.recipes.recipe import Recipe
 
@@ -241,7 +242,7 @@ def activations(
         return stored
     order = np.argsort(rows)
     picked = Picked(stored, order[np.searchsorted(rows, wanted, sorter=order)])
-    return np.asarray(picked) if run.boundary == FEATURES else picked
+    return copied(picked, dtype=picked.dtype) if run.boundary == FEATURES else picked
 
 
 def features_of(
@@ -249,7 +250,7 @@ def features_of(
 ) -> NDArray[np.float32]:
     """Returns features (N, F) of the current network from cached activations (N, ...)."""
     if run.boundary == FEATURES:
-        return np.asarray(cached, np.float32)
+        return np.asarray(cached if cached.dtype == np.float32 else copied(cached))
     network = suffix(extractor.traced, run.boundary, taps)
     if run.boundary == INPUT:
         preprocessing = extractor.backbone.preprocessing
@@ -265,26 +266,6 @@ def features_of(
     size = engine.batch_size
     batches = (_as_input(cached[start : start + size]) for start in range(0, len(cached), size))
     return joined(outputs_of(engine, batches), len(cached))
-
-
-def joined(batches: Iterable[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
-    """Returns the rows (N, ...) of all batches, of which only one is held besides the result.
-
-    Args:
-        batches: Arrays (B, ...) with N rows together, N at least 1.
-        rows: Number of rows N.
-
-    Example:
-        >>> joined(iter([np.ones((2, 1)), np.zeros((1, 1))]), 3).ravel().tolist()
-        [1.0, 1.0, 0.0]
-    """
-    found, start = np.empty(0, np.float32), 0
-    for batch in batches:
-        if not start:
-            found = np.empty((rows, *batch.shape[1:]), np.float32)
-        found[start : start + len(batch)] = batch
-        start += len(batch)
-    return found
 
 
 def _as_input(batch: NDArray[Any]) -> NDArray[Any]:

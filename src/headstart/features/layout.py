@@ -12,6 +12,7 @@ from headstart.backbones.cut import Traced
 from headstart.backbones.graphs import dims_to_pool
 from headstart.backbones.places import FEATURES, INPUT
 from headstart.backbones.pooling import boundary_of_tap, covariance_tap, covariance_width
+from headstart.inputs.large_arrays import large_array
 
 LAST, STAGES = "last", "stages"
 
@@ -79,8 +80,13 @@ class FeatureLayout:
                 merged[-1] = (merged[-1][0], end)
             else:
                 merged.append((start, end))
-        each = [array[:, start:end] for start, end in merged]
-        return each[0] if len(each) == 1 else np.concatenate(each, axis=1)
+        if len(merged) == 1:
+            return array[:, slice(*merged[0])]
+        found, place = large_array((len(array), part.width), array.dtype), 0
+        for start, end in merged:
+            found[:, place : place + end - start] = array[:, start:end]
+            place += end - start
+        return found
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from headstart.data.threads import threads_apart
 from headstart.evaluation.calibration import calibrated_score
 from headstart.features.one_vs_rest import label_sets, sigmoid_loss
 from headstart.features.soft_labels import soft_loss
+from headstart.inputs.large_arrays import copied, large_array
 from headstart.progress import SILENT, Progress
 
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -145,7 +146,7 @@ def out_of_fold(
         if not held.any() or (labels.ndim == 1 and len(np.unique(labels[~held])) < 2):
             return
         path = fit_path(features, labels, classes, strengths, smoothing, data.one_scale, ~held)
-        tested = features[held]
+        tested = copied(features, np.flatnonzero(held))
         for position, probe in enumerate(path):
             logits[position, held] = probe.logits(tested)
 
@@ -270,9 +271,7 @@ def _standardized(
 
     Both statistics are of these features. Further copies are of a few images at a time.
     """
-    picked = features if rows is None else features[np.flatnonzero(rows)]
-    # A selection is a copy already.
-    standard = np.array(picked, np.float32, copy=True if rows is None else None)
+    standard = copied(features, None if rows is None else np.flatnonzero(rows))
     mean = standard.mean(0, dtype=np.float64).astype(np.float32)
     standard -= mean
     squares = np.zeros(standard.shape[1])
@@ -312,7 +311,9 @@ def _rotated(
         values, vectors = np.linalg.eigh(standard.T @ standard)
         kept = values > 1e-6 * values[-1]
         basis = vectors[:, kept]
-        return standard @ basis, np.sqrt(values[kept], dtype=np.float64), basis
+        rotated = large_array((rows, basis.shape[1]))
+        np.matmul(standard, basis, out=rotated)
+        return rotated, np.sqrt(values[kept], dtype=np.float64), basis
     values, vectors = np.linalg.eigh(standard @ standard.T)
     kept = values > 1e-6 * values[-1]
     sizes = np.sqrt(values[kept])

@@ -19,6 +19,7 @@ from headstart.data.types import Box
 from headstart.errors import DataError
 from headstart.inference.bundle import Bundle
 from headstart.inference.image_inputs import ImageInput
+from headstart.inputs.large_arrays import large_array
 from headstart.progress import SILENT, Progress
 
 ImageSource = Path | bytes
@@ -65,12 +66,10 @@ def run_bundle(
         description: Text of the progress bar.
     """
     count = len(images)
-    all_of = Outputs(
-        np.full((count, len(bundle.spec.classes)), np.nan, np.float32),
-        np.full((count, bundle.embedding), np.nan, np.float32),
-        {},
-        {},
+    logits, embeddings = (
+        large_array((count, width)) for width in (len(bundle.spec.classes), bundle.embedding)
     )
+    all_of = Outputs(logits, embeddings, {}, {})
     wanted = (
         ImageInput("", source, box)
         for source, box in zip(images, boxes or [None] * count, strict=True)

@@ -41,6 +41,7 @@ from headstart.inference.bundle import Bundle, load_bundle
 from headstart.inference.predict import class_sets, training_distribution
 from headstart.inference.run_bundle import Outputs, run_bundle
 from headstart.inference.sealed_sets import set_results
+from headstart.inputs.large_arrays import copied
 from headstart.text import counted, percent
 from headstart.training.experiment import Experiment
 from headstart.training.finetune import FittedClassifier
@@ -286,7 +287,7 @@ def _calibrated(
     extractor = experiment.extractor
     labels = _kinds(experiment)
     rows = gallery_rows(labels)
-    rounded = vectors.astype(np.float16)  # calibrate the rounded vectors that are shipped
+    rounded = copied(vectors, dtype=np.float16)  # calibrate the rounded vectors that are shipped
     held_out = not np.isin(extractor.rows["val"], extractor.rows["train"]).any()
     if held_out and len(extractor.rows["val"]) >= FEW:
         held = features_of(extractor, transfer.prefix, transfer.cached["val"], transfer.layout.taps)

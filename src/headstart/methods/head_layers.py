@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from headstart.inputs.large_arrays import large_array
+
 _ROWS_AT_ONCE = 1024
 
 
@@ -48,7 +50,7 @@ def applied(layer: nn.Module, features: torch.Tensor) -> torch.Tensor:
         return features
     with torch.no_grad():
         first: torch.Tensor = layer(features[:_ROWS_AT_ONCE])
-        found = first.new_empty(len(features), first.shape[1])
+        found = torch.from_numpy(large_array((len(features), first.shape[1])))
         found[: len(first)] = first
         for start in range(_ROWS_AT_ONCE, len(features), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)

@@ -14,7 +14,7 @@ from headstart.artifacts.records import EpochRecord
 from headstart.errors import DivergedError, RecipeError
 from headstart.evaluation.calibration import score
 from headstart.evaluation.metrics import right_bits
-from headstart.features.extractor import joined
+from headstart.inputs.large_arrays import joined
 from headstart.methods.metric_loss import MetricTerm
 from headstart.recipes.recipe import Recipe
 from headstart.training.activity import Observed, compare_views, fingerprints

@@ -15,6 +15,7 @@ from headstart.features.probe import (
     cross_validate,
     fit_probe,
 )
+from headstart.inputs.large_arrays import copied
 from headstart.methods.head import HeadUnion
 from headstart.methods.head_layers import Head, applied
 from headstart.recipes.recipe import Recipe
@@ -69,7 +70,7 @@ def seen_by(
         features: Features (N, F).
     """
     # PyTorch takes no array that is read-only, as those of a file are.
-    owned = features if features.flags.writeable else features.copy()
+    owned = features if features.flags.writeable else copied(features)
     seen: NDArray[np.float32] = applied(
         method.parts(layout.widths), torch.from_numpy(owned)
     ).numpy()
@@ -103,7 +104,7 @@ def solve_head(
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
     with torch.no_grad():
-        columns = torch.from_numpy(features if features.flags.writeable else features.copy())
+        columns = torch.from_numpy(features if features.flags.writeable else copied(features))
         method.start(head.eval(), columns, torch.from_numpy(labels), solve)
     return of_last_layer[0] if of_last_layer else None
 

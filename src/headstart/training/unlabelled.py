@@ -196,7 +196,7 @@ def _columns(
     prefix = replace(transfer.prefix, depends_on=depends_on)
     cached = activations(images, prefix, "train", view)
     if prefix.boundary == FEATURES:
-        features = transfer.whole.pick(np.asarray(cached, np.float32), transfer.layout)
+        features = transfer.whole.pick(features_of(extractor, prefix, cached, ()), transfer.layout)
     else:
         features = features_of(extractor, prefix, cached, transfer.layout.taps)
     return seen_by(transfer.method, transfer.layout, features)
