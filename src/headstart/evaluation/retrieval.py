@@ -68,8 +68,20 @@ def _nearest(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Returns the same as `nearest` for embeddings of length 1."""
     cosines = queries @ gallery.T
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    order = np.empty((len(cosines), min(k, len(gallery))), np.int64)
+    for row, each in enumerate(-cosines):
+        order[row] = _lowest(each, k)
     return order, np.take_along_axis(cosines, order, axis=1)
+
+
+def _lowest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Returns the places of the k lowest values (N,), lowest first and equal ones in order."""
+    if k >= len(values):
+        return np.argsort(values, kind="stable")
+    most = np.partition(values, k - 1)[k - 1]
+    # All that are as low, of which there may be more than k: only these are sorted.
+    found = np.flatnonzero(~(values > most))
+    return found[np.argsort(values[found], kind="stable")[:k]]
 
 
 def retrieval(
