@@ -19,18 +19,14 @@ _SMALLEST_CROP = 0.35
 _UNALIKE = 0.6  # An alignment is given up when its correlation,
 _HOPELESS = 0.35  # or that of the fine structure, is lower than this after a step.
 
-_MOVES = np.array(
-    (
-        *((1, 0, 1, 0), (-1, 0, -1, 0), (0, 1, 0, 1), (0, -1, 0, -1)),
-        *((1, 0, 0, 0), (-1, 0, 0, 0), (0, 0, 1, 0), (0, 0, -1, 0)),
-        *((0, 1, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1), (0, 0, 0, -1)),
-    )
-)
-"""What a move adds to left, top, right and bottom: the region shifts, or one side moves."""
+_FLAT = 1.0  # Length up to which a crop has no contrast: a thirtieth of a grey value.
 
-# Moves along one axis leave the other as it is, so seven products serve twelve moves.
-_ALONG_X, _X_OF = np.unique(_MOVES[:, [0, 2]], axis=0, return_inverse=True)
-_ALONG_Y, _Y_OF = np.unique(_MOVES[:, [1, 3]], axis=0, return_inverse=True)
+_ALONG = np.array(((1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)))
+"""What a move adds to both ends along its axis: the region shifts, or one side moves."""
+
+_MOVES = np.zeros((2 * len(_ALONG), 4))
+"""What a move adds to left, top, right and bottom: first those along x, then those along y."""
+_MOVES[: len(_ALONG), [0, 2]] = _MOVES[len(_ALONG) :, [1, 3]] = _ALONG
 
 
 def aligned(
@@ -47,6 +43,7 @@ def aligned(
         The crops, and the numbers of those for which a match is likely.
     """
     side = images.shape[1]
+    images = images - images.mean(axis=(1, 2), keepdims=True)  # brightness costs precision
     units, fines = normalized(goals), normalized(fine_structure(goals))
     at = regions.copy()
     crops = cut_all(images, at[:, [0, 2]][:, None], at[:, [1, 3]][:, None])[:, 0]
@@ -61,8 +58,7 @@ def aligned(
                 break
             moves = at[moving][:, None] + step * _MOVES
             moved = _moved(images[moving], at[moving], step)
-            vectors = normalized(moved.reshape(-1, *moved.shape[2:])).reshape(*moved.shape[:2], -1)
-            alike = _dots(vectors, units[moving])
+            alike = _correlations(moved.reshape(*moved.shape[:2], -1), units[moving])
             alike[~_allowed(moves, side)] = -np.inf
             choice = alike.argmax(axis=1)
             rows = np.flatnonzero(alike.max(axis=1) > best[moving])
@@ -109,12 +105,15 @@ def _blur(side: int) -> Floats:
 
 def _moved(images: Floats, at: NDArray[np.float64], step: float) -> Floats:
     """Returns the crops (B, 12, s, s) after each move; those that are not allowed mean nothing."""
-    side = images.shape[1]
-    rows = _weights(at[:, None][..., [1, 3]] + step * _ALONG_Y, side) @ images[:, None]
-    columns = _weights(at[:, None][..., [0, 2]] + step * _ALONG_X, side).swapaxes(-1, -2)
-    moved = np.empty((len(images), len(_MOVES), FINE_SIDE, FINE_SIDE), np.float32)
-    for move, (of_y, of_x) in enumerate(zip(_Y_OF.ravel(), _X_OF.ravel(), strict=True)):
-        np.matmul(rows[:, of_y], columns[:, of_x], out=moved[:, move])
+    side, count = images.shape[1], len(_ALONG)
+    x, y = at[:, None][..., [0, 2]], at[:, None][..., [1, 3]]
+    columns, rows = _weights(x, side).swapaxes(-1, -2), _weights(y, side)
+    # A move along one axis leaves the other as it is, so one product serves six moves.
+    moved = np.empty((len(images), 2 * count, FINE_SIDE, FINE_SIDE), np.float32)
+    along_x = _weights(x + step * _ALONG, side).swapaxes(-1, -2)
+    np.matmul(rows @ images[:, None], along_x, out=moved[:, :count])
+    along_y = _weights(y + step * _ALONG, side)
+    np.matmul(along_y, images[:, None] @ columns, out=moved[:, count:])
     return moved
 
 
@@ -130,11 +129,26 @@ def _weights(ends: NDArray[np.float64], size: int) -> Floats:
     """Returns the matrices (..., s, S) that resize what lies between two ends (..., 2)."""
     start = np.clip(ends[..., 0], 0, size - 1)
     stop = np.clip(ends[..., 1], start + 1, size)
-    found, place = np.unique(
-        np.stack([start, stop], -1).reshape(-1, 2), axis=0, return_inverse=True
+    # Ends are quarters of a pixel: pairs of them are few, and found as whole numbers.
+    pairs = (4 * start).astype(np.int64) * (4 * size + 1) + (4 * stop).astype(np.int64)
+    _, first, place = np.unique(pairs.ravel(), return_index=True, return_inverse=True)
+    matrices = np.stack(
+        [
+            weights(float(a), float(b), size, FINE_SIDE)
+            for a, b in zip(start.ravel()[first], stop.ravel()[first], strict=True)
+        ]
     )
-    matrices = np.stack([weights(float(a), float(b), size, FINE_SIDE) for a, b in found])
-    return matrices[place.ravel()].reshape(*start.shape, FINE_SIDE, size)
+    return matrices[place].reshape(*start.shape, FINE_SIDE, size)
+
+
+def _correlations(vectors: Floats, units: Floats) -> Floats:
+    """Returns the correlations (B, K) of vectors (B, K, D) with one unit vector (B, D) each."""
+    # A unit vector has a mean of 0, so the mean of the others need not be taken from them.
+    products = _dots(vectors, units)
+    squares = np.einsum("bkd,bkd->bk", vectors, vectors)
+    squares -= vectors.shape[-1] * vectors.mean(axis=-1) ** 2
+    lengths = np.sqrt(np.maximum(squares, 0))
+    return np.where(lengths > _FLAT, products / np.maximum(lengths, _FLAT), 0)
 
 
 def _dots(vectors: Floats, units: Floats) -> Floats:

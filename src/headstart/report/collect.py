@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
@@ -100,25 +101,31 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
     photographs = ((name, _small(experiment, row_of[name])) for name in names if name in row_of)
     write_pictures(folder, "photograph", photographs)
     notes: list[str] = []
-    with _at_leisure(notes, "sheet of augmented views"):
-        _draw_views(experiment, recipe, folder)
-    with _at_leisure(notes, "heat maps"):
-        sure = surest_mistakes(predictions)
-        others = {right[each.path].image for each in sure if each.path in right}
-        looked_at = [*sure, *(each for each in predictions if each.path in others)]
-        made = _keep_heat(experiment, proof, looked_at, row_of, folder, until)
-        if made < len(sure):
-            mistakes = counted(len(sure), "mistake")
-            notes.append(f"The time budget allowed heat maps for {made} of {mistakes}.")
-    feature_map = None
+    feature_map, places = None, None
     points, vectors = _points(experiment, predictions, (test_rows, tested), (train_rows, known))
-    if len(points) >= FEWEST:
-        map_s = _MAP_S * len(points) * run.clock.pace.contention
-        if until is not None and time.monotonic() + map_s > until:
-            notes.append("The time budget did not allow a map of the images.")
-        else:
+    with ThreadPoolExecutor(1) as aside:
+        if len(points) >= FEWEST:
+            map_s = _MAP_S * len(points) * run.clock.pace.contention
+            if until is not None and time.monotonic() + map_s > until:
+                notes.append("The time budget did not allow a map of the images.")
+            else:
+                # Before the thread, which must not import what is imported here at the same time.
+                import sklearn.manifold  # noqa: F401, PLC0415
+
+                places = aside.submit(project, vectors, recipe.seed)
+        with _at_leisure(notes, "sheet of augmented views"):
+            _draw_views(experiment, recipe, folder)
+        with _at_leisure(notes, "heat maps"):
+            sure = surest_mistakes(predictions)
+            others = {right[each.path].image for each in sure if each.path in right}
+            looked_at = [*sure, *(each for each in predictions if each.path in others)]
+            made = _keep_heat(experiment, proof, looked_at, row_of, folder, until)
+            if made < len(sure):
+                mistakes = counted(len(sure), "mistake")
+                notes.append(f"The time budget allowed heat maps for {made} of {mistakes}.")
+        if places is not None:
             with _at_leisure(notes, "map of the images"):
-                feature_map = _draw_map(experiment, points, vectors, row_of, folder, recipe.seed)
+                feature_map = _draw_map(experiment, points, places.result(), row_of, folder)
     evidence = Evidence(neighbours=neighbours, right=right, map=feature_map, notes=tuple(notes))
     write_evidence(folder, evidence)
 
@@ -290,13 +297,11 @@ def _points(
 def _draw_map(
     experiment: Experiment,
     points: Sequence[Point],
-    vectors: NDArray[np.float32],
+    places: NDArray[np.float64],
     row_of: dict[str, int],
     folder: Path,
-    seed: int,
 ) -> FeatureMap:
-    """Projects the points by their embeddings, and stores their tiles."""
-    places = project(vectors, seed)
+    """Puts the points at their places (N, 2), and stores their tiles."""
     columns = ceil(len(points) ** 0.5)
     sheet = Image.new("RGB", (columns * _TILE, ceil(len(points) / columns) * _TILE))
     for number, point in enumerate(points):
