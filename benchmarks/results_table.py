@@ -17,7 +17,7 @@ from statistics import mean, stdev
 
 from measure import MEMORY_NOTE, markdown_table, write_whole
 from records import BENCH, DATA, DOCS, ON_CPU, Record, did, fit, provenance, read_lines
-from search_vs_fixed import summary
+from search_page import summary
 
 WORK = BENCH / "results"
 SEARCHES = (

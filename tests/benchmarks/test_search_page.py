@@ -15,7 +15,7 @@ N = 400
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("search_vs_fixed")
+    return importlib.import_module("search_page")
 
 
 def record(right: str) -> dict[str, Any]:
