@@ -17,22 +17,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import mean
-from typing import Any
-
-import numpy as np
 
 from _arm import read_examples
+from fastai_arms import ARMS, Plan, Run, fit_command, parts_of, split_options
+from fastai_page import render
 from measure import (
-    MEMORY_NOTE,
     Measurement,
     commit,
     machine,
-    markdown_table,
     run_measured,
     tail,
     versions,
@@ -57,144 +51,6 @@ FASTAI_NEEDS = (
 # A GPU would make this another benchmark; hubs would make it another machine's.
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
 
-Run = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every arm is given."""
-
-    data: Path
-    split: Path
-    split_given: bool
-    split_seed: int
-    weights: Path
-    fastai_python: str
-    epochs: int
-    budget: str
-    work: Path
-
-
-@dataclass(frozen=True)
-class Job:
-    """One process: its command, the file whose appearance ends it, and how to read the outcome."""
-
-    command: list[str]
-    ends_with: Path
-    read: Callable[[], Run]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to get a classifier.
-
-    Attributes:
-        title: How the table calls it, with `{epochs}` and `{budget}` to be filled in.
-        job: Makes the process from the plan, a seed and an empty folder.
-        settings: The parts of the plan on which its result depends besides the split.
-    """
-
-    title: str
-    job: Callable[[Plan, int, Path], Job]
-    settings: tuple[str, ...] = ()
-
-
-def _script_job(command: list[str], plan: Plan, seed: int, folder: Path) -> Job:
-    result = folder / "result.json"
-    common = {"data": plan.data, "split": plan.split, "weights": plan.weights, "seed": seed}
-    options = [part for name, value in common.items() for part in (f"--{name}", str(value))]
-    return Job(
-        [*command, *options, "--result", str(result)],
-        ends_with=result,
-        read=lambda: json.loads(result.read_text()),
-    )
-
-
-def _fastai(way: str) -> Callable[[Plan, int, Path], Job]:
-    def job(plan: Plan, seed: int, folder: Path) -> Job:
-        script = [plan.fastai_python, str(HERE / "_fastai_arm.py")]
-        command = [*script, "--way", way, "--epochs", str(plan.epochs)]
-        return _script_job(command, plan, seed, folder)
-
-    return job
-
-
-def _sklearn(plan: Plan, seed: int, folder: Path) -> Job:
-    return _script_job([sys.executable, str(HERE / "_sklearn_arm.py")], plan, seed, folder)
-
-
-def _headstart(strategy: str) -> Callable[[Plan, int, Path], Job]:
-    def job(plan: Plan, seed: int, folder: Path) -> Job:
-        run = folder / "run"
-        budget = ["--budget", plan.budget] if strategy == "finetune" else []
-        command = fit_command(plan.data, run, strategy=strategy, seed=seed, more=budget)
-        # Unless a split was given, headstart finds the near-duplicates and splits on its own time.
-        how = ["--split", str(plan.split)] if plan.split_given else _split_seed(plan.split_seed)
-        return Job([*command, *how], run / "metrics.json", lambda: _read_headstart(run, plan.split))
-
-    return job
-
-
-def fit_command(
-    data: Path, run: Path, *, strategy: str, seed: int, more: Sequence[str] = ()
-) -> list[str]:
-    fit = [sys.executable, "-m", "headstart", "fit", str(data), "--strategy", strategy]
-    return [*fit, "--seed", str(seed), "--out", str(run), *more]
-
-
-def _split_seed(seed: int) -> list[str]:
-    return ["--split-seed", str(seed)]
-
-
-def _read_headstart(run: Path, split: Path) -> Run:
-    from headstart.artifacts.run import read_predictions, read_record
-    from headstart.artifacts.run_start import EPOCHS
-
-    if _parts(run / "split.csv") != _parts(split):
-        raise ValueError(f"{run} was trained on another split than {split}.")
-    predictions = read_predictions(run)
-    record = read_record(run)
-    how, images_per_s = f"kept the {record.chosen} head; {record.stop_reason}", None
-    speeds = [epoch.images_per_s for epoch in EPOCHS.read(run) if epoch.images_per_s]
-    if speeds:
-        trained = record.n_train * len(speeds)
-        suffix_s = sum(record.n_train / speed for speed in speeds)
-        views_s = sum(step.seconds or 0 for step in record.plan if step.stage == "views")
-        images_per_s = trained / suffix_s
-        how = (
-            f"kept the {record.chosen} weights; boundary `{record.boundary}`, {record.views} "
-            f"cached views, {len(speeds)} epochs of the suffix; {record.stop_reason}; "
-            f"{trained / (suffix_s + views_s):.1f} images/s with the making of the views counted in"
-        )
-    return {
-        "wrong": [p.path for p in predictions if p.prediction != p.label],
-        "n": len(predictions),
-        "images_per_s": images_per_s,
-        "how": how,
-    }
-
-
-def _parts(split: Path) -> dict[str, str]:
-    return {example.path: example.part for example in read_examples(split)}
-
-
-ARMS = {
-    "fastai-frozen": Arm(
-        "fastai `fit_one_cycle({epochs})`, frozen body", _fastai("frozen"), ("epochs",)
-    ),
-    "fastai-frozen-bn": Arm(
-        "fastai `fit_one_cycle({epochs})`, frozen body, `train_bn=False`",
-        _fastai("frozen-bn"),
-        ("epochs",),
-    ),
-    "fastai-fine-tune": Arm("fastai `fine_tune({epochs})`", _fastai("fine-tune"), ("epochs",)),
-    "sklearn": Arm("timm features, scikit-learn `LogisticRegression`", _sklearn),
-    "headstart-head": Arm("`headstart fit --strategy head`", _headstart("head")),
-    "headstart-finetune": Arm(
-        "`headstart fit --strategy finetune --budget {budget}`", _headstart("finetune"), ("budget",)
-    ),
-}
-
 
 def main() -> None:
     args = _options()
@@ -214,7 +70,7 @@ def main() -> None:
         budget=args.budget,
         work=work,
     )
-    digest = hashlib.sha256(json.dumps(sorted(_parts(plan.split).items())).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(sorted(parts_of(plan.split).items())).encode()).hexdigest()
     base = {"data": args.data.name, "split": digest[:16]}
     _warm_up(plan, bool(fastai_arms))
 
@@ -239,7 +95,7 @@ def main() -> None:
 
     ours = [run for run in done if base.items() <= run["key"].items()]
     if ours:
-        table = render(ours, _parts(plan.split), plan)
+        table = render(ours, parts_of(plan.split), plan)
         write_whole(args.out.with_suffix(".md"), table)
         print(table)
     if failed:
@@ -325,7 +181,7 @@ def _make_split(data: Path, seed: int, work: Path) -> Path:
         print("making the split ...", flush=True)
         folder = _empty(work / "split")
         run = folder / "run"
-        command = [*fit_command(data, run, strategy="head", seed=0), *_split_seed(seed)]
+        command = [*fit_command(data, run, strategy="head", seed=0), *split_options(seed)]
         measured = _measure(command, folder, folder / "log.txt")
         if measured.returncode != 0:
             raise SystemExit(f"Making the split failed:\n{tail(folder / 'log.txt')}")
@@ -359,7 +215,7 @@ def _run_arm(name: str, plan: Plan, seed: int) -> Run:
     if measured.returncode != 0:
         raise RuntimeError(f"exit status {measured.returncode}, log {log}:\n{tail(log)}")
     outcome = job.read()
-    tested = {path for path, part in _parts(plan.split).items() if part == "test"}
+    tested = {path for path, part in parts_of(plan.split).items() if part == "test"}
     if outcome["n"] != len(tested) or not tested.issuperset(outcome["wrong"]):
         raise ValueError(f"{name} was not tested on the test images of {plan.split}.")
     packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "headstart")
@@ -390,165 +246,6 @@ def _empty(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
-
-
-def render(runs: list[Run], parts: dict[str, str], plan: Plan) -> str:
-    """Returns the Markdown page for the runs on one split."""
-    arms = {
-        name: [run for run in runs if _same(run, name, plan)]
-        for name in ARMS
-        if any(_same(run, name, plan) for run in runs)
-    }
-    counts = {part: list(parts.values()).count(part) for part in ("train", "val", "test")}
-    any_run = next(iter(arms.values()))[0]
-    used = {name: value for run in runs for name, value in run["versions"].items()}
-    return "\n".join(
-        [
-            f"# headstart and fastai on {any_run['key']['data']}",
-            "",
-            _rows(arms, plan),
-            "",
-            *_comparison(arms, plan),
-            f"- Machine: {'; '.join(sorted({run['machine'] for run in runs}))}.",
-            f"- Versions: {', '.join(f'{name} {value}' for name, value in sorted(used.items()))}; "
-            f"headstart at commit {', '.join(sorted({run['commit'] for run in runs}))}.",
-            f"- Dates: {', '.join(sorted({run['date'] for run in runs}))}.",
-            f"- One leak-safe split for all: {counts['train']} train, {counts['val']} val, "
-            f"{counts['test']} test images. Every arm trains on train, uses val for what it has to "
-            "choose or show, and uses test once, at its end. The interval is Wilson's 95% interval "
-            "for the mean accuracy on these test images.",
-            "- One set of ImageNet weights for all: `tf_efficientnet_lite0`, 224 px.",
-            "- fastai: `Resize(256)`, `aug_transforms(size=224)`, batches of 64, 2 loader "
-            "processes, otherwise its defaults. Its speed counts only its training batches, "
-            "without validation.",
-            "- headstart: nothing cached from earlier runs"
-            + (
-                "; the split file was given."
-                if plan.split_given
-                else "; its time includes finding near-duplicates and splitting."
-            ),
-            "- Time runs from the start of the process. All images and libraries had been read "
-            "once before.",
-            f"- {MEMORY_NOTE}",
-            *(f"- {_title(name, plan)}: {run['how']}." for name, run in _explained(arms)),
-            *(f"- {line}" for line in _paired(arms, parts, plan)),
-            "",
-        ]
-    )
-
-
-def _same(run: Run, name: str, plan: Plan) -> bool:
-    settings = {each: getattr(plan, each) for each in ARMS[name].settings}
-    return {"arm": name, **settings}.items() <= run["key"].items()
-
-
-def _title(name: str, plan: Plan) -> str:
-    return ARMS[name].title.format(epochs=plan.epochs, budget=plan.budget)
-
-
-def _explained(arms: dict[str, list[Run]]) -> list[tuple[str, Run]]:
-    return [(name, run) for name, runs in arms.items() for run in runs if "how" in run]
-
-
-def _mean(runs: list[Run], value: Callable[[Run], float | None]) -> float | None:
-    values = [found for run in runs if (found := value(run)) is not None]
-    return mean(values) if values else None
-
-
-def _shown(value: float | None, digits: int = 0) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
-
-
-def _rows(arms: dict[str, list[Run]], plan: Plan) -> str:
-    from headstart.evaluation.intervals import wilson
-
-    header = (
-        "method",
-        "runs",
-        "test accuracy (95% interval)",
-        "s to test accuracy",
-        "s to exit",
-        "peak memory, MB",
-        "images/s trained",
-    )
-    rows = []
-    for name, runs in arms.items():
-        accuracy, n = mean(run["accuracy"] for run in runs), runs[0]["n"]
-        low, high = wilson(accuracy, n)
-        rows.append(
-            (
-                _title(name, plan),
-                str(len(runs)),
-                f"{accuracy:.1%} ({low:.1%} to {high:.1%})",
-                _shown(_mean(runs, lambda run: run["known_s"])),
-                _shown(_mean(runs, lambda run: run["exit_s"])),
-                _shown(_mean(runs, lambda run: run["peak_anon_mb"])),
-                _shown(_mean(runs, lambda run: run["images_per_s"]), 1),
-            )
-        )
-    return markdown_table(header, rows)
-
-
-def _comparison(arms: dict[str, list[Run]], plan: Plan) -> list[str]:
-    """Returns the tables of ratios, as far as there are arms to compare."""
-    if len({name.startswith("headstart") for name in arms}) < 2:
-        return []
-    return [
-        "Speedup in time to the test accuracy, of the row over the column:",
-        "",
-        _ratios(arms, lambda run: run["known_s"], lambda mine, other: other / mine, plan),
-        "",
-        "Speedup in trained images per second, of the row over the column:",
-        "",
-        _ratios(arms, lambda run: run["images_per_s"], lambda mine, other: mine / other, plan),
-        "",
-    ]
-
-
-def _ratios(
-    arms: dict[str, list[Run]],
-    value: Callable[[Run], float | None],
-    ratio: Callable[[float, float], float],
-    plan: Plan,
-) -> str:
-    """Returns a table of headstart's arms against all others."""
-    others = [name for name in arms if not name.startswith("headstart")]
-    rows = []
-    for name, runs in arms.items():
-        if name.startswith("headstart"):
-            mine = _mean(runs, value)
-            theirs = [_mean(arms[other], value) for other in others]
-            shown = [_shown(ratio(mine, each), 1) if mine and each else "-" for each in theirs]
-            rows.append([_title(name, plan), *shown])
-    return markdown_table(["", *(_title(other, plan) for other in others)], rows)
-
-
-def _paired(arms: dict[str, list[Run]], parts: dict[str, str], plan: Plan) -> list[str]:
-    """Returns what exact McNemar tests say of headstart's first runs against the others'."""
-    from headstart.evaluation.statistics import holm, mcnemar_exact
-
-    tested = [path for path, part in parts.items() if part == "test"]
-    right = {
-        name: np.array([path not in set(runs[0]["wrong"]) for path in tested])
-        for name, runs in arms.items()
-    }
-    pairs = [
-        (mine, other)
-        for mine in arms
-        if mine.startswith("headstart")
-        for other in arms
-        if not other.startswith("headstart")
-    ]
-    if not pairs:
-        return []
-    adjusted = holm([mcnemar_exact(right[mine], right[other]) for mine, other in pairs])
-    return [
-        f"{_title(mine, plan)} against {_title(other, plan)}: "
-        f"{int(np.sum(right[mine] & ~right[other]))} images are right only in the first, "
-        f"{int(np.sum(~right[mine] & right[other]))} only in the second "
-        f"(exact McNemar, first runs, Holm-adjusted p = {p:.2g})."
-        for (mine, other), p in zip(pairs, adjusted, strict=True)
-    ]
 
 
 if __name__ == "__main__":
