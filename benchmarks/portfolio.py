@@ -16,7 +16,6 @@ writes the table that the search starts from, `src/headstart/search/portfolio.js
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,8 +40,9 @@ from headstart.search.sampler import Asking, ask
 from headstart.search.trial import Fold, TrialContext, TrialJob, run_trial, solve_heads
 from headstart.training.experiment import Experiment, SplitChoice, prepare
 from headstart.training.run_context import Resources
-from measure import machine, markdown_table, versions, write_whole
-from records import BENCH, DATA, DOCS, PACKAGES, read_lines
+from measure import write_whole
+from portfolio_page import STRATEGIES, draw, page
+from records import BENCH, DATA, DOCS, read_lines
 
 SETS = (
     "flowers17", "hymenoptera", "clothing10", "sign_digits",
@@ -54,8 +54,6 @@ MOST_IMAGES, MOST_TESTED, MOST_CLASSES = 300, 300, 20
 BOUNDARY, EPOCHS, VIEWS = "blocks.5", 8, 2
 DRAWN = 10
 """Random recipes, besides the known good ones."""
-STRATEGIES = ("portfolio", "hand-written", "random")
-TRIALS = (1, 3, 10)
 SHUFFLES = 500
 TABLE = Path(__file__).parents[1] / "src" / "headstart" / "search" / "portfolio.json"
 RATES = (2.0, 4.0, 10.0)
@@ -116,7 +114,11 @@ def learn(records: Sequence[dict[str, Any]]) -> None:
     TABLE.write_text(text % (",\n".join(rows), ",\n".join(tasks)), encoding="utf-8")
     regrets = left_out(table)
     draw(regrets, DOCS / "pictures" / "portfolio.svg")
-    write_whole(DOCS / "portfolio.md", page(table, regrets))
+    how = (
+        f"{EPOCHS} epochs behind `{BOUNDARY}` of `tf_efficientnet_lite0`, {VIEWS} views, measured "
+        f"on up to {MOST_TESTED} other images"
+    )
+    write_whole(DOCS / "portfolio.md", page(table, regrets, how))
 
 
 def table_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -188,105 +190,6 @@ def left_out(table: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
             best = max(0.0, float(gains[number].max()))
             found[name].append(best - np.mean(reached, axis=0))
     return {name: np.array(each) for name, each in found.items()}
-
-
-def page(table: dict[str, Any], regrets: dict[str, NDArray[np.float64]]) -> str:
-    """Returns the Markdown page."""
-    rows = []
-    for name, each in regrets.items():
-        cells = [
-            f"{each[:, trials - 1].mean():.1%}" if trials <= each.shape[1] else "-"
-            for trials in TRIALS
-        ]
-        rows.append((name, *cells))
-    tasks, count = table["tasks"], len(table["recipes"])
-    known = parsed(table)
-    firsts = [
-        (
-            each["data"], str(each["images"]), str(each["classes"]), f"{each['head_loss']:.3f}",
-            f"{max(0.0, *each['gains']):.0%}",
-            described(known.recipes[int(np.argmax(each["gains"]))]),
-        )
-        for each in tasks
-    ]  # fmt: skip
-    return "\n".join(
-        [
-            "# The portfolio: where a search starts",
-            "",
-            "Written by `python benchmarks/portfolio.py --learn`; do not edit.",
-            "",
-            f"{count} recipes were trained on {len(tasks)} tasks from eight data sets: {EPOCHS} "
-            f"epochs behind `{BOUNDARY}` of `tf_efficientnet_lite0`, {VIEWS} views, measured on up "
-            f"to {MOST_TESTED} other images. Each began from a head that was solved on the same "
-            "frozen features. A search begins with the recipes that saved the most log loss on the "
-            "tasks that are most like its own (images per class, classes, log loss of the head).",
-            "",
-            "## Regret on data sets that were left out",
-            "",
-            markdown_table(("recipes", *(f"{n} trials" for n in TRIALS)), rows).replace(
-                "1 trials", "1 trial"
-            ),
-            "",
-            "Share of the head's log loss that the best of all recipes saves and the best of the "
-            f"tried ones does not, as a mean over {len(tasks)} tasks. The portfolio is learnt "
-            "without the data set of the task; how far likeness counts was chosen on these tasks.",
-            "",
-            "![Regret by number of trials](pictures/portfolio.svg)",
-            "",
-            "## The tasks",
-            "",
-            markdown_table(
-                ("task", "images", "classes", "log loss of the head", "saved at best", "by"), firsts
-            ),
-            "",
-            f"Measured on {machine()}; "
-            + ", ".join(
-                f"{name} {found}" for name, found in versions(sys.executable, PACKAGES).items()
-            )
-            + "; each training once.",
-            "",
-        ]
-    )
-
-
-def told_versions() -> str:
-    """Returns the versions of what the figures depend on."""
-    return ", ".join(
-        f"{name} {found}" for name, found in versions(sys.executable, PACKAGES).items()
-    )
-
-
-def described(changed: dict[str, Any]) -> str:
-    """Returns in a few words what a recipe changes."""
-    words = []
-    for family, method in changed.items():
-        rate = f" at {method['lr']:.2g}" if family == "optimizer" else ""
-        decay = f", decay {method['layer_decay']:.2g}" if "layer_decay" in method else ""
-        words.append(f"{method['name']}{rate}{decay}")
-    return "; ".join(words) or "the default recipe"
-
-
-def draw(regrets: dict[str, NDArray[np.float64]], file: Path) -> None:
-    """Draws the mean regret by number of trials."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.rcParams["svg.hashsalt"] = "headstart"
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for name, colour in zip(STRATEGIES, ("#0f766e", "#b45309", "#64748b"), strict=True):
-        mean = 100 * regrets[name].mean(0)[: TRIALS[-1]]
-        trials = np.arange(1, len(mean) + 1)
-        axes.plot(trials, mean, "o-", color=colour, lw=2, ms=4)
-        axes.annotate(
-            name, (trials[-1], mean[-1]), xytext=(8, 0), textcoords="offset points",
-            color=colour, va="center",
-        )  # fmt: skip
-    axes.set(xlabel="trials", ylabel="regret, % of the head's log loss", ylim=(0, None))
-    axes.set_xlim(0.7, 12.6)
-    axes.set_xticks(range(1, 11))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, metadata={"Date": None})
 
 
 def recipes() -> list[dict[str, Any]]:
