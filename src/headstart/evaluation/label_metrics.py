@@ -149,10 +149,7 @@ def compute_set_metrics(
     told = probabilities_of(z, rules)
     given = decided(told, rules).astype(np.int64)
     losses = _losses(z, marks, rules)
-    precisions, estimated = (
-        average_precisions(told, marks),
-        precision_estimates(told, marks, groups),
-    )
+    estimated = precision_estimates(told, marks, groups)
     errors = [_calibration_error(told[:, k], marks[:, k]) for k in range(size)]
     exact = np.asarray((given == marks).all(1))
     together, given_together = marks.T @ marks, given.T @ given
@@ -181,7 +178,7 @@ def compute_set_metrics(
                 given[:, k],
                 rules[k].threshold,
                 (float(losses[:, k].mean()), errors[k]),
-                None if np.isnan(precisions[k]) else float(precisions[k]),
+                estimated.points[k],
                 estimated.labels[k],
             )
             for k, name in enumerate(class_names)
@@ -198,11 +195,13 @@ class PrecisionEstimates:
     Attributes:
         mean: Mean of the average precisions of the labels that some image has; 0 without any.
         mean_interval: Its interval; (0, 1) without any.
-        labels: The interval of each label's average precision; (0, 1) for one that no image has.
+        points: The average precision of each label; None for one that no image has.
+        labels: Its interval; (0, 1) for one that no image has.
     """
 
     mean: float
     mean_interval: Interval
+    points: tuple[float | None, ...]
     labels: tuple[Interval, ...]
 
 
@@ -229,18 +228,20 @@ def precision_estimates(
         (0.05, 1.0)
     """
     known = np.flatnonzero(marks.any(0))
+    points: list[float | None] = [None] * marks.shape[1]
     intervals: list[Interval] = [(0.0, 1.0)] * marks.shape[1]
     if not len(known):
-        return PrecisionEstimates(0.0, (0.0, 1.0), tuple(intervals))
+        return PrecisionEstimates(0.0, (0.0, 1.0), tuple(points), tuple(intervals))
     told, marks = told[:, known], marks[:, known]
-    points = average_precisions(told, marks)
+    found = average_precisions(told, marks)
     drawn = resampled_precisions(told, marks, groups, resamples or _resamples(marks))
     for column, label in enumerate(known):
         only = [column]
-        point = float(points[column])
+        points[label] = point = float(found[column])
         intervals[label] = mean_interval(point, drawn[:, only], marks[:, only], groups)
-    mean = float(points.mean())
-    return PrecisionEstimates(mean, mean_interval(mean, drawn, marks, groups), tuple(intervals))
+    mean = float(found.mean())
+    interval = mean_interval(mean, drawn, marks, groups)
+    return PrecisionEstimates(mean, interval, tuple(points), tuple(intervals))
 
 
 def micro_f1_estimate(marks: Marks, given: Marks, groups: Groups) -> tuple[float, Interval]:

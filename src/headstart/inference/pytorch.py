@@ -11,6 +11,7 @@ from headstart.artifacts.bundle import Classifier, load_network
 from headstart.artifacts.bundle_graph import RunBatch
 from headstart.artifacts.bundle_spec import BundleSpec
 from headstart.backbones.engine import make_engine, outputs_of
+from headstart.inputs.large_arrays import joined
 from headstart.methods.head_layers import Head
 
 ENGINE_PAYS_FROM = 96
@@ -42,7 +43,7 @@ class TorchNetwork:
 
         def run(views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             batches = (views[start : start + size] for start in range(0, len(views), size))
-            return self._parts(np.concatenate(list(outputs_of(engine, batches))))
+            return self._parts(joined(outputs_of(engine, batches), len(views)))
 
         return run
 
