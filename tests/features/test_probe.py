@@ -1,10 +1,11 @@
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from headstart.evaluation.calibration import calibrated_score
 from headstart.features.probe import (
@@ -14,6 +15,7 @@ from headstart.features.probe import (
     Validated,
     affordable_folds,
     cross_validate,
+    fit_path,
     fit_probe,
     out_of_fold,
 )
@@ -183,6 +185,26 @@ def test_a_fit_holds_one_copy_of_what_it_learns_from(rows: int, width: int, shar
     copies = 1 if width > 2000 else 2
     used = peak_over(lambda: fit_probe(features, labels, 2, 1e-2, rows=given))
     assert used < (copies + 0.2) * share * features.nbytes + 8e6, "4 MB are for statistics"
+
+
+@pytest.mark.parametrize(("n_folds", "threads"), [(5, 1), (3, 1), (1, 2)])
+def test_folds_are_fitted_beside_each_other_and_a_single_one_in_all_threads(
+    monkeypatch: pytest.MonkeyPatch, n_folds: int, threads: int
+) -> None:
+    seen = []
+
+    def noted(*args: Any) -> list[Probe]:
+        seen.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return fit_path(*args)
+
+    monkeypatch.setattr("headstart.features.probe.fit_path", noted)
+    monkeypatch.setattr("headstart.features.probe.affordable_folds", lambda *_: n_folds)
+    features, labels = blobs(60, 5, 3)
+    data = LabelledFeatures(features, labels, 3, np.arange(60))
+    with threadpool_limits(2, user_api="blas"):
+        held = out_of_fold(data, STRENGTHS[:1])
+    assert set(seen) == {threads}
+    assert np.isfinite(held).all(2).mean() == pytest.approx(1 if n_folds > 1 else 0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(("rows", "width"), [(2200, 2100), (3000, 500), (300, 400)])

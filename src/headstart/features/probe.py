@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,8 +151,10 @@ def out_of_fold(
         for position, probe in enumerate(path):
             logits[position, held] = probe.logits(tested)
 
-    # A thread for each fold: threads that share one fit wait for each other most of the time.
-    with threads_apart() as threads, ThreadPoolExecutor(threads) as pool:
+    # A thread for each fold: threads that share one fit wait for each other most of the time. A
+    # fit that is large enough to be the only one has all threads.
+    limited = threads_apart() if n_folds > 1 else nullcontext(1)
+    with limited as threads, ThreadPoolExecutor(threads) as pool:
         done = pool.map(fitted, range(n_folds))
         for _ in progress.track(done, "cross-validating the head", n_folds):
             pass
