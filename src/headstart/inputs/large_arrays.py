@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-IN_MEMORY = 128 * 2**20
+IN_MEMORY = 64 * 2**20
 """Bytes up to which an array is held in memory."""
 
 _AT_ONCE = 1 << 19
