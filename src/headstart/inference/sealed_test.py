@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from headstart.artifacts.bundle import Classifier, Member, load_network, save_bundle
 from headstart.artifacts.bundle_export import export_graph
-from headstart.artifacts.bundle_spec import MULTILABEL_FORMAT, DistributionSpec, SetSpec
+from headstart.artifacts.bundle_spec import (
+    MULTILABEL_FORMAT,
+    BundleSpec,
+    DistributionSpec,
+    SetSpec,
+)
 from headstart.artifacts.embeddings import write_embeddings
 from headstart.artifacts.records import TestPrediction
 from headstart.artifacts.run import write_record, write_result
@@ -59,14 +64,14 @@ class Proof:
 
     Attributes:
         metrics: Metrics on the test images.
-        bundle: The classifier, reloaded from its bundle: what is deployed.
-        network: The same in PyTorch, for heat maps.
+        spec: What the bundle says of itself.
+        network: Its network, reloaded in PyTorch, for heat maps.
         tested: Embeddings of the test images (N, E), in the order of the split.
         known: Embeddings of the training images (M, E), in the order of the extractor's rows.
     """
 
     metrics: Metrics | SetMetrics
-    bundle: Bundle
+    spec: BundleSpec
     network: Classifier
     tested: NDArray[np.float32]
     known: NDArray[np.float32]
@@ -146,7 +151,7 @@ def prove(run: RunContext, fitted: FittedClassifier) -> Proof:
         for note in notes:
             run.note(note)
         write_result(folder, metrics, predictions)
-    return Proof(metrics, bundle, reloaded, outputs.embeddings, gallery)
+    return Proof(metrics, bundle.spec, reloaded, outputs.embeddings, gallery)
 
 
 def _export(run: RunContext) -> Classifier:

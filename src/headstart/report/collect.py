@@ -252,12 +252,12 @@ def _keep_heat(
     """Stores a heat map for each prediction, in this order, and returns how many time allowed."""
     if not answers or (until is not None and time.monotonic() > until):
         return 0
-    preprocessing = proof.bundle.spec.preprocessing
+    preprocessing = proof.spec.preprocessing
     rows = [row_of[each.path] for each in answers]
     views = np.stack(
         [eval_view(Image.fromarray(experiment.pixels.image(row)), preprocessing) for row in rows]
     )
-    classes = [proof.bundle.spec.classes.index(each.prediction) for each in answers]
+    classes = [proof.spec.classes.index(each.prediction) for each in answers]
     heat = heat_maps(proof.network, views, classes, until)
 
     def coloured() -> Iterator[tuple[str, Image.Image]]:
