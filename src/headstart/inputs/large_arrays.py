@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from math import prod
-from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +51,8 @@ def large_array(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArra
     """
     size = prod(shape) * np.dtype(dtype).itemsize
     if size > IN_MEMORY:
+        from tempfile import TemporaryFile  # noqa: PLC0415 - a prediction needs none
+
         # Without its blocks, a map of a file ends the process when the disk is full.
         with suppress(OSError, AttributeError), TemporaryFile(prefix="headstart-") as file:
             os.posix_fallocate(file.fileno(), 0, size)

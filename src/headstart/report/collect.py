@@ -109,10 +109,11 @@ def keep_evidence(run: RunContext, fitted: FittedClassifier, proof: Proof) -> No
             if until is not None and time.monotonic() + map_s > until:
                 notes.append("The time budget did not allow a map of the images.")
             else:
-                # Before the thread, which must not import what is imported here at the same time.
-                import sklearn.manifold  # noqa: F401, PLC0415
+                with _at_leisure(notes, "map of the images"):
+                    # Before the thread, which must not import what is imported here meanwhile.
+                    import sklearn.manifold  # noqa: F401, PLC0415
 
-                places = aside.submit(project, vectors, recipe.seed)
+                    places = aside.submit(project, vectors, recipe.seed)
         with _at_leisure(notes, "sheet of augmented views"):
             _draw_views(experiment, recipe, folder)
         with _at_leisure(notes, "heat maps"):
