@@ -32,9 +32,9 @@ from records import DATA, DOCS, ON_CPU, read_lines
 KEPT = RESULTS / "growth.jsonl"
 PICTURE = DOCS / "pictures" / "growth.svg"
 
-IMAGES = (100, 300, 1_000, 3_000, 10_000)
-CLASSES = (2, 20, 200, 2_000)
-TRIALS = (1, 3, 10, 30)
+IMAGES = (100, 1_000, 5_000, 50_000)
+CLASSES = (2, 20, 200)
+TRIALS = (1, 3, 10)
 CLASSES_OF_IMAGES, IMAGES_OF_TRIALS = 10, 100
 IMAGES_A_CLASS = 5
 SMALL = ("--set", "backbone.resolution=64")
