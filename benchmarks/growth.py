@@ -174,17 +174,19 @@ def draw(points: Sequence[Point], path: Path = PICTURE) -> None:
     with rc_context(settings):
         figure = Figure(figsize=(3.2 * len(kinds), 4.6), layout="constrained")
         grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
+        # The columns share an axis.
+        lowest = (min(p.seconds for p in points), min(p.megabytes for p in points))
         for column, grows in enumerate(kinds):
             each = [point for point in points if point.grows == grows]
             numbers = [point.number for point in each]
             measured = ([p.seconds for p in each], [p.megabytes for p in each])
-            for axes, values in zip(grid[:, column], measured, strict=True):
+            for axes, values, low in zip(grid[:, column], measured, lowest, strict=True):
                 axes.plot(numbers, values, "o-", color="#0072b2")
                 rates = [values[0] * number / numbers[0] for number in numbers]
                 axes.plot(numbers, rates, ":", color="#555555")
                 axes.set_xscale("log")
                 axes.set_yscale("log")
-                axes.set_ylim(min(values) / 2, None)
+                axes.set_ylim(low / 2, None)
                 axes.spines[["top", "right"]].set_visible(False)
             grid[1, column].set_xlabel(grows)
         grid[0, 0].set_ylabel("seconds")
