@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -77,15 +78,14 @@ class World:
         self.number += 1
         return self.root / f"{name}{self.number}"
 
-    def start(self, *arguments: object, **options: object) -> Command:
-        largest = options.pop("largest", None)
+    def start(self, *arguments: object, largest: int | None = None, **places: Path) -> Command:
         environment = {
-            "HEADSTART_CACHE": str(options.pop("cache", self.root / "cache")),
-            "TMPDIR": str(options.pop("tmp", self.root / "tmp")),
+            "HEADSTART_CACHE": str(places.get("cache", self.root / "cache")),
+            "TMPDIR": str(places.get("tmp", self.root / "tmp")),
         }
-        return Command([str(each) for each in arguments], environment, largest)  # type: ignore[arg-type]
+        return Command([str(each) for each in arguments], environment, largest)
 
-    def run(self, *arguments: object, **options: object) -> Ended:
+    def run(self, *arguments: object, **options: Any) -> Ended:
         return self.start(*arguments, **options).ended(self.timeout)
 
     def count(self, kind: str, problems: list[str], times: int = 1) -> None:
