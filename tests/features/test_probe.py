@@ -13,7 +13,9 @@ from headstart.features.probe import (
     LabelledFeatures,
     Probe,
     Validated,
+    _pays_to_rotate,
     affordable_folds,
+    affordable_strengths,
     cross_validate,
     fit_path,
     fit_probe,
@@ -103,6 +105,59 @@ def test_constant_features_do_no_harm() -> None:
 
 def test_fewer_folds_where_five_cost_too_much() -> None:
     assert [affordable_folds(rows, 1280, 17) for rows in (400, 5_000, 100_000)] == [5, 3, 1]
+
+
+def test_fewer_penalties_where_only_one_fold_is_affordable() -> None:
+    assert affordable_strengths(400, 1280, 17) == STRENGTHS
+    assert affordable_strengths(5_000, 1280, 17) == STRENGTHS
+    assert affordable_strengths(5_000, 4_000, 200) == (1e-2, 1e-4, 1e-6)
+
+
+def test_the_chosen_penalty_is_reached_over_those_that_were_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each fit starts from the one before it and ends early, so the way is part of the result."""
+    features, labels = blobs(90, 40, 3, spread=6.0)
+    monkeypatch.setattr("headstart.features.probe.FOLDS_BY_WORK", ())
+    few = fit_path(features, labels, 3, (1e-2, 1e-4))[-1]
+    assert np.array_equal(fit_probe(features, labels, 3, 1e-4).weight, few.weight)
+    monkeypatch.undo()
+    every = fit_path(features, labels, 3, (1e-1, 1e-2, 1e-3, 1e-4))[-1]
+    assert np.array_equal(fit_probe(features, labels, 3, 1e-4).weight, every.weight)
+    assert not np.array_equal(few.weight, every.weight)
+
+
+@pytest.mark.parametrize(
+    ("rows", "features", "classes", "pays"),
+    [
+        (6_092, 4_144, 196, True),
+        (2_440, 4_144, 60, True),
+        (50_000, 4_144, 10, False),
+        (50_000, 1_280, 2, True),
+        (1_000, 4_144, 2, True),
+        (7_000, 6_500, 5_000, False),
+    ],
+)
+def test_features_are_made_uncorrelated_where_that_saves_time(
+    rows: int, features: int, classes: int, pays: bool
+) -> None:
+    assert _pays_to_rotate(rows, features, classes) is pays
+
+
+@pytest.mark.parametrize(("rows", "width"), [(300, 90), (90, 300)])
+def test_large_features_are_made_uncorrelated_like_small_ones(
+    monkeypatch: pytest.MonkeyPatch, rows: int, width: int
+) -> None:
+    features, labels = blobs(rows, width, 3, spread=6.0)
+    small = fit_probe(features, labels, 3, 1e-5)
+    monkeypatch.setattr("headstart.features.probe._ALWAYS_ROTATED", 50)
+    large = fit_probe(features, labels, 3, 1e-5)
+    monkeypatch.setattr("headstart.features.probe._MOST_ROTATED", 50)
+    as_they_are = fit_probe(features, labels, 3, 1e-5)
+    assert np.array_equal(large.weight, small.weight)
+    assert not np.array_equal(as_they_are.weight, small.weight)
+    agreed = as_they_are.logits(features).argmax(1) == small.logits(features).argmax(1)
+    assert agreed.mean() > 0.95
 
 
 def test_one_scale_keeps_the_proportions_of_the_features() -> None:

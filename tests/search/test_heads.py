@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from headstart.features.layout import FeatureLayout
-from headstart.features.probe import STRENGTHS, LabelledFeatures
+from headstart.features.probe import LabelledFeatures
 from headstart.methods.head import Cosine, Linear
 from headstart.search.heads import (
     COSINES,
@@ -148,7 +148,8 @@ def test_large_problems_get_a_coarse_path() -> None:
     # 3e9 multiply-adds a pass and more: one fold, few penalties, no smoothing, no cosine.
     wide = np.concatenate([last] * 3, 1)
     found = searched({"": wide}, labels, 200, np.arange(4000))
-    assert len(found.trials) == len(STRENGTHS)
+    assert sorted(trial.head.solved_penalty for trial in found.trials) == [1e-6, 1e-4, 1e-2]
+    assert {type(trial.head) for trial in found.trials} == {Linear}
 
 
 @pytest.mark.parametrize(("images", "times"), [(100, 3), (299, 3), (300, 2), (599, 2), (600, 1)])

@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import (  # type: ignore[import-untyped]
+    ThreadpoolController,
+    threadpool_info,
+    threadpool_limits,
+)
 
 
 @contextmanager
@@ -16,3 +20,17 @@ def threads_apart() -> Iterator[int]:
     pools = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
     with threadpool_limits(1, user_api="blas"):
         yield max(pools, default=1)
+
+
+@contextmanager
+def scipy_in_one_thread() -> Iterator[None]:
+    """Limits the linear algebra of SciPy to one thread for a while; NumPy keeps its threads.
+
+    The wheels of both bring an OpenBLAS of their own, whose threads go on waiting actively after
+    each product. Where products of both take turns, they keep each other from working
+    (`findings/scipy_blas_threads_fight.sh`).
+    """
+    pools = ThreadpoolController()
+    of_scipy = [each["filepath"] for each in pools.info() if "scipy.libs" in each["filepath"]]
+    with pools.select(filepath=of_scipy).limit(limits=1):
+        yield

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.splits import folds
-from headstart.data.threads import threads_apart
+from headstart.data.threads import scipy_in_one_thread, threads_apart
 from headstart.evaluation.calibration import calibrated_score
 from headstart.features.one_vs_rest import label_sets, sigmoid_loss
 from headstart.features.soft_labels import soft_loss
@@ -26,11 +26,20 @@ _CURVATURE = 0.02
 _AT_ONCE = 1 << 19
 """Number of values of which a temporary copy is made."""
 
-_MOST_ROTATED = 2000
-"""Number of images or features up to which features are made uncorrelated."""
+_MOST_ROTATED = 6000
+"""Number of images or features up to which features are made uncorrelated: two squares of them."""
+
+_ALWAYS_ROTATED = 2000
+"""The same, where it takes no time to speak of."""
+
+_STEPS = 400
+"""Evaluations of the loss whose products may take as long as making features uncorrelated."""
 
 FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 """Numbers of folds, with the largest affordable rows x columns x classes x penalties x folds."""
+
+FEW_STRENGTHS: tuple[float, ...] = STRENGTHS[1::2]
+"""L2 penalties to try where only one fold is affordable."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +190,9 @@ def fit_probe(
         one_scale: Whether one number scales all features, as in `LabelledFeatures`.
         rows: Images to learn from, as a mask (N,); all by default.
     """
-    path = [*(each for each in STRENGTHS if each > strength), strength]
+    number = len(features) if rows is None else int(rows.sum())
+    before = affordable_strengths(number, features.shape[1], classes)
+    path = [*(each for each in before if each > strength), strength]
     return fit_path(features, labels, classes, path, smoothing, one_scale, rows)[-1]
 
 
@@ -207,6 +218,16 @@ def affordable_folds(rows: int, features: int, classes: int) -> int:
     columns = min(rows, features)  # see `_rotated`
     work = rows * columns * classes * len(STRENGTHS)
     return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
+
+
+def affordable_strengths(rows: int, features: int, classes: int) -> tuple[float, ...]:
+    """Returns the L2 penalties to try, from strong to weak: fewer where a fit takes long.
+
+    Example:
+        >>> affordable_strengths(10_000, 1280, 100)
+        (0.01, 0.0001, 1e-06)
+    """
+    return FEW_STRENGTHS if affordable_folds(rows, features, classes) == 1 else STRENGTHS
 
 
 def fit_path(
@@ -236,7 +257,7 @@ def fit_path(
 
     standard, mean, scale = _standardized(features, one_scale, rows)
     labels = labels if rows is None else labels[rows]
-    columns, sizes, basis = _rotated(standard)
+    columns, sizes, basis = _rotated(standard, classes)
     loss_and_gradient = _loss_of(labels)
     solution = np.zeros((columns.shape[1] + 1, classes))
     path = []
@@ -252,14 +273,15 @@ def fit_path(
             loss, gradient = loss_and_gradient(units * scaled, at, columns, labels, smoothing)
             return loss, units * gradient
 
-        found = minimize(
-            in_units,
-            solution.ravel() / units,
-            jac=True,
-            method="L-BFGS-B",
-            # Cross-validation evaluates the result, so a fit may stop early.
-            options={"maxiter": 50, "ftol": 1e-5, "gtol": 0.0},
-        )
+        with scipy_in_one_thread():
+            found = minimize(
+                in_units,
+                solution.ravel() / units,
+                jac=True,
+                method="L-BFGS-B",
+                # Cross-validation evaluates the result, so a fit may stop early.
+                options={"maxiter": 50, "maxcor": 5, "ftol": 1e-5, "gtol": 0.0},
+            )
         solution = (found.x * units).reshape(-1, classes)
         weight, bias = solution[:-1].astype(np.float32), solution[-1].astype(np.float32)
         weight = (weight if basis is None else basis @ weight).T / scale
@@ -298,16 +320,17 @@ def _loss_of(labels: NDArray[np.int64] | NDArray[np.float32]) -> Callable[..., A
 
 
 def _rotated(
-    standard: NDArray[np.float32],
+    standard: NDArray[np.float32], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32] | None]:
     """Returns coordinates (N, R) in the span of the rows, their lengths (R,) and the basis (F, R).
 
     An L2 penalty is invariant under rotation, and outside the span the weights are zero. So the
     problem needs only as many columns as there are images or features. In these coordinates they
-    are uncorrelated. With many of both, the features stay as they are, without a basis.
+    are uncorrelated. Where that costs more than it saves, the features stay as they are, without a
+    basis.
     """
     rows, features = standard.shape
-    if min(rows, features) > _MOST_ROTATED:
+    if not _pays_to_rotate(rows, features, classes):
         squares = np.einsum("nf,nf->f", standard, standard, dtype=np.float64)
         return standard, np.sqrt(squares), None
     if features <= rows:
@@ -322,6 +345,19 @@ def _rotated(
     sizes = np.sqrt(values[kept])
     vectors = vectors[:, kept]
     return vectors * sizes, sizes.astype(np.float64), standard.T @ (vectors / sizes)
+
+
+def _pays_to_rotate(rows: int, features: int, classes: int) -> bool:
+    """Returns whether making features uncorrelated saves more than it costs.
+
+    Without it the fit has more columns, and stops further from the optimum.
+    """
+    least = min(rows, features)
+    if not _ALWAYS_ROTATED < least <= _MOST_ROTATED:
+        return least <= _ALWAYS_ROTATED
+    products = 4 * rows * features * least  # of the features with each other and with the basis
+    eigenvectors = 9 * least**3
+    return products + eigenvectors < _STEPS * 4 * rows * least * classes
 
 
 def _loss_and_gradient(

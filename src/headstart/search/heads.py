@@ -19,6 +19,7 @@ from headstart.evaluation.trust import Calibration, fit_calibration
 from headstart.features.extractor import activations, features_of, open_prefix
 from headstart.features.layout import LAST, FeatureLayout, FeatureTable, layout_behind
 from headstart.features.probe import (
+    FEW_STRENGTHS,
     STRENGTHS,
     LabelledFeatures,
     affordable_folds,
@@ -222,7 +223,7 @@ def _out_of_fold(
         return
     rows, width = data.features.shape
     cheap = affordable_folds(rows, width, data.classes) > 1
-    strengths: Sequence[float] = PENALTIES if cheap else STRENGTHS
+    strengths: Sequence[float] = PENALTIES if cheap else FEW_STRENGTHS
     paths = [out_of_fold(data, strengths, kind.smoothing, at) for at in seeds]
     for position, logits in enumerate(np.mean(paths, axis=0)):
         more = {"penalty": strengths[position], "smoothing": kind.smoothing}
