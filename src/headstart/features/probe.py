@@ -101,7 +101,7 @@ class Probe:
 
 def cross_validate(
     data: LabelledFeatures,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] | None = None,
     *,
     seed: int = 0,
     smoothing: float = 0.0,
@@ -113,11 +113,13 @@ def cross_validate(
 
     Args:
         data: Labelled features.
-        strengths: L2 penalties to try, from strong to weak.
+        strengths: L2 penalties to try, from strong to weak; by default `affordable_strengths`.
         seed: Seed for the folds.
         smoothing: Share of each label that is spread over all classes.
         progress: Progress display.
     """
+    if strengths is None:
+        strengths = affordable_strengths(*data.features.shape, data.classes)
     found = out_of_fold(data, strengths, smoothing, seed=seed, progress=progress)
     tested = np.isfinite(found[0]).all(1)
     if not tested.any():  # no fold leaves two classes to learn from
@@ -191,8 +193,7 @@ def fit_probe(
         rows: Images to learn from, as a mask (N,); all by default.
     """
     number = len(features) if rows is None else int(rows.sum())
-    before = affordable_strengths(number, features.shape[1], classes)
-    path = [*(each for each in before if each > strength), strength]
+    path = path_to(strength, number, features.shape[1], classes)
     return fit_path(features, labels, classes, path, smoothing, one_scale, rows)[-1]
 
 
@@ -228,6 +229,19 @@ def affordable_strengths(rows: int, features: int, classes: int) -> tuple[float,
         (0.01, 0.0001, 1e-06)
     """
     return FEW_STRENGTHS if affordable_folds(rows, features, classes) == 1 else STRENGTHS
+
+
+def path_to(strength: float, rows: int, features: int, classes: int) -> list[float]:
+    """Returns the L2 penalties that lead to one, as a search that found it took them.
+
+    Each fit starts from the one before it and ends early, so the way is part of the result.
+
+    Example:
+        >>> path_to(1e-3, 400, 1280, 17)
+        [0.1, 0.01, 0.001]
+    """
+    tried = affordable_strengths(rows, features, classes)
+    return [*(each for each in tried if each > strength), strength]
 
 
 def fit_path(

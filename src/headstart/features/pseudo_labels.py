@@ -16,13 +16,13 @@ from headstart.evaluation.calibration import fit_temperature, softmax
 from headstart.evaluation.metrics import calibrated_losses
 from headstart.evaluation.trust import TWIN, mean_and_noise
 from headstart.features.probe import (
-    STRENGTHS,
     LabelledFeatures,
     Probe,
     affordable_folds,
     fit_path,
     out_of_fold,
     parted,
+    path_to,
 )
 from headstart.progress import SILENT, Progress
 
@@ -77,8 +77,8 @@ class HeadKind:
         """Returns the head for features (N, F) and soft labels (N, C); rows sum to weights."""
         if not self.penalty:
             return ClassMeans(_directions(shares.T @ _directions(features)), self.scale)
-        path = [*(each for each in STRENGTHS if each > self.penalty), self.penalty]
         classes = shares.shape[1]
+        path = path_to(self.penalty, *features.shape, classes)
         return fit_path(features, shares, classes, path, self.smoothing, self.one_scale)[-1]
 
 

@@ -118,7 +118,7 @@ def _validate(
     recipe: Recipe,
     method: HeadUnion,
     columns: NDArray[np.float32],
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] | None = None,
 ) -> Validated:
     labels, classes = extractor.labels["train"], len(extractor.classes)
     data = LabelledFeatures(columns, labels, classes, extractor.groups, _one_scale(method))
