@@ -150,6 +150,29 @@ def test_the_pages_say_what_was_found(run: headstart.Run) -> None:
     assert "mean average precision" in run._repr_html_()
 
 
+def test_the_report_names_what_the_audit_found_and_what_has_no_picture(
+    run: headstart.Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    shutil.rmtree(folder / "pictures")
+    audit = json.loads((folder / "audit.json").read_text())
+    audit["findings"] = [
+        {"kind": "truncated", "severity": "warning", "files": [f"{n}.png"], "message": "It ends."}
+        for n in range(60)
+    ]
+    (folder / "audit.json").write_text(json.dumps(audit))
+    headstart.report(folder)
+    page = (folder / "report.html").read_text()
+    assert "have no picture: the run keeps no copy." in page
+    assert "<summary>58 more</summary>" in page
+    assert '<span class="path">49.png</span>' in page
+    assert "The other 10 are in audit.json." in page
+    shown = re.findall(r'<a href="#(\w+)">', page)
+    assert shown == re.findall(r'<h2 id="(\w+)">', page)
+    assert "training" not in shown  # a head alone has no epochs
+
+
 def test_what_needs_one_label_says_so(run: headstart.Run, quarters: Path, tmp_path: Path) -> None:
     table = quarters / "labels.csv"
     with pytest.raises(DataError, match="compare both runs with `headstart diff`"):
@@ -179,6 +202,10 @@ def test_fine_tuning_is_compared_with_the_head(
     assert "validation mAP" in next(s.happened for s in tuned.record.plan if s.stage == "training")
     assert isinstance(tuned.metrics, SetMetrics)
     assert tuned.metrics.mean_average_precision > 0.7
+    page = (tuned.folder / "report.html").read_text()
+    assert "Table of all epochs" in page
+    assert '<th scope="col" class="number">Validation mAP</th>' in page
+    assert "everything after" in page or "the whole network" in page
 
 
 @pytest.mark.parametrize(

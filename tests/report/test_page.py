@@ -32,7 +32,8 @@ from headstart.errors import RunError
 from headstart.evaluation.metrics import Metrics, compute_metrics
 from headstart.evaluation.trust import Calibration
 from headstart.recipes.recipe import Recipe
-from headstart.report.page import MATRIX_AS_TABLE, headline, write_report
+from headstart.report.page import headline, write_report
+from headstart.report.shared import MATRIX_AS_TABLE
 from headstart.text import percent
 
 NONE = "\N{EN DASH}"

@@ -55,9 +55,11 @@ def standing(metrics: Metrics) -> str:
 
 def what_was_done(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
     """Returns what was done as (term, text); terms that do not apply are left out."""
+    several = record.task == "multilabel"
+    kind = ("label", "labels") if several else ("class", "classes")
     images = (
         f"{record.n_train:,} for training, {record.n_val:,} for validation, "
-        f"{record.n_test:,} sealed for the test; {counted(len(record.classes), 'class', 'classes')}"
+        f"{record.n_test:,} sealed for the test; {counted(len(record.classes), *kind)}"
     )
     trained = {
         "": "",
@@ -85,7 +87,7 @@ def what_was_done(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tupl
         ("Kept", record.chosen),
         ("Temperature", "" if record.calibration is None else record.calibration.described),
         ("Why training ended", record.stop_reason),
-        ("Validation accuracy", ", ".join(validation)),
+        (f"Validation {'mAP' if several else 'accuracy'}", ", ".join(validation)),
         ("Accuracy on training images", _view_gap(record)),
         ("Test set opened", _opened(record)),
         *(record.continued.lines if record.continued else ()),

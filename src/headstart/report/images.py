@@ -123,13 +123,13 @@ class Album:
     """
 
     def __init__(self, folder: Path, originals: Originals) -> None:
-        self._folder, self._originals = folder, originals
+        self.folder, self._originals = folder, originals
         self.absent: set[str] = set()
         self.coloured = True
 
     def photograph(self, image: str) -> str | None:
         """Returns a small version of an image as a data URI, or None if there is none."""
-        kept = read_picture(self._folder, "photograph", image)
+        kept = read_picture(self.folder, "photograph", image)
         if kept is not None:
             return data_uri(kept, "jpeg")
         file = self._originals.find(image)
@@ -140,15 +140,15 @@ class Album:
 
     def heat(self, image: str) -> str | None:
         """Returns the heat map of an image as a data URI, or None if there is none."""
-        kept = read_picture(self._folder, "colour", image)
+        kept = read_picture(self.folder, "colour", image)
         if kept is None:
-            kept = read_picture(self._folder, "heat", image)
+            kept = read_picture(self.folder, "heat", image)
             self.coloured &= kept is None
         return None if kept is None else data_uri(kept, "jpeg")
 
     def file(self, name: str, kind: str) -> str | None:
         """Returns a picture by its file name, or None if it is missing."""
-        kept = read_kept(self._folder, name)
+        kept = read_kept(self.folder, name)
         return None if kept is None else data_uri(kept, kind)
 
     def views(self) -> str | None:

@@ -1,42 +1,43 @@
-"""`report.html` of a run with any number of labels an image, from the run folder alone."""
+"""What the report shows of a run with any number of labels an image."""
 
-import shlex
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from headstart.artifacts.evidence import read_evidence
-from headstart.artifacts.files import write_text
-from headstart.artifacts.journal import TRIALS
-from headstart.artifacts.originals import originals
-from headstart.artifacts.records import RunRecord
-from headstart.artifacts.run import read_record
-from headstart.artifacts.run_start import read_audit
 from headstart.artifacts.set_results import (
     SetPrediction,
     read_set_metrics,
     read_set_predictions,
 )
-from headstart.data.audit import summary_rows
-from headstart.diagnose.reasons import SUSPECTS, read_suspects_csv
 from headstart.evaluation.intervals import basis
 from headstart.evaluation.label_metrics import SetMetrics
 from headstart.evaluation.statistics import Interval
-from headstart.progress import SILENT, Progress, format_duration
-from headstart.report.ablation import what_each_brought
-from headstart.report.images import Album, suspects, suspects_command
+from headstart.report.images import Album
 from headstart.report.label_figures import precision_svg, reliability_svg
-from headstart.report.templates import templates
-from headstart.search.leaderboard import leaderboard_of
+from headstart.report.shared import MATRIX_AS_TABLE
 from headstart.text import counted, percent, percent_range
 
 WORST_SHOWN = 24
 PAIRS_SHOWN = 20
 CURVES_SHOWN = 6
-MATRIX_AS_TABLE = 24
-"""Most labels for which the co-occurrence is a table of numbers."""
+
+SECTIONS = {
+    "figures": "Test results",
+    "labels": "Label by label",
+    "together": "Labels that come together",
+    "worst": "Worst images",
+    "suspects": "Images to check",
+    "brought": "Effect of each method",
+    "training": "Training",
+    "done": "What was done",
+    "audit": "The data",
+    "use": "How to use it",
+    "environment": "Environment",
+}
+"""Titles of the sections in their order, by their anchors."""
 
 
 def worst_images(predictions: Sequence[SetPrediction]) -> list[SetPrediction]:
@@ -44,28 +45,10 @@ def worst_images(predictions: Sequence[SetPrediction]) -> list[SetPrediction]:
     return sorted(predictions, key=lambda each: (-each.log_loss, each.path))[:WORST_SHOWN]
 
 
-def write_label_report(folder: Path, data: Path | None = None, progress: Progress = SILENT) -> Path:
-    """Renders `report.html` of a multi-label run from its folder and returns its path.
-
-    Args:
-        folder: Run folder.
-        data: Folder that the names of the images start from; see `write_report`.
-        progress: Display that says which pictures are left out.
-
-    Raises:
-        InputError: If there is no folder `data`.
-        RunError: If the folder is not a finished run.
-        DiskFullError: If there is no space left.
-    """
-    record, metrics, audit = read_record(folder), read_set_metrics(folder), read_audit(folder)
-    predictions = read_set_predictions(folder)
-    album = Album(folder, originals(folder, data))
+def label_values(folder: Path, album: Album) -> dict[str, Any]:
+    """Returns what the report shows of a run with any number of labels an image."""
+    metrics, predictions = read_set_metrics(folder), read_set_predictions(folder)
     names = metrics.class_names
-    worst = [(each, album.photograph(each.path)) for each in worst_images(predictions)]
-    looked_at = read_suspects_csv(folder / SUSPECTS)
-    shown = suspects(looked_at, album)
-    if album.absent:
-        progress.say(f"note: {counted(len(album.absent), 'image')} of the report have no picture.")
     weakest = sorted(
         metrics.labels, key=lambda each: (each.average_precision is None, each.average_precision)
     )
@@ -76,49 +59,27 @@ def write_label_report(folder: Path, data: Path | None = None, progress: Progres
     def probability(each: SetPrediction, name: str) -> str:
         return percent(each.probabilities[names.index(name)], 0)
 
-    environment = templates(escape=True)
-    environment.filters |= {
-        "percent": percent, "percent_range": percent_range, "duration": format_duration,
-    }  # fmt: skip
-    environment.globals["counted"] = counted
-    html = environment.get_template("label_page.html").render(
-        record=record,
-        metrics=metrics,
-        headline=headline(metrics),
-        standing=_standing(metrics),
-        figures=figures(metrics),
-        labels=weakest,
-        reliability_svg=reliability_svg(told, marks),
-        curves_svg=precision_svg(
+    return {
+        "metrics": metrics,
+        "headline": headline(metrics),
+        "standing": _standing(metrics),
+        "figures": figures(metrics),
+        "labels": weakest,
+        "reliability_svg": reliability_svg(told, marks),
+        "curves_svg": precision_svg(
             {
                 each.name: (told[:, place], marks[:, place], each.threshold)
                 for each in curves
                 for place in [names.index(each.name)]
             }
         ),
-        shown_curves=len(curves),
-        pairs=pairs(metrics),
-        matrix=len(names) <= MATRIX_AS_TABLE,
-        worst=worst,
-        suspects=shown,
-        n_suspects=len(looked_at),
-        judged=(folder / SUSPECTS).exists(),
-        suspects_command=suspects_command(record, folder),
-        report_command=f"headstart report {shlex.quote(str(folder))}",
-        told=probability,
-        evidence=read_evidence(folder),
-        facts=_facts(record),
-        brought=what_each_brought(folder),
-        leaderboard=leaderboard_of(folder) if TRIALS.read(folder) else [],
-        audit=audit,
-        findings=summary_rows(audit),
-        predict_command=f"headstart predict {shlex.quote(str(folder))} IMAGE",
-        folder_literal=repr(str(folder)),
-    )
-    path = folder / "report.html"
-    # File names need not be valid Unicode.
-    write_text(path, html.encode("utf-8", "replace").decode())
-    return path
+        "shown_curves": len(curves),
+        "pairs": pairs(metrics),
+        "matrix": len(names) <= MATRIX_AS_TABLE,
+        "worst": [(each, album.photograph(each.path)) for each in worst_images(predictions)],
+        "told": probability,
+        "sections": SECTIONS,
+    }
 
 
 def headline(metrics: SetMetrics) -> str:
@@ -178,24 +139,3 @@ def pairs(metrics: SetMetrics) -> list[tuple[str, str, int, int]]:
     frequent = sorted(found, key=lambda each: (-max(each[2:]), each))[:PAIRS_SHOWN]
     off = sorted(found, key=lambda each: (-abs(each[2] - each[3]), each))[: PAIRS_SHOWN // 2]
     return list(dict.fromkeys([*frequent, *off]))[: PAIRS_SHOWN + PAIRS_SHOWN // 2]
-
-
-def _facts(record: RunRecord) -> list[tuple[str, str]]:
-    """Returns what was done as (term, text)."""
-    images = (
-        f"{record.n_train:,} for training, {record.n_val:,} for validation, "
-        f"{record.n_test:,} sealed for the test; {counted(len(record.classes), 'label')}"
-    )
-    facts = [
-        ("Images", images),
-        ("Licence of the images", record.licence or ""),
-        ("Backbone", f"{record.backbone}, weights: {record.backbone_source}"),
-        ("Trained behind", record.boundary),
-        ("Epochs", str(record.epochs) if record.epochs else ""),
-        ("Kept", record.chosen),
-        ("Why training ended", record.stop_reason),
-        ("Test set opened", record.test_opened_at),
-        *(record.continued.lines if record.continued else ()),
-        ("Time", format_duration(record.seconds)),
-    ]
-    return [(term, text) for term, text in facts if text]
