@@ -9,6 +9,7 @@ import pytest
 
 from headstart.artifacts.journal import TRIALS, SearchPlan, Trial
 from headstart.errors import DivergedError, HeadstartError, RunError
+from headstart.evaluation.label_rules import FittedRules
 from headstart.evaluation.trust import Calibration
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
@@ -23,7 +24,7 @@ from headstart.search.leaderboard import differences, leaderboard
 from headstart.search.messages import all_failed, why_ended
 from headstart.search.sampler import Asking
 from headstart.search.score import Score
-from headstart.search.stopping import enough, pays, ranked
+from headstart.search.stopping import enough, not_yet, pays, ranked
 from headstart.search.trial import TrialJob
 
 BASE = parse_recipe({"epochs": 8, "views": 2})
@@ -318,8 +319,8 @@ def test_it_stops_where_training_does_not_pay(tmp_path: Path) -> None:
     best, plan = successive_halving(Asking(BASE), plan_of(12), [], made, journal.append)
     assert [rung.trials for rung in plan.rungs] == [12, 1], "no rule was given, so all of them ran"
     assert [trial.rung for trial in best] == [1], "the best was asked again, and alone"
-    assert "no short schedule" in enough(journal[:3], 9, 8)
-    assert enough(journal[:2], 10, 8) == ""
+    assert "no short schedule" in not_yet(journal[:3], plan_of(12))
+    assert not_yet(journal[:2], plan_of(12)) == ""
     assert best[0].val_loss == 0.5
     # Schedules that were not short are not asked again.
     journal.clear()
@@ -370,11 +371,11 @@ def test_it_stops_where_the_gain_is_within_the_noise() -> None:
         )  # fmt: skip
 
     alike = [trial(number, 90, shift=3 * number) for number in range(8)]
-    assert "less than the noise" in enough(alike, 8, 8)
-    assert enough(alike[:7], 8, 8) == "", "too few to know how they spread"
+    assert "less than the noise" in enough(alike, 8)
+    assert enough(alike[:7], 8) == "", "too few to know how they spread"
     # Each better by five images of the same, and the two best alike: what is to come may be better.
     apart = [trial(number, 55 + 5 * min(number, 6)) for number in range(8)]
-    assert enough(apart, 60, 8) == ""
+    assert enough(apart, 60) == ""
 
 
 def test_a_rung_that_ends_early_lets_fewer_go_on(tmp_path: Path) -> None:
@@ -452,7 +453,7 @@ def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
 
     def evaluate(recipe: Recipe, epochs: int) -> Score:
         # Worse than the head, but within the noise, which a short schedule is forgiven.
-        bits = "1" * 90 + "0" * 10
+        bits = "1" * 270 + "0" * 30
         return Score(0.41, bits, 1.0, False, 0.4, bits, gain_noise=0.02)
 
     journal: list[Trial] = []
@@ -468,20 +469,43 @@ def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
 @pytest.mark.parametrize(
     ("saved", "epochs", "images", "paid"),
     [
-        (0.03, 8, 9, True), (0.01, 8, 100, False), (-0.01, 8, 100, False), (-0.01, 2, 100, True),
-        (-0.03, 2, 100, False), (-0.01, 2, 99, False), (0.01, 2, 99, False), (0.03, 2, 99, True),
+        (0.03, 8, 9, True), (0.01, 8, 300, False), (-0.01, 8, 300, False), (-0.01, 2, 300, True),
+        (-0.03, 2, 300, False), (-0.01, 2, 299, False), (0.01, 2, 299, True), (0.01, 2, 100, True),
+        (-0.01, 2, 99, False), (0.01, 2, 99, False), (0.03, 2, 99, True),
     ],
 )  # fmt: skip
 def test_training_pays_if_it_saves_more_than_the_noise(
     saved: float, epochs: int, images: int, paid: bool
 ) -> None:
-    """By a noise of 0.02; a schedule of 2 of 8 epochs is short, and may cost that much.
+    """By a noise of 0.02; a schedule of 2 of 8 epochs is short, and need not save so much.
 
-    Not so on a few images, whose noise is so large that anything would pay.
+    It may even cost that much where images are kept out of the final training, which needs 300
+    validation images; on a few images the noise is so large that anything would pay.
     """
     made = {"recipe": BASE.model_dump(mode="json"), "epochs": epochs, "state": "done"}
     losses = {"start_loss": 0.4, "val_loss": 0.4 - saved, "val_images": images, "gain_noise": 0.02}
-    assert pays(Trial.model_validate({"rung": 0, "number": 0, **made, **losses}), 8) is paid
+    trial = Trial.model_validate({"rung": 0, "number": 0, **made, **losses})
+    assert pays(trial, plan_of(1)) is paid
+
+
+@pytest.mark.parametrize(
+    ("folds", "images", "rules", "paid"),
+    [
+        (1, 300, False, True), (3, 300, False, False), (3, 1999, False, False),
+        (3, 2000, False, True), (3, 100, True, True), (3, 99, True, False),
+    ],
+)  # fmt: skip
+def test_a_short_schedule_may_be_worse_only_where_the_final_training_is_tested(
+    folds: int, images: int, rules: bool, paid: bool
+) -> None:
+    """Cross-validated trials have all images as held-out ones; labels keep some out in any case."""
+    trial = Trial(
+        rung=0, number=0, recipe=BASE.model_dump(mode="json"), epochs=2, state="done",
+        start_loss=0.4, val_loss=0.41, val_images=images, gain_noise=0.02,
+    )  # fmt: skip
+    of_labels = FittedRules(rules=(), images=images, log_loss=0.4, log_loss_uncalibrated=0.4)
+    plan = plan_of(1).model_copy(update={"folds": folds, "head_rules": of_labels if rules else None})
+    assert pays(trial, plan) is paid
 
 
 def test_a_kill_in_a_later_rung_does_not_open_an_earlier_one_again() -> None:

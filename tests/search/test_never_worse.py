@@ -105,6 +105,7 @@ def test_a_last_training_that_is_worse_than_the_head_is_dropped(
 ) -> None:
     # A short trial passes that is hardly worse than the head, though few pictures score it.
     monkeypatch.setattr("headstart.search.stopping._ENOUGH_IMAGES", 1)
+    monkeypatch.setattr("headstart.search.stopping._TESTED", {1: 1, 2: 1})
     if apart:
         monkeypatch.setattr("headstart.search.refit.FEWEST_TO_CALIBRATE", 1)
     run = fit(

@@ -12,7 +12,7 @@ from headstart.artifacts.records import RunRecord
 from headstart.certificate.record import Certificate
 from headstart.evaluation.metrics import ClassMetrics, Metrics
 from headstart.progress import format_duration
-from headstart.search.stopping import NOT_PAYING, NOT_YET, enough
+from headstart.search.stopping import NOT_PAYING, enough
 from headstart.text import counted, listed, percent, percent_range, sentence
 
 _WEAKEST = 3
@@ -154,8 +154,7 @@ def budget(record: RunRecord, trials: Sequence[Trial]) -> Advice | None:
         return None if record.budget_s is None else _search(record)
     ended = f"This run ended because {record.stop_reason}."
     tried = [trial for trial in trials if trial.rung == 0]
-    saturated = enough(tried, len(tried), record.epochs) if tried else ""
-    saturated = "" if saturated == NOT_YET else saturated
+    saturated = enough(tried, len(tried)) if tried else ""
     if saturated or NOT_PAYING in record.stop_reason:
         why = f"{ended} More data would help more." if NOT_PAYING in record.stop_reason else (
             f"After {counted(len(tried), 'recipe')}, {saturated}."

@@ -38,7 +38,7 @@ from headstart.training.transfer import (
     weights_of,
 )
 
-FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300
+FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300  # with `_TESTED` in search/stopping
 """Fewest images to fit a temperature on, if they are kept out of the final training."""
 
 NONE = np.empty(0, np.int64)

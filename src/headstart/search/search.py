@@ -50,7 +50,7 @@ from headstart.search.portfolio import Task, portfolio
 from headstart.search.refit import finish
 from headstart.search.sampler import Asking
 from headstart.search.score import Score
-from headstart.search.stopping import enough, pays
+from headstart.search.stopping import enough, not_yet, pays
 from headstart.search.trial import (
     TrialContext,
     TrialJob,
@@ -164,7 +164,7 @@ def _fall_back_on_head(run: RunContext, context: TrialContext, trials: Sequence[
 
 def _winners(run: RunContext, ranking: Sequence[Trial], plan: SearchPlan) -> list[Trial]:
     """Returns the trials that are trained for the whole schedule, the best first."""
-    return [trial for trial in ranking if pays(trial, plan.epochs)][: run.options.ensemble]
+    return [trial for trial in ranking if pays(trial, plan)][: run.options.ensemble]
 
 
 def _cache_views(
@@ -231,9 +231,9 @@ def _try_recipes(
     def why_stop(
         tried: Sequence[Trial], finished: Sequence[Trial], plan: SearchPlan, rung: int
     ) -> str:
-        reason = (
-            enough(tried, plan.rungs[rung].trials - len(tried), plan.epochs) if not rung else ""
-        )
+        more, reason = plan.rungs[rung].trials - len(tried), ""
+        if not rung:
+            reason = not_yet(tried, plan) or enough(tried, more)
         if reason or run.clock.budget_s is None or not plan.train_s or not finished:
             return reason
         run.clock.pace.measure()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headstart.artifacts.journal import Trial
+from headstart.artifacts.journal import SearchPlan, Trial
 from headstart.evaluation.metrics import flags_of
 from headstart.text import counted
 
@@ -20,21 +20,29 @@ STARTUP_TRIALS = 8
 _ENOUGH_IMAGES = 100
 """Number of held-out images from which a short schedule gets the benefit of the doubt."""
 
+_TESTED = {1: 300, 2: 2000}
+"""Number of held-out images of a trial, of one fold or of several, from which some images are kept
+out of the final training, too, and test it."""
+
 _LOOK_AFTER = 3
 """Number of trials before the check that training beats the head alone."""
 
 
-def enough(tried: Sequence[Trial], more: int, whole: int) -> str:
-    """Returns why further trials are not worthwhile; empty if they are.
+def not_yet(tried: Sequence[Trial], plan: SearchPlan) -> str:
+    """Returns `NOT_YET` if several trials of the first rung did not pay; else an empty string."""
+    good = [trial for trial in tried if trial.val_loss is not None]
+    hopeless = len(good) >= _LOOK_AFTER and not any(pays(trial, plan) for trial in good)
+    return NOT_YET if hopeless else ""
+
+
+def enough(tried: Sequence[Trial], more: int) -> str:
+    """Returns why further trials would hardly gain anything; empty if they would.
 
     Args:
         tried: Finished trials of the first rung.
         more: Number of further trials.
-        whole: Length of the whole schedule in epochs.
     """
     good = [trial for trial in tried if trial.val_loss is not None]
-    if len(good) >= _LOOK_AFTER and not any(pays(trial, whole) for trial in good):
-        return NOT_YET
     if len(good) < STARTUP_TRIALS:
         return ""
     shares = np.array([trial.val_right / trial.val_images for trial in good])
@@ -62,22 +70,25 @@ def short(trial: Trial, whole: int) -> bool:
     return 3 * trial.epochs < whole
 
 
-def pays(trial: Trial, whole: int) -> bool:
+def pays(trial: Trial, plan: SearchPlan) -> bool:
     """Returns whether training beats the head that the trial started from.
 
     It must save more log loss than the standard error of what it saves: a smaller gain is as likely
-    to be none. A short schedule counts as better unless it is worse by more than that, because a
-    longer schedule would improve it; but on a few images the error is so large that anything
-    would count.
+    to be none. A short schedule counts as better if it is no worse, because a longer schedule would
+    improve it; and even if it is worse by up to that error, where the final training is tested on
+    images that are kept out of it. On a few images the error is so large that anything would count.
 
     Args:
         trial: Successful trial.
-        whole: Length of the whole schedule in epochs.
+        plan: Plan of the search.
     """
     if trial.start_loss is None or trial.val_loss is None:
         return True
-    doubtful = short(trial, whole) and trial.val_images >= _ENOUGH_IMAGES
-    needed = -trial.gain_noise if doubtful else trial.gain_noise
+    needed = trial.gain_noise
+    if short(trial, plan.epochs) and trial.val_images >= _ENOUGH_IMAGES:
+        # Thresholds of labels always need images that are kept out.
+        tested = plan.head_rules is not None or trial.val_images >= _TESTED[min(plan.folds, 2)]
+        needed = -trial.gain_noise if tested else 0.0
     return trial.start_loss - trial.val_loss > needed
 
 
