@@ -1,9 +1,12 @@
 """What a head may see of a network, and how it is solved."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from headstart.features.probe import FEW_STRENGTHS, Validated, cross_validate
 from headstart.recipes.parsing import parse_recipe
 from headstart.training.experiment import Experiment
 from headstart.training.solving import CHOICES
@@ -49,6 +52,33 @@ def test_what_a_head_sees_is_chosen_by_cross_validation(experiment: Experiment) 
     assert chosen.validated is not None
     assert scores[best] == pytest.approx(chosen.validated.log_loss)
     assert scores[best] <= min(scores.values()) / (1 - 0.02) ** 3 + 0.01  # fewer penalties
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "times"), [("linear", 0), ("mlp", 1)])
+def test_a_large_head_is_not_validated_again_once_its_features_are_chosen(
+    name: str, times: int, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a hidden layer lies between them and its last layer."""
+    monkeypatch.setattr("headstart.features.probe.FOLDS_BY_WORK", ())
+    tried: list[Validated] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Validated:
+        tried.append(cross_validate(*args, **kwargs))
+        return tried[-1]
+
+    monkeypatch.setattr("headstart.training.solving.cross_validate", noted)
+    recipe = parse_recipe(
+        {"backbone": {"resolution": 64}, "head": {"name": name, "penalty": 0.0},
+         "freezing": "head_only", "augmentation": "none", "averaging": "none"}
+    )  # fmt: skip
+    chosen = build_transfer_model(experiment.extractor, recipe, "features")
+    assert len(tried) == len(CHOICES) + times
+    assert chosen.validated in tried
+    assert chosen.validated is not None
+    assert chosen.validated.strength in FEW_STRENGTHS
+    if not times:
+        assert chosen.validated.log_loss <= min(each.log_loss for each in tried) / 0.98**3
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ _CURVATURE = 0.02
 _AT_ONCE = 1 << 19
 """Number of values of which a temporary copy is made."""
 
-_MOST_ROTATED = 6000
+_MOST_ROTATED = 5000
 """Number of images or features up to which features are made uncorrelated: two squares of them."""
 
 _ALWAYS_ROTATED = 2000

@@ -12,6 +12,7 @@ from headstart.features.probe import (
     STRENGTHS,
     LabelledFeatures,
     Validated,
+    affordable_strengths,
     cross_validate,
     fit_probe,
 )
@@ -34,18 +35,20 @@ CHOICES: tuple[tuple[str, str], ...] = (
 
 def chosen_head(
     extractor: FeatureExtractor, recipe: Recipe, table: FeatureTable | None, whole: FeatureLayout
-) -> HeadUnion:
+) -> tuple[HeadUnion, Validated | None]:
     """Returns the head with what it sees, by cross-validation where that is left open.
 
     A larger choice must be better than a smaller one by a share of its log loss. Every other
-    penalty suffices for that.
+    penalty suffices for that. Where only a few are affordable, they are all tried, and their score
+    is returned, too.
     """
     given: HeadUnion = recipe.head
     if given.features != "auto" and (table is None or given.normalize != "auto"):
-        return given
+        return given, None
     if table is None:
-        return given.model_copy(update={"features": LAST})
+        return given.model_copy(update={"features": LAST}), None
     best: HeadUnion = given
+    score: Validated | None = None
     least = np.inf
     for features, normalize in CHOICES:
         fits = given.features in {"auto", features} and given.normalize in {"auto", normalize}
@@ -53,10 +56,12 @@ def chosen_head(
             continue
         method: HeadUnion = given.model_copy(update={"features": features, "normalize": normalize})
         columns = seen_by(method, whole.only(features), table.of(features))
-        loss = _validate(extractor, recipe, method, columns, STRENGTHS[::2]).log_loss
-        if loss < (1 - MUST_GAIN) * least:
-            best, least = method, loss
-    return best
+        few = affordable_strengths(*columns.shape, len(extractor.classes)) != STRENGTHS
+        found = _validate(extractor, recipe, method, columns, None if few else STRENGTHS[::2])
+        if found.log_loss < (1 - MUST_GAIN) * least:
+            best, least = method, found.log_loss
+            score = found if few and not method.has_hidden_layer else None
+    return best, score
 
 
 def seen_by(
@@ -83,8 +88,17 @@ def solve_head(
     method: HeadUnion,
     head: Head,
     features: NDArray[np.float32],
+    score: Validated | None = None,
 ) -> Validated | None:
     """Solves a head on the features (N, F) of the training images that it sees.
+
+    Args:
+        extractor: Feature extractor.
+        recipe: Recipe of the head.
+        method: Head method, of which it is known what it sees.
+        head: Head that gets the weights.
+        features: Features (N, F).
+        score: Cross-validated score of its last layer, if that is known.
 
     Returns:
         The cross-validated score of its last layer, if its penalty was not given.
@@ -96,7 +110,7 @@ def solve_head(
         columns = embeddings.numpy()
         strength = method.solved_penalty
         if not strength:
-            of_last_layer.append(_validate(extractor, recipe, method, columns))
+            of_last_layer.append(score or _validate(extractor, recipe, method, columns))
             strength = of_last_layer[0].strength
         probe = fit_probe(
             columns, labels, classes, strength, method.solved_smoothing, _one_scale(method)

@@ -141,8 +141,9 @@ def build_transfer_model(
     if recipe.head.init == "probe" and known is None:
         features = features_of(extractor, prefix, cached["train"], whole.taps)
         table = FeatureTable(features, whole)
-    method = known.method if known else chosen_head(extractor, recipe, table, whole)
-    validated = known.validated if known else None
+    method, validated = (
+        (known.method, known.validated) if known else chosen_head(extractor, recipe, table, whole)
+    )
     layout = whole.only(method.features)
     if boundary == FEATURES:
         cached = {part: whole.pick(array, layout) for part, array in cached.items()}
@@ -152,7 +153,8 @@ def build_transfer_model(
     if known is not None:
         head.load_state_dict(known.state)
     if table is not None:
-        validated = solve_head(extractor, recipe, method, head, table.of(method.features))
+        columns = table.of(method.features)
+        validated = solve_head(extractor, recipe, method, head, columns, validated)
     network = _suffix(extractor, boundary, layout.taps).to(extractor.device)
     head.to(extractor.device)
     if recipe.backbone.drop_path:
