@@ -504,7 +504,9 @@ def test_a_short_schedule_may_be_worse_only_where_the_final_training_is_tested(
         start_loss=0.4, val_loss=0.41, val_images=images, gain_noise=0.02,
     )  # fmt: skip
     of_labels = FittedRules(rules=(), images=images, log_loss=0.4, log_loss_uncalibrated=0.4)
-    plan = plan_of(1).model_copy(update={"folds": folds, "head_rules": of_labels if rules else None})
+    plan = plan_of(1).model_copy(
+        update={"folds": folds, "head_rules": of_labels if rules else None}
+    )
     assert pays(trial, plan) is paid
 
 

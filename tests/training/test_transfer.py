@@ -69,7 +69,7 @@ def test_a_large_head_is_not_validated_again_once_its_features_are_chosen(
 
     monkeypatch.setattr("headstart.training.solving.cross_validate", noted)
     recipe = parse_recipe(
-        {"backbone": {"resolution": 64}, "head": {"name": name, "penalty": 0.0},
+        {"backbone": {"resolution": 64}, "head": {"name": name},
          "freezing": "head_only", "augmentation": "none", "averaging": "none"}
     )  # fmt: skip
     chosen = build_transfer_model(experiment.extractor, recipe, "features")

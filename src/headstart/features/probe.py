@@ -119,7 +119,8 @@ def cross_validate(
         progress: Progress display.
     """
     if strengths is None:
-        strengths = affordable_strengths(*data.features.shape, data.classes)
+        rows, width = data.features.shape
+        strengths = affordable_strengths(rows, width, data.classes)
     found = out_of_fold(data, strengths, smoothing, seed=seed, progress=progress)
     tested = np.isfinite(found[0]).all(1)
     if not tested.any():  # no fold leaves two classes to learn from

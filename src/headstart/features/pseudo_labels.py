@@ -77,8 +77,8 @@ class HeadKind:
         """Returns the head for features (N, F) and soft labels (N, C); rows sum to weights."""
         if not self.penalty:
             return ClassMeans(_directions(shares.T @ _directions(features)), self.scale)
-        classes = shares.shape[1]
-        path = path_to(self.penalty, *features.shape, classes)
+        (rows, width), classes = features.shape, shares.shape[1]
+        path = path_to(self.penalty, rows, width, classes)
         return fit_path(features, shares, classes, path, self.smoothing, self.one_scale)[-1]
 
 

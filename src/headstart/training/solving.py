@@ -56,7 +56,8 @@ def chosen_head(
             continue
         method: HeadUnion = given.model_copy(update={"features": features, "normalize": normalize})
         columns = seen_by(method, whole.only(features), table.of(features))
-        few = affordable_strengths(*columns.shape, len(extractor.classes)) != STRENGTHS
+        rows, width = columns.shape
+        few = affordable_strengths(rows, width, len(extractor.classes)) != STRENGTHS
         found = _validate(extractor, recipe, method, columns, None if few else STRENGTHS[::2])
         if found.log_loss < (1 - MUST_GAIN) * least:
             best, least = method, found.log_loss
