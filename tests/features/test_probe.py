@@ -13,7 +13,6 @@ from headstart.features.probe import (
     LabelledFeatures,
     Probe,
     Validated,
-    _pays_to_rotate,
     affordable_folds,
     affordable_strengths,
     cross_validate,
@@ -127,32 +126,15 @@ def test_the_chosen_penalty_is_reached_over_those_that_were_tried(
     assert not np.array_equal(few.weight, every.weight)
 
 
-@pytest.mark.parametrize(
-    ("rows", "features", "classes", "pays"),
-    [
-        (6_092, 4_144, 196, True),
-        (2_440, 4_144, 60, True),
-        (50_000, 4_144, 10, False),
-        (50_000, 1_280, 2, True),
-        (1_000, 4_144, 2, True),
-        (7_000, 6_500, 5_000, False),
-    ],
-)
-def test_features_are_made_uncorrelated_where_that_saves_time(
-    rows: int, features: int, classes: int, pays: bool
-) -> None:
-    assert _pays_to_rotate(rows, features, classes) is pays
-
-
 @pytest.mark.parametrize(("rows", "width"), [(300, 90), (90, 300)])
 def test_large_features_are_made_uncorrelated_like_small_ones(
     monkeypatch: pytest.MonkeyPatch, rows: int, width: int
 ) -> None:
     features, labels = blobs(rows, width, 3, spread=6.0)
     small = fit_probe(features, labels, 3, 1e-5)
-    monkeypatch.setattr("headstart.features.probe._ALWAYS_ROTATED", 50)
+    monkeypatch.setattr("headstart.features.conditioning._ALWAYS_ROTATED", 50)
     large = fit_probe(features, labels, 3, 1e-5)
-    monkeypatch.setattr("headstart.features.probe._MOST_ROTATED", 50)
+    monkeypatch.setattr("headstart.features.conditioning._MOST_ROTATED", 50)
     as_they_are = fit_probe(features, labels, 3, 1e-5)
     assert np.array_equal(large.weight, small.weight)
     assert not np.array_equal(as_they_are.weight, small.weight)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from headstart.data.splits import folds
 from headstart.data.threads import scipy_in_one_thread, threads_apart
 from headstart.evaluation.calibration import calibrated_score
+from headstart.features.conditioning import rotated, standardized
 from headstart.features.one_vs_rest import label_sets, sigmoid_loss
 from headstart.features.soft_labels import soft_loss
-from headstart.inputs.large_arrays import copied, large_array
+from headstart.inputs.large_arrays import copied
 from headstart.progress import SILENT, Progress
 
 STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -22,18 +23,6 @@ STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 _CURVATURE = 0.02
 """Typical curvature of the log loss along a logit, p (1 - p); with it, fits take few steps."""
-
-_AT_ONCE = 1 << 19
-"""Number of values of which a temporary copy is made."""
-
-_MOST_ROTATED = 5000
-"""Number of images or features up to which features are made uncorrelated: two squares of them."""
-
-_ALWAYS_ROTATED = 2000
-"""The same, where it takes no time to speak of."""
-
-_STEPS = 400
-"""Evaluations of the loss whose products may take as long as making features uncorrelated."""
 
 FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 """Numbers of folds, with the largest affordable rows x columns x classes x penalties x folds."""
@@ -217,7 +206,7 @@ def affordable_folds(rows: int, features: int, classes: int) -> int:
         >>> affordable_folds(500, 1280, 10), affordable_folds(10_000, 1280, 100)
         (5, 1)
     """
-    columns = min(rows, features)  # see `_rotated`
+    columns = min(rows, features)  # see `features/conditioning`
     work = rows * columns * classes * len(STRENGTHS)
     return next((n for n, limit in FOLDS_BY_WORK if n * work <= limit), 1)
 
@@ -270,9 +259,9 @@ def fit_path(
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - heavy
 
-    standard, mean, scale = _standardized(features, one_scale, rows)
+    standard, mean, scale = standardized(features, one_scale, rows)
     labels = labels if rows is None else labels[rows]
-    columns, sizes, basis = _rotated(standard, classes)
+    columns, sizes, basis = rotated(standard, classes)
     loss_and_gradient = _loss_of(labels)
     solution = np.zeros((columns.shape[1] + 1, classes))
     path = []
@@ -304,75 +293,11 @@ def fit_path(
     return path
 
 
-def _standardized(
-    features: NDArray[np.floating], one_scale: bool, rows: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Returns some features, less their mean and divided by their scale, with the mean and scale.
-
-    Both statistics are of these features. Further copies are of a few images at a time.
-    """
-    standard = copied(features, None if rows is None else np.flatnonzero(rows))
-    mean = standard.mean(0, dtype=np.float64).astype(np.float32)
-    standard -= mean
-    squares = np.zeros(standard.shape[1])
-    rows_at_once = max(1, _AT_ONCE // standard.shape[1])
-    for start in range(0, len(standard), rows_at_once):
-        squares += np.square(standard[start : start + rows_at_once], dtype=np.float64).sum(0)
-    deviation = np.sqrt(squares / len(standard))
-    if one_scale:
-        deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
-    # Nearly constant features must not be amplified.
-    scale = np.maximum(deviation, 1e-2 * deviation.mean() + 1e-8).astype(np.float32)
-    standard /= scale
-    return standard, mean, scale
-
-
 def _loss_of(labels: NDArray[np.int64] | NDArray[np.float32]) -> Callable[..., Any]:
     """Returns the loss for class numbers (N,), sets of labels or soft labels, both (N, C)."""
     if labels.ndim == 1:
         return _loss_and_gradient
     return soft_loss if labels.dtype.kind == "f" else sigmoid_loss
-
-
-def _rotated(
-    standard: NDArray[np.float32], classes: int
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32] | None]:
-    """Returns coordinates (N, R) in the span of the rows, their lengths (R,) and the basis (F, R).
-
-    An L2 penalty is invariant under rotation, and outside the span the weights are zero. So the
-    problem needs only as many columns as there are images or features. In these coordinates they
-    are uncorrelated. Where that costs more than it saves, the features stay as they are, without a
-    basis.
-    """
-    rows, features = standard.shape
-    if not _pays_to_rotate(rows, features, classes):
-        squares = np.einsum("nf,nf->f", standard, standard, dtype=np.float64)
-        return standard, np.sqrt(squares), None
-    if features <= rows:
-        values, vectors = np.linalg.eigh(standard.T @ standard)
-        kept = values > 1e-6 * values[-1]
-        basis = vectors[:, kept]
-        rotated = large_array((rows, basis.shape[1]))
-        np.matmul(standard, basis, out=rotated)
-        return rotated, np.sqrt(values[kept], dtype=np.float64), basis
-    values, vectors = np.linalg.eigh(standard @ standard.T)
-    kept = values > 1e-6 * values[-1]
-    sizes = np.sqrt(values[kept])
-    vectors = vectors[:, kept]
-    return vectors * sizes, sizes.astype(np.float64), standard.T @ (vectors / sizes)
-
-
-def _pays_to_rotate(rows: int, features: int, classes: int) -> bool:
-    """Returns whether making features uncorrelated saves more than it costs.
-
-    Without it the fit has more columns, and stops further from the optimum.
-    """
-    least = min(rows, features)
-    if not _ALWAYS_ROTATED < least <= _MOST_ROTATED:
-        return least <= _ALWAYS_ROTATED
-    products = 4 * rows * features * least  # of the features with each other and with the basis
-    eigenvectors = 9 * least**3
-    return products + eigenvectors < _STEPS * 4 * rows * least * classes
 
 
 def _loss_and_gradient(
