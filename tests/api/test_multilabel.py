@@ -206,6 +206,8 @@ def test_fine_tuning_is_compared_with_the_head(
     assert "Table of all epochs" in page
     assert '<th scope="col" class="number">Validation mAP</th>' in page
     assert "<dt>Trained part</dt>" in page
+    assert "validation mAP, %" in page
+    assert "Accuracy on training images" not in page
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def what_was_done(record: RunRecord, epochs: Sequence[EpochRecord]) -> list[tupl
         ("Temperature", "" if record.calibration is None else record.calibration.described),
         ("Why training ended", record.stop_reason),
         (f"Validation {'mAP' if several else 'accuracy'}", ", ".join(validation)),
-        ("Accuracy on training images", _view_gap(record)),
+        (f"{'mAP' if several else 'Accuracy'} on training images", _view_gap(record)),
         ("Test set opened", _opened(record)),
         *(record.continued.lines if record.continued else ()),
         *(record.unlabelled.lines if record.unlabelled else ()),

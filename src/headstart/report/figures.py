@@ -71,9 +71,14 @@ def loss_curves(epochs: Sequence[EpochRecord]) -> str:
     return inline_svg(figure, "loss", _VARIABLES)
 
 
-def accuracy_curve(epochs: Sequence[EpochRecord]) -> str:
-    """Returns an inline SVG of the validation accuracy over the epochs; all need a validation."""
-    figure, axes = _axes("epoch", "validation accuracy, %")
+def accuracy_curve(epochs: Sequence[EpochRecord], measure: str = "accuracy") -> str:
+    """Returns an inline SVG of the validation accuracy over the epochs; all need a validation.
+
+    Args:
+        epochs: Epochs.
+        measure: Name of what was measured.
+    """
+    figure, axes = _axes("epoch", f"validation {measure}, %")
     values = [100 * (e.val_accuracy or 0.0) for e in epochs]
     axes.plot([e.epoch for e in epochs], values, "o-", color=_FIRST, markersize=4)
     for index, offset in ((0, (7, -9)), (-1, (-9, 7))):  # beside a line that rises

@@ -76,7 +76,7 @@ def _parts(record: RunRecord, album: Album, data: Path | None) -> dict[str, Any]
         "record": record,
         "facts": what_was_done(record, epochs),
         "epochs": epochs,
-        **_curves(epochs),
+        **_curves(epochs, "mAP" if record.task == "multilabel" else "accuracy"),
         "leaderboard": leaderboard_of(folder) if trials else [],
         "optimism": optimism(trials),
         "brought": what_each_brought(folder),
@@ -104,13 +104,13 @@ def _script() -> str:
     return environment.loader.get_source(environment, "script.js")[0]
 
 
-def _curves(epochs: Sequence[EpochRecord]) -> dict[str, str | None]:
+def _curves(epochs: Sequence[EpochRecord], measure: str) -> dict[str, str | None]:
     """Returns the pictures of the training; None for those without anything to show."""
     trained = any(epoch.epoch for epoch in epochs)
     validated = [epoch for epoch in epochs if epoch.val_accuracy is not None]
     return {
         "loss_svg": loss_curves(epochs) if trained else None,
-        "accuracy_svg": accuracy_curve(validated) if len(validated) > 1 else None,
+        "accuracy_svg": accuracy_curve(validated, measure) if len(validated) > 1 else None,
     }
 
 
