@@ -24,6 +24,8 @@ STRENGTHS: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _CURVATURE = 0.02
 """Typical curvature of the log loss along a logit, p (1 - p); with it, fits take few steps."""
 
+_MANY_WEIGHTS = 100_000
+
 FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 """Numbers of folds, with the largest affordable rows x columns x classes x penalties x folds."""
 
@@ -264,6 +266,8 @@ def fit_path(
     columns, sizes, basis = rotated(standard, classes)
     loss_and_gradient = _loss_of(labels)
     solution = np.zeros((columns.shape[1] + 1, classes))
+    # What L-BFGS remembers takes as long as the products where there are many weights.
+    steps_known = 5 if solution.size > _MANY_WEIGHTS else 10
     path = []
     for strength in strengths:
         # In these units the loss curves about equally in every direction: a few steps lead to the
@@ -284,7 +288,7 @@ def fit_path(
                 jac=True,
                 method="L-BFGS-B",
                 # Cross-validation evaluates the result, so a fit may stop early.
-                options={"maxiter": 50, "maxcor": 5, "ftol": 1e-5, "gtol": 0.0},
+                options={"maxiter": 50, "maxcor": steps_known, "ftol": 1e-5, "gtol": 0.0},
             )
         solution = (found.x * units).reshape(-1, classes)
         weight, bias = solution[:-1].astype(np.float32), solution[-1].astype(np.float32)
