@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from threadpoolctl import (  # type: ignore[import-untyped]
     ThreadpoolController,
@@ -28,9 +29,15 @@ def scipy_in_one_thread() -> Iterator[None]:
 
     The wheels of both bring an OpenBLAS of their own, whose threads go on waiting actively after
     each product. Where products of both take turns, they keep each other from working
-    (`findings/scipy_blas_threads_fight.sh`).
+    (`findings/scipy_blas_threads_fight.sh`). SciPy must have been imported.
     """
+    with _of_scipy().limit(limits=1):
+        yield
+
+
+@cache
+def _of_scipy() -> ThreadpoolController:
+    """Returns the thread pools of SciPy; to look for them takes as long as a small fit."""
     pools = ThreadpoolController()
     of_scipy = [each["filepath"] for each in pools.info() if "scipy.libs" in each["filepath"]]
-    with pools.select(filepath=of_scipy).limit(limits=1):
-        yield
+    return pools.select(filepath=of_scipy)
