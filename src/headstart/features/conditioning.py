@@ -59,9 +59,9 @@ def rotated(
         values, vectors = np.linalg.eigh(standard.T @ standard)
         kept = values > 1e-6 * values[-1]
         basis = vectors[:, kept]
-        rotated = large_array((rows, basis.shape[1]))
-        np.matmul(standard, basis, out=rotated)
-        return rotated, np.sqrt(values[kept], dtype=np.float64), basis
+        columns = large_array((rows, basis.shape[1]))
+        np.matmul(standard, basis, out=columns)
+        return columns, np.sqrt(values[kept], dtype=np.float64), basis
     values, vectors = np.linalg.eigh(standard @ standard.T)
     kept = values > 1e-6 * values[-1]
     sizes = np.sqrt(values[kept])

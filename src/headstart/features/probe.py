@@ -25,6 +25,7 @@ _CURVATURE = 0.02
 """Typical curvature of the log loss along a logit, p (1 - p); with it, fits take few steps."""
 
 _MANY_WEIGHTS = 100_000
+"""Number of weights from which L-BFGS remembers fewer steps."""
 
 FOLDS_BY_WORK = ((5, 2e8), (3, 3e9))
 """Numbers of folds, with the largest affordable rows x columns x classes x penalties x folds."""
@@ -266,7 +267,7 @@ def fit_path(
     columns, sizes, basis = rotated(standard, classes)
     loss_and_gradient = _loss_of(labels)
     solution = np.zeros((columns.shape[1] + 1, classes))
-    # What L-BFGS remembers takes as long as the products where there are many weights.
+    # With many weights, going through what L-BFGS remembers takes as long as the products.
     steps_known = 5 if solution.size > _MANY_WEIGHTS else 10
     path = []
     for strength in strengths:
