@@ -3,16 +3,16 @@
     python benchmarks/head_kinds.py --images 15 --splits 3
 
 draws training images of each class of the shared data sets, groups kept apart, and the other images
-are the test. The search of heads chooses one head by cross-validation, once among all kinds and
-once among those without the covariance of the last map and without parts of unit length. It prints
-the mean accuracy and log loss of both on the test, and what was chosen how often.
+are the test. The search of heads chooses by cross-validation: one head among those without the
+covariance of the last map and without parts of unit length (before), one among all kinds (best),
+and one of these or the mean of several (mean). It prints the mean accuracy and log loss of each on
+the test, and how often the mean was chosen.
 """
 
 import argparse
 import json
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from headstart.features.probe import LabelledFeatures, fit_probe
 from headstart.methods.head import HeadUnion, Linear
 from headstart.progress import SILENT
 from headstart.search.heads import search_heads
+from headstart.training.solving import mean_of_heads
 from records import BENCH, DATA
 
 SETS = (
@@ -61,15 +62,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=SETS, help="data sets")
     parser.add_argument("--images", type=int, nargs="+", default=[5, 15], help="of each class")
     parser.add_argument("--splits", type=int, default=3, help="how many for each number")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first split")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--keep", type=Path, help="file that gets a JSON line for each head")
     args = parser.parse_args()
-    print("| data | images a class | before | all kinds | gain | log loss | chosen |")
+    print("| data | images a class | accuracy: before | best | mean | log loss | mean chosen |")
     print("|-|-|-|-|-|-|-|")
     for name in args.only:
         drawn = features(args.data / name, args.backbone)
         for images in args.images:
-            rows = list(compared(drawn, images, args.splits))
+            seeds = range(args.first, args.first + args.splits)
+            rows = list(compared(drawn, images, seeds))
             if args.keep:
                 with args.keep.open("a", encoding="utf-8") as file:
                     file.writelines(json.dumps({"data": name, **row}) + "\n" for row in rows)
@@ -105,24 +108,25 @@ def features(folder: Path, name: str) -> Drawn:
     return Drawn(table, labels[used].astype(np.int64), groups, len(classes))
 
 
-def compared(drawn: Drawn, images: int, splits: int) -> Iterator[dict[str, object]]:
+def compared(drawn: Drawn, images: int, seeds: Iterable[int]) -> Iterator[dict[str, object]]:
     """Yields the results of both searches on each split."""
-    for seed in range(splits):
+    for seed in seeds:
         train = _some_of_each(drawn, images, seed)
         plain = drawn.table.layout.only("stages")
         for arm, layout, given in (
             ("before", plain, Linear(normalize="none")),
-            ("all kinds", drawn.table.layout, Linear()),
+            ("best", drawn.table.layout, Linear()),
+            ("mean", drawn.table.layout, Linear()),
         ):
             began = time.monotonic()
-            head = _searched(drawn, train, layout, given, seed)
+            head = _searched(drawn, train, layout, given, seed, arm == "mean")
             took = time.monotonic() - began
             logits = _fitted(drawn, train, layout, head)
             loss, accuracy = _calibrated(logits, drawn.labels[~train])
             yield {
                 "images": images, "split": seed, "arm": arm, "accuracy": accuracy, "loss": loss,
                 "seconds": took, "features": head.features, "normalize": head.normalize,
-                "head": head.name,
+                "head": head.name, "mean_of": len(head.solutions),
             }  # fmt: skip
 
 
@@ -140,11 +144,16 @@ def _some_of_each(drawn: Drawn, images: int, seed: int) -> NDArray[np.bool_]:
 
 
 def _searched(
-    drawn: Drawn, train: NDArray[np.bool_], layout: FeatureLayout, given: Linear, seed: int
+    drawn: Drawn,
+    train: NDArray[np.bool_],
+    layout: FeatureLayout,
+    given: Linear,
+    seed: int,
+    averages: bool,
 ) -> HeadUnion:
     array = drawn.table.layout.pick(drawn.table.array, layout)[train]
     data = LabelledFeatures(array, drawn.labels[train], drawn.classes, drawn.groups[train])
-    return search_heads(data, layout, given, seed).trials[0].head
+    return search_heads(data, layout, given, seed, averages=averages).trials[0].head
 
 
 def _fitted(
@@ -156,8 +165,12 @@ def _fitted(
     head = method.build(part.widths, drawn.classes, torch.nn.Identity()).eval()
 
     def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        columns, labels = embeddings.numpy(), drawn.labels[train]
+        if method.solutions:
+            mean = mean_of_heads(method, columns, part, labels, drawn.classes)
+            return torch.from_numpy(mean[0]), torch.from_numpy(mean[1])
         probe = fit_probe(
-            embeddings.numpy(), drawn.labels[train], drawn.classes, method.solved_penalty,
+            columns, labels, drawn.classes, method.solved_penalty,
             method.solved_smoothing, method.has_unit_parts,
         )  # fmt: skip
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
@@ -179,17 +192,11 @@ def _row(name: str, images: int, rows: list[dict[str, object]]) -> str:
     def mean(arm: str, what: str) -> float:
         return float(np.mean([float(str(row[what])) for row in rows if row["arm"] == arm]))
 
-    before, after = mean("before", "accuracy"), mean("all kinds", "accuracy")
-    chosen = Counter(
-        f"{row['head']}, {row['features']}, {row['normalize']}"
-        for row in rows if row["arm"] == "all kinds"
-    )  # fmt: skip
-    told = "; ".join(f"{what} ({count})" for what, count in chosen.most_common())
-    losses = f"{mean('before', 'loss'):.3f} to {mean('all kinds', 'loss'):.3f}"
-    return (
-        f"| {name} | {images} | {before:.1%} | {after:.1%} | {100 * (after - before):+.1f} | "
-        f"{losses} | {told} |"
-    )
+    arms = ("before", "best", "mean")
+    right = " | ".join(f"{mean(arm, 'accuracy'):.1%}" for arm in arms)
+    losses = ", ".join(f"{mean(arm, 'loss'):.3f}" for arm in arms)
+    chosen = sum(bool(row["mean_of"]) for row in rows if row["arm"] == "mean")
+    return f"| {name} | {images} | {right} | {losses} | {chosen} of {len(rows) // len(arms)} |"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,20 @@ def test_named_recipes_round_trip_through_files(name: str, tmp_path: Path) -> No
     assert load_recipe(str(tmp_path / "r.json")) == recipe
 
 
+def test_a_mean_of_heads_round_trips_through_files(tmp_path: Path) -> None:
+    heads = [
+        {"features": "stages", "penalty": 1e-5},
+        {"features": "last+covariance", "penalty": 0.03, "smoothing": 0.1, "temperature": 0.7},
+    ]
+    whole = {"name": "linear", "features": "stages+covariance", "normalize": "unit"}
+    recipe = parse_recipe({"head": {**whole, "mean_of": heads}})
+    assert [each.penalty for each in recipe.head.solutions] == [1e-5, 0.03]
+    (tmp_path / "r.toml").write_text(to_toml(recipe))
+    (tmp_path / "r.json").write_text(recipe.model_dump_json())
+    assert load_recipe(str(tmp_path / "r.toml")) == recipe
+    assert load_recipe(str(tmp_path / "r.json")) == recipe
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

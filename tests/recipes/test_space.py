@@ -105,6 +105,14 @@ def test_names_are_full_paths_and_each_is_asked_once() -> None:
             for field in ("feature_flip", "test_time_flip")
         ),
         ({"feature_flip": True, "freezing": "head_only"}, "trains on pooled features"),
+        *(
+            ({"head": {**head, "mean_of": [{"features": "stages", "penalty": 0.1}]}}, "see parts")
+            for head in (
+                {"name": "linear", "features": "last+covariance", "normalize": "unit"},
+                {"name": "linear", "features": "stages", "normalize": "auto"},
+                {"name": "linear", "features": "auto", "normalize": "unit"},
+            )
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(

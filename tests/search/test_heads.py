@@ -50,7 +50,7 @@ def everything(last: np.ndarray) -> dict[str, np.ndarray]:
 
 def test_every_kind_of_head_is_tried_and_the_best_comes_first() -> None:
     last, labels = blobs(120, 8, 3, spread=3.0)
-    found = searched(everything(last), labels, 3, np.arange(120))
+    found = searched(everything(last), labels, 3, np.arange(120), averages=False)
     linear = len(LINEAR) + SMOOTHED * len(SMOOTHINGS)
     assert len(found.trials) == linear * len(PENALTIES) + len(COSINES)
     losses = [trial.loss for trial in found.trials]
@@ -62,6 +62,48 @@ def test_every_kind_of_head_is_tried_and_the_best_comes_first() -> None:
     best = found.trials[0]
     assert best.images == 120
     assert best.right == int((found.logits.argmax(1) == labels).sum())
+
+
+def test_the_mean_of_all_heads_that_can_be_added_comes_first_where_it_is_worth_more() -> None:
+    parts, labels = alike(120)
+    alone = searched(parts, labels, 3, np.arange(120), averages=False)
+    found = searched(parts, labels, 3, np.arange(120))
+    assert found.trials[1:] == alone.trials
+    mean = found.trials[0]
+    kinds = [(each.features, each.smoothing) for each in mean.head.solutions]
+    plain = [features for features, normalize in LINEAR if normalize == "unit"]
+    assert kinds[: len(plain)] == [(features, 0.0) for features in plain]
+    best = {
+        (each.head.features, each.head.solved_smoothing): each.head.solved_penalty
+        for each in reversed(alone.trials)
+        if isinstance(each.head, Linear) and each.head.normalize == "unit"
+    }
+    assert {(e.features, e.smoothing): e.penalty for e in mean.head.solutions} == best
+    assert mean.loss < alone.trials[0].loss + 0.1
+    assert mean.right == int((found.logits.argmax(1) == labels).sum())
+
+
+@pytest.mark.parametrize("n_folds", [5, 3])
+def test_a_mean_is_tried_only_where_five_folds_are_affordable(
+    n_folds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.search.heads.PENALTIES", (1e-2,))
+    monkeypatch.setattr("headstart.search.heads.COSINES", ())
+    monkeypatch.setattr("headstart.search.heads.affordable_folds", lambda *_: n_folds)
+    parts, labels = alike(120)
+    found = searched(parts, labels, 3, np.arange(120))
+    assert bool(found.trials[0].head.solutions) == (n_folds == 5)
+
+
+def alike(rows: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Parts that tell the classes equally well, each with noise of its own."""
+    labels = (np.arange(rows) % 3).astype(np.int64)
+    centres = np.random.default_rng(99).normal(0, 1, (3, 40))
+    parts = {
+        name: (centres[labels] + 2.5 * np.random.default_rng(seed).normal(size=(rows, 40)))
+        for seed, name in enumerate(("c:covariance", "c", ""))
+    }
+    return parts, labels
 
 
 def test_the_best_kinds_alone_are_smoothed() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.methods.method import Choices, Method, Range, family
 
@@ -71,6 +71,16 @@ class HeadMethod(Method):
         return float(getattr(self, "smoothing", 0.0))
 
     @property
+    def solutions(self) -> "tuple[Solution, ...]":
+        """The solved heads that it is the mean of; empty if one is solved."""
+        return ()
+
+    @property
+    def holds_its_mean(self) -> bool:
+        """Whether it can be the mean of what it is to be the mean of."""
+        return True
+
+    @property
     def open_to_search(self) -> bool:
         """Whether a search may replace the head."""
         return False
@@ -88,6 +98,24 @@ class HeadMethod(Method):
         from headstart.methods.head_layers import UnitParts
 
         return UnitParts(widths) if self.has_unit_parts else nn.Identity()
+
+
+class Solution(BaseModel):
+    """One of the solved heads that a linear head is the mean of.
+
+    Attributes:
+        features: What it sees: a part of what the whole head sees.
+        penalty: L2 penalty.
+        smoothing: Label smoothing.
+        temperature: Temperature that divides its logits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    features: Literal["last", "stages", "last+covariance", "stages+covariance"]
+    penalty: Annotated[float, Field(gt=0, le=100)]
+    smoothing: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
 
 
 class Linear(HeadMethod):
@@ -108,11 +136,32 @@ class Linear(HeadMethod):
     smoothing: Annotated[float, Field(ge=0, le=0.5, description="label smoothing of the probe")] = (
         0.0
     )
+    mean_of: Annotated[
+        tuple[Solution, ...],
+        Field(
+            description="solved heads whose weighted mean the probe is, each a table of "
+            "`features`, `penalty`, `smoothing` and `temperature`; none: one head is solved"
+        ),
+    ] = ()
 
     @property
     def open_to_search(self) -> bool:
         """Whether a search may replace the head: it is a probe without a given penalty."""
-        return self.init == "probe" and not self.penalty
+        return self.init == "probe" and not self.penalty and not self.mean_of
+
+    @property
+    def solutions(self) -> tuple[Solution, ...]:
+        """The solved heads that it is the mean of; empty if one is solved."""
+        return self.mean_of
+
+    @property
+    def holds_its_mean(self) -> bool:
+        """Whether the heads that it is the mean of see parts of what it sees, at unit length."""
+        parts = set(self.features.split("+"))
+        # The last features are among those of the stages.
+        known = parts | ({"last"} if "stages" in parts else set())
+        inside = all(set(each.features.split("+")) <= known for each in self.mean_of)
+        return not self.mean_of or (inside and self.normalize == "unit")
 
     def build(self, widths: Sequence[int], classes: int, activation: "nn.Module") -> "Head":
         """Returns the head, initialized from torch's global random generator."""

@@ -165,9 +165,17 @@ def to_toml(recipe: Recipe, prefix: str = "") -> str:
     lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items() if key not in FAMILIES]
     for family_name in FAMILIES:
         lines += ["", f"[{prefix}{family_name}]"]
-        # JSON strings, numbers, booleans and flat lists are valid TOML values.
-        lines += [f"{key} = {json.dumps(value)}" for key, value in fields[family_name].items()]
+        lines += [f"{key} = {_value(value)}" for key, value in fields[family_name].items()]
     return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    """Returns a TOML value; JSON strings, numbers and booleans are valid ones."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value)
 
 
 def _scalar(text: str) -> Any:

@@ -186,6 +186,11 @@ RULES: tuple[tuple[str, Callable[[Recipe], bool]], ...] = (
         lambda r: r.head.remembers_images and r.freezing.begins_with_head,
     ),
     (
+        "head.mean_of adds heads that see parts of head.features, each with head.normalize = unit; "
+        "set both so, or leave head.mean_of out",
+        lambda r: not r.head.holds_its_mean,
+    ),
+    (
         "metric_loss.per_class must leave room for at least two classes in a batch; use at most "
         "half of batch_size",
         lambda r: 2 * r.metric_loss.drawn_together > r.batch_size,

@@ -20,6 +20,7 @@ from headstart.features.extractor import activations, features_of, open_prefix
 from headstart.features.layout import LAST, FeatureLayout, FeatureTable, layout_behind
 from headstart.features.probe import (
     FEW_STRENGTHS,
+    FOLDS_BY_WORK,
     STRENGTHS,
     LabelledFeatures,
     affordable_folds,
@@ -31,8 +32,9 @@ from headstart.progress import SILENT, Progress
 from headstart.recipes.parsing import parse_recipe
 from headstart.recipes.recipe import Recipe
 from headstart.recipes.space import drawn_families
+from headstart.search.head_average import HeldOut, mean_head
 from headstart.search.leaderboard import right_words, shown
-from headstart.text import counted
+from headstart.text import counted, listed
 from headstart.training.experiment import Experiment, development_set
 from headstart.training.run_context import RunContext
 from headstart.training.solving import seen_by
@@ -59,6 +61,8 @@ SMOOTHINGS = (0.1, 0.2)
 
 REPEATS_BELOW = ((300, 3), (600, 2))
 """Number of images below which cross-validation is repeated, and how often, with new folds."""
+
+_UNTOLD = {"name", "init", "dropout", "mean_of"}
 
 HEADS_SHARE = 0.06
 """Largest share of the time for trying heads."""
@@ -87,7 +91,8 @@ class HeadSearch:
     """The result of a search of heads.
 
     Attributes:
-        trials: Tried heads, the best first.
+        trials: Tried heads by their loss, but for the mean of several: where that is worth more
+            than the best, it comes first.
         logits: Out-of-fold logits (N, C) of the best; NaN for an image that was not tested.
     """
 
@@ -111,11 +116,12 @@ def search_heads(
     seed: int = 0,
     until: float | None = None,
     progress: Progress = SILENT,
+    averages: bool = True,
 ) -> HeadSearch:
     """Tries heads on cached features and ranks them by cross-validated log loss.
 
     All penalties of a kind come from one path of fits, each from the one before it. The best kinds
-    are then tried with label smoothing.
+    are then tried with label smoothing, and in the end the mean of those that can be added.
 
     Args:
         whole: Features (N, F) with labels and groups.
@@ -124,10 +130,13 @@ def search_heads(
         seed: Seed for the folds.
         until: Time on the clock of `time.monotonic` after which no further path is started.
         progress: Progress display.
+        averages: Whether to try the mean of heads, too; only with few images, where it pays and
+            takes no time.
     """
     tried: list[HeadTrial] = []
     best: NDArray[np.float32] | None = None
     best_of: dict[_Kind, float] = {}
+    addable: dict[_Kind, HeldOut] = {}
     table = FeatureTable(np.asarray(whole.features, np.float32), layout)
     kinds = _kinds(whole, layout, given or Linear())
     steps = iter(progress.track(range(most := _most(kinds)), "searching heads", most))
@@ -150,7 +159,10 @@ def search_heads(
             if best is None or loss < min(trial.loss for trial in tried):
                 best = logits
             tried.append(HeadTrial(head, loss, round(accuracy * images), images))
-            best_of[kind] = min(loss, best_of.get(kind, np.inf))
+            if loss < best_of.get(kind, np.inf):
+                best_of[kind] = loss
+                if kind.normalize == "unit" and kind.smoothing is not None:
+                    addable[kind] = HeldOut(head, logits)
         if not kinds and kind.smoothing is None:
             kinds = _smoothed(best_of)
     for _ in steps:
@@ -158,7 +170,29 @@ def search_heads(
     if best is None:  # no fold leaves two classes to learn from, so nothing can be compared
         best = np.full((len(whole.labels), whole.classes), np.nan, np.float32)
         tried = [HeadTrial(Linear(features="last", penalty=STRENGTHS[0]), 0.0, 0, 0)]
-    return HeadSearch(tuple(sorted(tried, key=lambda trial: trial.loss)), best)
+    found = HeadSearch(tuple(sorted(tried, key=lambda trial: trial.loss)), best)
+    few = affordable_folds(len(whole.labels), layout.width, whole.classes) == FOLDS_BY_WORK[0][0]
+    if averages and few and whole.labels.ndim == 1:
+        return _with_mean(found, list(addable.values()), whole.labels)
+    return found
+
+
+def _with_mean(
+    found: HeadSearch, heads: Sequence[HeldOut], labels: NDArray[np.int64]
+) -> HeadSearch:
+    """Returns the search with the mean of heads as the first trial, where it is worth more."""
+    tested = np.isfinite(found.logits[:, 0])
+    truth = labels[tested]
+    mean = mean_head(
+        [replace(each, logits=each.logits[tested]) for each in heads], truth, found.logits[tested]
+    )
+    if mean is None:
+        return found
+    loss, accuracy = calibrated_score(mean.logits, truth)
+    logits = np.full_like(found.logits, np.nan)
+    logits[tested] = mean.logits
+    trial = HeadTrial(mean.head, loss, round(accuracy * len(truth)), len(truth))
+    return HeadSearch((trial, *found.trials), logits)
 
 
 def seen(table: FeatureTable, features: str, normalize: str) -> NDArray[np.float32]:
@@ -270,7 +304,9 @@ def with_best_head(
         began = time.monotonic()
         classes = len(experiment.extractor.classes)
         data = LabelledFeatures(table.array, plain.labels, classes, plain.groups)
-        found = search_heads(data, table.layout, head, base.seed, until, run.progress)
+        # Unlabelled images serve a head that is solved once.
+        alone = experiment.unlabelled is None
+        found = search_heads(data, table.layout, head, base.seed, until, run.progress, alone)
         step.seconds = time.monotonic() - began
         best = found.trials[0]
         step.happened(
@@ -354,5 +390,8 @@ def _head_features(experiment: Experiment, boundary: str, rows: NDArray[np.int64
 
 
 def _describe_head(head: Linear | Cosine) -> str:
-    fields = {k: v for k, v in vars(head).items() if k not in {"name", "init", "dropout"}}
+    if head.solutions:
+        kinds = list(dict.fromkeys(each.features for each in head.solutions))
+        return f"the mean of {len(head.solutions)} linear heads on {listed(kinds)} features"
+    fields = {k: v for k, v in vars(head).items() if k not in _UNTOLD}
     return f"{head.name} ({', '.join(f'{k} = {shown(v)}' for k, v in fields.items())})"

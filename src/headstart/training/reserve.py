@@ -127,7 +127,8 @@ def solving_seconds(experiment: Experiment, recipe: Recipe) -> float:
     features = recipe.head.features
     layout = whole if features == "auto" else whole.only(features)
     images = len(split.train) + len(split.val)
-    return solve_s(images, layout.width, len(extractor.classes))
+    solved = max(1, len(recipe.head.solutions))
+    return solved * solve_s(images, layout.width, len(extractor.classes))
 
 
 def solve_s(images: int, features: int, classes: int) -> float:

@@ -1,6 +1,7 @@
 """The head, solved once more on the features of the fine-tuned network."""
 
 from headstart.features.extractor import FeatureExtractor
+from headstart.features.layout import FeatureTable
 from headstart.recipes.recipe import Recipe
 from headstart.text import percent
 from headstart.training.loop import predict
@@ -29,7 +30,7 @@ def retrain_head(extractor: FeatureExtractor, recipe: Recipe, transfer: Transfer
         method = method.model_copy(update={"penalty": transfer.validated.strength})
     features = predict(transfer.suffix, transfer.cached["train"], device=extractor.device)
     head = transfer.head.cpu()
-    solve_head(extractor, recipe, method, head, features)
+    solve_head(extractor, recipe, method, head, FeatureTable(features, transfer.layout))
     head.to(extractor.device)
 
 

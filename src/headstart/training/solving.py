@@ -83,22 +83,52 @@ def seen_by(
     return seen
 
 
+def mean_of_heads(
+    method: HeadUnion,
+    columns: NDArray[np.float32],
+    layout: FeatureLayout,
+    labels: NDArray[np.int64],
+    classes: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns weight (C, F) and bias (C,) of the mean of solved heads that see parts of columns.
+
+    All parts have unit length whatever is beside them, so the mean of the logits is one linear
+    layer.
+
+    Args:
+        method: Head method with the heads to solve.
+        columns: What the last layer sees (N, F).
+        layout: Its layout.
+        labels: Class numbers (N,).
+        classes: Number of classes C.
+    """
+    numbers = np.arange(columns.shape[1])[None]
+    weight, bias = np.zeros((classes, columns.shape[1]), np.float32), np.zeros(classes, np.float32)
+    for each in method.solutions:
+        part = layout.pick(numbers, layout.only(each.features))[0]
+        share = 1 / (each.temperature * len(method.solutions))
+        probe = fit_probe(columns[:, part], labels, classes, each.penalty, each.smoothing, True)
+        weight[:, part] += np.float32(share) * probe.weight
+        bias += np.float32(share) * probe.bias
+    return weight, bias
+
+
 def solve_head(
     extractor: FeatureExtractor,
     recipe: Recipe,
     method: HeadUnion,
     head: Head,
-    features: NDArray[np.float32],
+    seen: FeatureTable,
     score: Validated | None = None,
 ) -> Validated | None:
-    """Solves a head on the features (N, F) of the training images that it sees.
+    """Solves a head on the features of the training images that it sees.
 
     Args:
         extractor: Feature extractor.
         recipe: Recipe of the head.
         method: Head method, of which it is known what it sees.
         head: Head that gets the weights.
-        features: Features (N, F).
+        seen: Features (N, F), with their layout.
         score: Cross-validated score of its last layer, if that is known.
 
     Returns:
@@ -109,6 +139,9 @@ def solve_head(
 
     def solve(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         columns = embeddings.numpy()
+        if method.solutions:
+            weight, bias = mean_of_heads(method, columns, seen.layout, labels, classes)
+            return torch.from_numpy(weight), torch.from_numpy(bias)
         strength = method.solved_penalty
         if not strength:
             of_last_layer.append(score or _validate(extractor, recipe, method, columns))
@@ -118,6 +151,7 @@ def solve_head(
         )
         return torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
 
+    features = seen.array
     with torch.no_grad():
         columns = torch.from_numpy(features if features.flags.writeable else copied(features))
         method.start(head.eval(), columns, torch.from_numpy(labels), solve)

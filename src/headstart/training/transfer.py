@@ -153,8 +153,8 @@ def build_transfer_model(
     if known is not None:
         head.load_state_dict(known.state)
     if table is not None:
-        columns = table.of(method.features)
-        validated = solve_head(extractor, recipe, method, head, columns, validated)
+        seen = FeatureTable(table.of(method.features), layout)
+        validated = solve_head(extractor, recipe, method, head, seen, validated)
     network = _suffix(extractor, boundary, layout.taps).to(extractor.device)
     head.to(extractor.device)
     if recipe.backbone.drop_path:

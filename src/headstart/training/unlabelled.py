@@ -97,8 +97,10 @@ def _why_not(run: RunContext, fitted: FittedClassifier) -> str:
         return f"there are fewer than {FEWEST} that may be used"
     if not run.record.head_alone or fitted.others:
         return "they serve the head alone (--strategy head), and a fine-tuned network is shipped"
-    if not fitted.transfer.solved or method.has_hidden_layer or method.remembers_images:
-        return f"they serve a solved head, linear or cosine, and this one is {method.name}"
+    alone = fitted.transfer.solved and not method.has_hidden_layer and not method.solutions
+    if not alone or method.remembers_images:
+        this = "the mean of several" if method.solutions else method.name
+        return f"they serve one solved head, linear or cosine, and this one is {this}"
     labelled, classes = len(experiment.extractor.labels["train"]), len(experiment.extractor.classes)
     if not affordable(labelled, images, fitted.transfer.layout.width, classes):
         return "with so many labelled images, trying them takes long"
