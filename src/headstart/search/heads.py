@@ -65,7 +65,7 @@ REPEATS_BELOW = ((300, 3), (600, 2))
 _UNTOLD = {"name", "init", "dropout", "mean_of"}
 
 HEADS_SHARE = 0.06
-"""Largest share of the time for trying heads."""
+"""Largest share of the time for trying heads, besides the time of the frozen prefix."""
 
 
 @dataclass(frozen=True)
@@ -295,13 +295,13 @@ def with_best_head(
     if not searches_heads(run, base):
         return base, nothing
     left = run.clock.left()
-    until = None if left is None else time.monotonic() + HEADS_SHARE * left
     plain = development_set(experiment)
     with run.step("frozen prefix", f"run the frozen part up to {boundary!r} once on every image"):
         table = _head_features(experiment, boundary, plain.rows)
     pooled = table.of(LAST)
     with run.step("heads", "cross-validate heads on cached features") as step:
         began = time.monotonic()
+        until = None if left is None else began + HEADS_SHARE * left
         classes = len(experiment.extractor.classes)
         data = LabelledFeatures(table.array, plain.labels, classes, plain.groups)
         # Unlabelled images serve a head that is solved once.
