@@ -107,7 +107,7 @@ def test_a_last_training_that_is_worse_than_the_head_is_dropped(
     monkeypatch.setattr("headstart.search.stopping._ENOUGH_IMAGES", 1)
     monkeypatch.setattr("headstart.search.stopping._TESTED", {1: 1, 2: 1})
     if apart:
-        monkeypatch.setattr("headstart.search.refit.FEWEST_TO_CALIBRATE", 1)
+        monkeypatch.setattr("headstart.search.refit.FEWEST_APART", 1)
     run = fit(
         pictures, out=tmp_path / "run", cache_dir=shared_cache, trials=1, epochs=4, settings=GENTLE
     )

@@ -384,7 +384,7 @@ def test_where_the_whole_schedule_fails_a_solved_head_is_kept(
 def test_images_that_were_kept_apart_calibrate_an_ensemble(
     pictures: Path, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstart.search.refit.FEWEST_TO_CALIBRATE", 1)
+    monkeypatch.setattr("headstart.search.refit.FEWEST_APART", 1)
     run = fit(
         pictures, out=tmp_path / "run", cache_dir=shared_cache, trials=3, epochs=2, ensemble=2,
         settings=TRAINED,

@@ -18,7 +18,7 @@ from headstart.recipes.recipe import Recipe
 from headstart.search.executors.outcome import ENDING, FAILURES
 from headstart.search.held import held_by_folds
 from headstart.search.label_refit import with_head_rules, with_rules
-from headstart.search.stopping import short
+from headstart.search.stopping import FEWEST_APART, ONE_APART_IN, short
 from headstart.search.trial import Fold, TrialContext, fresh_extractor, groups_of, with_fold
 from headstart.search.worth import held_logits, worse_than_head
 from headstart.text import counted
@@ -38,8 +38,8 @@ from headstart.training.transfer import (
     weights_of,
 )
 
-FEWEST_TO_CALIBRATE, MOST_TO_CALIBRATE = 100, 300  # with `_TESTED` in search/stopping
-"""Fewest images to fit a temperature on, if they are kept out of the final training."""
+MOST_APART = 300
+"""Most images that are kept out of the final training, to test it and fit a temperature on."""
 
 NONE = np.empty(0, np.int64)
 
@@ -344,9 +344,9 @@ def to_calibrate_by(
     if experiment.multilabel:
         return experiment.extractor.rows["val"]
     val = np.isin(context.rows, experiment.extractor.rows["val"])
-    size = min(MOST_TO_CALIBRATE, len(context.rows) // 20)
+    size = min(MOST_APART, len(context.rows) // ONE_APART_IN)
     trusted = len(winners) == 1 and not short(winners[0], plan.whole_epochs)
-    if trusted or size < FEWEST_TO_CALIBRATE or val.sum() < 2 * size:
+    if trusted or size < FEWEST_APART or val.sum() < 2 * size:
         return NONE
     parts = round(val.sum() / size)
     # Whole groups: a copy of a training image would be no test.

@@ -20,9 +20,13 @@ STARTUP_TRIALS = 8
 _ENOUGH_IMAGES = 100
 """Number of held-out images from which a short schedule gets the benefit of the doubt."""
 
-_TESTED = {1: 300, 2: 2000}
-"""Number of held-out images of a trial, of one fold or of several, from which some images are kept
-out of the final training, too, and test it."""
+FEWEST_APART, ONE_APART_IN = 100, 20
+"""Fewest images that are kept out of the final training to test it, and one in how many they are of
+the development set."""
+
+_TESTED = {1: round(0.15 * ONE_APART_IN * FEWEST_APART), 2: ONE_APART_IN * FEWEST_APART}
+"""Number of held-out images of a trial from which there are so many: of one fold, which holds 15% of
+the development set, or of several."""
 
 _LOOK_AFTER = 3
 """Number of trials before the check that training beats the head alone."""
