@@ -471,13 +471,14 @@ def test_trials_are_judged_by_the_schedule_that_was_planned_for_them() -> None:
     [
         (0.03, 8, 9, True), (0.01, 8, 300, False), (-0.01, 8, 300, False), (-0.01, 2, 300, True),
         (-0.03, 2, 300, False), (-0.01, 2, 299, False), (0.01, 2, 299, True), (0.01, 2, 100, True),
-        (-0.01, 2, 99, False), (0.01, 2, 99, False), (0.03, 2, 99, True),
+        (-0.01, 2, 99, False), (0.01, 2, 99, False), (0.03, 2, 99, True), (0.01, 4, 100, True),
+        (-0.01, 4, 300, False), (0.01, 4, 99, False), (0.01, 5, 300, False),
     ],
 )  # fmt: skip
 def test_training_pays_if_it_saves_more_than_the_noise(
     saved: float, epochs: int, images: int, paid: bool
 ) -> None:
-    """By a noise of 0.02; a schedule of 2 of 8 epochs is short, and need not save so much.
+    """By a noise of 0.02; 2 of 8 epochs are short, and up to 4 need not save so much.
 
     It may even cost that much where images are kept out of the final training, which needs 300
     validation images; on a few images the noise is so large that anything would pay.

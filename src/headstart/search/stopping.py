@@ -18,7 +18,7 @@ STARTUP_TRIALS = 8
 """Number of trials before their spread is known, and before the sampler learns from them."""
 
 _ENOUGH_IMAGES = 100
-"""Number of held-out images from which a short schedule gets the benefit of the doubt."""
+"""Number of held-out images from which a part of the schedule gets the benefit of the doubt."""
 
 FEWEST_APART, ONE_APART_IN = 100, 20
 """Fewest images that are kept out of the final training to test it, and one in how many they are of
@@ -78,9 +78,10 @@ def pays(trial: Trial, plan: SearchPlan) -> bool:
     """Returns whether training beats the head that the trial started from.
 
     It must save more log loss than the standard error of what it saves: a smaller gain is as likely
-    to be none. A short schedule counts as better if it is no worse, because a longer schedule would
-    improve it; and even if it is worse by up to that error, where the final training is tested on
-    images that are kept out of it. On a few images the error is so large that anything would count.
+    to be none. At most half of the whole schedule counts as better if it is no worse, because the
+    other half would improve it; and a short one even if it is worse by up to that error, where the
+    final training is tested on images that are kept out of it. On a few images the error is so
+    large that anything would count.
 
     Args:
         trial: Successful trial.
@@ -89,10 +90,10 @@ def pays(trial: Trial, plan: SearchPlan) -> bool:
     if trial.start_loss is None or trial.val_loss is None:
         return True
     needed = trial.gain_noise
-    if short(trial, plan.epochs) and trial.val_images >= _ENOUGH_IMAGES:
+    if 2 * trial.epochs <= plan.epochs and trial.val_images >= _ENOUGH_IMAGES:
         # Thresholds of labels always need images that are kept out.
         tested = plan.head_rules is not None or trial.val_images >= _TESTED[min(plan.folds, 2)]
-        needed = -trial.gain_noise if tested else 0.0
+        needed = -trial.gain_noise if tested and short(trial, plan.epochs) else 0.0
     return trial.start_loss - trial.val_loss > needed
 
 
