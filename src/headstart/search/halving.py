@@ -56,7 +56,7 @@ def successive_halving(
         rung = plan.rungs[number]
         tried: list[Trial] = []
         judged = plan
-        unpaid = number > 0 and not any(pays(trial, plan) for trial in best)
+        unpaid = number > 0 and not any(pays(trial, plan, len(best)) for trial in best)
         again = unpaid and bool(best) and short(best[0], plan.epochs)
         if again and not rung.ended:
             rung = rung.model_copy(update={"trials": 1})

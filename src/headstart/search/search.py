@@ -164,7 +164,8 @@ def _fall_back_on_head(run: RunContext, context: TrialContext, trials: Sequence[
 
 def _winners(run: RunContext, ranking: Sequence[Trial], plan: SearchPlan) -> list[Trial]:
     """Returns the trials that are trained for the whole schedule, the best first."""
-    return [trial for trial in ranking if pays(trial, plan)][: run.options.ensemble]
+    tried = plan.rungs[0].trials if plan.rungs else 1
+    return [trial for trial in ranking if pays(trial, plan, tried)][: run.options.ensemble]
 
 
 def _cache_views(

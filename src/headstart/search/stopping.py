@@ -25,8 +25,8 @@ FEWEST_APART, ONE_APART_IN = 100, 20
 the development set."""
 
 _TESTED = {1: round(0.15 * ONE_APART_IN * FEWEST_APART), 2: ONE_APART_IN * FEWEST_APART}
-"""Number of held-out images of a trial from which there are so many: of one fold, which holds 15% of
-the development set, or of several."""
+"""Number of held-out images of a trial from which there are so many: of one fold, which holds 15%
+of the development set, or of several."""
 
 _LOOK_AFTER = 3
 """Number of trials before the check that training beats the head alone."""
@@ -35,7 +35,7 @@ _LOOK_AFTER = 3
 def not_yet(tried: Sequence[Trial], plan: SearchPlan) -> str:
     """Returns `NOT_YET` if several trials of the first rung did not pay; else an empty string."""
     good = [trial for trial in tried if trial.val_loss is not None]
-    hopeless = len(good) >= _LOOK_AFTER and not any(pays(trial, plan) for trial in good)
+    hopeless = len(good) >= _LOOK_AFTER and not any(pays(trial, plan, len(good)) for trial in good)
     return NOT_YET if hopeless else ""
 
 
@@ -74,23 +74,27 @@ def short(trial: Trial, whole: int) -> bool:
     return 3 * trial.epochs < whole
 
 
-def pays(trial: Trial, plan: SearchPlan) -> bool:
+def pays(trial: Trial, plan: SearchPlan, among: int = 1) -> bool:
     """Returns whether training beats the head that the trial started from.
 
     It must save more log loss than the standard error of what it saves: a smaller gain is as likely
     to be none. At most half of the whole schedule counts as better if it is no worse, because the
     other half would improve it; and a short one even if it is worse by up to that error, where the
     final training is tested on images that are kept out of it. On a few images the error is so
-    large that anything would count.
+    large that anything would count, and the best of several trials is partly the luckiest: there,
+    it must also save what that is worth.
 
     Args:
         trial: Successful trial.
         plan: Plan of the search.
+        among: Number of trials that it is the best of.
     """
     if trial.start_loss is None or trial.val_loss is None:
         return True
     needed = trial.gain_noise
-    if 2 * trial.epochs <= plan.epochs and trial.val_images >= _ENOUGH_IMAGES:
+    if trial.val_images < _ENOUGH_IMAGES:
+        needed *= 1 + _expected_best(max(1, among))
+    elif 2 * trial.epochs <= plan.epochs:
         # Thresholds of labels always need images that are kept out.
         tested = plan.head_rules is not None or trial.val_images >= _TESTED[min(plan.folds, 2)]
         needed = -trial.gain_noise if tested and short(trial, plan.epochs) else 0.0
