@@ -11,8 +11,8 @@ from headstart.evaluation.metrics import calibrated_losses
 from headstart.features.layout import LAST, STAGES, WITH_COVARIANCE
 from headstart.methods.head import Cosine, Linear
 
-ENOUGH_IMAGES = 100
-"""Number of tested images from which a mean may be worse by what is within the noise."""
+FORGIVEN = 0.5
+"""By how many standard errors the mean may seem worse than the head that was the best of many."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ def mean_head(
 
     The best of many heads by cross-validation is partly the luckiest, above all with few images.
     The mean of all of them, each at its best temperature, is hardly chosen at all, and it is still
-    one linear layer. It is kept if its out-of-fold log loss is lower than that of the best head;
-    with enough images, also if it is higher by less than the standard error of the difference
-    (compare the one-standard-error rule of Breiman et al., *Classification and Regression Trees*,
-    1984).
+    one linear layer. It is kept if its out-of-fold log loss is not clearly higher than that of the
+    best head (compare the one-standard-error rule of Breiman et al., *Classification and
+    Regression Trees*, 1984).
 
     Args:
         heads: Heads with a penalty, each the best of its kind.
@@ -56,7 +55,7 @@ def mean_head(
     logits = np.asarray(np.mean(scaled, axis=0), np.float32)
     more = calibrated_losses(logits, labels) - calibrated_losses(best, labels)
     noise = float(more.std() / len(more) ** 0.5)
-    if more.mean() > (noise if len(more) >= ENOUGH_IMAGES else 0.0):
+    if more.mean() > FORGIVEN * noise:
         return None
     solutions = [
         {
