@@ -506,6 +506,16 @@ def test_on_a_few_images_the_best_of_several_trials_must_be_better_than_luck(
     assert pays(trial, plan_of(1), among) is paid
 
 
+def test_whatever_was_learned_beats_a_head_that_began_at_random() -> None:
+    made = {"rung": 0, "number": 0, "epochs": 8, "state": "done", "val_images": 99}
+    losses = {"start_loss": 0.4, "val_loss": 0.5, "gain_noise": 0.02}
+    for init, paid in (("random", True), ("probe", False)):
+        head = {"name": "linear", "init": init, "features": "last"}
+        recipe = parse_recipe({**BASE.model_dump(), "head": head}).model_dump(mode="json")
+        trial = Trial.model_validate({**made, **losses, "recipe": recipe})
+        assert pays(trial, plan_of(1), 8) is paid
+
+
 @pytest.mark.parametrize(
     ("folds", "images", "rules", "paid"),
     [

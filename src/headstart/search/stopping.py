@@ -82,14 +82,15 @@ def pays(trial: Trial, plan: SearchPlan, among: int = 1) -> bool:
     other half would improve it; and a short one even if it is worse by up to that error, where the
     final training is tested on images that are kept out of it. On a few images the error is so
     large that anything would count, and the best of several trials is partly the luckiest: there,
-    it must also save what that is worth.
+    it must also save what that is worth. Where the head began at random there is nothing to beat.
 
     Args:
         trial: Successful trial.
         plan: Plan of the search.
         among: Number of trials that it is the best of.
     """
-    if trial.start_loss is None or trial.val_loss is None:
+    at_random = trial.recipe.get("head", {}).get("init") == "random"
+    if at_random or trial.start_loss is None or trial.val_loss is None:
         return True
     needed = trial.gain_noise
     if trial.val_images < _ENOUGH_IMAGES:
