@@ -109,7 +109,7 @@ def features(folder: Path, name: str) -> Drawn:
 
 
 def compared(drawn: Drawn, images: int, seeds: Iterable[int]) -> Iterator[dict[str, object]]:
-    """Yields the results of both searches on each split."""
+    """Yields the results of each of the three searches on each split."""
     for seed in seeds:
         train = _some_of_each(drawn, images, seed)
         plain = drawn.table.layout.only("stages")
